@@ -1,0 +1,60 @@
+# `make help` lists the targets. Everything is installed into .venv; nothing outside the checkout is needed but Python and make.
+
+PYTHON ?= python3
+VENV := .venv
+UV_VERSION := 0.13.9
+# DVC runs `python stages/...`: the environment's own must come first.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+PORT ?= 5000
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test lint format types bench ui lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready  ## create .venv with the pinned dependencies
+
+$(VENV)/.ready: requirements.lock pyproject.toml Makefile
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "emofuse needs Python 3.11 or later; name one with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip install --quiet --no-deps --require-hashes --requirements requirements.lock
+	VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+repro: setup  ## rebuild what changed of the pipeline and print the results
+	dvc repro
+	@emofuse table
+	@echo "The pictures are in metrics/<task>/plots; \`make ui\` shows every run."
+
+test: setup  ## run the whole test suite
+	python -m pytest
+
+lint: setup  ## check style
+	ruff check .
+	ruff format --check .
+
+format: setup  ## put style right
+	ruff check --fix .
+	ruff format .
+
+types: setup  ## check types
+	mypy
+
+bench: setup  ## measure speed; prints the tables of benchmarks/
+	@for each in benchmarks/*.py; do python $$each; done
+
+ui: setup  ## show the runs at http://127.0.0.1:5000 (PORT=... for another port)
+	emofuse track
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
+		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+
+lock: setup  ## resolve the dependencies again and write requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group dev \
+		--upgrade pyproject.toml --output-file requirements.lock
+
+clean:  ## remove everything that can be made again, the environment and the tracker's database excepted
+	rm -rf data/corpora data/features data/models data/scores .emofuse

@@ -1,0 +1,76 @@
+"""What every corpus reader returns: utterances, where their sound comes from, and published feature tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+
+__all__ = ["AudioSource", "Corpus", "CorpusError", "Utterance"]
+
+
+class CorpusError(ValueError):
+    """A corpus folder does not hold what its reader expects; the message names the file and the row."""
+
+
+class AudioSource(Protocol):
+    """Anything that yields sound: a file on disk, or a synthesizer's instructions. Must be picklable."""
+
+    @property
+    def name(self) -> str:
+        """File name that is stored beside the audio."""
+
+    def load(self) -> tuple[np.ndarray, int]:
+        """Return samples, float32 ``[channels, n_samples]`` in [-1, 1], and their rate in Hz."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One turn of a dialogue as the corpus gives it; fields as in :data:`emofuse.schema.UTTERANCES`.
+
+    Attributes:
+        defects: what the reader found wrong, as short codes such as ``text_empty``
+        audio: the utterance's sound, or None where the corpus has none
+    """
+
+    utterance_id: str
+    dialogue_id: str
+    turn: int
+    speaker: str | None
+    text: str | None
+    label: str | None
+    split: str | None = None
+    session: str | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    sentiment: float | None = None
+    defects: tuple[str, ...] = ()
+    audio: AudioSource | None = None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus in memory: rows and references to audio, not the audio itself.
+
+    Attributes:
+        utterances: every utterance, unlabelled ones too, dialogue by dialogue in the order of the turns
+        tables: published feature tables by name, each with a column ``utterance_id`` and numeric columns
+        notes: what was found that concerns no single utterance, one sentence each
+    """
+
+    utterances: Sequence[Utterance]
+    tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def required(path: Path, what: str) -> Path:
+    """Return ``path`` if it exists.
+
+    Raises:
+        CorpusError: it does not; the message says what was expected there
+    """
+    if not path.exists():
+        raise CorpusError(f"{path}: not found; expected {what}")
+    return path

@@ -1,0 +1,28 @@
+"""Encoder families: one file a family, each with a ``Config`` and ``load(config) -> Encoder``."""
+
+from importlib import import_module
+from typing import Any
+
+from emofuse.encoders.base import Encoder, EncoderError
+from emofuse.params import validate
+
+__all__ = ["FAMILIES", "Encoder", "EncoderError", "load"]
+
+FAMILIES = ("logmel", "published", "text")
+
+
+def load(family: str, options: dict[str, Any], where: str) -> Encoder:
+    """Load a frozen encoder.
+
+    Args:
+        family: one of :data:`FAMILIES`, the name of its module
+        options: the family's options, as they stand in the parameters
+        where: the parameters' key, for messages
+
+    Raises:
+        ParamsError: an option is not allowed
+        EncoderError: the encoder cannot be loaded
+    """
+    module = import_module(f"emofuse.encoders.{family}")
+    encoder: Encoder = module.load(validate(options, module.Config, where))
+    return encoder

@@ -1,0 +1,1 @@
+"""Frozen features on disk: shards, extraction, reading."""

@@ -1,0 +1,166 @@
+"""Feature shards: Parquet files of float16 frames, written by content and read by utterance id."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from emofuse import schema
+from emofuse.files import write_table
+
+__all__ = ["FeatureError", "FeatureStore", "Frames", "Row", "metadata", "write_shard"]
+
+_ROW_GROUP = 256
+_METADATA = "emofuse"
+
+
+class FeatureError(ValueError):
+    """Feature shards are damaged, or do not fit the utterances that they are asked for."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Features of one utterance.
+
+    Attributes:
+        utterance_id: its id
+        content_sha256: digest of what was encoded, or None if there was nothing to encode
+        frames: float ``[n_frames, dim]``; with no frame the row is masked
+    """
+
+    utterance_id: str
+    content_sha256: str | None
+    frames: np.ndarray
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Ragged sequences back to back.
+
+    Attributes:
+        values: float16 ``[total, dim]``
+        offsets: int64 ``[n + 1]``, so that sequence i is ``values[offsets[i]:offsets[i + 1]]``
+        masked: bool ``[n]``, sequences that stand for nothing
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+    masked: np.ndarray
+
+
+def write_shard(path: Path, rows: Sequence[Row], dim: int, identity: dict[str, Any]) -> None:
+    """Write one shard atomically; equal rows and identity give equal bytes.
+
+    Args:
+        path: the file
+        rows: at least none; a row without frames is written as one masked zero frame
+        dim: size of a frame
+        identity: of the encoder, JSON-able
+
+    Raises:
+        FeatureError: a value is too large for float16
+    """
+    records = [_record(row, dim) for row in rows]
+    described = schema.FEATURES.with_metadata({_METADATA: json.dumps(identity, sort_keys=True)})
+    table = pa.Table.from_pylist(records, schema.FEATURES).cast(described)
+    write_table(path, table, compression="none", use_dictionary=False, row_group_size=_ROW_GROUP)
+
+
+def metadata(folder: Path) -> dict[str, Any]:
+    """Return what the shards of a folder say of their encoder.
+
+    Raises:
+        FeatureError: there are no shards
+    """
+    path = next(iter(sorted(folder.glob("shard-*.parquet"))), None)
+    if path is None:
+        raise FeatureError(f"{folder}: no feature shards; run the extract stage")
+    found: dict[str, Any] = json.loads(pq.read_schema(path).metadata[_METADATA.encode()])
+    return found
+
+
+class FeatureStore:
+    """The shards of one modality of one corpus, by utterance id.
+
+    Args:
+        folder: where the extraction wrote them
+
+    Raises:
+        FeatureError: there are no shards, they disagree, an id is doubled, or a row's size is wrong
+    """
+
+    def __init__(self, folder: Path) -> None:
+        paths = sorted(folder.glob("shard-*.parquet"))
+        if not paths:
+            raise FeatureError(f"{folder}: no feature shards; run the extract stage")
+        tables = [_read(path) for path in paths]
+        table = pa.concat_tables(tables)
+        self.dim = _one(set(table.column("dim").unique().to_pylist()), folder)
+        self._ids = {each: row for row, each in enumerate(table.column("utterance_id").to_pylist())}
+        if len(self._ids) != table.num_rows:
+            raise FeatureError(f"{folder}: {table.num_rows - len(self._ids)} utterance ids stand more than once")
+        self._lengths = table.column("n_frames").to_numpy()
+        self._masked = table.column("masked").to_numpy()
+        self._frames = table.column("frames")
+        self._folder = folder
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def align(self, utterance_ids: Sequence[str]) -> Frames:
+        """Return the sequences of these utterances, in this order.
+
+        Raises:
+            FeatureError: an utterance has no features
+        """
+        missing = [each for each in utterance_ids if each not in self._ids]
+        if missing:
+            raise FeatureError(f"{self._folder}: no features of {len(missing)} utterances, such as {missing[:3]}")
+        rows = np.array([self._ids[each] for each in utterance_ids])
+        offsets = np.concatenate([[0], np.cumsum(self._lengths[rows], dtype=np.int64)])
+        values = np.empty((int(offsets[-1]), self.dim), np.float16)
+        for index, row in enumerate(rows):
+            buffer = self._frames[row].as_buffer()
+            values[offsets[index] : offsets[index + 1]] = np.frombuffer(buffer, "<f2").reshape(-1, self.dim)
+        return Frames(values, offsets, self._masked[rows])
+
+
+def _record(row: Row, dim: int) -> dict[str, Any]:
+    masked = len(row.frames) == 0
+    with np.errstate(over="ignore"):
+        frames = np.zeros((1, dim), "<f2") if masked else row.frames.astype("<f2")
+    if np.isinf(frames).any():
+        raise FeatureError(f"{row.utterance_id}: a feature is too large for float16 (65,504)")
+    return {
+        "utterance_id": row.utterance_id,
+        "content_sha256": row.content_sha256,
+        "masked": masked,
+        "n_frames": len(frames),
+        "dim": dim,
+        "frames": np.ascontiguousarray(frames).tobytes(),
+    }
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        table = schema.conform(pq.read_table(path, memory_map=True), schema.FEATURES, str(path))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise FeatureError(f"{path}: not a whole Parquet file: {error}") from error
+    sizes = pc.binary_length(table.column("frames")).to_numpy()
+    expected = 2 * table.column("n_frames").to_numpy().astype(np.int64) * table.column("dim").to_numpy()
+    if (sizes != expected).any():
+        row = int(np.flatnonzero(sizes != expected)[0])
+        raise FeatureError(f"{path}: row {row} has {sizes[row]} bytes of frames; expected {expected[row]}")
+    return table
+
+
+def _one(values: set[int], folder: Path) -> int:
+    if len(values) != 1:
+        raise FeatureError(f"{folder}: the shards' frame sizes differ: {sorted(values)}")
+    return values.pop()

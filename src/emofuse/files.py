@@ -1,0 +1,89 @@
+"""Writes that are whole or absent, and digests of what lies on disk."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+__all__ = ["digest", "file_digest", "replace_directory", "replace_file", "write_json", "write_table", "write_text"]
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; on leaving without an error the file is flushed and takes its place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix="~", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replace_directory(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside ``path``; on leaving without an error it is flushed and takes ``path``'s place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix="~", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        for each in sorted(temporary.rglob("*")):
+            _sync(each)
+        _sync(temporary)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, with a newline at its end."""
+    with replace_file(path) as temporary:
+        temporary.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, indented, keys in the order given, so that equal values give equal bytes."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def write_table(path: Path, table: pa.Table, **options: Any) -> None:
+    """Write a Parquet file atomically; ``options`` go to :func:`pyarrow.parquet.write_table`."""
+    with replace_file(path) as temporary:
+        pq.write_table(table, temporary, **options)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-able value, in hexadecimal, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,174 @@
+"""Raw corpus to ``data/corpora/<corpus>/``: the utterance table, audio shards, published tables, and the defects."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import field, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import polars as pl
+import pyarrow as pa
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from tqdm import tqdm
+
+from emofuse import audio, corpora, schema
+from emofuse.corpora import Corpus, CorpusError, Utterance
+from emofuse.files import write_json, write_table
+from emofuse.params import STRICT
+from emofuse.process import cores, die_with_parent, quiet
+from emofuse.sharding import shard_name, shard_of
+
+__all__ = ["CorpusConfig", "check", "ingest", "summarise"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class CorpusConfig:
+    """A corpus of ``params.yaml``.
+
+    Attributes:
+        reader: which reader of :mod:`emofuse.corpora`
+        source: the file or folder that it reads
+        shards: number of files that the audio and the features are spread over, dialogue by dialogue
+        max_seconds: a longer clip is cut there, and listed
+        max_defective: share of utterances with a defect above which the stage fails
+        options: the reader's own options
+    """
+
+    reader: Literal[corpora.READERS]  # type: ignore[valid-type]
+    source: str
+    shards: Annotated[int, Field(ge=1, le=10_000)]
+    max_seconds: Annotated[float, Field(gt=0)]
+    max_defective: Annotated[float, Field(ge=0, le=1)]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def ingest(name: str, config: CorpusConfig, out: Path, summary: Path) -> None:
+    """Read a corpus and write it in the project's own form.
+
+    Args:
+        name: the corpus's key in the parameters
+        config: what to read and how
+        out: folder for ``utterances.parquet``, ``audio/`` and ``tables/``
+        summary: JSON file for counts and defects
+
+    Raises:
+        CorpusError: the corpus cannot be read, ids are doubled, or too many utterances are defective
+    """
+    corpus = corpora.read(config.reader, Path(config.source), config.options, f"corpora.{name}.options")
+    check(corpus)
+    known = [each.utterance_id for each in corpus.utterances]
+    clips = _write_audio(corpus.utterances, config, out / "audio")
+    absent = {table: set(known) - set(values["utterance_id"]) for table, values in corpus.tables.items()}
+    rows = [_row(each, clips.get(each.utterance_id), absent) for each in corpus.utterances]
+    utterances = schema.conform(pa.Table.from_pylist(rows, schema.UTTERANCES), schema.UTTERANCES, name)
+    write_table(out / "utterances.parquet", utterances)
+    for table, values in corpus.tables.items():
+        kept = pl.DataFrame({"utterance_id": known}).join(values, on="utterance_id", how="inner", maintain_order="left")
+        write_table(out / "tables" / f"{table}.parquet", kept.to_arrow())
+    write_json(summary, summarise(rows, corpus, clips))
+    _refuse_if_defective(rows, config.max_defective)
+
+
+def check(corpus: Corpus) -> None:
+    """Check what every later stage takes for granted.
+
+    Raises:
+        CorpusError: the corpus is empty, an id is doubled, a dialogue's turns are not 0, 1, 2 … in order or in one
+            piece, or a published table has an id twice
+    """
+    if not corpus.utterances:
+        raise CorpusError("the corpus has no utterances")
+    _refuse_doubles((each.utterance_id for each in corpus.utterances), "utterance_id")
+    for table, values in corpus.tables.items():
+        _refuse_doubles(values["utterance_id"], f"utterance_id of table {table!r}")
+    expected: dict[str, int] = {}
+    previous = None
+    for each in corpus.utterances:
+        if each.dialogue_id != previous and each.dialogue_id in expected:
+            raise CorpusError(f"{each.utterance_id}: dialogue {each.dialogue_id} is not in one piece")
+        turn = expected.get(each.dialogue_id, 0)
+        if each.turn != turn:
+            raise CorpusError(f"{each.utterance_id}: turn is {each.turn}; expected {turn}")
+        expected[each.dialogue_id] = turn + 1
+        previous = each.dialogue_id
+
+
+def summarise(rows: Sequence[dict[str, Any]], corpus: Corpus, clips: dict[str, audio.Clip]) -> dict[str, Any]:
+    """Return counts by split and label, hours of audio, defects by kind, and coverage of the published tables."""
+    known = {row["utterance_id"] for row in rows}
+    splits: dict[str, Counter[str]] = {}
+    for row in rows:
+        splits.setdefault(row["split"] or "none", Counter())[row["label"] or "unlabelled"] += 1
+    defects = Counter(defect for row in rows for defect in row["defects"])
+    return {
+        "utterances": len(rows),
+        "dialogues": len({row["dialogue_id"] for row in rows}),
+        "speakers": len({row["speaker"] for row in rows if row["speaker"]}),
+        "hours_of_audio": round(sum(clip.n_samples for clip in clips.values()) / schema.SAMPLE_RATE / 3600, 4),
+        "splits": {split: dict(sorted(labels.items())) for split, labels in sorted(splits.items())},
+        "defects": dict(sorted(defects.items())),
+        "tables": {table: _coverage(values, known) for table, values in sorted(corpus.tables.items())},
+        "notes": list(corpus.notes),
+    }
+
+
+def _coverage(values: pl.DataFrame, known: set[str]) -> dict[str, int]:
+    ids = set(values["utterance_id"])
+    return {
+        "columns": values.width - 1,
+        "rows_of_known_utterances": len(ids & known),
+        "rows_of_unknown_utterances": len(ids - known),
+        "utterances_without_a_row": len(known - ids),
+    }
+
+
+def _write_audio(utterances: Sequence[Utterance], config: CorpusConfig, out: Path) -> dict[str, audio.Clip]:
+    with_audio = [each for each in utterances if each.audio is not None]
+    if not with_audio:
+        return {}
+    by_shard: dict[int, list[Utterance]] = {}
+    for each in with_audio:
+        by_shard.setdefault(shard_of(each.dialogue_id, config.shards), []).append(each)
+    clips: dict[str, audio.Clip] = {}
+    bar = tqdm(total=len(with_audio), desc="audio", unit="clip", disable=quiet())
+    prepare = partial(audio.prepare, max_seconds=config.max_seconds)
+    with bar, ProcessPoolExecutor(cores(), get_context("spawn"), initializer=die_with_parent) as pool:
+        for shard, members in sorted(by_shard.items()):
+            table = []
+            for each, clip in zip(members, pool.map(prepare, [u.audio for u in members], chunksize=8), strict=True):
+                bar.update()
+                clips[each.utterance_id] = replace(clip, data=None)
+                if clip.data is not None and each.audio is not None:
+                    stored = {"bytes": clip.data, "path": each.audio.name}
+                    table.append({"utterance_id": each.utterance_id, "audio": stored})
+            path = out / shard_name(shard, config.shards)
+            write_table(path, pa.Table.from_pylist(table, schema.AUDIO), compression="none", row_group_size=256)
+    return clips
+
+
+def _row(utterance: Utterance, clip: audio.Clip | None, absent: dict[str, set[str]]) -> dict[str, Any]:
+    row = {name: getattr(utterance, name, None) for name in schema.UTTERANCES.names}
+    missing = tuple(f"{table}_missing" for table, ids in absent.items() if utterance.utterance_id in ids)
+    row["defects"] = [*utterance.defects, *(clip.defects if clip else ()), *missing]
+    row["audio_sha256"] = clip.sha256 if clip else None
+    row["n_samples"] = clip.n_samples if clip else None
+    return row
+
+
+def _refuse_doubles(ids: Iterable[str], what: str) -> None:
+    doubled = [each for each, count in Counter(ids).items() if count > 1]
+    if doubled:
+        raise CorpusError(f"{what}: {len(doubled)} ids stand more than once, such as {doubled[:3]}")
+
+
+def _refuse_if_defective(rows: Sequence[dict[str, Any]], limit: float) -> None:
+    defective = [row for row in rows if row["defects"]]
+    print(f"{len(rows)} utterances, {len(defective)} with a defect")
+    if len(defective) > limit * len(rows):
+        examples = ", ".join(f"{row['utterance_id']} ({'; '.join(row['defects'])})" for row in defective[:5])
+        share = f"{len(defective)} of {len(rows)} utterances have a defect"
+        raise CorpusError(f"{share}, more than max_defective {limit} allows: {examples}")

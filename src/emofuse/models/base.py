@@ -1,0 +1,80 @@
+"""What goes into every model and what comes out; shape suffixes used throughout:
+
+U utterances of a batch, B dialogues, L turns of the longest dialogue, T frames of the longest sequence, D input size,
+H hidden size, C classes, M modalities.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["IGNORE", "Batch", "Network", "Output", "Unit", "from_dialogues", "to_dialogues"]
+
+IGNORE = -1
+"""Target of an utterance that is context only; :data:`emofuse.tasks.IGNORE` in another layer."""
+
+Unit = Literal["utterance", "dialogue"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some utterances, whole dialogues of them where the model reads context.
+
+    Attributes:
+        frames: for each modality, float32 ``[U, T, D]``, zero after each sequence's end; NaN is a missing value
+        lengths: for each modality, int64 ``[U]``, at least 1
+        places_BL: for each turn of each dialogue its utterance, and -1 after a dialogue's end
+        speakers_U: number of the speaker, -1 if unknown
+        targets_U: class, or :data:`IGNORE`
+    """
+
+    frames: dict[str, Tensor]
+    lengths: dict[str, Tensor]
+    places_BL: Tensor
+    speakers_U: Tensor
+    targets_U: Tensor
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a network says of a batch.
+
+    Attributes:
+        logits_UC: of the head that predicts
+        vectors: for each name, ``[U, H]``, what the next stage of training reads
+        auxiliary: further losses by name, already weighted
+    """
+
+    logits_UC: Tensor
+    vectors: dict[str, Tensor] = field(default_factory=dict)
+    auxiliary: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Network(nn.Module):
+    """A network of this project: ``forward(batch) -> Output``.
+
+    Attributes:
+        unit: what a batch is cut from: utterances, or dialogues where context is read
+    """
+
+    unit: ClassVar[Unit]
+
+    def forward(self, batch: Batch) -> Output:
+        """Return logits, vectors and auxiliary losses of a batch."""
+        raise TypeError(f"{type(self).__name__} has no forward")
+
+
+def to_dialogues(x_UH: Tensor, places_BL: Tensor) -> Tensor:
+    """Lay utterances out by dialogue: ``[U, H]`` to ``[B, L, H]``, zero after each dialogue's end."""
+    present_BL = places_BL >= 0
+    return x_UH[places_BL.clamp(min=0)] * present_BL[..., None]
+
+
+def from_dialogues(x_BLH: Tensor, places_BL: Tensor) -> Tensor:
+    """Undo :func:`to_dialogues`: ``[B, L, H]`` to ``[U, H]``."""
+    present_BL = places_BL >= 0
+    x_UH = torch.empty_like(x_BLH[present_BL])
+    x_UH[places_BL[present_BL]] = x_BLH[present_BL]
+    return x_UH

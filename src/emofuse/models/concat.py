@@ -1,0 +1,57 @@
+"""Baseline: early concatenation of both modalities' pooled frames, and a bidirectional GRU over the dialogue."""
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from emofuse.models.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
+from emofuse.models.layers import Recurrent, Standardize
+from emofuse.params import STRICT
+
+__all__ = ["Concat", "ConcatConfig"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ConcatConfig:
+    """The baseline's sizes.
+
+    Attributes:
+        hidden: size of the GRU's output, both directions together
+        layers: GRU layers
+        dropout: on the input, between GRU layers and before the classes
+    """
+
+    hidden: Annotated[int, Field(ge=2, multiple_of=2)]
+    layers: Annotated[int, Field(ge=1, le=8)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Concat(Network):
+    """Pooled vectors of audio and text, concatenated, through a dialogue GRU to classes.
+
+    Args:
+        config: sizes and dropout
+        dims: size of each modality's pooled vector, keys ``audio`` and ``text``
+        classes: number C of classes
+        past: context is the turns before alone
+    """
+
+    unit: ClassVar[Unit] = "dialogue"
+
+    def __init__(self, config: ConcatConfig, dims: dict[str, int], classes: int, past: bool) -> None:
+        super().__init__()
+        self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
+        self.dropout = nn.Dropout(config.dropout)
+        self.recurrent = Recurrent(sum(dims.values()), config.hidden, config.layers, config.dropout, past)
+        self.classify = nn.Linear(config.hidden, classes)
+
+    def forward(self, batch: Batch) -> Output:
+        """Return logits, and ``vectors['context']``, ``[U, H]``."""
+        vectors = [self.standardize[name](batch.frames[name][:, 0]) for name in ("audio", "text")]
+        x_BLD = to_dialogues(self.dropout(torch.cat(vectors, dim=1)), batch.places_BL)
+        states_BLH = self.recurrent(x_BLD, (batch.places_BL >= 0).sum(dim=1))
+        context_UH = from_dialogues(states_BLH, batch.places_BL)
+        return Output(self.classify(self.dropout(context_UH)), {"context": context_UH})

@@ -1,0 +1,104 @@
+"""HCAM stage III: co-attention over the two modalities of a dialogue (Dutta and Ganapathy 2023, arXiv 2304.06910).
+
+The paper says: stages I and II are frozen; co-attention blocks let the text's turns query the audio's and the audio's
+query the text's, with residual and layer norm; self-attention follows in each modality; the two are concatenated and
+classified, with cross-entropy and a supervised contrastive loss over the two modalities' vectors as two views of an
+utterance; at test time the posteriors of audio, text and fusion are ensembled, with weights chosen on dev.
+
+Our reading, with ``a, t`` the contextual vectors of stage II, projected to one size and each block being
+attention, residual and layer norm::
+
+    a' = LN(a + MHA(a, t, t))        t' = LN(t + MHA(t, a, a))          co-attention, `blocks` times
+    a" = LN(a' + MHA(a', a', a'))    t" = LN(t' + MHA(t', t', t'))      self-attention
+    logits = W [a"; t"] + b          loss = CE + w SupCon({P a", P t"})
+
+No speaker identity is used. Ensembling is in :mod:`emofuse.training.ensemble`.
+"""
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from emofuse.models.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
+from emofuse.models.layers import CrossAttention, Standardize, attention_mask
+from emofuse.models.losses import supervised_contrastive
+from emofuse.params import STRICT
+
+__all__ = ["HCAM", "HCAMConfig"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class HCAMConfig:
+    """Stage III.
+
+    Attributes:
+        hidden: size of each modality's vectors
+        blocks: number of co-attention blocks
+        heads: attention heads
+        dropout: on the inputs, in the attention and before the classes
+        contrastive: weight of the supervised contrastive loss; 0 switches it off
+        temperature: of the contrastive loss
+    """
+
+    hidden: Annotated[int, Field(ge=2)]
+    blocks: Annotated[int, Field(ge=1, le=8)]
+    heads: Annotated[int, Field(ge=1)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    contrastive: Annotated[float, Field(ge=0)]
+    temperature: Annotated[float, Field(gt=0)]
+
+
+class HCAM(Network):
+    """Stage III: contextual vectors of audio and text to classes.
+
+    Args:
+        config: sizes, dropout and the contrastive loss
+        dims: size of each modality's vectors, keys ``audio`` and ``text``
+        classes: number C of classes
+        past: context is the turns before alone
+    """
+
+    unit: ClassVar[Unit] = "dialogue"
+
+    def __init__(self, config: HCAMConfig, dims: dict[str, int], classes: int, past: bool) -> None:
+        super().__init__()
+        self.config, self.past = config, past
+        self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
+        self.enter = nn.ModuleDict({name: nn.Linear(dim, config.hidden) for name, dim in dims.items()})
+        self.co_attention = nn.ModuleDict({name: _blocks(config, config.blocks) for name in dims})
+        self.self_attention = nn.ModuleDict({name: _blocks(config, 1)[0] for name in dims})
+        self.project = nn.Linear(config.hidden, config.hidden)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classify = nn.Linear(2 * config.hidden, classes)
+
+    def forward(self, batch: Batch) -> Output:
+        """Return logits, the contrastive loss, and ``vectors['fused']``, ``[U, 2 H]``."""
+        places_BL = batch.places_BL
+        blocked = attention_mask(places_BL, self.past)
+        audio_BLH, text_BLH = (to_dialogues(self._enter(batch, name), places_BL) for name in ("audio", "text"))
+        for audio_asks, text_asks in zip(self.co_attention["audio"], self.co_attention["text"], strict=True):
+            audio_BLH, text_BLH = (
+                audio_asks(audio_BLH, text_BLH, blocked),
+                text_asks(text_BLH, audio_BLH, blocked),
+            )
+        audio_BLH = self.self_attention["audio"](audio_BLH, audio_BLH, blocked)
+        text_BLH = self.self_attention["text"](text_BLH, text_BLH, blocked)
+        audio_UH, text_UH = from_dialogues(audio_BLH, places_BL), from_dialogues(text_BLH, places_BL)
+        fused_UH = torch.cat([audio_UH, text_UH], dim=1)
+        auxiliary = {}
+        if self.config.contrastive:
+            views_NH = self.project(torch.cat([audio_UH, text_UH]))
+            loss = supervised_contrastive(views_NH, batch.targets_U.repeat(2), self.config.temperature)
+            auxiliary["contrastive"] = self.config.contrastive * loss
+        return Output(self.classify(self.dropout(fused_UH)), {"fused": fused_UH}, auxiliary)
+
+    def _enter(self, batch: Batch, name: str) -> Tensor:
+        entered: Tensor = self.enter[name](self.dropout(self.standardize[name](batch.frames[name][:, 0])))
+        return entered
+
+
+def _blocks(config: HCAMConfig, count: int) -> nn.ModuleList:
+    return nn.ModuleList(CrossAttention(config.hidden, config.heads, config.dropout) for _ in range(count))

@@ -1,0 +1,135 @@
+"""Parts that several models are made of. None lets padding touch a result, and none lets ``past`` see the future."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+__all__ = ["AttentionPooling", "CrossAttention", "Recurrent", "Standardize", "attention_mask"]
+
+_LARGEST = 10.0
+
+
+class Standardize(nn.Module):
+    """Zero mean and unit variance by the statistics of the training split; a missing value (NaN) becomes the mean.
+
+    Values beyond ten standard deviations are cut there, so that one broken clip cannot dominate a batch.
+
+    Args:
+        dim: size D of a frame
+    """
+
+    mean_D: Tensor
+    scale_D: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean_D", torch.zeros(dim))
+        self.register_buffer("scale_D", torch.ones(dim))
+
+    def fit(self, x_ND: Tensor) -> None:
+        """Take the statistics of float frames ``[N, D]``, leaving out missing values."""
+        present_ND = ~x_ND.isnan()
+        count_D = present_ND.sum(dim=0).clamp(min=1)
+        filled_ND = x_ND.nan_to_num(0.0).double()
+        mean_D = filled_ND.sum(dim=0) / count_D
+        variance_D = ((filled_ND - mean_D) * present_ND).square().sum(dim=0) / count_D
+        self.mean_D.copy_(mean_D)
+        self.scale_D.copy_(variance_D.sqrt().clamp(min=1e-4))
+
+    def forward(self, x_UTD: Tensor) -> Tensor:
+        """Return ``[..., D]`` standardized."""
+        return ((x_UTD - self.mean_D) / self.scale_D).nan_to_num(0.0).clamp(-_LARGEST, _LARGEST)
+
+
+class Recurrent(nn.Module):
+    """GRU over ragged sequences; bidirectional unless ``past``.
+
+    Args:
+        dim: size D of the input
+        hidden: size of the output, both directions together
+        layers: number of layers
+        dropout: between layers
+        past: read forwards only
+    """
+
+    def __init__(self, dim: int, hidden: int, layers: int, dropout: float, past: bool = False) -> None:
+        super().__init__()
+        self.gru = nn.GRU(
+            dim,
+            hidden if past else hidden // 2,
+            layers,
+            batch_first=True,
+            bidirectional=not past,
+            dropout=dropout if layers > 1 else 0.0,
+        )
+
+    def forward(self, x_UTD: Tensor, lengths_U: Tensor) -> Tensor:
+        """Return ``[U, T, H]``, zero after each sequence's end."""
+        packed = pack_padded_sequence(x_UTD, lengths_U.cpu(), batch_first=True, enforce_sorted=False)
+        output, _ = self.gru(packed)
+        padded_UTH, _ = pad_packed_sequence(output, batch_first=True, total_length=x_UTD.shape[1])
+        return padded_UTH
+
+
+class AttentionPooling(nn.Module):
+    """Self-attention pooling: weights ``softmax_t(v . tanh(W h_t))`` over a sequence's own frames, then their sum.
+
+    Args:
+        hidden: size H of a frame
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False))
+
+    def forward(self, x_UTH: Tensor, lengths_U: Tensor) -> Tensor:
+        """Return ``[U, H]``."""
+        inside_UT = torch.arange(x_UTH.shape[1], device=x_UTH.device) < lengths_U[:, None]
+        weights_UT = self.score(x_UTH)[..., 0].masked_fill(~inside_UT, -torch.inf).softmax(dim=1)
+        return torch.einsum("ut,uth->uh", weights_UT, x_UTH)
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention, dropout, residual and layer norm (Vaswani et al. 2017, sections 3.1 and 3.2).
+
+    With the same sequence as query and key it is self-attention.
+
+    Args:
+        hidden: size H of queries and keys
+        heads: number of heads, a divisor of H
+        dropout: on the attention's output
+    """
+
+    def __init__(self, hidden: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(hidden, heads, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(hidden)
+
+    def forward(self, query_BLH: Tensor, key_BSH: Tensor, blocked: Tensor) -> Tensor:
+        """Return ``[B, L, H]``.
+
+        Args:
+            query_BLH: what asks
+            key_BSH: what is asked
+            blocked: bool ``[B, L, S]``, true where a query may not look; every query must have a key left
+        """
+        mask = blocked.repeat_interleave(self.attention.num_heads, dim=0)
+        found_BLH, _ = self.attention(query_BLH, key_BSH, key_BSH, attn_mask=mask, need_weights=False)
+        normed: Tensor = self.norm(query_BLH + self.dropout(found_BLH))
+        return normed
+
+
+def attention_mask(places_BL: Tensor, past: bool) -> Tensor:
+    """Return where the turns of a dialogue may not look: bool ``[B, L, L]``.
+
+    Turns after a dialogue's end are hidden from all others; they look at themselves, so that no row is empty.
+    """
+    turns = places_BL.shape[1]
+    absent_BL = places_BL < 0
+    blocked = absent_BL[:, None, :].expand(-1, turns, -1)
+    if past:
+        future_LL = torch.ones(turns, turns, dtype=torch.bool, device=places_BL.device).triu(1)
+        blocked = blocked | future_LL
+    own_LL = torch.eye(turns, dtype=torch.bool, device=places_BL.device)
+    return blocked & ~own_LL

@@ -1,0 +1,37 @@
+"""Losses that several models share; every one leaves out utterances without a target."""
+
+import torch
+from torch import Tensor, nn
+
+from emofuse.models.base import IGNORE
+
+__all__ = ["cross_entropy", "supervised_contrastive"]
+
+
+def cross_entropy(logits_UC: Tensor, targets_U: Tensor) -> Tensor:
+    """Mean cross-entropy over the utterances with a target; zero if there are none."""
+    count = (targets_U != IGNORE).sum().clamp(min=1)
+    return nn.functional.cross_entropy(logits_UC, targets_U, ignore_index=IGNORE, reduction="sum") / count
+
+
+def supervised_contrastive(vectors_NH: Tensor, targets_N: Tensor, temperature: float) -> Tensor:
+    """Supervised contrastive loss (Khosla et al. 2020, equation 2), zero if no two vectors share a class.
+
+    Args:
+        vectors_NH: ``[N, H]``; two views of an utterance are two rows
+        targets_N: class of each, or IGNORE; such a row is neither an anchor nor a positive nor a negative
+        temperature: divides the cosine similarities
+    """
+    kept_N = targets_N != IGNORE
+    unit_NH = nn.functional.normalize(vectors_NH[kept_N], dim=1)
+    classes_N = targets_N[kept_N]
+    own_NN = torch.eye(len(classes_N), dtype=torch.bool, device=vectors_NH.device)
+    similarity_NN = (unit_NH @ unit_NH.T / temperature).masked_fill(own_NN, -torch.inf)
+    log_share_NN = similarity_NN - similarity_NN.logsumexp(dim=1, keepdim=True)
+    positive_NN = (classes_N[:, None] == classes_N) & ~own_NN
+    positives_N = positive_NN.sum(dim=1)
+    per_anchor_N = -log_share_NN.masked_fill(~positive_NN, 0.0).sum(dim=1)
+    anchors_N = positives_N > 0
+    if not anchors_N.any():
+        return vectors_NH.sum() * 0.0
+    return (per_anchor_N[anchors_N] / positives_N[anchors_N]).mean()

@@ -1,0 +1,88 @@
+"""``params.yaml``, the only configuration file: sections are read by key, into the frozen dataclass that needs them.
+
+Each dataclass lives beside the code that it configures, so that reading a corpus's section imports no network.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+__all__ = ["STRICT", "Params", "ParamsError"]
+
+T = TypeVar("T")
+
+STRICT = ConfigDict(extra="forbid", strict=True)
+"""How every section is validated: unknown keys are errors, ``1e-3`` written as a string is not a number."""
+
+
+class ParamsError(ValueError):
+    """A value of ``params.yaml`` is missing or not allowed; the message names the key, the value and the rule."""
+
+
+class Params:
+    """The parameter file, read once.
+
+    Attributes:
+        path: the file, for messages
+    """
+
+    def __init__(self, tree: dict[str, Any], path: Path) -> None:
+        self._tree = tree
+        self.path = path
+
+    @classmethod
+    def load(cls, path: Path = Path("params.yaml")) -> "Params":
+        """Read a parameter file.
+
+        Raises:
+            ParamsError: there is no such file, or it is not a YAML mapping
+        """
+        try:
+            tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ParamsError(f"{path}: not found; run this from the project's root folder") from error
+        except yaml.YAMLError as error:
+            raise ParamsError(f"{path}: not valid YAML: {error}") from error
+        if not isinstance(tree, dict):
+            raise ParamsError(f"{path}: expected a mapping of sections at the top")
+        return cls(tree, path)
+
+    def get(self, key: str, kind: type[T]) -> T:
+        """Return the value under a dotted key, validated as ``kind``.
+
+        Args:
+            key: such as ``models.hcam``; the parts are joined by dots
+            kind: a dataclass, or any type that pydantic validates
+
+        Raises:
+            ParamsError: the key is missing, or a value under it is not allowed
+        """
+        value: Any = self._tree
+        for depth, part in enumerate(key.split(".")):
+            if not isinstance(value, dict) or part not in value:
+                above = ".".join(key.split(".")[:depth]) or "the top level"
+                known = sorted(value) if isinstance(value, dict) else []
+                raise ParamsError(f"{self.path}: {key}: missing; {above} has {known}")
+            value = value[part]
+        return validate(value, kind, f"{self.path}: {key}")
+
+
+def validate(value: Any, kind: type[T], where: str) -> T:
+    """Validate a plain value as ``kind``; mappings become dataclasses, lists become tuples.
+
+    Raises:
+        ParamsError: one line for each fault: ``where.key: value: what is allowed``
+    """
+    try:
+        # By way of JSON, whose strict rules let a list stand for a tuple and a mapping for a dataclass, no more.
+        return TypeAdapter(kind).validate_json(json.dumps(value, allow_nan=False))
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors():
+            place = ".".join([where, *(str(part) for part in fault["loc"])])
+            given = "missing" if fault["type"] == "missing" else repr(fault["input"])
+            lines.append(f"{place}: {given}: {fault['msg']}")
+        raise ParamsError("\n".join(lines)) from error

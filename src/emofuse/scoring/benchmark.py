@@ -1,0 +1,103 @@
+"""From a task's run folders to its results: the one place where test predictions meet test labels."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from emofuse.features.shards import metadata
+from emofuse.scoring.joining import ScoringError
+from emofuse.scoring.plots import plot_confusion, plot_learning, plot_scores, write_plot
+from emofuse.scoring.scores import Scores, ScoringConfig, score
+from emofuse.scoring.tables import best_model, learning_curves, markdown_table, write_csv, write_runs, write_scores
+from emofuse.tasks import Task
+
+__all__ = ["benchmark", "comparisons", "protocol", "run_folders"]
+
+UNIMODAL = ("audio-context", "text-context")
+FUSION = ("concat", "late", "hcam", "cma", "hbaf")
+MODALITIES = ("audio", "text")
+
+
+def benchmark(task: Task, models: Sequence[str], config: ScoringConfig, data: Path, metrics: Path) -> str:
+    """Score every run of a task and write ``metrics/<task>/`` and ``data/scores/<task>/``.
+
+    Args:
+        task: with its test labels
+        models: folders under ``data/models/<task>`` to score
+        config: intervals and tests
+        data: the project's data folder
+        metrics: the project's metrics folder
+
+    Returns:
+        the results table, Markdown
+
+    Raises:
+        ScoringError: a model has no runs, or its predictions do not fit the labels
+    """
+    folders = run_folders(data / "models" / task.name, models)
+    records = [json.loads((folder / "record.json").read_text(encoding="utf-8")) for folder in folders]
+    runs = pl.concat([pl.read_parquet(folder / "predictions.parquet") for folder in folders])
+    scores = score(runs, task.truth(), task.classes, config)
+    pairs = comparisons(scores)
+    out = metrics / task.name
+    write_scores(out, scores, protocol(task, data), pairs)
+    write_csv(out / "learning.csv", learning_curves(records))
+    _plot(out / "plots", scores, records)
+    write_runs(data / "scores" / task.name / "runs.parquet", scores)
+    return markdown_table(scores, pairs)
+
+
+def run_folders(root: Path, models: Sequence[str]) -> list[Path]:
+    """Return the run folders of some models, sorted.
+
+    Raises:
+        ScoringError: a model has none
+    """
+    found = []
+    for model in models:
+        own = sorted(path.parent for path in (root / model).rglob("record.json"))
+        if not own:
+            raise ScoringError(f"{root / model}: no finished runs; run its training stage")
+        found += own
+    return found
+
+
+def comparisons(scores: Scores) -> list[tuple[str, str]]:
+    """Return the pairs that a reader asks for: context against none, and each fusion against the better modality."""
+    known = set(scores.models["model"])
+    pairs = [(f"{name}-context", f"{name}-utterance") for name in MODALITIES]
+    unimodal = [name for name in UNIMODAL if name in known]
+    if unimodal:
+        better = best_model(scores, unimodal)
+        pairs += [(name, better) for name in FUSION]
+    pairs += [("hcam", "concat"), ("hcam", "late"), ("hbaf", "concat")]
+    return [pair for pair in pairs if set(pair) <= known]
+
+
+def protocol(task: Task, data: Path) -> dict[str, Any]:
+    """Return what the numbers rest on: task, splits, context, features, and how epochs were chosen."""
+    config = task.config
+    return {
+        "task": task.name,
+        "corpus": config.corpus,
+        "classes": list(task.classes),
+        "labelled_utterances": task.counts(),
+        "folds": task.folds,
+        "seeds": config.seeds,
+        "context": config.context,
+        "unlabelled_turns": config.unlabelled,
+        "speakers_across_splits": config.speakers,
+        "transcript": config.transcript,
+        "epoch_chosen_on": "dev weighted F1",
+        "features": {name: metadata(data / "features" / config.corpus / name) for name in MODALITIES},
+    }
+
+
+def _plot(out: Path, scores: Scores, records: Sequence[dict[str, Any]]) -> None:
+    write_plot(out / "scores.png", plot_scores(scores))
+    write_plot(out / "learning.png", plot_learning(records))
+    for model in scores.confusion["model"].unique(maintain_order=True):
+        write_plot(out / f"confusion-{model.replace('/', '-')}.png", plot_confusion(scores, model))

@@ -1,0 +1,132 @@
+"""Intervals and paired tests by resampling dialogues.
+
+The utterances of a dialogue share speakers, topic and, in a model with context, each other's mistakes, so the dialogue
+and not the utterance is the unit that is drawn. The functions take the tallies of :mod:`emofuse.scoring.metrics` by run
+and dialogue, and a table ``rows`` that says which runs stand for which model: one run may stand several times, as where
+a deterministic model meets ten seeds of another.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emofuse.scoring.metrics import measure
+
+__all__ = ["bootstrap", "holm", "percentile_interval", "swap_test"]
+
+CHUNK = 1000
+"""Resamples that are in memory at once; draws are taken in sequence, so results do not depend on it."""
+
+TIE = 1e-12
+"""Statistics closer than this are equal up to rounding, so that swaps that change nothing are counted."""
+
+
+def bootstrap(
+    tallies: NDArray[np.float64], rows: NDArray[np.intp], resamples: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Bootstrap the mean score of each model over dialogues and runs.
+
+    Dialogues are drawn with replacement (the cluster bootstrap: Davison and Hinkley 1997, section 3.8) and so are runs,
+    so that the spread holds the choice of test dialogues and that of seeds. All models see the same draws, which makes
+    their differences paired.
+
+    Args:
+        tallies: ``[3, n_classes, n_distinct_runs, n_dialogues]``
+        rows: ``[n_models, n_runs]``, indices of distinct runs
+        resamples: number of draws
+        generator: source of the draws
+
+    Returns:
+        ``[n_metrics, n_models, resamples]``
+    """
+    n_dialogues, n_runs = tallies.shape[-1], rows.shape[1]
+    dialogue_draws, run_draws = generator.spawn(2)
+    chunks = []
+    for size in _chunks(resamples):
+        dialogue_counts = dialogue_draws.multinomial(n_dialogues, np.full(n_dialogues, 1 / n_dialogues), size)
+        run_weights = run_draws.multinomial(n_runs, np.full(n_runs, 1 / n_runs), size).T / n_runs
+        values = measure(_weigh(tallies, dialogue_counts))
+        chunks.append(np.stack([(values[:, row] * run_weights).sum(axis=1) for row in rows], axis=1))
+    return np.concatenate(chunks, axis=-1)
+
+
+def percentile_interval(
+    draws: NDArray[np.float64], confidence: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ends of the central ``confidence`` of the draws ``[..., resamples]`` (Efron and Tibshirani 1993, chapter 13)."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail], axis=-1)
+    return low, high
+
+
+def swap_test(
+    tallies: NDArray[np.float64],
+    first: NDArray[np.intp],
+    second: NDArray[np.intp],
+    resamples: int,
+    generator: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Test by approximate randomization whether two models score alike (Noreen 1989; Yeh 2000, "More accurate tests").
+
+    If two models are alike, it does not matter whose answers to a dialogue are whose. So each dialogue's answers of the
+    two models are swapped with probability 1/2, run i of one with run i of the other and all runs at once. p is the
+    share of such draws that leave the mean scores at least as far apart as they are, two-sided: (1 + count) / (1 +
+    resamples).
+
+    Args:
+        tallies: ``[3, n_classes, n_distinct_runs, n_dialogues]``
+        first: ``[n_pairs, n_runs]``, the distinct runs of one model of each pair
+        second: ``[n_pairs, n_runs]``, those of the other
+        resamples: number of random swaps
+        generator: source of the swaps
+
+    Returns:
+        p, ``[n_metrics, n_pairs]``
+    """
+    n_dialogues = tallies.shape[-1]
+    total = tallies.sum(axis=-1)[..., None]
+    values = measure(total)[..., 0]
+    answers, true = total[:2], total[2]
+    differences = abs((values[:, first] - values[:, second]).mean(axis=-1))
+    counts = np.zeros(differences.shape)
+    for size in _chunks(resamples):
+        swapped = _weigh(tallies[:2], generator.integers(0, 2, (size, n_dialogues)))
+        for pair, (a, b) in enumerate(zip(first, second, strict=True)):
+            change = swapped[:, :, b] - swapped[:, :, a]
+            of_first = measure((*(answers[:, :, a] + change), true[:, a]))
+            of_second = measure((*(answers[:, :, b] - change), true[:, b]))
+            apart = abs((of_first - of_second).mean(axis=1))
+            counts[:, pair] += (apart >= differences[:, pair, None] - TIE).sum(axis=-1)
+    p: NDArray[np.float64] = (1 + counts) / (1 + resamples)
+    return p
+
+
+def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Adjust p-values ``[..., n_tests]`` for the number of tests along the last axis (Holm 1979).
+
+    Holm bounds the chance of even one false claim, whatever the dependence between the tests. The false discovery rate
+    would be the wrong promise here: each pair is read as a claim of its own, and pairs share models, so that their
+    tests depend on each other in both directions, for which the procedure of Benjamini and Hochberg gives no guarantee.
+    """
+    n_tests = p.shape[-1]
+    order = np.argsort(p, axis=-1)
+    scaled = np.take_along_axis(p, order, axis=-1) * np.arange(n_tests, 0, -1)
+    adjusted = np.empty_like(p)
+    np.put_along_axis(adjusted, order, np.minimum(np.maximum.accumulate(scaled, axis=-1), 1), axis=-1)
+    return adjusted
+
+
+def _chunks(total: int) -> Iterator[int]:
+    for start in range(0, total, CHUNK):
+        yield min(CHUNK, total - start)
+
+
+def _weigh(tallies: NDArray[np.float64], weights: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Weigh tallies ``[3, classes, runs, dialogues]`` by ``[n, dialogues]`` and sum: ``[3, classes, runs, n]``.
+
+    All are whole numbers, so the product is exact and does not depend on the order or the threads of the matrix
+    product.
+    """
+    flat = tallies.reshape(-1, tallies.shape[-1]) @ weights.T.astype(np.float64)
+    return flat.reshape(*tallies.shape[:-1], len(weights))

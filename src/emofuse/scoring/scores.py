@@ -1,0 +1,276 @@
+"""From the predictions of all models of a task to scores, intervals and paired comparisons."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from emofuse.params import STRICT
+from emofuse.scoring.joining import RUN, ScoringError, folds_are_pooled, join_targets, scored_utterances
+from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure, metric_names, tally
+from emofuse.scoring.resampling import bootstrap, holm, percentile_interval, swap_test
+
+__all__ = ["DECIMALS", "FOLD_MEAN", "MODELS", "Scores", "ScoringConfig", "in_order", "score"]
+
+MODELS = (
+    "majority",
+    "audio-utterance",
+    "text-utterance",
+    "audio-context",
+    "text-context",
+    "concat",
+    "late",
+    "hcam",
+    "cma",
+    "hbaf",
+)
+"""The models in the order of every table: the baselines first. An ablation is ``<model>/<what is different>``."""
+
+FOLD_MEAN = "fold_mean/"
+"""Prefix of the metrics that are means over folds, printed beside those of pooled folds."""
+
+PAIRS = {
+    "model_a": pl.String,
+    "model_b": pl.String,
+    "metric": pl.String,
+    "difference": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "p": pl.Float64,
+    "p_adjusted": pl.Float64,
+}
+"""Columns of the table of pairs."""
+
+DECIMALS = 6
+"""Every float that scoring hands on is rounded to this many decimals, so that what is written is stable."""
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class ScoringConfig:
+    """How sure the scores are: the settings of intervals and tests."""
+
+    resamples: int = Field(default=10_000, ge=1)
+    """Number of bootstrap resamples and of random swaps in each paired test; no p is below 1 / (1 + resamples)."""
+
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    """Share of the bootstrap distribution that an interval covers."""
+
+    seed: int = Field(default=0, ge=0)
+    """Seed of all resampling; the same draws serve every model."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All that the test set says about the models of a task; floats are fractions, rounded to :data:`DECIMALS`.
+
+    Attributes:
+        classes: class names, in the order of the targets
+        config: the settings of intervals and tests
+        pooled: whether folds test different utterances, so that a seed's predictions are pooled over folds into one
+            run; otherwise every seed and fold is a run
+        n_utterances: labelled test utterances, of all folds together
+        n_dialogues: dialogues that these belong to
+        models: ``model, metric, mean, sd, low, high, n_runs``; mean and sample standard deviation over runs (null for
+            one run), bootstrap interval of the mean. Where folds are pooled, rows ``fold_mean/<metric>`` give the mean
+            over folds of each fold's own score, by seed, then mean and standard deviation over seeds; they have no
+            interval
+        pairs: ``model_a, model_b, metric, difference, low, high, p, p_adjusted`` of every two models; difference = a -
+            b, where a comes later in the order of tables; ``p_adjusted`` after Holm over all pairs of a metric
+        runs: ``model, seed, fold, metric, value`` of every trained run, and of every seed's pooled run with fold null
+        confusion: ``model, true, predicted, count``, summed over runs
+    """
+
+    classes: tuple[str, ...]
+    config: ScoringConfig
+    pooled: bool
+    n_utterances: int
+    n_dialogues: int
+    models: pl.DataFrame
+    pairs: pl.DataFrame
+    runs: pl.DataFrame
+    confusion: pl.DataFrame
+
+
+def in_order(models: Sequence[str]) -> list[str]:
+    """Model names without doubles, in the order of :data:`MODELS`, unknown ones after, each ablation after its parent.
+
+    >>> in_order(["new", "hcam/no-contrastive", "hbaf", "hcam"])
+    ['hcam', 'hcam/no-contrastive', 'hbaf', 'new']
+    """
+    rank = {name: place for place, name in enumerate(MODELS)}
+
+    def key(name: str) -> tuple[int, str, str]:
+        parent = name.partition("/")[0]
+        return rank.get(parent, len(MODELS)), parent, name
+
+    return sorted(set(models), key=key)
+
+
+def score(runs: pl.DataFrame, truth: pl.DataFrame, classes: Sequence[str], config: ScoringConfig) -> Scores:
+    """Score all models of a task on test, with intervals and paired comparisons.
+
+    Args:
+        runs: rows of :data:`emofuse.schema.PREDICTIONS` of all models, in any order; those of split ``test`` are scored
+        truth: ``fold, split, utterance_id, dialogue_id, target`` (an index of ``classes``), labelled utterances only
+        classes: class names in the order of the probabilities and targets
+        config: settings of intervals and tests
+
+    Raises:
+        ScoringError: predictions and targets do not fit (see :func:`~emofuse.scoring.joining.join_targets`), folds
+            overlap in part, a model lacks a fold, or two models with several seeds have different ones
+    """
+    test = scored_utterances(truth, classes)
+    pooled = folds_are_pooled(test)
+    answers = join_targets(runs, test, classes)
+    trained = _in_table_order(answers.select(RUN).unique())
+    _check_folds(trained, test["fold"].unique().sort().to_list(), pooled)
+    confusion = _count(answers, trained, test["dialogue_id"].unique().sort(), len(classes))
+    values = _values(trained, confusion, classes)
+    summary = _summary(values)
+    if pooled:
+        fold_means = _fold_means(values)
+        trained, confusion = _pool_folds(trained, confusion)
+        pooled_values = _values(trained, confusion, classes)
+        summary = pl.concat([_summary(pooled_values), fold_means])
+        values = pl.concat([pooled_values, values])
+    intervals, pairs = _resample(trained, confusion, classes, config)
+    models = summary.join(intervals, on=["model", "metric"], how="left", maintain_order="left")
+    return Scores(
+        classes=tuple(classes),
+        config=config,
+        pooled=pooled,
+        n_utterances=test["utterance_id"].n_unique(),
+        n_dialogues=test["dialogue_id"].n_unique(),
+        models=_rounded(_in_table_order(models.select("model", "metric", "mean", "sd", "low", "high", "n_runs"))),
+        pairs=_rounded(pairs),
+        runs=_rounded(_in_table_order(values)),
+        confusion=_confusion_table(trained, confusion, classes),
+    )
+
+
+def _check_folds(trained: pl.DataFrame, folds: list[int], pooled: bool) -> None:
+    """Every seed of a model covers all folds; a single run will do where the folds test the same utterances."""
+    single = trained.group_by("model").len().filter(pl.col("len") == 1)["model"].to_list()
+    for (model, seed), own in trained.group_by("model", "seed", maintain_order=True):
+        missing = sorted(set(folds) - set(own["fold"]))
+        if missing and (pooled or model not in single):
+            raise ScoringError(
+                f"model {model!r}, seed {seed}: no test predictions for folds {missing}; expected folds {folds}"
+            )
+
+
+def _count(answers: pl.DataFrame, trained: pl.DataFrame, dialogues: pl.Series, n_classes: int) -> NDArray[np.float64]:
+    """Confusion counts ``[n_trained_runs, n_dialogues, n_classes, n_classes]``."""
+    places = answers.join(trained.with_row_index("run"), on=RUN, how="left").join(
+        pl.DataFrame({"dialogue_id": dialogues}).with_row_index("dialogue"), on="dialogue_id", how="left"
+    )
+    counts = confusion_counts(
+        places["run"].to_numpy().astype(np.int64) * len(dialogues) + places["dialogue"].to_numpy(),
+        places["target"].to_numpy(),
+        places["said"].to_numpy(),
+        n_cells=len(trained) * len(dialogues),
+        n_classes=n_classes,
+    )
+    return counts.reshape(len(trained), len(dialogues), n_classes, n_classes)
+
+
+def _pool_folds(trained: pl.DataFrame, confusion: NDArray[np.float64]) -> tuple[pl.DataFrame, NDArray[np.float64]]:
+    """Sum the counts of a seed's folds, whose utterances are disjoint; the fold of the pooled run is null."""
+    seeds = trained.select("model", "seed").unique(maintain_order=True)
+    places = trained.join(seeds.with_row_index("place"), on=["model", "seed"], how="left", maintain_order="left")
+    pooled = np.zeros((len(seeds), *confusion.shape[1:]))
+    np.add.at(pooled, places["place"].to_numpy(), confusion)
+    return seeds.with_columns(fold=pl.lit(None, pl.Int32)), pooled
+
+
+def _values(runs: pl.DataFrame, confusion: NDArray[np.float64], classes: Sequence[str]) -> pl.DataFrame:
+    """Every metric of every run: model, seed, fold, metric, value."""
+    names = metric_names(classes)
+    values = measure(tally(confusion.sum(axis=1)))
+    wide = runs.with_columns(metric=pl.Series([names] * len(runs)), value=pl.Series(values.T.tolist()))
+    return wide.explode("metric", "value")
+
+
+def _summary(values: pl.DataFrame) -> pl.DataFrame:
+    """Mean, sample standard deviation and number of the runs of each model, by metric."""
+    value = pl.col("value")
+    return values.group_by("model", "metric", maintain_order=True).agg(
+        mean=value.mean(), sd=value.std(), n_runs=value.len().cast(pl.Int64)
+    )
+
+
+def _fold_means(values: pl.DataFrame) -> pl.DataFrame:
+    """Summary of the mean over folds of each seed's scores, as metrics with a prefix."""
+    named = values.filter(pl.col("metric").is_in(SUMMARY)).with_columns(metric=FOLD_MEAN + pl.col("metric"))
+    return _summary(named.group_by("model", "seed", "metric", maintain_order=True).agg(pl.col("value").mean()))
+
+
+def _resample(
+    runs: pl.DataFrame, confusion: NDArray[np.float64], classes: Sequence[str], config: ScoringConfig
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Intervals (model, metric, low, high) and the table of pairs, from counts ``[run, dialogue, class, class]``."""
+    models, names = in_order(runs["model"].to_list()), metric_names(classes)
+    tallies, rows = tally(confusion), _line_up(runs, models)
+    bootstrap_draws, swap_draws = np.random.default_rng(config.seed).spawn(2)
+    draws = bootstrap(tallies, rows, config.resamples, bootstrap_draws)
+    low, high = percentile_interval(draws, config.confidence)
+    intervals = _table({"model": models}, names, {"low": low, "high": high})
+    a, b = np.tril_indices(len(models), -1)
+    if not len(a):
+        return intervals, pl.DataFrame(schema=PAIRS)
+    means = measure(tallies.sum(axis=-1))[:, rows].mean(axis=-1)
+    ends = [percentile_interval(draws[:, i] - draws[:, j], config.confidence) for i, j in zip(a, b, strict=True)]
+    low, high = np.stack(ends, axis=-1)
+    p = swap_test(tallies, rows[a], rows[b], config.resamples, swap_draws)
+    keys = {"model_a": [models[i] for i in a], "model_b": [models[i] for i in b]}
+    columns = {"difference": means[:, a] - means[:, b], "low": low, "high": high, "p": p, "p_adjusted": holm(p)}
+    return intervals, _table(keys, names, columns)
+
+
+def _table(keys: dict[str, list[str]], metrics: list[str], columns: dict[str, NDArray[np.float64]]) -> pl.DataFrame:
+    """A row for each key and metric from columns ``[n_metrics, n_keys]``."""
+    table = pl.DataFrame(keys).join(pl.DataFrame({"metric": metrics}), how="cross", maintain_order="left_right")
+    return table.with_columns(pl.Series(name, values.T.ravel()) for name, values in columns.items())
+
+
+def _line_up(runs: pl.DataFrame, models: list[str]) -> NDArray[np.intp]:
+    """Which run stands for each model in each repetition, ``[n_models, n_repetitions]``.
+
+    The repetitions are all seeds times all folds. A model with one seed, such as one that draws nothing at random,
+    stands beside every seed of the others; likewise one with a single run beside every fold.
+    """
+    own = {model: runs.with_row_index("row").filter(pl.col("model") == model).sort("seed", "fold") for model in models}
+    seeds = max((sorted(set(table["seed"])) for table in own.values()), key=len)
+    n_folds = runs["fold"].n_unique()
+    rows = []
+    for model, table in own.items():
+        has = sorted(set(table["seed"]))
+        if len(has) > 1 and has != seeds:
+            raise ScoringError(f"model {model!r} has seeds {has}; expected {seeds}, or a single one")
+        grid = table["row"].to_numpy().reshape(len(has), -1)
+        rows.append(np.broadcast_to(grid, (len(seeds), n_folds)).reshape(-1))
+    return np.stack(rows).astype(np.intp)
+
+
+def _confusion_table(runs: pl.DataFrame, confusion: NDArray[np.float64], classes: Sequence[str]) -> pl.DataFrame:
+    rows = []
+    for model in in_order(runs["model"].to_list()):
+        total = confusion[(runs["model"] == model).to_numpy()].sum(axis=(0, 1)).astype(np.int64)
+        rows += [(model, classes[true], classes[said], int(count)) for (true, said), count in np.ndenumerate(total)]
+    return pl.DataFrame(rows, schema=["model", "true", "predicted", "count"], orient="row")
+
+
+def _in_table_order(table: pl.DataFrame) -> pl.DataFrame:
+    """Sort by model, then by seed and fold where there are such columns (null last), keeping the order of the rest."""
+    order = pl.Enum(in_order(table["model"].to_list()))
+    by = [pl.col("model").cast(order), *(pl.col(name) for name in ("seed", "fold") if name in table.columns)]
+    return table.sort(by, nulls_last=True, maintain_order=True)
+
+
+def _rounded(table: pl.DataFrame) -> pl.DataFrame:
+    # Adding zero turns -0.0 into 0.0.
+    return table.with_columns(pl.selectors.float().round(DECIMALS) + 0.0)

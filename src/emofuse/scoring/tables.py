@@ -1,0 +1,197 @@
+"""Scores as files: CSV and JSON for programs, Markdown for people."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from emofuse.files import write_json, write_table, write_text
+from emofuse.scoring.joining import ScoringError
+from emofuse.scoring.metrics import SUMMARY
+from emofuse.scoring.scores import DECIMALS, FOLD_MEAN, Scores, in_order
+
+__all__ = [
+    "METRIC_TITLES",
+    "best_model",
+    "learning_curves",
+    "markdown_table",
+    "scores_json",
+    "write_csv",
+    "write_runs",
+    "write_scores",
+]
+
+METRIC_TITLES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "weighted_f1": "Weighted F1",
+    "macro_f1": "Macro F1",
+}
+"""What tables and plots for people call the metrics over all classes."""
+
+_CURVES_SCHEMA = {
+    "model": pl.String,
+    "seed": pl.Int64,
+    "fold": pl.Int64,
+    "epoch": pl.Int64,
+    "loss": pl.Float64,
+    "dev_weighted_f1": pl.Float64,
+}
+
+
+def write_scores(
+    folder: Path, scores: Scores, protocol: Mapping[str, Any], comparisons: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Write ``scores.csv``, ``pairs.csv``, ``confusion.csv``, ``scores.json`` and ``table.md``, each atomically.
+
+    Args:
+        folder: where to, such as ``metrics/<task>``
+        scores: what :func:`emofuse.scoring.scores.score` gave
+        protocol: what the numbers rest on (task, split, context …), JSON-able; passed on as it is
+        comparisons: pairs of models to name under the table, see :func:`markdown_table`
+    """
+    write_csv(folder / "scores.csv", scores.models)
+    write_csv(folder / "pairs.csv", scores.pairs)
+    write_csv(folder / "confusion.csv", scores.confusion)
+    write_json(folder / "scores.json", scores_json(scores, protocol))
+    write_text(folder / "table.md", markdown_table(scores, comparisons))
+
+
+def write_runs(path: Path, scores: Scores) -> None:
+    """Write the test scores of every run, for the tracker, as Parquet: model, seed, fold, metric, value."""
+    write_table(path, scores.runs.to_arrow(compat_level=pl.CompatLevel.oldest()))
+
+
+def write_csv(path: Path, table: pl.DataFrame) -> None:
+    """Write a table as CSV, atomically; null is an empty field."""
+    write_text(path, table.write_csv())
+
+
+def scores_json(scores: Scores, protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores and protocol as one JSON-able value; scores by model and metric, so that ``dvc metrics`` can name each."""
+    by_model: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in scores.models.to_dicts():
+        by_model.setdefault(row.pop("model"), {})[row.pop("metric")] = row
+    return {
+        "protocol": dict(protocol),
+        "test": {
+            "classes": list(scores.classes),
+            "n_utterances": scores.n_utterances,
+            "n_dialogues": scores.n_dialogues,
+            "folds_pooled": scores.pooled,
+        },
+        "intervals": {
+            "confidence": scores.config.confidence,
+            "resamples": scores.config.resamples,
+            "seed": scores.config.seed,
+        },
+        "scores": by_model,
+        "pairs": scores.pairs.to_dicts(),
+    }
+
+
+def learning_curves(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """The training histories of run records, for ``dvc plots``: model, seed, fold, epoch, loss, dev_weighted_f1.
+
+    Args:
+        records: the ``record.json`` of runs; nothing appears of runs whose ``history`` is empty
+    """
+    place = {model: rank for rank, model in enumerate(in_order([record["model"] for record in records]))}
+    ordered = sorted(records, key=lambda record: (place[record["model"]], record["seed"], record["fold"]))
+    rows = [
+        (record["model"], record["seed"], record["fold"], epoch["epoch"], epoch["loss"], epoch["dev_weighted_f1"])
+        for record in ordered
+        for epoch in record["history"]
+    ]
+    table = pl.DataFrame(rows, schema=_CURVES_SCHEMA, orient="row")
+    return table.with_columns(pl.col("loss", "dev_weighted_f1").round(DECIMALS))
+
+
+def best_model(scores: Scores, among: Sequence[str], metric: str = "weighted_f1") -> str:
+    """The model of the highest mean, such as the best unimodal one to compare a fusion with; the first one on a tie.
+
+    The choice looks at test, in favour of the baseline: a comparison with it understates the other model, if anything.
+
+    Raises:
+        ScoringError: none of ``among`` was scored
+    """
+    rows = scores.models.filter(pl.col("model").is_in(list(among)) & (pl.col("metric") == metric))
+    if rows.is_empty():
+        raise ScoringError(f"no {metric!r} of any of {list(among)}; scored: {_models(scores)}")
+    return str(rows.row(rows["mean"].arg_max() or 0, named=True)["model"])
+
+
+def markdown_table(
+    scores: Scores, comparisons: Sequence[tuple[str, str]] = (), metrics: Sequence[str] = ("weighted_f1",)
+) -> str:
+    """The table that people read: a row a model, in percent, with the best of each column in bold.
+
+    Args:
+        scores: what :func:`emofuse.scoring.scores.score` gave
+        comparisons: pairs of models; below the table one line a pair says by how much the first is ahead
+        metrics: the metrics that these lines tell
+
+    Raises:
+        ScoringError: a model of ``comparisons`` was not scored
+    """
+    parts = [_grid(scores, "", list(SUMMARY)), _legend(scores)]
+    if scores.pooled:
+        means = _grid(scores, FOLD_MEAN, list(SUMMARY))
+        parts += [f"Mean over folds of each fold's own score, averaged over seeds (± sd over seeds):\n\n{means}"]
+    if comparisons:
+        lines = [_comparison(scores, a, b, metric) for a, b in comparisons for metric in metrics]
+        parts += ["Paired comparisons (difference in points):\n\n" + "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _grid(scores: Scores, prefix: str, metrics: list[str]) -> str:
+    cells = {(row["model"], row["metric"]): row for row in scores.models.to_dicts()}
+    models = _models(scores)
+    best = {metric: max(_percent(cells[model, prefix + metric]["mean"]) for model in models) for metric in metrics}
+    lines = [["Model", *(METRIC_TITLES[metric] for metric in metrics), "Runs"], ["---", *["---:"] * (len(metrics) + 1)]]
+    for model in models:
+        own = {metric: cells[model, prefix + metric] for metric in metrics}
+        row = [_cell(cell, bold=_percent(cell["mean"]) == best[metric]) for metric, cell in own.items()]
+        lines.append([model, *row, str(own[metrics[0]]["n_runs"])])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(row: Mapping[str, Any], *, bold: bool) -> str:
+    """Such as ``**65.8** ± 0.4 [64.1, 67.3]``; no sd for a single run, no interval where there is none."""
+    mean = f"{_percent(row['mean']):.1f}"
+    sd = "" if row["sd"] is None else f" ± {_percent(row['sd']):.1f}"
+    interval = "" if row["low"] is None else f" [{_percent(row['low']):.1f}, {_percent(row['high']):.1f}]"
+    return (f"**{mean}**" if bold else mean) + sd + interval
+
+
+def _legend(scores: Scores) -> str:
+    pooled = " Each seed's predictions are pooled over the folds into one run." if scores.pooled else ""
+    interval = f"{100 * scores.config.confidence:g} % interval of the mean"
+    return (
+        f"Percent on test: {scores.n_utterances:,} utterances in {scores.n_dialogues:,} dialogues. "
+        f"Mean over runs ± standard deviation "
+        f"[{interval}: bootstrap over dialogues and runs, {scores.config.resamples:,} resamples].{pooled}"
+    )
+
+
+def _comparison(scores: Scores, first: str, second: str, metric: str) -> str:
+    """One line on two models, whichever way round the table of pairs holds them."""
+    for a, b, sign in ((first, second, 1), (second, first, -1)):
+        found = scores.pairs.filter((pl.col("model_a") == a) & (pl.col("model_b") == b) & (pl.col("metric") == metric))
+        if len(found):
+            row = found.row(0, named=True)
+            low, high = sorted(_percent(sign * row[end]) for end in ("low", "high"))
+            difference = _percent(sign * row["difference"])
+            points = f"{METRIC_TITLES.get(metric, metric)} {difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+            return f"- {first} over {second}: {points}, p = {row['p']:.2g}, Holm-adjusted {row['p_adjusted']:.2g}"
+    raise ScoringError(f"no comparison of {first!r} and {second!r} on {metric!r}; scored: {_models(scores)}")
+
+
+def _models(scores: Scores) -> list[str]:
+    return in_order(scores.models["model"].to_list())
+
+
+def _percent(fraction: float) -> float:
+    # Adding zero turns -0.0 into 0.0.
+    return round(100 * fraction, 1) + 0.0

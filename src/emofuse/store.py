@@ -1,0 +1,152 @@
+"""The work store: what was expensive, by the digest of everything that it was made from.
+
+DVC empties a stage's outs before it runs the stage. What took long therefore also lives here, outside the outs: a
+stage asks the store first, makes what is missing, and links the results into its outs. An entry is a folder, made
+under a temporary name and renamed when whole, with a manifest of its files' digests, so that a half-written or
+altered entry is never taken for a whole one. The store may be deleted at any time; nothing but time is lost.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from emofuse.files import file_digest, replace_directory, write_json
+
+__all__ = ["DEFAULT_ROOT", "Entry", "Store", "link"]
+
+DEFAULT_ROOT = Path(".emofuse")
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One finished piece of work.
+
+    Attributes:
+        path: its folder
+        reused: whether it was there already
+        seconds: wall-clock seconds that making it took
+    """
+
+    path: Path
+    reused: bool
+    seconds: float
+
+
+class Store:
+    """Finished work under ``root``, one folder an entry: ``<root>/<kind>/<key>/``.
+
+    Args:
+        root: the store's folder; made when the first entry is
+    """
+
+    def __init__(self, root: Path = DEFAULT_ROOT) -> None:
+        self.root = root
+
+    def find(self, kind: str, key: str) -> Entry | None:
+        """Return the entry if it is there and whole; one that is damaged is removed.
+
+        Args:
+            kind: the family of work, such as ``runs``
+            key: hexadecimal digest of all that the work depends on
+        """
+        path = self._path(kind, key)
+        try:
+            manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+            whole = all(file_digest(path / name) == digest for name, digest in manifest["files"].items())
+            seconds = float(manifest["seconds"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            whole, seconds = False, 0.0
+        if whole:
+            return Entry(path, reused=True, seconds=seconds)
+        shutil.rmtree(path, ignore_errors=True)
+        return None
+
+    def ensure(self, kind: str, key: str, make: Callable[[Path], None]) -> Entry:
+        """Return the entry, making it first if it is missing; of several processes that ask at once, one makes it.
+
+        Args:
+            kind: the family of work
+            key: hexadecimal digest of all that the work depends on
+            make: fills the empty folder that it is given; if it raises, nothing is kept
+        """
+        path = self._path(kind, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            found = self.find(kind, key)
+            if found:
+                return found
+            self._sweep(path)
+            start = time.perf_counter()
+            with replace_directory(path) as folder:
+                make(folder)
+                seconds = time.perf_counter() - start
+                files = {str(p.relative_to(folder)): file_digest(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+                write_json(folder / _MANIFEST, {"files": files, "seconds": seconds})
+            return Entry(path, reused=False, seconds=seconds)
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Return, by kind of work, the number of entries and their bytes."""
+        result: dict[str, tuple[int, int]] = {}
+        for path in self._entries():
+            count, size = result.get(path.parent.name, (0, 0))
+            result[path.parent.name] = (count + 1, size + _size(path))
+        return result
+
+    def prune(self, older_than_days: float) -> tuple[int, int]:
+        """Remove the entries that were last used more than so many days ago, and what killed processes left behind.
+
+        Returns:
+            number of entries removed, and their bytes
+        """
+        limit = time.time() - 86_400 * older_than_days
+        removed, freed = 0, 0
+        for path in list(self._entries()):
+            with FileLock(path.with_suffix(".lock")):
+                self._sweep(path)
+                if (path / _MANIFEST).stat().st_mtime < limit:
+                    freed += _size(path)
+                    removed += 1
+                    shutil.rmtree(path)
+        return removed, freed
+
+    def _entries(self) -> Iterator[Path]:
+        if self.root.is_dir():
+            for manifest in sorted(self.root.glob(f"*/*/{_MANIFEST}")):
+                yield manifest.parent
+
+    def _path(self, kind: str, key: str) -> Path:
+        return self.root / kind / key
+
+    @staticmethod
+    def _sweep(path: Path) -> None:
+        # The lock is held, so a temporary folder of this key belongs to a process that was killed.
+        for leftover in path.parent.glob(f".{path.name}.*~"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def link(entry: Entry, target: Path) -> None:
+    """Show an entry's files under ``target``, without the manifest: hard links, or copies across file systems.
+
+    Marks the entry as used now, which is what :meth:`Store.prune` goes by.
+    """
+    os.utime(entry.path / _MANIFEST)
+    for source in sorted(entry.path.rglob("*")):
+        if source.is_file() and source.name != _MANIFEST:
+            place = target / source.relative_to(entry.path)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.unlink(missing_ok=True)
+            try:
+                os.link(source, place)
+            except OSError:
+                shutil.copyfile(source, place)
+
+
+def _size(path: Path) -> int:
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())

@@ -1,0 +1,144 @@
+"""A fold and its features as tensors, and the batches that are cut from them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emofuse.features.shards import Frames
+from emofuse.models.base import Batch, Unit
+from emofuse.tasks import SPLITS, Fold, Split
+
+__all__ = ["Sequences", "collate", "examples", "pooled", "shuffled_batches", "single_frames", "sorted_batches"]
+
+_POOL = 16
+"""Batches that are sorted by length together: enough to spare padding, few enough to stay random."""
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """One modality's ragged sequences, in the order of the fold's utterances.
+
+    Attributes:
+        values: ``[total, D]``; a sequence that stands for nothing is one frame of NaN
+        offsets: int64 ``[n + 1]``
+    """
+
+    values: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def of(cls, frames: Frames) -> "Sequences":
+        """Take frames from a feature store; masked ones become missing values."""
+        values = torch.from_numpy(frames.values)
+        starts = torch.from_numpy(frames.offsets[:-1][frames.masked])
+        values[starts] = torch.nan
+        return cls(values, torch.from_numpy(frames.offsets))
+
+    @property
+    def dim(self) -> int:
+        """Size D of a frame."""
+        return self.values.shape[1]
+
+    @property
+    def lengths(self) -> Tensor:
+        """Frames of each sequence, int64 ``[n]``."""
+        return self.offsets.diff()
+
+    def of_rows(self, rows: np.ndarray) -> Tensor:
+        """Return all frames of some sequences back to back, float32 ``[N, D]``."""
+        chosen = torch.zeros(len(self.offsets) - 1, dtype=torch.bool)
+        chosen[torch.from_numpy(rows)] = True
+        return self.values[chosen.repeat_interleave(self.lengths)].float()
+
+    def padded(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return some sequences as float32 ``[U, T, D]``, zero after their ends, and their lengths ``[U]``."""
+        lengths_U = self.lengths[rows]
+        steps_T = torch.arange(int(lengths_U.max()))
+        inside_UT = steps_T < lengths_U[:, None]
+        places_UT = (self.offsets[rows][:, None] + steps_T).clamp(max=len(self.values) - 1)
+        return self.values[places_UT].float().masked_fill(~inside_UT[..., None], 0.0), lengths_U
+
+
+def single_frames(vectors_ND: Tensor) -> Sequences:
+    """Take utterance vectors ``[n, D]`` as sequences of one frame."""
+    return Sequences(vectors_ND, torch.arange(len(vectors_ND) + 1))
+
+
+def pooled(sequences: Sequences) -> Sequences:
+    """Return each sequence's mean, and where any has more than one frame its standard deviation beside it."""
+    lengths_N = sequences.lengths
+    owner = torch.arange(len(lengths_N)).repeat_interleave(lengths_N)
+    values = sequences.values.float()
+    totals_ND = torch.zeros(len(lengths_N), sequences.dim).index_add_(0, owner, values)
+    mean_ND = totals_ND / lengths_N[:, None]
+    if int(lengths_N.max()) == 1:
+        return single_frames(mean_ND)
+    squares_ND = torch.zeros_like(mean_ND).index_add_(0, owner, (values - mean_ND[owner]).square())
+    return single_frames(torch.cat([mean_ND, (squares_ND / lengths_N[:, None]).sqrt()], dim=1))
+
+
+def examples(fold: Fold, unit: Unit, split: Split | None = None) -> list[np.ndarray]:
+    """Return examples as arrays of utterance numbers: single utterances, or whole dialogues.
+
+    Args:
+        fold: the utterances
+        unit: what an example is
+        split: those of this split that have a label (inside a dialogue the others are context); None for all there are
+    """
+    chosen = np.ones(len(fold.splits), bool) if split is None else fold.scored & (fold.splits == SPLITS.index(split))
+    if unit == "utterance":
+        return [np.array([row]) for row in np.flatnonzero(chosen)]
+    dialogues = (np.arange(start, end) for start, end in zip(fold.dialogues[:-1], fold.dialogues[1:], strict=True))
+    return [rows for rows in dialogues if chosen[rows].any()]
+
+
+def sorted_batches(items: Sequence[np.ndarray], lengths: np.ndarray, size: int) -> Iterator[list[np.ndarray]]:
+    """Yield batches of at most ``size`` examples, longest first, for evaluation.
+
+    Args:
+        items: examples, arrays of utterance numbers
+        lengths: ``[n]`` frames of each utterance
+        size: examples in a batch
+    """
+    longest = sorted(items, key=lambda rows: -int(lengths[rows].max()) * 100_000 - len(rows))
+    for start in range(0, len(longest), size):
+        yield longest[start : start + size]
+
+
+def shuffled_batches(
+    items: Sequence[np.ndarray], lengths: np.ndarray, size: int, generator: np.random.Generator
+) -> Iterator[list[np.ndarray]]:
+    """Yield every example once in random batches of similar lengths, for one epoch of training."""
+    order = generator.permutation(len(items))
+    batches = []
+    for start in range(0, len(order), size * _POOL):
+        pool = [items[index] for index in order[start : start + size * _POOL]]
+        batches += list(sorted_batches(pool, lengths, size))
+    for index in generator.permutation(len(batches)):
+        yield batches[index]
+
+
+def collate(items: Sequence[np.ndarray], inputs: Mapping[str, Sequences], fold: Fold) -> tuple[Tensor, Batch]:
+    """Make a batch of examples.
+
+    Returns:
+        the utterance number of each of its U utterances, and the batch
+    """
+    rows = torch.from_numpy(np.concatenate(items))
+    sizes = [len(each) for each in items]
+    places_BL = torch.full((len(items), max(sizes)), -1)
+    start = 0
+    for index, size in enumerate(sizes):
+        places_BL[index, :size] = torch.arange(start, start + size)
+        start += size
+    padded = {name: sequences.padded(rows) for name, sequences in inputs.items()}
+    return rows, Batch(
+        frames={name: frames for name, (frames, _) in padded.items()},
+        lengths={name: lengths for name, (_, lengths) in padded.items()},
+        places_BL=places_BL,
+        speakers_U=torch.from_numpy(fold.speakers)[rows],
+        targets_U=torch.from_numpy(fold.targets)[rows],
+    )

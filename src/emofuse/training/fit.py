@@ -1,0 +1,164 @@
+"""The one training loop: every network, epochs chosen on dev weighted F1, test labels out of reach."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass as plain_dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from emofuse.models.base import Network
+from emofuse.models.layers import Standardize
+from emofuse.models.losses import cross_entropy
+from emofuse.params import STRICT
+from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure_confusion
+from emofuse.tasks import IGNORE, SPLITS, Fold
+from emofuse.training.data import Sequences, collate, examples, shuffled_batches, sorted_batches
+
+__all__ = ["FitConfig", "Fitted", "dev_scores", "fit", "infer", "standardize"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class FitConfig:
+    """How a network is trained.
+
+    Attributes:
+        epochs: at most so many passes over the training split
+        patience: stop after so many epochs without a better dev weighted F1
+        batch: examples a step: utterances, or dialogues for a network that reads context
+        learning_rate: of AdamW, falling to zero along a half cosine over ``epochs``
+        weight_decay: of AdamW
+        clip: largest norm of the gradient
+    """
+
+    epochs: Annotated[int, Field(ge=1)]
+    patience: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    clip: Annotated[float, Field(gt=0)]
+
+
+@plain_dataclass(frozen=True)
+class Fitted:
+    """A trained network and what it says of every utterance.
+
+    Attributes:
+        probabilities: float32 ``[n, C]``
+        vectors: for each name, float32 ``[n, H]``
+        best_epoch: the epoch kept, 1-based
+        history: loss and dev weighted F1 by epoch
+    """
+
+    network: Network
+    probabilities: np.ndarray
+    vectors: dict[str, Tensor]
+    best_epoch: int
+    history: list[dict[str, float]]
+
+
+def fit(network: Network, inputs: Mapping[str, Sequences], fold: Fold, config: FitConfig, seed: int) -> Fitted:
+    """Train a network and keep the epoch with the best dev weighted F1, the first of equals.
+
+    Args:
+        network: freshly initialised, its standardization fitted
+        inputs: the modalities that it reads
+        fold: dialogues, splits and the targets of train and dev
+        config: the schedule
+        seed: of the order of the batches and of dropout
+    """
+    torch.manual_seed(seed)
+    generator = np.random.default_rng(seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
+    train, dev = (examples(fold, network.unit, split) for split in ("train", "dev"))
+    lengths = _longest(inputs)
+    best, best_epoch, best_state = -1.0, 0, copy.deepcopy(network.state_dict())
+    history: list[dict[str, float]] = []
+    for epoch in range(1, config.epochs + 1):
+        losses = [
+            _step(network, optimizer, _to(collate(items, inputs, fold)[1], device), config.clip)
+            for items in shuffled_batches(train, lengths, config.batch, generator)
+        ]
+        schedule.step()
+        probabilities, _ = infer(network, inputs, fold, dev, config.batch)
+        score = dev_scores(probabilities, fold)["weighted_f1"]
+        history.append({"epoch": epoch, "loss": float(np.mean(losses)), "dev_weighted_f1": score})
+        if score > best:
+            best, best_epoch, best_state = score, epoch, copy.deepcopy(network.state_dict())
+        elif epoch - best_epoch >= config.patience:
+            break
+    network.load_state_dict(best_state)
+    probabilities, vectors = infer(network, inputs, fold, examples(fold, network.unit), config.batch)
+    return Fitted(network.cpu(), probabilities, vectors, best_epoch, history)
+
+
+def standardize(module: Standardize, sequences: Sequences, fold: Fold) -> None:
+    """Fit a network's standardization to the frames of the training split."""
+    rows = np.flatnonzero(fold.splits == SPLITS.index("train"))
+    module.fit(sequences.of_rows(rows))
+
+
+@torch.inference_mode()
+def infer(
+    network: Network, inputs: Mapping[str, Sequences], fold: Fold, items: Sequence[np.ndarray], batch: int
+) -> tuple[np.ndarray, dict[str, Tensor]]:
+    """Return probabilities ``[n, C]`` and vectors ``[n, H]`` of some examples; NaN elsewhere."""
+    network.eval()
+    device = next(network.parameters()).device
+    count = len(fold.utterance_ids)
+    probabilities = torch.full((count, len(fold.classes)), torch.nan)
+    vectors: dict[str, Tensor] = {}
+    lengths = _longest(inputs)
+    for chosen in sorted_batches(items, lengths, 4 * batch):
+        rows, examples_of_batch = collate(chosen, inputs, fold)
+        output = network(_to(examples_of_batch, device))
+        probabilities[rows] = output.logits_UC.softmax(dim=1).cpu()
+        for name, values_UH in output.vectors.items():
+            store = vectors.setdefault(name, torch.full((count, values_UH.shape[1]), torch.nan))
+            store[rows] = values_UH.cpu()
+    return probabilities.numpy(), vectors
+
+
+def dev_scores(probabilities: np.ndarray, fold: Fold) -> dict[str, float]:
+    """Return accuracy and F1 scores of probabilities ``[n, C]`` on the fold's dev split."""
+    rows = (fold.splits == SPLITS.index("dev")) & (fold.targets != IGNORE)
+    said, classes = probabilities[rows].argmax(axis=1), len(fold.classes)
+    confusion = confusion_counts(np.zeros_like(said), fold.targets[rows], said, n_cells=1, n_classes=classes)
+    return dict(zip(SUMMARY, measure_confusion(confusion[0]).tolist(), strict=False))
+
+
+def _step(network: Network, optimizer: torch.optim.Optimizer, batch: Any, clip: float) -> float:
+    network.train()
+    output = network(batch)
+    loss = cross_entropy(output.logits_UC, batch.targets_U)
+    for auxiliary in output.auxiliary.values():
+        loss = loss + auxiliary
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), clip)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _longest(inputs: Mapping[str, Sequences]) -> np.ndarray:
+    result: np.ndarray = torch.stack([each.lengths for each in inputs.values()]).amax(dim=0).numpy()
+    return result
+
+
+def _to(batch: Any, device: torch.device) -> Any:
+    if device.type == "cpu":
+        return batch
+    return type(batch)(
+        frames={name: each.to(device) for name, each in batch.frames.items()},
+        lengths=batch.lengths,
+        places_BL=batch.places_BL.to(device),
+        speakers_U=batch.speakers_U.to(device),
+        targets_U=batch.targets_U.to(device),
+    )

@@ -1,0 +1,197 @@
+"""Training runs: what identifies one, what it leaves on disk, and how many go side by side.
+
+A run is one model, seed and fold. Its folder holds ``record.json`` (parameters, dev scores, learning curve),
+``predictions.parquet`` (posteriors of dev and test, no targets), ``config.json`` and ``model.safetensors`` (networks
+only), and ``vectors.safetensors`` where a later stage reads vectors. Finished runs are kept in the work store by the
+digest of all they depend on: the code, the configuration, the features, and what the fold shows of the labels.
+"""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from emofuse import schema
+from emofuse.files import digest, write_json, write_table
+from emofuse.process import cores, die_with_parent, quiet
+from emofuse.tasks import SPLITS, Fold
+from emofuse.training.fit import Fitted, dev_scores
+
+__all__ = ["Run", "code_digest", "fold_digest", "read_posteriors", "read_vectors", "run_all", "save_fitted", "save_run"]
+
+T = TypeVar("T")
+DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    Attributes:
+        task: key of the task
+        model: name in the results table, such as ``audio-context``
+        stage: name of the stage that trains it, such as ``pretrain@demo-audio``
+        seed: of initialisation, batches and dropout
+        fold: of the task's splits
+    """
+
+    task: str
+    model: str
+    stage: str
+    seed: int
+    fold: int
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder."""
+        return f"seed-{self.seed}-fold-{self.fold}"
+
+
+def save_run(
+    folder: Path,
+    run: Run,
+    fold: Fold,
+    probabilities: np.ndarray,
+    parameters: Mapping[str, Any],
+    fitted: Fitted | None = None,
+) -> None:
+    """Write a run's record and predictions.
+
+    Args:
+        folder: where to
+        run: which run
+        fold: its utterances; dev and test utterances with a label are predicted
+        probabilities: float32 ``[n, C]``
+        parameters: configuration, for the tracker; nested mappings are flattened with dots
+        fitted: the trained network's learning curve, None for a model without training
+    """
+    record = {
+        **asdict(run),
+        "parameters": _flat(parameters),
+        "n_parameters": sum(each.numel() for each in fitted.network.parameters()) if fitted else 0,
+        "best_epoch": fitted.best_epoch if fitted else None,
+        "dev": {name: round(value, DECIMALS) for name, value in dev_scores(probabilities, fold).items()},
+        "history": [_rounded(epoch) for epoch in fitted.history] if fitted else [],
+    }
+    write_json(folder / "record.json", record)
+    write_table(folder / "predictions.parquet", _predictions(run, fold, probabilities), compression="none")
+
+
+def save_fitted(
+    folder: Path, run: Run, fold: Fold, fitted: Fitted, config: Any, build: Mapping[str, Any], vectors: str | None
+) -> None:
+    """Write a trained network's run.
+
+    Args:
+        folder: where to
+        run: which run
+        fold: its utterances
+        fitted: the network, what it says, and its learning curve
+        config: dataclass of the model and its training
+        build: what else the network is built from: sizes, classes, context
+        vectors: name of the vectors that a later stage reads, or None
+    """
+    save_run(folder, run, fold, fitted.probabilities, asdict(config), fitted)
+    whole = {**asdict(run), "config": asdict(config), **build, "classes": list(fold.classes)}
+    write_json(folder / "config.json", whole)
+    save_file(fitted.network.state_dict(), folder / "model.safetensors")
+    if vectors:
+        save_file({vectors: fitted.vectors[vectors].contiguous()}, folder / "vectors.safetensors")
+
+
+def read_posteriors(folder: Path, fold: Fold) -> np.ndarray:
+    """Return a run's posteriors in the fold's order: float32 ``[n, C]``, NaN where it predicted nothing."""
+    table = pq.read_table(folder / "predictions.parquet", columns=["utterance_id", "probabilities"])
+    values = dict(zip(table["utterance_id"].to_pylist(), table["probabilities"].to_pylist(), strict=True))
+    nothing = [float("nan")] * len(fold.classes)
+    return np.array([values.get(each, nothing) for each in fold.utterance_ids], dtype=np.float32)
+
+
+def read_vectors(folder: Path, name: str) -> Tensor:
+    """Return a run's vectors in the fold's order, ``[n, H]``."""
+    vectors: Tensor = load_file(folder / "vectors.safetensors")[name]
+    return vectors
+
+
+def code_digest(*modules: str) -> str:
+    """Digest of the source of modules of this package, and of torch's version: what a result depends on in code."""
+    sources = [inspect.getsource(import_module(f"emofuse.{name}")) for name in modules]
+    return digest([torch.__version__, schema.SCHEMA_VERSION, *sources])
+
+
+def fold_digest(fold: Fold) -> str:
+    """Digest of all that a fold shows to training; hidden test labels are no part of it."""
+    arrays = (fold.dialogues, fold.speakers, fold.splits, fold.targets, fold.scored)
+    return digest([fold.utterance_ids, fold.classes, fold.context, *(each.tolist() for each in arrays)])
+
+
+def run_all(label: str, function: Callable[[T], bool], arguments: Sequence[T], workers: int = 0) -> int:
+    """Call a function for several runs side by side, one thread each, so that a run's result never depends on the rest.
+
+    Args:
+        label: for the progress bar
+        function: trains and keeps a run; returns whether the store had it already
+        arguments: one a run
+        workers: processes, 0 for as many as there are cores
+
+    Returns:
+        number of runs that the store had already
+    """
+    count = min(workers or cores(), len(arguments))
+    reused = 0
+    with (
+        tqdm(total=len(arguments), desc=label, unit="run", disable=quiet()) as bar,
+        ProcessPoolExecutor(count, get_context("spawn"), initializer=_start_worker) as pool,
+    ):
+        for future in as_completed([pool.submit(function, each) for each in arguments]):
+            reused += future.result()
+            bar.update()
+    print(f"{label}: {len(arguments) - reused} trained, {reused} reused")
+    return reused
+
+
+def _start_worker() -> None:
+    die_with_parent()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+
+
+def _predictions(run: Run, fold: Fold, probabilities: np.ndarray) -> pa.Table:
+    rows = np.flatnonzero(fold.scored & (fold.splits != SPLITS.index("train")))
+    table = pa.table(
+        {
+            "task": [run.task] * len(rows),
+            "model": [run.model] * len(rows),
+            "seed": [run.seed] * len(rows),
+            "fold": [run.fold] * len(rows),
+            "split": [SPLITS[fold.splits[row]] for row in rows],
+            "utterance_id": [fold.utterance_ids[row] for row in rows],
+            "probabilities": list(probabilities[rows].astype(np.float32)),
+        },
+        metadata={"classes": json.dumps(fold.classes)},
+    )
+    return schema.conform(table, schema.PREDICTIONS, run.model)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in tree.items():
+        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return result
+
+
+def _rounded(epoch: Mapping[str, float]) -> dict[str, float]:
+    return {name: value if isinstance(value, int) else round(value, DECIMALS) for name, value in epoch.items()}

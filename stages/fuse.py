@@ -1,0 +1,35 @@
+"""Stage ``fuse``: one model of one task to ``data/models/<task>/<model>/``.
+
+Usage: python stages/fuse.py JOB
+"""
+
+import sys
+from pathlib import Path
+
+from pydantic.dataclasses import dataclass
+
+from emofuse.params import STRICT, Params
+from emofuse.process import stage
+from emofuse.store import Store
+from emofuse.training.fuse import fuse
+
+
+@dataclass(frozen=True, config=STRICT)
+class Job:
+    """A job of the section ``fuse``; ``corpus`` is there for ``dvc.yaml`` and must be the task's."""
+
+    task: str
+    corpus: str
+    model: str
+
+
+def main(name: str) -> None:
+    """Run the job of that key."""
+    with stage(f"fuse@{name}"):
+        params = Params.load()
+        job = params.get(f"fuse.{name}", Job)
+        fuse(name, job.task, job.model, params, Path("data"), Store())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

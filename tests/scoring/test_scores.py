@@ -1,0 +1,185 @@
+"""From predictions to tables of scores: means, folds, broadcasting, order, and what must not matter."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from pydantic import ValidationError
+from sklearn.metrics import f1_score
+
+from emofuse.scoring.joining import ScoringError
+from emofuse.scoring.scores import Scores, ScoringConfig, in_order, score
+
+Make = Callable[..., pl.DataFrame]
+CONFIG = ScoringConfig(resamples=300, seed=1)
+
+
+def row(table: pl.DataFrame, **keys: str | int | None) -> dict[str, Any]:
+    found = table.filter(pl.col(name).eq_missing(value) for name, value in keys.items())
+    assert len(found) == 1
+    return found.row(0, named=True)
+
+
+def assert_scores_equal(one: Scores, other: Scores) -> None:
+    for name in ("models", "pairs", "runs", "confusion"):
+        assert_frame_equal(getattr(one, name), getattr(other, name), check_exact=True)
+
+
+def test_mean_and_deviation_are_those_of_the_runs(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    targets = truth()
+    runs = guess(targets, 0.7, "hcam")
+    scores = score(runs, targets, classes, CONFIG)
+    said = runs["probabilities"].list.arg_max().to_numpy().reshape(3, -1)
+    f1 = [f1_score(targets["target"], own, average="weighted") for own in said]
+    got = row(scores.models, model="hcam", metric="weighted_f1")
+    assert (got["mean"], got["sd"]) == pytest.approx((np.mean(f1), np.std(f1, ddof=1)), abs=1e-6)
+    assert got["low"] < got["mean"] < got["high"]
+    assert got["n_runs"] == 3
+    assert row(scores.runs, model="hcam", seed=1, fold=0, metric="weighted_f1")["value"] == pytest.approx(
+        f1[1], abs=1e-6
+    )
+    assert scores.confusion["count"].sum() == 3 * len(targets)
+    assert (scores.n_utterances, scores.n_dialogues, scores.pooled) == (72, 12, False)
+
+
+def test_order_of_rows_does_not_matter(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    targets = truth()
+    runs = pl.concat([guess(targets, 0.7, "hcam"), guess(targets, 0.6, "concat")])
+    shuffled = score(
+        runs.sample(fraction=1, shuffle=True, seed=1), targets.sample(fraction=1, shuffle=True, seed=2), classes, CONFIG
+    )
+    assert_scores_equal(score(runs, targets, classes, CONFIG), shuffled)
+
+
+def test_a_new_model_changes_nothing_about_the_others(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    targets = truth()
+    two = pl.concat([guess(targets, 0.7, "hcam"), guess(targets, 0.6, "concat")])
+    before = score(two, targets, classes, CONFIG)
+    after = score(pl.concat([two, guess(targets, 0.5, "cma")]), targets, classes, CONFIG)
+    assert_frame_equal(before.models, after.models.filter(pl.col("model") != "cma"))
+    kept = after.pairs.filter((pl.col("model_a") == "hcam") & (pl.col("model_b") == "concat"))
+    assert_frame_equal(before.pairs.drop("p_adjusted"), kept.drop("p_adjusted"))
+
+
+def test_a_perfect_model_leaves_no_doubt(truth: Make, answer: Make, classes: tuple[str, ...]) -> None:
+    targets = truth()
+    scores = score(answer(targets, targets["target"]), targets, classes, CONFIG)
+    accuracy = row(scores.models, model="hcam", metric="accuracy")
+    assert (accuracy["mean"], accuracy["low"], accuracy["high"], accuracy["sd"]) == (1, 1, 1, None)
+    assert scores.pairs.is_empty()
+    assert scores.pairs.columns == ["model_a", "model_b", "metric", "difference", "low", "high", "p", "p_adjusted"]
+
+
+def test_twins_do_not_differ(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    targets = truth()
+    one = guess(targets, 0.7, "hcam")
+    scores = score(pl.concat([one, one.with_columns(model=pl.lit("hbaf"))]), targets, classes, CONFIG)
+    assert scores.pairs.select("difference", "low", "high").unique().rows() == [(0, 0, 0)]
+    assert scores.pairs.select("p", "p_adjusted").unique().rows() == [(1, 1)]
+
+
+def test_a_better_model_is_found_better(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    targets = truth(n_dialogues=30)
+    runs = pl.concat([guess(targets, 0.9, "hcam"), guess(targets, 0.5, "concat")])
+    pair = row(score(runs, targets, classes, CONFIG).pairs, metric="weighted_f1")
+    assert (pair["model_a"], pair["model_b"]) == ("hcam", "concat")
+    assert 0 < pair["low"] < pair["difference"] < pair["high"]
+    assert pair["p"] == pytest.approx(1 / 301, abs=1e-6)
+
+
+def test_a_model_without_seeds_meets_every_seed(
+    truth: Make, guess: Make, answer: Make, classes: tuple[str, ...]
+) -> None:
+    """One run of majority scores as ten equal ones would, apart from the number of runs and their deviation of zero."""
+    targets = truth()
+    hcam = guess(targets, 0.6, "hcam")
+    once = answer(targets, [0] * len(targets), "majority", seed=17)
+    thrice = pl.concat([answer(targets, [0] * len(targets), "majority", seed=seed) for seed in range(3)])
+    one, three = (score(pl.concat([hcam, majority]), targets, classes, CONFIG) for majority in (once, thrice))
+    assert_frame_equal(one.pairs, three.pairs)
+    assert_frame_equal(one.models.drop("sd", "n_runs"), three.models.drop("sd", "n_runs"))
+    assert row(one.models, model="majority", metric="accuracy")["n_runs"] == 1
+
+
+def test_different_seeds_cannot_be_paired(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    targets = truth()
+    runs = pl.concat([guess(targets, 0.7, "concat"), guess(targets, 0.7, "hcam", seeds=(0, 1))])
+    with pytest.raises(ScoringError, match=r"model 'hcam' has seeds \[0, 1\]; expected \[0, 1, 2\], or a single one"):
+        score(runs, targets, classes, CONFIG)
+
+
+def test_disjoint_folds_are_pooled(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    """Pooled folds score like one test set of all utterances; the mean over folds stands beside it."""
+    folds = [truth(n_dialogues=n, fold=fold, prefix=f"s{fold}_") for fold, n in enumerate((3, 9))]
+    targets = pl.concat(folds)
+    runs = guess(targets, 0.7, "hcam")
+    pooled = score(runs, targets, classes, CONFIG)
+    whole = score(runs.with_columns(fold=pl.lit(0)), targets.with_columns(fold=pl.lit(0)), classes, CONFIG)
+    assert pooled.pooled
+    beside = pl.col("metric").str.starts_with("fold_mean/")
+    assert_frame_equal(pooled.models.filter(~beside), whole.models)
+
+    accuracy = pooled.runs.filter(pl.col("metric") == "accuracy")
+    by_fold = accuracy.filter(pl.col("fold").is_not_null())
+    means = by_fold.group_by("seed").agg(pl.col("value").mean())["value"]
+    got = row(pooled.models, model="hcam", metric="fold_mean/accuracy")
+    assert (got["mean"], got["sd"]) == pytest.approx((means.mean(), means.std()), abs=2e-6)
+    assert (got["low"], got["high"], got["n_runs"]) == (None, None, 3)
+    assert accuracy["fold"].to_list() == [0, 1, None] * 3
+
+
+def test_rotating_dev_makes_every_seed_and_fold_a_run(
+    truth: Make, guess: Make, answer: Make, classes: tuple[str, ...]
+) -> None:
+    targets = pl.concat([truth(fold=fold) for fold in range(4)])
+    majority = answer(truth(), [0] * 72, "majority")
+    by_fold = answer(targets, [0] * len(targets), "majority")
+    once, fourfold = (
+        score(pl.concat([guess(targets, 0.7, "hcam"), own]), targets, classes, CONFIG) for own in (majority, by_fold)
+    )
+    assert row(once.models, model="hcam", metric="accuracy")["n_runs"] == 12
+    assert row(fourfold.models, model="majority", metric="accuracy")["n_runs"] == 4
+    assert_frame_equal(once.pairs, fourfold.pairs)
+    assert (once.pooled, once.n_utterances) == (False, 72)
+    assert not once.models["metric"].str.starts_with("fold_mean/").any()
+
+
+@pytest.mark.parametrize("prefix", ["", "other_"])
+def test_a_missing_fold_is_an_error(prefix: str, truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    targets = pl.concat([truth(), truth(fold=1, prefix=prefix)])
+    runs = guess(targets, 0.7, "hcam").filter((pl.col("seed") != 2) | (pl.col("fold") == 1))
+    with pytest.raises(
+        ScoringError, match=r"'hcam', seed 2: no test predictions for folds \[0\]; expected folds \[0, 1\]"
+    ):
+        score(runs, targets, classes, CONFIG)
+
+
+def test_the_seed_decides(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    targets = truth()
+    runs = guess(targets, 0.7, "hcam")
+    one, again = (score(runs, targets, classes, ScoringConfig(resamples=200, seed=4)) for _ in range(2))
+    assert_scores_equal(one, again)
+    other = score(runs, targets, classes, ScoringConfig(resamples=200, seed=5))
+    assert not one.models["low"].equals(other.models["low"])
+
+
+def test_floats_are_rounded(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    targets = truth()
+    scores = score(pl.concat([guess(targets, 0.7, "hcam"), guess(targets, 0.6, "cma")]), targets, classes, CONFIG)
+    for table in (scores.models, scores.pairs, scores.runs):
+        floats = table.select(pl.selectors.float())
+        assert_frame_equal(floats, floats.select(pl.all().round(6)), check_exact=True)
+
+
+def test_models_stand_in_the_order_of_the_design() -> None:
+    names = ["zeta", "hbaf", "hcam/no-contrastive", "alpha", "cma", "hcam", "majority", "zeta/small", "hcam"]
+    assert in_order(names) == ["majority", "hcam", "hcam/no-contrastive", "cma", "hbaf", "alpha", "zeta", "zeta/small"]
+
+
+@pytest.mark.parametrize("bad", [{"resamples": 0}, {"confidence": 95}, {"seed": -1}, {"resample": 100}])
+def test_bad_settings_are_refused(bad: dict[str, int]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(bad))):
+        ScoringConfig(**bad)

@@ -1,0 +1,134 @@
+"""What is written, byte by byte where it can be derived by hand."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from emofuse.scoring.joining import ScoringError
+from emofuse.scoring.scores import Scores, ScoringConfig, score
+from emofuse.scoring.tables import best_model, learning_curves, markdown_table, write_runs, write_scores
+
+Make = Callable[..., pl.DataFrame]
+
+TABLE = """\
+| Model | Accuracy | Balanced accuracy | Weighted F1 | Macro F1 | Runs |
+| --- | ---: | ---: | ---: | ---: | ---: |
+| majority | 50.0 [50.0, 50.0] | 50.0 [50.0, 50.0] | 33.3 [33.3, 33.3] | 33.3 [33.3, 33.3] | 1 |
+| hcam | **87.5** ± 17.7 [75.0, 100.0] | **87.5** ± 17.7 [75.0, 100.0] | **86.7** ± 18.9 [73.3, 100.0] \
+| **86.7** ± 18.9 [73.3, 100.0] | 2 |
+
+Percent on test: 4 utterances in 1 dialogues. Mean over runs ± standard deviation [95 % interval of the mean: \
+bootstrap over dialogues and runs, 200 resamples].
+
+Paired comparisons (difference in points):
+
+- hcam over majority: Weighted F1 +53.3 [+40.0, +66.7], p = 1, Holm-adjusted 1
+- majority over hcam: Weighted F1 -53.3 [-66.7, -40.0], p = 1, Holm-adjusted 1
+"""
+
+
+@pytest.fixture
+def tiny(answer: Make) -> Scores:
+    """Four utterances of one dialogue: two of class a, two of class b.
+
+    Majority says a: accuracy 2/4, recalls 1 and 0, F1 of a 4/6 and of b 0. hcam's seed 0 takes one b for an a: accuracy
+    3/4, recalls 1 and 1/2, F1 4/5 and 2/3, both means 11/15; its seed 1 is perfect. So its accuracy is 0.875 with a
+    deviation of 0.25 / sqrt(2), its F1 13/15 with (4/15) / sqrt(2). With one dialogue the bootstrap draws runs only:
+    twice seed 0, twice seed 1 (a quarter each), or one of each; hence the interval from one seed to the other.
+    Swapping the one dialogue turns a difference round and leaves its size: p = 1.
+    """
+    ids = [f"d_{turn}" for turn in range(4)]
+    truth = pl.DataFrame({"fold": 0, "split": "test", "utterance_id": ids, "dialogue_id": "d", "target": [0, 0, 1, 1]})
+    said = {("majority", 0): [0, 0, 0, 0], ("hcam", 0): [0, 0, 1, 0], ("hcam", 1): [0, 0, 1, 1]}
+    runs = pl.concat([answer(truth, own, model, seed) for (model, seed), own in said.items()])
+    two = runs.with_columns(pl.col("probabilities").list.head(2))
+    return score(two, truth, ["a", "b"], ScoringConfig(resamples=200))
+
+
+def test_markdown(tiny: Scores) -> None:
+    assert markdown_table(tiny, [("hcam", "majority"), ("majority", "hcam")]) == TABLE
+
+
+def test_files(tiny: Scores, tmp_path: Path) -> None:
+    write_scores(tmp_path, tiny, {"task": "tiny", "split": "one dialogue"}, [("hcam", "majority")])
+    scores = (tmp_path / "scores.csv").read_text().splitlines()
+    assert scores[0] == "model,metric,mean,sd,low,high,n_runs"
+    assert scores[1] == "majority,accuracy,0.5,,0.5,0.5,1"
+    assert "hcam,accuracy,0.875,0.176777,0.75,1.0,2" in scores
+    assert "hcam,f1/b,0.833333,0.235702,0.666667,1.0,2" in scores
+    pairs = (tmp_path / "pairs.csv").read_text().splitlines()
+    assert pairs[:2] == [
+        "model_a,model_b,metric,difference,low,high,p,p_adjusted",
+        "hcam,majority,accuracy,0.375,0.25,0.5,1.0,1.0",
+    ]
+    confusion = (tmp_path / "confusion.csv").read_text().splitlines()
+    assert confusion[0] == "model,true,predicted,count"
+    assert confusion[5:] == ["hcam,a,a,4", "hcam,a,b,0", "hcam,b,a,1", "hcam,b,b,3"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "confusion.csv",
+        "pairs.csv",
+        "scores.csv",
+        "scores.json",
+        "table.md",
+    ]
+
+
+def test_json_carries_the_protocol_and_the_same_numbers(tiny: Scores, tmp_path: Path) -> None:
+    write_scores(tmp_path, tiny, {"task": "tiny"})
+    value = json.loads((tmp_path / "scores.json").read_text())
+    assert value["protocol"] == {"task": "tiny"}
+    assert value["intervals"] == {"confidence": 0.95, "resamples": 200, "seed": 0}
+    assert value["test"]["classes"] == ["a", "b"]
+    accuracy = {"mean": 0.875, "sd": 0.176777, "low": 0.75, "high": 1.0, "n_runs": 2}
+    assert value["scores"]["hcam"]["accuracy"] == accuracy
+    assert value["scores"]["majority"]["accuracy"]["sd"] is None
+    assert pl.DataFrame(value["pairs"]).rows() == tiny.pairs.rows()
+
+
+def test_runs_for_the_tracker(tiny: Scores, tmp_path: Path) -> None:
+    write_runs(tmp_path / "runs.parquet", tiny)
+    back = pl.read_parquet(tmp_path / "runs.parquet")
+    assert back.columns == ["model", "seed", "fold", "metric", "value"]
+    assert back.filter(metric="accuracy")["value"].to_list() == [0.5, 0.75, 1.0]
+
+
+def test_folds_get_a_table_of_their_own(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    targets = pl.concat([truth(n_dialogues=3), truth(n_dialogues=3, fold=1, prefix="x")])
+    table = markdown_table(score(guess(targets, 0.7, "hcam"), targets, classes, ScoringConfig(resamples=50)))
+    assert table.count("| hcam |") == 2
+    assert "pooled over the folds" in table
+    assert table.rstrip().endswith("| 3 |")
+
+
+def test_best_model(tiny: Scores) -> None:
+    assert best_model(tiny, ["majority", "hcam"]) == "hcam"
+    assert best_model(tiny, ["majority", "not scored"]) == "majority"
+    with pytest.raises(ScoringError, match="not scored"):
+        best_model(tiny, ["not scored"])
+
+
+def test_a_comparison_with_a_model_that_was_not_scored(tiny: Scores) -> None:
+    with pytest.raises(ScoringError, match=r"'late'.*scored: \['majority', 'hcam'\]"):
+        markdown_table(tiny, [("hcam", "late")])
+
+
+def test_learning_curves_are_in_table_order() -> None:
+    epochs = [{"epoch": epoch, "loss": 1 / epoch, "dev_weighted_f1": epoch / 3} for epoch in (1, 2)]
+    curves = learning_curves(
+        [
+            {"model": "hcam", "seed": 1, "fold": 0, "history": epochs},
+            {"model": "hcam", "seed": 0, "fold": 0, "history": epochs[:1]},
+            {"model": "majority", "seed": 0, "fold": 0, "history": []},
+            {"model": "concat", "seed": 0, "fold": 0, "history": epochs[:1]},
+        ]
+    )
+    assert curves.columns == ["model", "seed", "fold", "epoch", "loss", "dev_weighted_f1"]
+    assert curves.rows() == [
+        ("concat", 0, 0, 1, 1.0, 0.333333),
+        ("hcam", 0, 0, 1, 1.0, 0.333333),
+        ("hcam", 1, 0, 1, 1.0, 0.333333),
+        ("hcam", 1, 0, 2, 0.5, 0.666667),
+    ]
