@@ -13,7 +13,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["digest", "file_digest", "replace_directory", "replace_file", "write_json", "write_table", "write_text"]
+__all__ = [
+    "digest",
+    "file_digest",
+    "replace_directory",
+    "replace_file",
+    "sweep",
+    "write_json",
+    "write_table",
+    "write_text",
+]
 
 
 @contextmanager
@@ -50,6 +59,12 @@ def replace_directory(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed writers of a folder left beside it; the caller sees to it that no living one is at work."""
+    for leftover in path.parent.glob(f".{path.name}.*~"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

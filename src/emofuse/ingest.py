@@ -1,5 +1,6 @@
 """Raw corpus to ``data/corpora/<corpus>/``: the utterance table, audio shards, published tables, and the defects."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -17,9 +18,9 @@ from tqdm import tqdm
 
 from emofuse import audio, corpora, schema
 from emofuse.corpora import Corpus, CorpusError, Utterance
-from emofuse.files import write_json, write_table
+from emofuse.files import replace_directory, sweep, write_json, write_table
 from emofuse.params import STRICT
-from emofuse.process import cores, die_with_parent, quiet
+from emofuse.process import cores, quiet, start_worker
 from emofuse.sharding import shard_name, shard_of
 
 __all__ = ["CorpusConfig", "check", "ingest", "summarise"]
@@ -61,16 +62,19 @@ def ingest(name: str, config: CorpusConfig, out: Path, summary: Path) -> None:
     corpus = corpora.read(config.reader, Path(config.source), config.options, f"corpora.{name}.options")
     check(corpus)
     known = [each.utterance_id for each in corpus.utterances]
-    clips = _write_audio(corpus.utterances, config, out / "audio")
     absent = {table: set(known) - set(values["utterance_id"]) for table, values in corpus.tables.items()}
-    rows = [_row(each, clips.get(each.utterance_id), absent) for each in corpus.utterances]
-    utterances = schema.conform(pa.Table.from_pylist(rows, schema.UTTERANCES), schema.UTTERANCES, name)
-    write_table(out / "utterances.parquet", utterances)
-    for table, values in corpus.tables.items():
-        kept = pl.DataFrame({"utterance_id": known}).join(values, on="utterance_id", how="inner", maintain_order="left")
-        write_table(out / "tables" / f"{table}.parquet", kept.to_arrow())
+    sweep(out)
+    with replace_directory(out) as folder:
+        clips = _write_audio(corpus.utterances, config, folder / "audio")
+        rows = [_row(each, clips.get(each.utterance_id), absent) for each in corpus.utterances]
+        _refuse_if_defective(rows, config.max_defective)
+        utterances = schema.conform(pa.Table.from_pylist(rows, schema.UTTERANCES), schema.UTTERANCES, name)
+        write_table(folder / "utterances.parquet", utterances)
+        for table, values in corpus.tables.items():
+            ordered = pl.DataFrame({"utterance_id": known})
+            kept = ordered.join(values, on="utterance_id", how="inner", maintain_order="left")
+            write_table(folder / "tables" / f"{table}.parquet", kept.to_arrow())
     write_json(summary, summarise(rows, corpus, clips))
-    _refuse_if_defective(rows, config.max_defective)
 
 
 def check(corpus: Corpus) -> None:
@@ -136,7 +140,10 @@ def _write_audio(utterances: Sequence[Utterance], config: CorpusConfig, out: Pat
     clips: dict[str, audio.Clip] = {}
     bar = tqdm(total=len(with_audio), desc="audio", unit="clip", disable=quiet())
     prepare = partial(audio.prepare, max_seconds=config.max_seconds)
-    with bar, ProcessPoolExecutor(cores(), get_context("spawn"), initializer=die_with_parent) as pool:
+    with (
+        bar,
+        ProcessPoolExecutor(cores(), get_context("spawn"), initializer=start_worker, initargs=(os.getpid(),)) as pool,
+    ):
         for shard, members in sorted(by_shard.items()):
             table = []
             for each, clip in zip(members, pool.map(prepare, [u.audio for u in members], chunksize=8), strict=True):

@@ -4,8 +4,11 @@ Each dataclass lives beside the code that it configures, so that reading a corpu
 """
 
 import json
+import math
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -44,7 +47,7 @@ class Params:
             tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise ParamsError(f"{path}: not found; run this from the project's root folder") from error
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ParamsError(f"{path}: not valid YAML: {error}") from error
         if not isinstance(tree, dict):
             raise ParamsError(f"{path}: expected a mapping of sections at the top")
@@ -76,6 +79,7 @@ def validate(value: Any, kind: type[T], where: str) -> T:
     Raises:
         ParamsError: one line for each fault: ``where.key: value: what is allowed``
     """
+    _check_plain(value, where)
     try:
         # By way of JSON, whose strict rules let a list stand for a tuple and a mapping for a dataclass, no more.
         return TypeAdapter(kind).validate_json(json.dumps(value, allow_nan=False))
@@ -84,5 +88,27 @@ def validate(value: Any, kind: type[T], where: str) -> T:
         for fault in error.errors():
             place = ".".join([where, *(str(part) for part in fault["loc"])])
             given = "missing" if fault["type"] == "missing" else repr(fault["input"])
-            lines.append(f"{place}: {given}: {fault['msg']}")
+            unknown = fault["type"] == "unexpected_keyword_argument"
+            rule = f"unknown key; allowed are {_known_keys(kind, fault['loc'][:-1])}" if unknown else fault["msg"]
+            lines.append(f"{place}: {given}: {rule}")
         raise ParamsError("\n".join(lines)) from error
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """Refuse what YAML reads and JSON cannot say: dates, infinities, names that are no text."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            if not isinstance(name, str):
+                raise ParamsError(f"{where}: {name!r}: a key must be text; put it in quotes")
+            _check_plain(each, f"{where}.{name}")
+    elif isinstance(value, list | tuple):
+        for index, each in enumerate(value):
+            _check_plain(each, f"{where}.{index}")
+    elif not isinstance(value, str | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ParamsError(f"{where}: {value!r}: expected a finite number, text, true, false, null, a list or a mapping")
+
+
+def _known_keys(kind: Any, place: Sequence[str | int]) -> list[str]:
+    for part in place:
+        kind = get_type_hints(kind).get(str(part)) if is_dataclass(kind) else None
+    return sorted(each.name for each in fields(kind)) if is_dataclass(kind) else []

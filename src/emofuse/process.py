@@ -12,9 +12,12 @@ from filelock import FileLock, Timeout
 
 from emofuse.store import DEFAULT_ROOT
 
-__all__ = ["cores", "die_with_parent", "quiet", "stage"]
+__all__ = ["cores", "die_with_parent", "quiet", "stage", "start_worker"]
 
 _PR_SET_PDEATHSIG = 1
+
+_PATIENCE = 10.0
+"""Seconds that a stage waits for another process that runs it, which may be dying."""
 
 
 def die_with_parent() -> None:
@@ -36,7 +39,7 @@ def stage(name: str) -> Iterator[None]:
     die_with_parent()
     lock = FileLock(_lock_file(name))
     try:
-        lock.acquire(timeout=10)
+        lock.acquire(timeout=_PATIENCE)
     except Timeout:
         sys.exit(f"{name}: another process is running this stage; wait for it, or end it")
     try:
@@ -44,7 +47,8 @@ def stage(name: str) -> Iterator[None]:
     except (ValueError, OSError) as error:
         if os.environ.get("EMOFUSE_DEBUG"):
             raise
-        sys.exit(f"{name}: {error}")
+        lines = (line.strip() for line in str(error).splitlines())
+        sys.exit(f"{name}: {'; '.join(line for line in lines if line)}")
     finally:
         lock.release()
 
@@ -53,6 +57,26 @@ def _lock_file(name: str) -> Path:
     folder = DEFAULT_ROOT / "stages"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{name}.lock"
+
+
+def start_worker(parent: int) -> None:
+    """Make a pool's process die with its parent and compute with one thread.
+
+    Two threads on a clip of two seconds wait for each other more than they work, and the last bits of a result would
+    depend on their number.
+
+    Args:
+        parent: process id of the pool's owner
+    """
+    # Imported here, since a stage without a pool need not wait for it.
+    import torch
+
+    die_with_parent()
+    if os.getppid() != parent:  # It ended before this process could ask to end with it, and nobody would stop us.
+        os._exit(1)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Without it torch refuses to be deterministic on CUDA.
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
 
 
 def cores() -> int:

@@ -97,7 +97,7 @@ def conform(table: pa.Table, schema: pa.Schema, source: str) -> pa.Table:
         raise SchemaError(f"{source}: missing columns {missing}, unknown columns {unknown}; expected {schema.names}")
     try:
         cast = table.select(schema.names).cast(schema.with_metadata(table.schema.metadata))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, ValueError) as error:
         raise SchemaError(f"{source}: {error}") from error
     for field in schema:
         if not field.nullable and cast.column(field.name).null_count:

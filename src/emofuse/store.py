@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from emofuse.files import file_digest, replace_directory, write_json
+from emofuse.files import file_digest, replace_directory, sweep, write_json
 
 __all__ = ["DEFAULT_ROOT", "Entry", "Store", "link"]
 
@@ -50,7 +50,7 @@ class Store:
         self.root = root
 
     def find(self, kind: str, key: str) -> Entry | None:
-        """Return the entry if it is there and whole; one that is damaged is removed.
+        """Return the entry if it is there and whole.
 
         Args:
             kind: the family of work, such as ``runs``
@@ -59,14 +59,11 @@ class Store:
         path = self._path(kind, key)
         try:
             manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-            whole = all(file_digest(path / name) == digest for name, digest in manifest["files"].items())
+            whole = manifest["files"] == _digests(path)
             seconds = float(manifest["seconds"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             whole, seconds = False, 0.0
-        if whole:
-            return Entry(path, reused=True, seconds=seconds)
-        shutil.rmtree(path, ignore_errors=True)
-        return None
+        return Entry(path, reused=True, seconds=seconds) if whole else None
 
     def ensure(self, kind: str, key: str, make: Callable[[Path], None]) -> Entry:
         """Return the entry, making it first if it is missing; of several processes that ask at once, one makes it.
@@ -82,13 +79,12 @@ class Store:
             found = self.find(kind, key)
             if found:
                 return found
-            self._sweep(path)
+            sweep(path)  # the lock is held
             start = time.perf_counter()
             with replace_directory(path) as folder:
                 make(folder)
                 seconds = time.perf_counter() - start
-                files = {str(p.relative_to(folder)): file_digest(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-                write_json(folder / _MANIFEST, {"files": files, "seconds": seconds})
+                write_json(folder / _MANIFEST, {"files": _digests(folder), "seconds": seconds})
             return Entry(path, reused=False, seconds=seconds)
 
     def sizes(self) -> dict[str, tuple[int, int]]:
@@ -103,17 +99,24 @@ class Store:
         """Remove the entries that were last used more than so many days ago, and what killed processes left behind.
 
         Returns:
-            number of entries removed, and their bytes
+            number of entries removed, and the bytes freed
         """
         limit = time.time() - 86_400 * older_than_days
         removed, freed = 0, 0
-        for path in list(self._entries()):
-            with FileLock(path.with_suffix(".lock")):
-                self._sweep(path)
-                if (path / _MANIFEST).stat().st_mtime < limit:
+        for path in sorted(each for each in self.root.glob("*/*") if each.is_dir()):
+            key = path.name.removeprefix(".").partition(".")[0]
+            manifest = path / _MANIFEST
+            try:
+                # Whoever holds the lock is making or reading this entry: not a leftover, and not unused.
+                with FileLock(path.with_name(f"{key}.lock"), timeout=0):
+                    whole = path.name == key and manifest.exists()
+                    if whole and manifest.stat().st_mtime >= limit:
+                        continue
+                    removed += whole
                     freed += _size(path)
-                    removed += 1
                     shutil.rmtree(path)
+            except Timeout:
+                continue
         return removed, freed
 
     def _entries(self) -> Iterator[Path]:
@@ -124,12 +127,6 @@ class Store:
     def _path(self, kind: str, key: str) -> Path:
         return self.root / kind / key
 
-    @staticmethod
-    def _sweep(path: Path) -> None:
-        # The lock is held, so a temporary folder of this key belongs to a process that was killed.
-        for leftover in path.parent.glob(f".{path.name}.*~"):
-            shutil.rmtree(leftover, ignore_errors=True)
-
 
 def link(entry: Entry, target: Path) -> None:
     """Show an entry's files under ``target``, without the manifest: hard links, or copies across file systems.
@@ -138,7 +135,7 @@ def link(entry: Entry, target: Path) -> None:
     """
     os.utime(entry.path / _MANIFEST)
     for source in sorted(entry.path.rglob("*")):
-        if source.is_file() and source.name != _MANIFEST:
+        if source.is_file() and source != entry.path / _MANIFEST:
             place = target / source.relative_to(entry.path)
             place.parent.mkdir(parents=True, exist_ok=True)
             place.unlink(missing_ok=True)
@@ -146,6 +143,11 @@ def link(entry: Entry, target: Path) -> None:
                 os.link(source, place)
             except OSError:
                 shutil.copyfile(source, place)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / _MANIFEST)
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
 
 
 def _size(path: Path) -> int:

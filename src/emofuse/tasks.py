@@ -42,12 +42,18 @@ class TaskConfig:
     """
 
     corpus: str
-    classes: dict[str, tuple[str, ...]]
+    classes: Annotated[dict[str, tuple[str, ...]], Field(min_length=2)]
     seeds: Annotated[int, Field(ge=1, le=1000)]
     context: Literal["both", "past"]
     unlabelled: Literal["keep", "drop"]
     speakers: Literal["disjoint", "shared"]
     transcript: str
+
+    def __post_init__(self) -> None:
+        labels = [label for taken in self.classes.values() for label in taken]
+        doubled = sorted({label for label in labels if labels.count(label) > 1})
+        if doubled:
+            raise ValueError(f"the labels {doubled} stand in more than one place of classes; expected one each")
 
 
 @dataclass(frozen=True, config={"arbitrary_types_allowed": True})
@@ -84,7 +90,7 @@ class Task:
         utterances: the corpus's utterance table, :data:`emofuse.schema.UTTERANCES`
 
     Raises:
-        TaskError: a split or a class is empty, or a split leaks
+        TaskError: a split or a class is empty, a label is unknown, or a split leaks
     """
 
     def __init__(self, name: str, config: TaskConfig, utterances: pl.DataFrame) -> None:
@@ -96,6 +102,10 @@ class Task:
         )
         if config.unlabelled == "drop":
             table = table.filter(pl.col("target") != IGNORE)
+        unknown = sorted(set(targets) - set(utterances["label"]))
+        if unknown:
+            found = sorted(set(utterances["label"].drop_nulls()))
+            raise TaskError(f"task {name}: classes take the labels {unknown}; the corpus's labels are {found}")
         self._table = table
         self._check()
 

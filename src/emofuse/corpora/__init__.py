@@ -9,7 +9,7 @@ from emofuse.params import validate
 
 __all__ = ["READERS", "AudioSource", "Corpus", "CorpusError", "Utterance", "read"]
 
-READERS = ("demo", "meld")
+READERS = ("demo", "iemocap", "meld", "mosi", "own")
 
 
 def read(reader: str, source: Path, options: dict[str, Any], where: str) -> Corpus:

@@ -1,33 +1,61 @@
 """MELD, the multimodal EmotionLines dataset: scenes of the series Friends (Poria et al. 2019, ACL, P19-1050).
 
-Owner: the MELD project (declare-lab), transcripts under GPL-3.0. Layout read here::
+Owner: the MELD project (https://github.com/declare-lab/MELD), GPL-3.0; no form, `MELD.Raw.tar.gz` is public. Read here
+from the source, or from folders inside it such as `MELD.Raw` or `train`::
 
     {train,dev,test}_sent_emo.csv          columns Utterance, Speaker, Emotion, Sentiment, Dialogue_ID, Utterance_ID,
-                                           StartTime, EndTime (HH:MM:SS,mmm); official splits
+                                           StartTime, EndTime (HH:MM:SS,mmm), and Season, Episode where they are given;
+                                           official splits
+    train_splits/dia{D}_utt{U}.mp4         the clips, as mp4, wav or flac; without any of the three folders the corpus
+    dev_splits_complete/                   has no sound
+    output_repeated_splits_test/
     meld_{train,dev,test}_audio_features.csv   optional: prosody published for the clips, keyed by `filename`
                                            (`dia{D}_utt{U}.wav`); becomes the table `prosody`
+    MELD.Raw.tar.gz, {train,dev,test}.tar.gz   read in place of the folders that are not there; see
+                                           :mod:`emofuse.corpora.archives`
 
-Dialogue and utterance numbers repeat from split to split, so the split stands in front of every id:
-``train_dia0_utt0``. Turns are numbered by position, since the utterance numbers of some dialogues have gaps.
+* Dialogue and utterance numbers repeat from split to split, so the split stands in front of every id:
+  ``train_dia0_utt0``. Turns are numbered by position, since the utterance numbers of some dialogues have gaps.
+* The session is the episode, such as ``s03e19``.
+* The test folder has clips named `final_videos_test…`, second versions of clips that are also there under their plain
+  name; the plain ones are read. These and clips that no transcript names are counted in a note.
+* Text that was UTF-8 and read as Windows-1252 (`â€™`) is repaired. Copies of the transcripts with stripped apostrophes
+  (`dont`) are not, since `were` and `its` cannot be; a note counts them.
 """
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 from pydantic.dataclasses import dataclass
 
+from emofuse.audio import AudioFile
+from emofuse.corpora.archives import unpack
 from emofuse.corpora.base import Corpus, CorpusError, Utterance, required
 from emofuse.params import STRICT
 
 __all__ = ["Config", "read"]
 
 SPLITS = ("train", "dev", "test")
+CLIPS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
 SENTIMENTS = {"negative": -1.0, "neutral": 0.0, "positive": 1.0}
-_CLIP = re.compile(r"dia(\d+)_utt(\d+)\.wav")
+_PROSODY = "meld_{}_audio_features.csv"
+_ROW = re.compile(r"dia(\d+)_utt(\d+)\.wav")
+_CLIP = re.compile(r"(?P<id>dia\d+_utt\d+)\.(?P<ending>wav|flac|mp4)")
+_ENDINGS = ("wav", "flac", "mp4")
+_SECOND_VERSION = "final_videos_test"
+_PACKED = ("*_sent_emo.csv", "dia*_utt*.mp4", "dia*_utt*.wav", "dia*_utt*.flac", "*.tar.gz")
 _TIME = re.compile(r"(\d+):(\d+):(\d+),(\d+)")
+_BYTES = {sign: code for code in range(0x80, 0x100) for sign in (bytes([code]).decode("cp1252", "ignore"), chr(code))}
 # Windows-1252 punctuation that was stored as control characters.
 _CONTROLS = {code: bytes([code]).decode("cp1252", errors="ignore") or " " for code in range(0x80, 0xA0)}
+# UTF-8 of accented letters and punctuation that was read as Windows-1252 or Latin-1. No other letters, so that nothing
+# real is touched.
+_HIGH = "".join(re.escape(sign) for sign, code in _BYTES.items() if 0x80 <= code < 0xC0)
+_MOJIBAKE = re.compile(f"[ÂÃ][{_HIGH}]|â[€‚„\x80\x82\x84][{_HIGH}]")
+_STRIPPED = re.compile(r"\b(dont|didnt|doesnt|isnt|wasnt|youre|theyre|thats|whats|im|ive)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -36,46 +64,112 @@ class Config:
 
 
 def read(source: Path, config: Config) -> Corpus:
-    """Read the transcripts and, where they are, the published prosody.
+    """Read the transcripts and, where they are, the clips and the published prosody.
 
     Args:
         source: the folder that holds the files of the module's docstring
         config: no options
 
     Raises:
-        CorpusError: a transcript is missing or has other columns or values than expected
+        CorpusError: a transcript is missing or has other columns or values than expected, or an archive is not safe
     """
     del config
-    utterances = [each for split in SPLITS for each in _transcript(source, split)]
-    tables, notes = {}, []
-    if all(_prosody_file(source, split).exists() for split in SPLITS):
-        tables["prosody"] = pl.concat([_prosody(source, split) for split in SPLITS])
+    folders = _folders(source)
+    notes: list[str] = []
+    utterances = [each for split in SPLITS for each in _transcript(folders, split, notes)]
+    utterances = _with_clips(utterances, folders, notes)
+    tables = {}
+    if all(_find(folders, _PROSODY.format(split)) for split in SPLITS):
+        tables["prosody"] = _prosody(folders)
     else:
         notes.append("no published prosody: meld_{train,dev,test}_audio_features.csv are not all there")
     return Corpus(utterances, tables, notes)
 
 
-def _transcript(source: Path, split: str) -> list[Utterance]:
-    path = required(source / f"{split}_sent_emo.csv", "MELD's transcript of this split")
-    rows = pl.read_csv(path, infer_schema=False).to_dicts()
+def _folders(source: Path) -> list[Path]:
+    """Return where to look: the source, and unpacked what stands in for clips that are not in it."""
+    folders = [source]
+    for name, splits in (*((split, (split,)) for split in SPLITS), ("MELD.Raw", SPLITS)):
+        archive = _find([source], f"{name}.tar.gz")
+        if archive and not all(_find(folders, CLIPS[split]) for split in splits):
+            folders.append(unpack(archive, _PACKED))
+    return folders
+
+
+def _find(folders: Sequence[Path], name: str) -> Path | None:
+    """Return the first file or folder of that name in the folders, or up to two levels below."""
+    for folder in folders:
+        for pattern in (name, f"*/{name}", f"*/*/{name}"):
+            found = sorted(path for path in folder.glob(pattern) if "__MACOSX" not in path.parts)
+            if found:
+                return found[0]
+    return None
+
+
+def _with_clips(utterances: list[Utterance], folders: Sequence[Path], notes: list[str]) -> list[Utterance]:
+    clips: dict[str, Path] = {}
+    second = 0
+    for split, name in CLIPS.items():
+        folder = _find(folders, name)
+        files = sorted(folder.iterdir()) if folder else []
+        second += sum(path.name.startswith(_SECOND_VERSION) for path in files)
+        found = [(match, path) for path in files if (match := _CLIP.fullmatch(path.name))]
+        for match, path in sorted(found, key=lambda each: -_ENDINGS.index(each[0]["ending"])):
+            clips[f"{split}_{match['id']}"] = path
+    if not clips:
+        notes.append(f"no sound: no clips in folders named {', '.join(CLIPS.values())}")
+        return utterances
+    extra = clips.keys() - {each.utterance_id for each in utterances}
+    if extra:
+        notes.append(f"clips of no utterance: {len(extra)}, such as {min(extra)}")
+    if second:
+        notes.append(f"second versions of clips, named {_SECOND_VERSION}…, which are not read: {second}")
+    return [replace(each, audio=AudioFile(_clip(each, clips, folders[0]))) for each in utterances]
+
+
+def _clip(utterance: Utterance, clips: dict[str, Path], source: Path) -> Path:
+    """Return the utterance's clip, or where it would be, for the message that it is missing."""
+    split, _, name = utterance.utterance_id.partition("_")
+    return clips.get(utterance.utterance_id, source / CLIPS[split] / f"{name}.mp4")
+
+
+def _transcript(folders: Sequence[Path], split: str, notes: list[str]) -> list[Utterance]:
+    name = f"{split}_sent_emo.csv"
+    path = _find(folders, name) or required(folders[0] / name, "MELD's transcript of this split")
+    rows = _table(path).to_dicts()
     needed = {"Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime"}
     if not rows or not needed <= rows[0].keys():
         raise CorpusError(f"{path}: expected rows with the columns {sorted(needed)}")
+    for number, row in enumerate(rows, start=1):
+        for column in ("Dialogue_ID", "Utterance_ID"):
+            if not (row[column] or "").isdecimal():
+                raise CorpusError(f"{path}: row {number}: {column} is {row[column]!r}; expected a whole number")
     rows.sort(key=lambda row: (int(row["Dialogue_ID"]), int(row["Utterance_ID"])))
     result: list[Utterance] = []
     for row in rows:
         dialogue = f"{split}_dia{row['Dialogue_ID']}"
         turn = result[-1].turn + 1 if result and result[-1].dialogue_id == dialogue else 0
         result.append(_utterance(row, dialogue, turn, split, path))
+    _note_text(name, [row["Utterance"] or "" for row in rows], notes)
     return result
 
 
-def _utterance(row: dict[str, str], dialogue: str, turn: int, split: str, path: Path) -> Utterance:
+def _note_text(name: str, texts: Sequence[str], notes: list[str]) -> None:
+    repaired = sum(bool(_MOJIBAKE.search(text)) for text in texts)
+    if repaired:
+        notes.append(f"{name}: texts with UTF-8 read as Windows-1252, which were repaired: {repaired}")
+    stripped = [match[0] for text in texts if (match := _STRIPPED.search(text))]
+    if stripped:
+        notes.append(f"{name}: texts with stripped apostrophes, left so: {len(stripped)}, such as {stripped[0]!r}")
+
+
+def _utterance(row: dict[str, str | None], dialogue: str, turn: int, split: str, path: Path) -> Utterance:
     where = f"{path}: {dialogue}_utt{row['Utterance_ID']}"
-    if row["Sentiment"] not in SENTIMENTS:
+    sentiment = SENTIMENTS.get(row["Sentiment"] or "")
+    if sentiment is None:
         raise CorpusError(f"{where}: Sentiment is {row['Sentiment']!r}; expected one of {sorted(SENTIMENTS)}")
     text = repair(row["Utterance"] or "")
-    start, end = _seconds(row["StartTime"]), _seconds(row["EndTime"])
+    start, end = _seconds(row["StartTime"] or ""), _seconds(row["EndTime"] or "")
     defects = [] if text else ["text_empty"]
     if start is None or end is None or end < start:
         start, end, defects = None, None, [*defects, "time_invalid"]
@@ -83,11 +177,12 @@ def _utterance(row: dict[str, str], dialogue: str, turn: int, split: str, path: 
         utterance_id=f"{dialogue}_utt{row['Utterance_ID']}",
         dialogue_id=dialogue,
         turn=turn,
-        speaker=repair(row["Speaker"]),
+        speaker=repair(row["Speaker"] or "") or None,
         text=text or None,
         label=row["Emotion"],
-        sentiment=SENTIMENTS[row["Sentiment"]],
+        sentiment=sentiment,
         split=split,
+        session=_episode(row),
         start_s=start,
         end_s=end,
         defects=tuple(defects),
@@ -95,8 +190,26 @@ def _utterance(row: dict[str, str], dialogue: str, turn: int, split: str, path: 
 
 
 def repair(text: str) -> str:
-    """Turn Windows-1252 punctuation that was stored as control characters into itself, and close up white space."""
-    return " ".join(text.translate(_CONTROLS).split())
+    """Undo what wrong decoders did to a text, and close up white space.
+
+    UTF-8 that was read as Windows-1252 or Latin-1 becomes what it was, and so does Windows-1252 punctuation that was
+    stored as control characters.
+
+    >>> repair("I donâ€™t  know")
+    'I don’t know'
+    """
+    while (better := _MOJIBAKE.sub(_decode, text).translate(_CONTROLS)) != text:  # some texts went through it twice
+        text = better
+    return " ".join(text.split())
+
+
+def _decode(match: re.Match[str]) -> str:
+    return bytes(_BYTES[sign] for sign in match[0]).decode("utf-8")
+
+
+def _episode(row: dict[str, str | None]) -> str | None:
+    season, episode = (row.get("Season") or "").strip(), (row.get("Episode") or "").strip()
+    return f"s{season:0>2}e{episode:0>2}" if season and episode else None
 
 
 def _seconds(time: str) -> float | None:
@@ -107,20 +220,36 @@ def _seconds(time: str) -> float | None:
     return 3600 * hours + 60 * minutes + seconds + thousandths / 1000
 
 
-def _prosody_file(source: Path, split: str) -> Path:
-    return source / f"meld_{split}_audio_features.csv"
+def _table(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_csv(path, infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise CorpusError(f"{path}: not a table in CSV, UTF-8: {error}") from error
 
 
-def _prosody(source: Path, split: str) -> pl.DataFrame:
-    path = _prosody_file(source, split)
-    table = pl.read_csv(path, infer_schema_length=None)
+def _prosody(folders: Sequence[Path]) -> pl.DataFrame:
+    tables: list[pl.DataFrame] = []
+    for split in SPLITS:
+        path = _find(folders, _PROSODY.format(split)) or folders[0] / _PROSODY.format(split)
+        table = _values(path, split)
+        if tables and table.columns != tables[0].columns:
+            raise CorpusError(f"{path}: columns {table.columns[1:]}; expected {tables[0].columns[1:]}, as in train")
+        tables.append(table)
+    return pl.concat(tables)
+
+
+def _values(path: Path, split: str) -> pl.DataFrame:
+    table = _table(path)
     if "filename" not in table.columns:
         raise CorpusError(f"{path}: expected a column 'filename'")
     ids = []
     for name in table["filename"]:
-        match = _CLIP.fullmatch(name)
+        match = _ROW.fullmatch(name or "")
         if not match:
             raise CorpusError(f"{path}: filename {name!r}; expected dia<D>_utt<U>.wav")
         ids.append(f"{split}_dia{match[1]}_utt{match[2]}")
-    values = table.drop("filename").cast(pl.Float64)
+    try:
+        values = table.drop("filename").cast(pl.Float64)
+    except pl.exceptions.PolarsError as error:
+        raise CorpusError(f"{path}: a value is no number: {error}") from error
     return values.insert_column(0, pl.Series("utterance_id", ids))

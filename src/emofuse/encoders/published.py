@@ -1,9 +1,10 @@
 """Utterance-level values that others published, joined by utterance id: one frame an utterance, values as they are."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from emofuse.params import STRICT
@@ -25,7 +26,7 @@ class Config:
 
     table: str
     modality: Literal["audio", "text"]
-    columns: int
+    columns: Annotated[int, Field(ge=1)]
     labels_seen: bool
     source: str
 

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from emofuse.encoders.base import EncoderError
-from emofuse.files import file_digest
+from emofuse.files import digest, file_digest
 from emofuse.params import STRICT
 
 __all__ = ["Config", "TextEncoder", "load"]
@@ -27,7 +27,7 @@ class Config:
 
     Attributes:
         model: ``package:<module>/<folder>`` for a model that an installed package carries, a local folder, or a hub id
-        revision: commit of a hub model; null for a local folder, whose weights are hashed instead
+        revision: commit of a hub model; null for a local folder, whose files are hashed instead
         layers: the ``last`` hidden layer, the mean of the last four (``mean4``), or the numbers of layers whose states
             stand side by side (0 is the embedding, 1 the first layer)
         max_tokens: a longer text is cut there
@@ -56,6 +56,7 @@ class TextEncoder:
     def __init__(self, config: Config) -> None:
         transformers_logging.disable_progress_bar()
         source = _resolve(config.model)
+        revision = _revision(source, config)
         options = {"revision": config.revision, "local_files_only": config.local_files_only, "trust_remote_code": False}
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(source, **options)
@@ -64,10 +65,10 @@ class TextEncoder:
             raise EncoderError(f"text encoder {config.model!r} cannot be loaded: {error}") from error
         self._config = config
         self.dim = self._model.config.hidden_size * (1 if isinstance(config.layers, str) else len(config.layers))
-        self._check_layers()
+        self._check_config()
         self.identity: dict[str, Any] = {
             "id": config.model,
-            "revision": _revision(source, config),
+            "revision": revision,
             "layer": config.layers if isinstance(config.layers, str) else list(config.layers),
             "dtype": "float32",
             "frame_rate": None,
@@ -77,6 +78,8 @@ class TextEncoder:
 
     def encode(self, contents: Sequence[str]) -> Iterator[np.ndarray]:
         """Yield float32 ``[n_tokens, dim]`` for each text, special tokens left out; ``[0, dim]`` if it has no token."""
+        if not contents:
+            return
         tokens = self._tokenizer(
             list(contents), truncation=True, max_length=self._config.max_tokens, return_special_tokens_mask=True
         )
@@ -89,10 +92,13 @@ class TextEncoder:
                 result[index] = states_TD[: lengths[index]][~special]
         yield from result
 
-    def _check_layers(self) -> None:
+    def _check_config(self) -> None:
         depth = self._model.config.num_hidden_layers
         if not isinstance(self._config.layers, str) and not set(self._config.layers) <= set(range(depth + 1)):
             raise EncoderError(f"layers {list(self._config.layers)}: {self._config.model} has layers 0 to {depth}")
+        longest = self._tokenizer.model_max_length
+        if self._config.max_tokens > longest:
+            raise EncoderError(f"max_tokens {self._config.max_tokens}: {self._config.model} reads at most {longest}")
 
     @torch.inference_mode()
     def _encode(self, ids: list[list[int]]) -> np.ndarray:
@@ -134,15 +140,18 @@ def _resolve(model: str) -> str:
         return model
     module, _, folder = model.removeprefix("package:").partition("/")
     try:
-        return str(Path(str(files(module))) / folder)
+        path = Path(str(files(module))) / folder
     except ModuleNotFoundError as error:
         raise EncoderError(f"{model}: the package {module} is not installed") from error
+    if not path.is_dir():
+        raise EncoderError(f"{model}: the package {module} has no folder {folder!r}")
+    return str(path)
 
 
 def _revision(source: str, config: Config) -> str:
     if not Path(source).is_dir():
         if config.revision is None:
-            raise EncoderError(f"{config.model}: a hub model needs a pinned revision")
+            raise EncoderError(f"{config.model}: no such folder, and a hub model needs a pinned revision")
         return config.revision
-    weights = sorted(Path(source).glob("*.safetensors"))
-    return "+".join(file_digest(path)[:16] for path in weights)
+    # The vocabulary and the configuration shape the features as the weights do.
+    return digest({path.name: file_digest(path) for path in Path(source).iterdir() if path.is_file()})[:16]

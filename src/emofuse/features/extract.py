@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from emofuse import audio, encoders, schema
-from emofuse.encoders import Encoder
+from emofuse.encoders import Encoder, EncoderError
 from emofuse.features.shards import Row, write_shard
 from emofuse.files import digest
 from emofuse.params import STRICT
@@ -66,13 +66,21 @@ def extract(name: str, config: FeatureConfig, shards: int, corpus: Path, out: Pa
 
     Returns:
         numbers of utterances: ``encoded``, ``reused`` and ``masked``
+
+    Raises:
+        EncoderError: the encoder cannot be loaded, or is of the other modality
+        FeatureError: what it yields does not fit a shard
     """
     encoder = encoders.load(config.family, config.options, f"features.{name}.options")
+    if encoder.modality != config.modality:
+        raise EncoderError(f"features.{name}.modality: {config.modality!r}; the encoder's is {encoder.modality!r}")
     metadata = {**encoder.identity, "sample_rate": schema.SAMPLE_RATE, "schema_version": schema.SCHEMA_VERSION}
     code = digest(inspect.getsource(sys.modules[type(encoder).__module__]))
     out.mkdir(parents=True, exist_ok=True)
     counts = {"encoded": 0, "reused": 0, "masked": 0}
     plan = _plan(encoder.reads, corpus, shards)
+    for stale in set(out.glob("shard-*.parquet")) - {out / shard_name(each.index, shards) for each in plan}:
+        stale.unlink()
     with tqdm(total=sum(len(each.ids) for each in plan), desc=name, unit="utterance", disable=quiet()) as bar:
         for shard in plan:
             key = digest([metadata, code, encoder.dim, shards, shard.index, shard.ids, shard.digests])

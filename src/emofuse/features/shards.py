@@ -64,7 +64,7 @@ def write_shard(path: Path, rows: Sequence[Row], dim: int, identity: dict[str, A
         identity: of the encoder, JSON-able
 
     Raises:
-        FeatureError: a value is too large for float16
+        FeatureError: a frame has another size, or a value is too large for float16
     """
     records = [_record(row, dim) for row in rows]
     described = schema.FEATURES.with_metadata({_METADATA: json.dumps(identity, sort_keys=True)})
@@ -81,8 +81,7 @@ def metadata(folder: Path) -> dict[str, Any]:
     path = next(iter(sorted(folder.glob("shard-*.parquet"))), None)
     if path is None:
         raise FeatureError(f"{folder}: no feature shards; run the extract stage")
-    found: dict[str, Any] = json.loads(pq.read_schema(path).metadata[_METADATA.encode()])
-    return found
+    return _identity(path)
 
 
 class FeatureStore:
@@ -100,6 +99,10 @@ class FeatureStore:
         if not paths:
             raise FeatureError(f"{folder}: no feature shards; run the extract stage")
         tables = [_read(path) for path in paths]
+        first = metadata(folder)
+        for path in paths:
+            if _identity(path) != first:
+                raise FeatureError(f"{path}: made by another encoder than {paths[0].name}; run the extract stage")
         table = pa.concat_tables(tables)
         self.dim = _one(set(table.column("dim").unique().to_pylist()), folder)
         self._ids = {each: row for row, each in enumerate(table.column("utterance_id").to_pylist())}
@@ -122,7 +125,7 @@ class FeatureStore:
         missing = [each for each in utterance_ids if each not in self._ids]
         if missing:
             raise FeatureError(f"{self._folder}: no features of {len(missing)} utterances, such as {missing[:3]}")
-        rows = np.array([self._ids[each] for each in utterance_ids])
+        rows = np.array([self._ids[each] for each in utterance_ids], dtype=np.int64)
         offsets = np.concatenate([[0], np.cumsum(self._lengths[rows], dtype=np.int64)])
         values = np.empty((int(offsets[-1]), self.dim), np.float16)
         for index, row in enumerate(rows):
@@ -132,6 +135,8 @@ class FeatureStore:
 
 
 def _record(row: Row, dim: int) -> dict[str, Any]:
+    if row.frames.shape[1:] != (dim,):
+        raise FeatureError(f"{row.utterance_id}: frames of shape {row.frames.shape}; expected [n_frames, {dim}]")
     masked = len(row.frames) == 0
     with np.errstate(over="ignore"):
         frames = np.zeros((1, dim), "<f2") if masked else row.frames.astype("<f2")
@@ -153,11 +158,23 @@ def _read(path: Path) -> pa.Table:
     except (pa.ArrowInvalid, OSError) as error:
         raise FeatureError(f"{path}: not a whole Parquet file: {error}") from error
     sizes = pc.binary_length(table.column("frames")).to_numpy()
-    expected = 2 * table.column("n_frames").to_numpy().astype(np.int64) * table.column("dim").to_numpy()
-    if (sizes != expected).any():
-        row = int(np.flatnonzero(sizes != expected)[0])
-        raise FeatureError(f"{path}: row {row} has {sizes[row]} bytes of frames; expected {expected[row]}")
+    n_frames = table.column("n_frames").to_numpy().astype(np.int64)
+    expected = 2 * n_frames * table.column("dim").to_numpy()
+    wrong = np.flatnonzero((sizes != expected) | (n_frames < 1))
+    if wrong.size:
+        row = int(wrong[0])
+        raise FeatureError(
+            f"{path}: row {row} has {sizes[row]} bytes of frames; expected {expected[row]}, of one frame at least"
+        )
     return table
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    described = pq.read_schema(path).metadata or {}
+    if _METADATA.encode() not in described:
+        raise FeatureError(f"{path}: no metadata {_METADATA!r}; the extract stage writes it")
+    found: dict[str, Any] = json.loads(described[_METADATA.encode()])
+    return found
 
 
 def _one(values: set[int], folder: Path) -> int:

@@ -15,7 +15,7 @@ attention, residual and layer norm::
 No speaker identity is used. Ensembling is in :mod:`emofuse.training.ensemble`.
 """
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, cast
 
 import torch
 from pydantic import Field
@@ -23,7 +23,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from emofuse.models.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
-from emofuse.models.layers import CrossAttention, Standardize, attention_mask
+from emofuse.models.layers import CrossAttention, Standardize, attention_mask, check_heads
 from emofuse.models.losses import supervised_contrastive
 from emofuse.params import STRICT
 
@@ -37,7 +37,7 @@ class HCAMConfig:
     Attributes:
         hidden: size of each modality's vectors
         blocks: number of co-attention blocks
-        heads: attention heads
+        heads: attention heads, a divisor of ``hidden``
         dropout: on the inputs, in the attention and before the classes
         contrastive: weight of the supervised contrastive loss; 0 switches it off
         temperature: of the contrastive loss
@@ -49,6 +49,9 @@ class HCAMConfig:
     dropout: Annotated[float, Field(ge=0, lt=1)]
     contrastive: Annotated[float, Field(ge=0)]
     temperature: Annotated[float, Field(gt=0)]
+
+    def __post_init__(self) -> None:
+        check_heads(self.hidden, self.heads)
 
 
 class HCAM(Network):
@@ -79,7 +82,8 @@ class HCAM(Network):
         places_BL = batch.places_BL
         blocked = attention_mask(places_BL, self.past)
         audio_BLH, text_BLH = (to_dialogues(self._enter(batch, name), places_BL) for name in ("audio", "text"))
-        for audio_asks, text_asks in zip(self.co_attention["audio"], self.co_attention["text"], strict=True):
+        blocks = (cast(nn.ModuleList, self.co_attention[name]) for name in ("audio", "text"))
+        for audio_asks, text_asks in zip(*blocks, strict=True):
             audio_BLH, text_BLH = (
                 audio_asks(audio_BLH, text_BLH, blocked),
                 text_asks(text_BLH, audio_BLH, blocked),

@@ -4,7 +4,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-__all__ = ["AttentionPooling", "CrossAttention", "Recurrent", "Standardize", "attention_mask"]
+__all__ = [
+    "AttentionPooling",
+    "CrossAttention",
+    "Recurrent",
+    "SharedDropout",
+    "Standardize",
+    "attention_mask",
+    "check_heads",
+    "frames_inside",
+]
 
 _LARGEST = 10.0
 
@@ -39,6 +48,22 @@ class Standardize(nn.Module):
     def forward(self, x_UTD: Tensor) -> Tensor:
         """Return ``[..., D]`` standardized."""
         return ((x_UTD - self.mean_D) / self.scale_D).nan_to_num(0.0).clamp(-_LARGEST, _LARGEST)
+
+
+class SharedDropout(nn.Module):
+    """Dropout of whole features: one mask for all frames of a sequence (Gal and Ghahramani 2016, section 4).
+
+    Args:
+        share: probability that a feature is dropped
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(share)
+
+    def forward(self, x_UTD: Tensor) -> Tensor:
+        """Return ``[U, T, D]``."""
+        return x_UTD * self.dropout(torch.ones_like(x_UTD[:, :1]))
 
 
 class Recurrent(nn.Module):
@@ -84,7 +109,7 @@ class AttentionPooling(nn.Module):
 
     def forward(self, x_UTH: Tensor, lengths_U: Tensor) -> Tensor:
         """Return ``[U, H]``."""
-        inside_UT = torch.arange(x_UTH.shape[1], device=x_UTH.device) < lengths_U[:, None]
+        inside_UT = frames_inside(x_UTH, lengths_U)
         weights_UT = self.score(x_UTH)[..., 0].masked_fill(~inside_UT, -torch.inf).softmax(dim=1)
         return torch.einsum("ut,uth->uh", weights_UT, x_UTH)
 
@@ -118,6 +143,21 @@ class CrossAttention(nn.Module):
         found_BLH, _ = self.attention(query_BLH, key_BSH, key_BSH, attn_mask=mask, need_weights=False)
         normed: Tensor = self.norm(query_BLH + self.dropout(found_BLH))
         return normed
+
+
+def check_heads(hidden: int, heads: int) -> None:
+    """Refuse a number of attention heads that does not divide the size of the vectors.
+
+    Raises:
+        ValueError: it does not
+    """
+    if hidden % heads:
+        raise ValueError(f"heads: {heads} does not divide hidden: {hidden}")
+
+
+def frames_inside(x_UTD: Tensor, lengths_U: Tensor) -> Tensor:
+    """Return which frames are a sequence's own and not padding: bool ``[U, T]``."""
+    return torch.arange(x_UTD.shape[1], device=x_UTD.device) < lengths_U.to(x_UTD.device)[:, None]
 
 
 def attention_mask(places_BL: Tensor, past: bool) -> Tensor:

@@ -4,9 +4,13 @@ The paper says: in stage I the frames of an utterance pass a bidirectional GRU w
 trained to classify the utterance; stage I is then frozen, and in stage II the utterance vectors of a conversation pass
 a bidirectional GRU with self-attention, trained with cross-entropy and a supervised contrastive loss.
 
-Our reading: two GRU layers in each stage; stage I pools with additive attention, ``u = sum_t a_t h_t``,
-``a = softmax(v . tanh(W h))``; stage II adds multi-head self-attention over the dialogue with residual and layer norm,
-``c = LN(h + MHA(h, h, h))``; the contrastive loss acts on a linear projection of ``c``.
+Our reading: two GRU layers in each stage, and a linear path around each, so that a layer can only add to what went in.
+Stage I pools with additive attention, stage II adds multi-head self-attention with residual and layer norm::
+
+    u = sum_t a_t h_t + R mean_t(x_t)      h = GRU(P x),  a = softmax_t(v . tanh(W h_t))
+    c = LN(h + MHA(h, h, h)) + R u         h = GRU(u) over the dialogue
+
+The contrastive loss acts on a linear projection of ``c``.
 """
 
 from typing import Annotated, ClassVar
@@ -16,7 +20,16 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from emofuse.models.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
-from emofuse.models.layers import AttentionPooling, CrossAttention, Recurrent, Standardize, attention_mask
+from emofuse.models.layers import (
+    AttentionPooling,
+    CrossAttention,
+    Recurrent,
+    SharedDropout,
+    Standardize,
+    attention_mask,
+    check_heads,
+    frames_inside,
+)
 from emofuse.models.losses import supervised_contrastive
 from emofuse.params import STRICT
 
@@ -35,7 +48,7 @@ class UtteranceConfig:
         hidden: size of the utterance vector, both directions together
         layers: GRU layers
         dropout: on the pooled vector and between GRU layers
-        input_dropout: on the frames
+        input_dropout: on the frames, the same features in all frames of an utterance
     """
 
     project: Annotated[int, Field(ge=0)]
@@ -59,18 +72,22 @@ class UtteranceNetwork(Network):
     def __init__(self, config: UtteranceConfig, dim: int, classes: int) -> None:
         super().__init__()
         self.standardize = Standardize(dim)
-        self.input_dropout = nn.Dropout(config.input_dropout)
+        self.input_dropout = SharedDropout(config.input_dropout)
         self.project = nn.Linear(dim, config.project) if config.project else nn.Identity()
         self.recurrent = Recurrent(config.project or dim, config.hidden, config.layers, config.dropout)
         self.pool = AttentionPooling(config.hidden)
+        self.around = nn.Linear(dim, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
         self.classify = nn.Linear(config.hidden, classes)
 
     def forward(self, batch: Batch) -> Output:
         """Return logits, and the pooled vectors as ``vectors['utterance']``, ``[U, H]``."""
         (x_UTD,), (lengths_U,) = batch.frames.values(), batch.lengths.values()
-        states_UTH = self.recurrent(self.project(self.input_dropout(self.standardize(x_UTD))), lengths_U)
-        pooled_UH = self.pool(states_UTH, lengths_U)
+        inside_UT1 = frames_inside(x_UTD, lengths_U)[..., None]
+        x_UTD = self.input_dropout(self.standardize(x_UTD)) * inside_UT1
+        states_UTH = self.recurrent(self.project(x_UTD), lengths_U)
+        mean_UD = x_UTD.sum(dim=1) / inside_UT1.sum(dim=1)
+        pooled_UH = self.pool(states_UTH, lengths_U) + self.around(mean_UD)
         return Output(self.classify(self.dropout(pooled_UH)), {"utterance": pooled_UH})
 
 
@@ -81,7 +98,7 @@ class ContextConfig:
     Attributes:
         hidden: size of the contextual vector, both directions together
         layers: GRU layers
-        heads: heads of the self-attention
+        heads: heads of the self-attention, a divisor of ``hidden``
         dropout: on the input vectors, between GRU layers, in the attention and before the classes
         contrastive: weight of the supervised contrastive loss; 0 switches it off
         temperature: of the contrastive loss
@@ -93,6 +110,9 @@ class ContextConfig:
     dropout: Share
     contrastive: Annotated[float, Field(ge=0)]
     temperature: Annotated[float, Field(gt=0)]
+
+    def __post_init__(self) -> None:
+        check_heads(self.hidden, self.heads)
 
 
 class ContextNetwork(Network):
@@ -114,6 +134,7 @@ class ContextNetwork(Network):
         self.dropout = nn.Dropout(config.dropout)
         self.recurrent = Recurrent(dim, config.hidden, config.layers, config.dropout, past)
         self.attend = CrossAttention(config.hidden, config.heads, config.dropout)
+        self.around = nn.Linear(dim, config.hidden)
         self.project = nn.Linear(config.hidden, config.hidden)
         self.classify = nn.Linear(config.hidden, classes)
 
@@ -129,9 +150,8 @@ class ContextNetwork(Network):
         return Output(self.classify(self.dropout(context_UH)), {"context": context_UH}, auxiliary)
 
     def contextualise(self, x_UD: Tensor, places_BL: Tensor) -> Tensor:
-        """Return ``[U, H]``: GRU and self-attention over each dialogue."""
+        """Return ``[U, H]``: GRU and self-attention over each dialogue, and the path around them."""
         lengths_B = (places_BL >= 0).sum(dim=1)
         states_BLH = self.recurrent(to_dialogues(x_UD, places_BL), lengths_B)
         attended_BLH = self.attend(states_BLH, states_BLH, attention_mask(places_BL, self.past))
-        result: Tensor = from_dialogues(attended_BLH, places_BL)
-        return result
+        return from_dialogues(attended_BLH, places_BL) + self.around(x_UD)

@@ -1,6 +1,7 @@
 """The one training loop: every network, epochs chosen on dev weighted F1, test labels out of reach."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from emofuse.models.base import Network
+from emofuse.models.base import Batch, Network
 from emofuse.models.layers import Standardize
 from emofuse.models.losses import cross_entropy
 from emofuse.params import STRICT
@@ -30,9 +31,10 @@ class FitConfig:
         epochs: at most so many passes over the training split
         patience: stop after so many epochs without a better dev weighted F1
         batch: examples a step: utterances, or dialogues for a network that reads context
-        learning_rate: of AdamW, falling to zero along a half cosine over ``epochs``
+        learning_rate: of AdamW, rising over the first tenth of the steps, then falling along a half cosine
         weight_decay: of AdamW
         clip: largest norm of the gradient
+        average: decay of the exponential moving average of the weights that dev, and all later use, sees; 0 for none
     """
 
     epochs: Annotated[int, Field(ge=1)]
@@ -41,6 +43,7 @@ class FitConfig:
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
     clip: Annotated[float, Field(gt=0)]
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 @plain_dataclass(frozen=True)
@@ -75,23 +78,21 @@ def fit(network: Network, inputs: Mapping[str, Sequences], fold: Fold, config: F
     generator = np.random.default_rng(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
     train, dev = (examples(fold, network.unit, split) for split in ("train", "dev"))
     lengths = _longest(inputs)
+    learner = _Learner(network, config, steps=config.epochs * math.ceil(len(train) / config.batch))
     best, best_epoch, best_state = -1.0, 0, copy.deepcopy(network.state_dict())
     history: list[dict[str, float]] = []
     for epoch in range(1, config.epochs + 1):
         losses = [
-            _step(network, optimizer, _to(collate(items, inputs, fold)[1], device), config.clip)
+            learner.step(_to(collate(items, inputs, fold)[1], device))
             for items in shuffled_batches(train, lengths, config.batch, generator)
         ]
-        schedule.step()
-        probabilities, _ = infer(network, inputs, fold, dev, config.batch)
+        probabilities, _ = infer(learner.shown, inputs, fold, dev, config.batch)
         score = dev_scores(probabilities, fold)["weighted_f1"]
         history.append({"epoch": epoch, "loss": float(np.mean(losses)), "dev_weighted_f1": score})
         if score > best:
-            best, best_epoch, best_state = score, epoch, copy.deepcopy(network.state_dict())
+            best, best_epoch, best_state = score, epoch, copy.deepcopy(learner.shown.state_dict())
         elif epoch - best_epoch >= config.patience:
             break
     network.load_state_dict(best_state)
@@ -134,17 +135,50 @@ def dev_scores(probabilities: np.ndarray, fold: Fold) -> dict[str, float]:
     return dict(zip(SUMMARY, measure_confusion(confusion[0]).tolist(), strict=False))
 
 
-def _step(network: Network, optimizer: torch.optim.Optimizer, batch: Any, clip: float) -> float:
-    network.train()
-    output = network(batch)
-    loss = cross_entropy(output.logits_UC, batch.targets_U)
-    for auxiliary in output.auxiliary.values():
-        loss = loss + auxiliary
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), clip)
-    optimizer.step()
-    return float(loss.detach())
+class _Learner:
+    """Optimizer, schedule and weight average of one network.
+
+    Attributes:
+        shown: the network that dev sees: the average of the weights, or the network itself
+    """
+
+    def __init__(self, network: Network, config: FitConfig, steps: int) -> None:
+        self._network, self._config = network, config
+        self._optimizer = torch.optim.AdamW(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        rise = steps / 10 + 1
+
+        def factor(step: int) -> float:
+            return min(1.0, (step + 1) / rise) * (1 + math.cos(math.pi * min(1.0, step / steps))) / 2
+
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, factor)
+        self.shown = copy.deepcopy(network) if config.average else network
+        self._taken = 0
+
+    def step(self, batch: Batch) -> float:
+        """Take one step and return the loss."""
+        self._network.train()
+        output = self._network(batch)
+        loss = cross_entropy(output.logits_UC, batch.targets_U)
+        for auxiliary in output.auxiliary.values():
+            loss = loss + auxiliary
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._network.parameters(), self._config.clip)
+        self._optimizer.step()
+        self._schedule.step()
+        if self._config.average:
+            self._update_average()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        self._taken += 1
+        # Young averages forget faster, or the random start would weigh for hundreds of steps.
+        decay = min(self._config.average, (1 + self._taken) / (10 + self._taken))
+        for average, current in zip(self.shown.parameters(), self._network.parameters(), strict=True):
+            average.lerp_(current, 1 - decay)
 
 
 def _longest(inputs: Mapping[str, Sequences]) -> np.ndarray:

@@ -3,6 +3,7 @@
 Each model is a function from a job to its run; :data:`MODELS` names them.
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from dataclasses import dataclass as plain_dataclass
@@ -103,6 +104,7 @@ def fuse(name: str, task: str, model: str, params: Params, data: Path, store: St
         for seed in range(task_config.seeds if kind.seeded else 1)
         for fold in range(Task.load(task, task_config, data).folds)
     ]
+    shutil.rmtree(data / "models" / task / model, ignore_errors=True)  # As DVC does: no run of earlier seeds stays.
     run_all(name, _train, jobs)
 
 
@@ -112,7 +114,7 @@ def _train(job: _Job) -> bool:
     fold = task.fold(job.run.fold)
     inputs = [file_digest(path) for path in kind.reads(job)]
     config = asdict(job.config)
-    key = digest([code_digest(*kind.code), fold_digest(fold), inputs, config, asdict(job.run)])
+    key = digest([kind.code, fold_digest(fold), inputs, config, asdict(job.run)])
     entry = store.ensure("runs", key, lambda folder: kind.train(job, fold, folder))
     link(entry, job.data / "models" / job.run.task / job.run.model / job.run.folder)
     return entry.reused
@@ -183,24 +185,36 @@ class _Kind:
     Attributes:
         train: fills a run's folder
         reads: the files that it reads
+        code: digest of the modules that it runs
         config: its section under ``models``
-        code: the modules that it runs, beside the common ones
         seeded: whether seeds differ
     """
 
     train: Callable[[_Job, Fold, Path], None]
     reads: Callable[[_Job], list[Path]]
+    code: str
     config: type[Any] = _NoConfig
-    code: tuple[str, ...] = ()
     seeded: bool = True
 
 
-_NETWORK = ("models.base", "models.layers", "models.losses", "training.data", "training.fit", "training.fuse")
+def _code(*own: str) -> str:
+    return code_digest(
+        "models.base",
+        "models.layers",
+        "models.losses",
+        "scoring.metrics",
+        "training.data",
+        "training.fit",
+        "training.fuse",
+        "training.runs",
+        *own,
+    )
+
 
 MODELS = {
-    "majority": _Kind(_majority, lambda job: [], code=("models.majority", "training.fuse"), seeded=False),
-    "late": _Kind(_late, _context_predictions, code=("models.late", "training.fuse")),
-    "concat": _Kind(_concat, _features, _ConcatStage, (*_NETWORK, "models.concat")),
-    "hcam": _Kind(_hcam, _context_runs, _HCAMStage, (*_NETWORK, "models.hcam", "models.late")),
+    "majority": _Kind(_majority, lambda job: [], _code("models.majority"), seeded=False),
+    "late": _Kind(_late, _context_predictions, _code("models.late")),
+    "concat": _Kind(_concat, _features, _code("models.concat"), _ConcatStage),
+    "hcam": _Kind(_hcam, _context_runs, _code("models.hcam", "models.late"), _HCAMStage),
 }
 """The fusion models by name."""

@@ -1,5 +1,6 @@
 """HCAM stages I and II for one modality: an utterance network, then a context network on its frozen vectors."""
 
+import shutil
 from dataclasses import asdict
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
@@ -22,7 +23,17 @@ __all__ = ["Modality", "UnimodalConfig", "pretrain"]
 
 Modality = Literal["audio", "text"]
 
-_CODE = ("models.base", "models.layers", "models.losses", "models.unimodal", "training.data", "training.fit")
+_CODE = code_digest(
+    "models.base",
+    "models.layers",
+    "models.losses",
+    "models.unimodal",
+    "scoring.metrics",
+    "training.data",
+    "training.fit",
+    "training.pretrain",
+    "training.runs",
+)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -85,6 +96,7 @@ def pretrain(name: str, task: str, modality: Modality, params: Params, data: Pat
         for seed in range(config.seeds)
         for fold in range(folds)
     ]
+    shutil.rmtree(out, ignore_errors=True)  # As DVC does: no run of earlier seeds stays among these.
     run_all(name, _train, jobs)
 
 
@@ -94,7 +106,6 @@ def _train(job: _Job) -> bool:
     task = Task.load(job.task, job.params.get(f"tasks.{job.task}", TaskConfig), job.data)
     fold = task.fold(job.fold)
     shards = [file_digest(path) for path in sorted(job.features.glob("*.parquet"))]
-    base = [code_digest(*_CODE), fold_digest(fold), shards, job.seed, job.fold, job.task, job.modality]
     first, second = (_run(job, level) for level in ("utterance", "context"))
 
     def utterance(folder: Path) -> None:
@@ -114,7 +125,7 @@ def _train(job: _Job) -> bool:
         fitted = fit(network, {job.modality: vectors}, fold, config.context.fit, job.seed)
         save_fitted(folder, second, fold, fitted, config.context, {"dim": vectors.dim, "past": past}, "context")
 
-    key = [*base, asdict(config.utterance)]
+    key = [_CODE, fold_digest(fold), shards, asdict(first), asdict(config.utterance)]
     entry = store.ensure("runs", digest(key), utterance)
     last = store.ensure("runs", digest([*key, asdict(config.context)]), context)
     link(entry, job.out / "utterance" / first.folder)

@@ -8,6 +8,7 @@ digest of all they depend on: the code, the configuration, the features, and wha
 
 import inspect
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -26,7 +27,7 @@ from tqdm import tqdm
 
 from emofuse import schema
 from emofuse.files import digest, write_json, write_table
-from emofuse.process import cores, die_with_parent, quiet
+from emofuse.process import cores, quiet, start_worker
 from emofuse.tasks import SPLITS, Fold
 from emofuse.training.fit import Fitted, dev_scores
 
@@ -127,9 +128,12 @@ def read_vectors(folder: Path, name: str) -> Tensor:
 
 
 def code_digest(*modules: str) -> str:
-    """Digest of the source of modules of this package, and of torch's version: what a result depends on in code."""
-    sources = [inspect.getsource(import_module(f"emofuse.{name}")) for name in modules]
-    return digest([torch.__version__, schema.SCHEMA_VERSION, *sources])
+    """Digest of the source of modules of this package, and of torch's version: what a result depends on in code.
+
+    Take it when the modules are imported: a file that is edited while a stage runs is not the code that runs.
+    """
+    sources = {name: inspect.getsource(import_module(f"emofuse.{name}")) for name in modules}
+    return digest([torch.__version__, schema.SCHEMA_VERSION, sources])
 
 
 def fold_digest(fold: Fold) -> str:
@@ -154,19 +158,13 @@ def run_all(label: str, function: Callable[[T], bool], arguments: Sequence[T], w
     reused = 0
     with (
         tqdm(total=len(arguments), desc=label, unit="run", disable=quiet()) as bar,
-        ProcessPoolExecutor(count, get_context("spawn"), initializer=_start_worker) as pool,
+        ProcessPoolExecutor(count, get_context("spawn"), initializer=start_worker, initargs=(os.getpid(),)) as pool,
     ):
         for future in as_completed([pool.submit(function, each) for each in arguments]):
             reused += future.result()
             bar.update()
     print(f"{label}: {len(arguments) - reused} trained, {reused} reused")
     return reused
-
-
-def _start_worker() -> None:
-    die_with_parent()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
 
 
 def _predictions(run: Run, fold: Fold, probabilities: np.ndarray) -> pa.Table:

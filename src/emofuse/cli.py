@@ -1,0 +1,134 @@
+"""The ``emofuse`` command: what is done beside the pipeline's stages, from the project's root folder."""
+
+import argparse
+import math
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+# Nothing heavy is imported up here, so that help is there at once.
+
+__all__ = ["main"]
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 1 for an error, 2 for a wrong use, 130 when interrupted.
+
+    Args:
+        argv: the arguments, those of the process by default
+    """
+    arguments = _parser().parse_args(argv)
+    command: Command = arguments.command
+    try:
+        command(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if "debug" in arguments or os.environ.get("EMOFUSE_DEBUG"):
+            raise
+        print(f"emofuse: {_one_line(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show where in the code an error comes from"
+    )
+    parser = _described(
+        argparse.ArgumentParser(prog="emofuse", parents=[common]),
+        "What is done beside the pipeline's stages. Run it in the project's root folder.",
+        "emofuse track",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    track = _described(
+        commands.add_parser("track", parents=[common], help="bring the MLflow tracker in line with what is on disk"),
+        "Log the trained runs that the MLflow tracker lacks, and update those whose scores have changed. Nothing is "
+        "logged twice. The tracker is mlflow.db in this folder, or the one that MLFLOW_TRACKING_URI names.",
+        "dvc pull && emofuse track",
+    )
+    track.set_defaults(command=_track)
+    store = _described(
+        commands.add_parser("store", parents=[common], help="show or prune the store of finished work"),
+        "Show what the store of finished work in .emofuse/ holds. It may be pruned or deleted at any time: nothing but "
+        "time is lost.",
+        "emofuse store",
+    )
+    store.set_defaults(command=_store)
+    prune = _described(
+        store.add_subparsers(title="commands", metavar="COMMAND").add_parser(
+            "prune", parents=[common], help="remove what was not used for long"
+        ),
+        "Remove what no stage has used for some days, and what killed processes left behind.",
+        "emofuse store prune --older-than-days 30",
+    )
+    prune.add_argument("--older-than-days", type=_days, required=True, metavar="N", help="0 removes all")
+    prune.set_defaults(command=_prune)
+    return parser
+
+
+def _described(parser: argparse.ArgumentParser, text: str, example: str) -> argparse.ArgumentParser:
+    """Give a command its description and an example."""
+    parser.description = text
+    parser.epilog = f"example: {example}"
+    return parser
+
+
+def _track(arguments: argparse.Namespace) -> None:
+    del arguments
+    from emofuse.params import Params
+    from emofuse.tracking import TrackingConfig, sync
+
+    summary = sync(Path(), Params.load().get("tracking", TrackingConfig))
+    for what, names in (("added", summary.added), ("updated", summary.updated)):
+        for model, count in Counter(name.partition("/seed-")[0] for name in names).items():
+            print(f"{what} {model}: {count} {'run' if count == 1 else 'runs'}")
+    print(summary)
+
+
+def _store(arguments: argparse.Namespace) -> None:
+    del arguments
+    from emofuse.store import Store
+
+    store = Store()
+    sizes = store.sizes()
+    for kind, (count, size) in sizes.items():
+        print(f"{kind:<10} {count:>6} {'entry  ' if count == 1 else 'entries'} {_bytes(size):>10}")
+    total = sum(size for _, size in sizes.values())
+    print(f"{store.root}: {_bytes(total)}" if sizes else f"{store.root}: empty")
+
+
+def _prune(arguments: argparse.Namespace) -> None:
+    from emofuse.store import Store
+
+    removed, freed = Store().prune(arguments.older_than_days)
+    print(f"removed {removed} {'entry' if removed == 1 else 'entries'}, {_bytes(freed)}")
+
+
+def _days(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"{text}: expected a number of days, 0 or more")
+    return value
+
+
+def _bytes(count: int) -> str:
+    """A size for people, such as ``1.2 GB``, in powers of 1,000."""
+    power = min(int(math.log10(max(count, 1))) // 3, 4)
+    return f"{count} B" if power == 0 else f"{count / 1000**power:.1f} {' kMGT'[power]}B"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

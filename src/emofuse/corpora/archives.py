@@ -1,0 +1,59 @@
+"""Archives that a corpus's owner ships: unpacked once, outside the raw folder, and never outside their own folder."""
+
+import tarfile
+import zlib
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+
+from emofuse.corpora.base import CorpusError
+from emofuse.files import digest
+from emofuse.store import Store
+
+__all__ = ["unpack"]
+
+
+def unpack(archive: Path, wanted: Iterable[str]) -> Path:
+    """Unpack a tar archive, compressed or not, and return the folder that holds its files.
+
+    The raw folder is left as it is: it may be read-only, and DVC would take a file that appears there for a new
+    corpus. What is unpacked lies in the work store, and is unpacked again only if the archive has changed. Archives
+    inside the archive are unpacked in their place if their name is wanted; those inside these are not.
+
+    Args:
+        archive: the file
+        wanted: patterns of file names, such as ``*.mp4``; files of other names, macOS's ``._`` copies and links stay
+            in the archive
+
+    Raises:
+        CorpusError: it is no archive, is damaged, or has a file that would land outside its folder
+    """
+    patterns = sorted(wanted)
+    state = archive.stat()
+    key = digest([str(archive.resolve()), state.st_size, state.st_mtime_ns, patterns])
+    return Store().ensure("unpacked", key, lambda folder: _unpack(archive, folder, patterns)).path
+
+
+def _unpack(archive: Path, folder: Path, wanted: list[str]) -> None:
+    _extract(archive, folder, wanted)
+    for inner in sorted(path for path in folder.rglob("*") if path.name.endswith((".tar", ".tar.gz", ".tgz"))):
+        _extract(inner, inner.parent, wanted)
+        inner.unlink()
+
+
+def _extract(archive: Path, folder: Path, wanted: list[str]) -> None:
+    try:
+        with tarfile.open(archive) as opened:
+            opened.extractall(folder, filter=partial(_filter, wanted=wanted))  # noqa: S202 (filtered)
+    except tarfile.FilterError as error:
+        raise CorpusError(f"{archive}: refused, since unpacking it is not safe: {error}") from error
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise CorpusError(f"{archive}: cannot be unpacked: {error}") from error
+
+
+def _filter(member: tarfile.TarInfo, folder: str, wanted: list[str]) -> tarfile.TarInfo | None:
+    name = Path(member.name).name
+    if not member.isreg() or name.startswith("._") or not any(fnmatch(name, pattern) for pattern in wanted):
+        return None
+    return tarfile.data_filter(member, folder)

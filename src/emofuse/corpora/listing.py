@@ -1,0 +1,163 @@
+"""What each corpus is expected to look like, who owns it, and what of it is there. Nothing is downloaded."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emofuse.corpora.own import AUDIO_ENDINGS
+from emofuse.params import Params
+
+__all__ = ["KNOWN", "Known", "Part", "listing"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Files that belong together.
+
+    Attributes:
+        what: what they are
+        patterns: where they are, below the corpus's folder; each pattern is one way to have them
+        files: how many there are in the full corpus, or None if that is not fixed
+        optional: whether a corpus works without them
+    """
+
+    what: str
+    patterns: tuple[str, ...]
+    files: int | None = None
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Known:
+    """A corpus that there is a reader for.
+
+    Attributes:
+        title: its full name
+        owner: who has it
+        request: how it is asked for
+        parts: its files
+    """
+
+    title: str
+    owner: str
+    request: str
+    parts: tuple[Part, ...]
+
+
+_SESSION = ("Session?/", "IEMOCAP_full_release/Session?/")
+
+KNOWN = {
+    "iemocap": Known(
+        "IEMOCAP, the interactive emotional dyadic motion capture database",
+        "SAIL, University of Southern California",
+        "the IEMOCAP release form, https://sail.usc.edu/iemocap/iemocap_release.htm",
+        (
+            Part("labels and times", tuple(f"{each}dialog/EmoEvaluation/Ses*.txt" for each in _SESSION), 151),
+            Part("transcripts", tuple(f"{each}dialog/transcriptions/Ses*.txt" for each in _SESSION), 151),
+            Part("sound", tuple(f"{each}sentences/wav/*/*.wav" for each in _SESSION), 10_039),
+        ),
+    ),
+    "meld": Known(
+        "MELD, the multimodal EmotionLines dataset",
+        "the MELD project, https://github.com/declare-lab/MELD",
+        "no form; MELD.Raw.tar.gz is linked on the project's page",
+        (
+            Part("transcripts", ("*_sent_emo.csv", "*/*_sent_emo.csv", "MELD.Raw.tar.gz"), 3),
+            Part(
+                "clips",
+                ("*/dia*_utt*.*", "*/*/dia*_utt*.*", "MELD.Raw.tar.gz", "*.tar.gz", "*/*.tar.gz"),
+                optional=True,
+            ),
+            Part("prosody that others published", ("meld_*_audio_features.csv",), 3, optional=True),
+        ),
+    ),
+    "mosi": Known(
+        "CMU-MOSI, the multimodal corpus of sentiment intensity",
+        "MultiComp Lab, Carnegie Mellon University",
+        "no form known to us; the CMU multimodal SDK, http://multicomp.cs.cmu.edu/resources/cmu-mosi-dataset/",
+        (
+            Part("labels", ("mosi_utterances.csv", "label.csv", "Raw/Labels/OpinionLevelSentiment.csv"), 1),
+            Part(
+                "transcripts of the owner's layout", ("Raw/Transcript/Segmented/*.annotprocessed",), 93, optional=True
+            ),
+            Part("sound", ("Raw/Audio/WAV_16000/Segmented/*.wav", "Raw/*/*.mp4"), 2_199, optional=True),
+            Part("openSMILE values that others published", ("mosi_audio_opensmile73.csv",), 1, optional=True),
+        ),
+    ),
+    "own": Known(
+        "a corpus of your own",
+        "you",
+        "docs/own-corpus.md says how to lay it out",
+        (
+            Part("table", ("utterances.csv", "utterances.parquet"), 1),
+            Part("sound", tuple(f"**/*{ending}" for ending in AUDIO_ENDINGS), optional=True),
+        ),
+    ),
+}
+"""By reader. The demo corpus makes its own sound and needs no files."""
+
+
+def listing(params: Params, raw: Path = Path("data/raw")) -> str:
+    """Say for each corpus what is expected where, what is there, and what is missing.
+
+    Args:
+        params: its corpora tell where their files are
+        raw: where a corpus without an entry in the parameters is expected
+    """
+    entries = params.get("corpora", dict[str, dict[str, Any]])
+    blocks = []
+    for reader in KNOWN:
+        mine = {name: entry for name, entry in entries.items() if entry.get("reader") == reader}
+        blocks += [
+            _corpus(name, reader, Path(str(each.get("source", raw / name))), each) for name, each in mine.items()
+        ]
+        if not mine:
+            folder = raw / ("<your corpus>" if reader == "own" else reader)
+            blocks.append(_corpus(reader, reader, folder, None))
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _corpus(name: str, reader: str, folder: Path, entry: dict[str, Any] | None) -> Iterator[str]:
+    known = KNOWN[reader]
+    there = folder.is_dir()
+    yield f"{name}: {known.title}"
+    yield f"  owner     {known.owner}"
+    yield f"  request   {known.request}"
+    yield f"  folder    {folder}{'' if there else '  (not there: put the corpus or a link to it here)'}"
+    if entry is None:
+        yield f"  params    no entry in params.yaml has the reader {reader}"
+    for part in known.parts:
+        if part.what == "table" and "names" in ((entry or {}).get("options") or {}):
+            continue  # the files' names are the table
+        yield f"  {_part(part, folder) if there else _expected(part)}"
+
+
+def _expected(part: Part) -> str:
+    return f"{'optional' if part.optional else 'expected':<8}  {part.what}: {_where(part)}"
+
+
+def _part(part: Part, folder: Path) -> str:
+    # Only one of the ways has to be there; the first one that is counts.
+    counts = (_count(folder, pattern) for pattern in part.patterns)
+    if part.patterns[0].startswith("**"):
+        found, pattern = sum(counts), "any folder"
+    else:
+        found, pattern = next(((n, each) for n, each in zip(counts, part.patterns, strict=True) if n), (0, ""))
+    if not found:
+        return f"{'absent' if part.optional else 'MISSING':<8}  {part.what}: {_where(part)}"
+    packed = pattern.endswith(".tar.gz")
+    whole = part.files is None or found >= part.files or packed
+    count = f"{found:,} files" if part.files is None or whole else f"{found:,} of {part.files:,} files"
+    return f"{'there' if whole else 'PARTLY':<8}  {part.what}: {count if found > 1 else '1 file'}, {pattern}"
+
+
+def _count(folder: Path, pattern: str) -> int:
+    return sum(not path.name.startswith(".") for path in folder.glob(pattern))
+
+
+def _where(part: Part) -> str:
+    if part.patterns[0].startswith("**"):
+        return "in any folder, " + " ".join(pattern[4:] for pattern in part.patterns)
+    files = "" if part.files is None or part.files == 1 else f"{part.files:,} files "
+    return files + " or ".join(part.patterns)

@@ -1,0 +1,256 @@
+"""CMU-MOSI, the multimodal corpus of sentiment intensity: reviews spoken to a camera (Zadeh et al. 2016, 1606.06259).
+
+Owner: MultiComp Lab, Carnegie Mellon University; for research, by way of the CMU multimodal SDK's page
+(http://multicomp.cs.cmu.edu/resources/cmu-mosi-dataset/). 2,199 segments of 93 videos. Three layouts are read, and the
+first of these files that is there tells which::
+
+    mosi_utterances.csv                         columns utterance_id, video_id, split, sentiment, text (others are not
+                                                read); shared by zeroQiaoba/GCNet
+    mosi_audio_opensmile73.csv                  optional: 73 openSMILE values a segment, keyed by `utterance_id`;
+                                                becomes the table `opensmile73`; shared by declare-lab, MIT
+
+    label.csv                                   columns video_id, clip_id, text, label, mode (others are not read); the
+                                                layout of THUIAR's MMSA
+    Raw/<video>/<clip>.mp4
+
+    Raw/Labels/OpinionLevelSentiment.csv        the owner's: start and end in seconds, video, segment, sentiment; no
+                                                header
+    Raw/Transcript/Segmented/<video>.annotprocessed     `1_DELIM_HERE_TEXT`, one line a segment
+    Raw/Audio/WAV_16000/Segmented/<video>_<segment>.wav
+
+* A dialogue is a video, a turn one of its segments, in the order of their numbers; the id is `<video>_<segment>`.
+* The sentiment, a mean from -3 to 3, goes into the column `sentiment`. The corpus has no classes, so `label` is null.
+* The split is the file's; the owner's layout gets the standard folds, 52 / 10 / 31 videos, from `mosi_folds.json`.
+* Every video counts as a speaker of its own. The 93 videos are by 89 people; who made two is not published.
+* The text is upper case, with its slips, as it is shared.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass as plain_dataclass
+from pathlib import Path
+
+import polars as pl
+from pydantic.dataclasses import dataclass
+
+from emofuse.audio import AudioFile
+from emofuse.corpora.base import Corpus, CorpusError, Utterance, required
+from emofuse.params import STRICT
+
+__all__ = ["Config", "read"]
+
+SPLITS = {"train": "train", "valid": "dev", "validation": "dev", "dev": "dev", "test": "test"}
+_LIMIT = 3.0
+_COUNTS = "2,199 segments of 93 videos"
+_FOLDS = Path(__file__).with_name("mosi_folds.json")
+_LINE = re.compile(r"(?P<segment>\d+)_DELIM_(?:HERE_)?(?P<text>.*)")
+
+
+@dataclass(frozen=True, config=STRICT)
+class Config:
+    """CMU-MOSI has no options."""
+
+
+@plain_dataclass(frozen=True)
+class _Segment:
+    video: str
+    number: int
+    text: str
+    sentiment: float
+    split: str | None
+    sound: Path | None = None
+    start: float | None = None
+    end: float | None = None
+
+
+@plain_dataclass(frozen=True)
+class _Row:
+    """A row of a table, and where it stands, for messages."""
+
+    values: dict[str, str | None]
+    where: str
+
+    def text(self, column: str) -> str:
+        return (self.values[column] or "").strip()
+
+    def number(self, column: str) -> float:
+        try:
+            return float(self.text(column))
+        except ValueError:
+            raise self.error(column, "a number") from None
+
+    def whole(self, column: str) -> int:
+        if not self.text(column).isdecimal():
+            raise self.error(column, "a whole number")
+        return int(self.text(column))
+
+    def sentiment(self, column: str) -> float:
+        value = self.number(column)
+        if not -_LIMIT <= value <= _LIMIT:
+            raise self.error(column, "a sentiment from -3 to 3")
+        return value
+
+    def split(self, column: str) -> str:
+        if self.text(column) not in SPLITS:
+            raise self.error(column, f"one of {sorted(SPLITS)}")
+        return SPLITS[self.text(column)]
+
+    def error(self, column: str, expected: str) -> CorpusError:
+        return CorpusError(f"{self.where}: {column} is {self.values[column]!r}; expected {expected}")
+
+
+def read(source: Path, config: Config) -> Corpus:
+    """Read whichever of the three layouts lies in the folder.
+
+    Args:
+        source: the folder that holds the files of the module's docstring
+        config: no options
+
+    Raises:
+        CorpusError: none of the layouts is there, or a row is not as expected
+    """
+    del config
+    layouts: dict[str, Callable[[Path, list[str]], list[_Segment]]] = {
+        "mosi_utterances.csv": _from_utterances,
+        "label.csv": _from_labels,
+        "Raw/Labels/OpinionLevelSentiment.csv": _from_owner,
+    }
+    for file, layout in layouts.items():
+        if (source / file).exists():
+            notes: list[str] = []
+            utterances = _utterances(layout(source, notes), notes)
+            return Corpus(utterances, _tables(source), notes)
+    raise CorpusError(f"{source}: no CMU-MOSI in it; expected one of the files {', '.join(layouts)}")
+
+
+def _from_utterances(source: Path, notes: list[str]) -> list[_Segment]:
+    del notes
+    columns = ("utterance_id", "video_id", "split", "sentiment", "text")
+    segments = []
+    for row in _rows(source / "mosi_utterances.csv", columns):
+        video, _, number = row.text("utterance_id").rpartition("_")
+        if video != row.text("video_id") or not number.isdecimal():
+            raise row.error("utterance_id", f"{row.text('video_id')}_<number of the segment>")
+        sentiment, split = row.sentiment("sentiment"), row.split("split")
+        segments.append(_Segment(video, int(number), row.text("text"), sentiment, split))
+    return segments
+
+
+def _from_labels(source: Path, notes: list[str]) -> list[_Segment]:
+    clips = source / "Raw"
+    if not clips.is_dir():
+        notes.append("no sound: there is no folder Raw beside label.csv")
+    segments = []
+    for row in _rows(source / "label.csv", ("video_id", "clip_id", "text", "label", "mode")):
+        video, number = row.text("video_id"), row.whole("clip_id")
+        sound = clips / video / f"{row.text('clip_id')}.mp4" if clips.is_dir() else None
+        sentiment, split = row.sentiment("label"), row.split("mode")
+        segments.append(_Segment(video, number, row.text("text"), sentiment, split, sound))
+    return segments
+
+
+def _from_owner(source: Path, notes: list[str]) -> list[_Segment]:
+    sounds = source / "Raw/Audio/WAV_16000/Segmented"
+    if not sounds.is_dir():
+        notes.append(f"no sound: there is no folder {sounds.relative_to(source)}")
+    texts = _annotations(source / "Raw/Transcript/Segmented")
+    folds = _folds()
+    segments = []
+    columns = ("start", "end", "video", "segment", "sentiment")
+    for row in _rows(source / "Raw/Labels/OpinionLevelSentiment.csv", columns, header=False):
+        video, number = row.text("video"), row.whole("segment")
+        segments.append(
+            _Segment(
+                video,
+                number,
+                texts.pop((video, number), ""),
+                row.sentiment("sentiment"),
+                folds.get(video),
+                sounds / f"{video}_{number}.wav" if sounds.is_dir() else None,
+                row.number("start"),
+                row.number("end"),
+            )
+        )
+    if texts:
+        notes.append(f"transcribed segments without a sentiment, which are no utterances: {len(texts)}")
+    unknown = sorted({each.video for each in segments} - folds.keys())
+    if unknown:
+        notes.append(f"videos in no standard fold: {len(unknown)}, such as {unknown[0]}")
+    return segments
+
+
+def _annotations(folder: Path) -> dict[tuple[str, int], str]:
+    """Return the owner's transcripts by video and segment."""
+    texts = {}
+    for path in sorted(required(folder, "the transcripts <video>.annotprocessed").glob("[!.]*.annotprocessed")):
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+            match = _LINE.fullmatch(line.strip())
+            if match:
+                texts[path.stem, int(match["segment"])] = match["text"].strip()
+            elif line.strip():
+                raise CorpusError(f"{path}: line {number}: {line!r}; expected <segment>_DELIM_HERE_<text>")
+    return texts
+
+
+def _folds() -> dict[str, str]:
+    folds = json.loads(_FOLDS.read_text(encoding="utf-8"))
+    return {video: split for split in ("train", "dev", "test") for video in folds[split]}
+
+
+def _utterances(segments: list[_Segment], notes: list[str]) -> list[Utterance]:
+    segments = sorted(segments, key=lambda each: (each.video, each.number))
+    utterances: list[Utterance] = []
+    for each in segments:
+        follows = bool(utterances) and utterances[-1].dialogue_id == each.video
+        valid = each.start is None or each.end is None or each.start <= each.end
+        utterances.append(
+            Utterance(
+                utterance_id=f"{each.video}_{each.number}",
+                dialogue_id=each.video,
+                turn=utterances[-1].turn + 1 if follows else 0,
+                speaker=each.video,
+                text=each.text or None,
+                label=None,
+                split=each.split,
+                start_s=each.start if valid else None,
+                end_s=each.end if valid else None,
+                sentiment=each.sentiment,
+                defects=(*(() if each.text else ("text_empty",)), *(() if valid else ("time_invalid",))),
+                audio=AudioFile(each.sound) if each.sound else None,
+            )
+        )
+    counts = f"{len(segments):,} segments of {len({each.video for each in segments})} videos"
+    if counts != _COUNTS:
+        notes.append(f"{counts}; the whole corpus has {_COUNTS}")
+    return utterances
+
+
+def _tables(source: Path) -> dict[str, pl.DataFrame]:
+    path = source / "mosi_audio_opensmile73.csv"
+    if not path.exists():
+        return {}
+    table = _table(path, header=True)
+    if "utterance_id" not in table.columns:
+        raise CorpusError(f"{path}: expected a column 'utterance_id'")
+    try:
+        return {"opensmile73": table.cast({pl.selectors.exclude("utterance_id"): pl.Float64})}
+    except pl.exceptions.PolarsError as error:
+        raise CorpusError(f"{path}: a value is no number: {error}") from error
+
+
+def _rows(path: Path, columns: tuple[str, ...], header: bool = True) -> list[_Row]:
+    table = _table(path, header)
+    if not header and table.width == len(columns):
+        table.columns = list(columns)
+    missing = [column for column in columns if column not in table.columns]
+    if missing or not table.height:
+        raise CorpusError(f"{path}: expected rows with the columns {', '.join(columns)}; found {table.columns}")
+    return [_Row(row, f"{path}: row {number}") for number, row in enumerate(table.to_dicts(), start=1)]
+
+
+def _table(path: Path, header: bool) -> pl.DataFrame:
+    try:
+        return pl.read_csv(path, has_header=header, infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise CorpusError(f"{path}: not a table in CSV, UTF-8: {error}") from error

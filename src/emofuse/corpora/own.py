@@ -1,0 +1,381 @@
+r"""A person's own corpus: a table and a folder of audio, or audio files whose names carry the facts.
+
+With a table, the source folder holds::
+
+    utterances.csv       or utterances.parquet; one row an utterance
+    audio/               sound files, found by the column `audio` or as audio/<utterance_id>.<ending>
+
+Columns, all optional but one of the first two; an empty cell is an unknown value:
+
+================  ==================================================================================================
+``utterance_id``  unique; by default the name of the audio file, without its ending
+``audio``         the sound file, its path below the source folder
+``dialogue_id``   which utterances belong together; by default each is a dialogue of its own
+``turn``          whole number, the order within the dialogue, gaps allowed; by default the order of the rows
+``speaker``       who speaks
+``session``       recording session
+``text``          what is said
+``start_s``       seconds from the beginning of the dialogue's recording; with ``end_s``
+``label``         the corpus's own label; empty: unlabelled, which still serves as context
+``sentiment``     a number
+``split``         train, dev or test; or leave it out and let the option ``splits`` make them
+================  ==================================================================================================
+
+Without a table, the option ``names`` is a regular expression with named groups, the columns above; it must match the
+whole of each sound file's path below the source folder, without its ending, with ``/`` between folders. EmoDB::
+
+    names: wav/(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<label>[WLEAFTN])[a-z]
+
+Files are utterances in the order of their names. ``docs/own-corpus.md`` walks through one.
+"""
+
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import polars as pl
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from emofuse.audio import AudioFile
+from emofuse.corpora.base import Corpus, CorpusError, Utterance, required
+from emofuse.params import STRICT
+
+__all__ = ["AUDIO_ENDINGS", "COLUMNS", "Config", "Splits", "read"]
+
+COLUMNS = (
+    *("utterance_id", "audio", "dialogue_id", "turn", "speaker", "session"),
+    *("text", "start_s", "end_s", "label", "sentiment", "split"),
+)
+AUDIO_ENDINGS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".mp4", ".webm", ".mkv")
+SPLITS = ("train", "dev", "test")
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Splits:
+    """How a corpus without a column ``split`` is split; whole groups, so that none is in two splits.
+
+    Attributes:
+        by: what a group is
+        dev: the groups of dev; or a share of all groups, at least one, drawn by a hash of their names
+        test: the same for test; what neither takes is train
+    """
+
+    by: Literal["speaker", "session", "dialogue"]
+    dev: Share | tuple[str, ...]
+    test: Share | tuple[str, ...]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Config:
+    """Options of a corpus of one's own.
+
+    Attributes:
+        names: pattern of the sound files' paths, where there is no table
+        values: for a column, what its codes mean; a code that is not listed is an error, null says unknown
+        ignore: columns of the table that are not read; any other unknown column is an error
+        splits: how to split, where there is no column ``split``
+    """
+
+    names: str | None = None
+    values: dict[str, dict[str, str | None]] = Field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
+    splits: Splits | None = None
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.values) - set(COLUMNS))
+        if self.names is not None:
+            try:
+                groups = re.compile(self.names).groupindex
+            except re.error as error:
+                raise ValueError(f"names is not a regular expression: {error}") from error
+            unknown += sorted(set(groups) - (set(COLUMNS) - {"audio"}))
+        if unknown:
+            raise ValueError(f"{unknown} are no columns; known are {list(COLUMNS)}")
+
+
+def read(source: Path, config: Config) -> Corpus:
+    """Read the corpus.
+
+    Args:
+        source: the folder of the module's docstring
+        config: how to read it
+
+    Raises:
+        CorpusError: a file, a column or a value is not what the module's docstring says; the message names the file,
+            the row (1 is the first below the header), the column and the value
+    """
+    required(source, "the folder of a corpus of your own")
+    notes: list[str] = []
+    if config.names is not None:
+        utterances = list(_from_names(source, config))
+    else:
+        utterances, notes = _from_table(source, config)
+    if not utterances:
+        raise CorpusError(f"{source}: no utterances in it")
+    _refuse_doubles(utterances, source)
+    if config.splits is not None:
+        utterances = split(utterances, config.splits, str(source))
+    return Corpus(utterances, notes=notes)
+
+
+def split(utterances: Sequence[Utterance], splits: Splits, where: str) -> list[Utterance]:
+    """Give every utterance a split, whole groups at a time.
+
+    Raises:
+        CorpusError: an utterance has a split already, or no group; a group is unknown; a dialogue falls into two splits
+    """
+    groups: dict[str, str] = {}
+    for each in utterances:
+        if each.split is not None:
+            raise CorpusError(f"{where}: {each.utterance_id} has the split {each.split}; drop the column or the option")
+        group = each.dialogue_id if splits.by == "dialogue" else getattr(each, splits.by)
+        if group is None:
+            raise CorpusError(f"{where}: {each.utterance_id} has no {splits.by}, by which the corpus is split")
+        groups[each.utterance_id] = group
+    chosen = _assign(sorted(set(groups.values())), splits, where)
+    result = [replace(each, split=chosen[groups[each.utterance_id]]) for each in utterances]
+    first: dict[str, Utterance] = {}
+    for each in result:
+        other = first.setdefault(each.dialogue_id, each)
+        if other.split != each.split:
+            both = f"{other.utterance_id} ({other.split}) and {each.utterance_id} ({each.split})"
+            raise CorpusError(f"{where}: dialogue {each.dialogue_id} is split by its {splits.by}s: {both}")
+    return result
+
+
+def _assign(groups: Sequence[str], splits: Splits, where: str) -> dict[str, str]:
+    chosen: dict[str, str] = {}
+    wanted = {"test": splits.test, "dev": splits.dev}
+    for name, names in wanted.items():
+        if isinstance(names, tuple):
+            wrong = sorted((set(names) - set(groups)) | (set(names) & set(chosen)))
+            if wrong:
+                fault = f"splits.{name} names the {splits.by}s {wrong}, which are not there or taken"
+                raise CorpusError(f"{where}: {fault}; there are {groups[:20]}")
+            chosen |= dict.fromkeys(names, name)
+    # An order that no machine and no naming scheme bends: speakers are often numbered by sex.
+    order = sorted(groups, key=lambda group: hashlib.sha256(group.encode()).digest())
+    for name, share in wanted.items():
+        if isinstance(share, float):
+            free = [group for group in order if group not in chosen]
+            chosen |= dict.fromkeys(free[: max(1, round(share * len(groups)))], name)
+    sizes = Counter(chosen.values())
+    if not sizes["dev"] or not sizes["test"] or len(chosen) == len(groups):
+        counted = f"{len(groups)} {splits.by}s give {sizes['dev']} to dev and {sizes['test']} to test"
+        raise CorpusError(f"{where}: {counted}; expected at least one in each and one for train")
+    return dict.fromkeys(groups, "train") | chosen
+
+
+def _from_names(source: Path, config: Config) -> Iterator[Utterance]:
+    pattern = re.compile(config.names or "")
+    tables = [name for name in ("utterances.csv", "utterances.parquet") if (source / name).exists()]
+    if tables:
+        raise CorpusError(f"{source / tables[0]}: a table, but the option `names` says that there is none")
+    rows = []
+    for path in _audio_files(source):
+        name = path.relative_to(source).with_suffix("").as_posix()
+        match = pattern.fullmatch(name)
+        if match is None:
+            raise CorpusError(f"{path}: {name!r} does not match the option names, {config.names!r}")
+        rows.append((str(path), {**match.groupdict(), "audio": path.relative_to(source).as_posix()}))
+    return _utterances(source, rows, config, None)
+
+
+def _from_table(source: Path, config: Config) -> tuple[list[Utterance], list[str]]:
+    path = _table_path(source)
+    table = _load(path)
+    unknown = [name for name in table.columns if name not in COLUMNS and name not in config.ignore]
+    if unknown:
+        allowed = f"known are {list(COLUMNS)}; list in the option `ignore` what shall not be read"
+        raise CorpusError(f"{path}: unknown columns {unknown}; {allowed}")
+    if not {"utterance_id", "audio"} & set(table.columns):
+        raise CorpusError(f"{path}: neither a column utterance_id nor a column audio; columns are {table.columns}")
+    rows = [(f"{path}: row {number}", row) for number, row in enumerate(table.to_dicts(), start=1)]
+    folder = source / "audio"
+    found = _found(folder) if folder.is_dir() and "audio" not in table.columns else None
+    utterances = list(_utterances(source, rows, config, found))
+    spare = sorted(set(found or ()) - {each.utterance_id for each in utterances})
+    notes = [f"sound in audio/ that belongs to no utterance: {len(spare)} files, such as {spare[0]}"] if spare else []
+    return utterances, notes
+
+
+def _table_path(source: Path) -> Path:
+    paths = [path for path in (source / "utterances.csv", source / "utterances.parquet") if path.exists()]
+    if len(paths) != 1:
+        fault = (
+            "both utterances.csv and utterances.parquet" if paths else "neither utterances.csv nor utterances.parquet"
+        )
+        raise CorpusError(f"{source}: {fault}; expected one, or the option `names` for sound files without a table")
+    return paths[0]
+
+
+def _load(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise CorpusError(f"{path}: not a table in {path.suffix[1:].upper()}, UTF-8: {error}") from error
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_ENDINGS and path.is_file())
+    # Copies from a Mac carry a hidden `._` twin of each file.
+    return sorted(path for path in files if not path.name.startswith("."))
+
+
+def _found(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in _audio_files(folder):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise CorpusError(f"{path}: {found[name].name} is there as well; name the one to read in a column `audio`")
+        found[name] = path
+    return found
+
+
+def _utterances(
+    source: Path, rows: Sequence[tuple[str, Mapping[str, Any]]], config: Config, found: Mapping[str, Path] | None
+) -> Iterator[Utterance]:
+    """Yield the rows as utterances, dialogue by dialogue in the order of the turns.
+
+    Args:
+        source: the corpus's folder
+        rows: each with its file and number, for messages
+        config: the options
+        found: sound files by utterance id, or None if no folder is there to find them in
+    """
+    dialogues: dict[str, list[tuple[int, Utterance, str]]] = {}
+    for where, raw in rows:
+        row = _Row(where, raw, config.values)
+        utterance = _utterance(source, row, found)
+        members = dialogues.setdefault(utterance.dialogue_id, [])
+        members.append((row.whole("turn") if "turn" in raw else len(members), utterance, where))
+    for members in dialogues.values():
+        members.sort(key=lambda member: member[0])
+        for position, (turn, utterance, where) in enumerate(members):
+            if position and turn == members[position - 1][0]:
+                other = members[position - 1][1].utterance_id
+                raise CorpusError(f"{where}: turn is {turn}, which {other} of dialogue {utterance.dialogue_id} is too")
+            yield replace(utterance, turn=position)
+
+
+def _utterance(source: Path, row: "_Row", found: Mapping[str, Path] | None) -> Utterance:
+    path = _audio_path(source, row)
+    utterance_id = row.text("utterance_id") or (path.stem if path else None)
+    if utterance_id is None:
+        raise row.fault("utterance_id", "an id, or a file in the column audio")
+    dialogue_id = row.text("dialogue_id") if row.has("dialogue_id") else utterance_id
+    if dialogue_id is None:
+        raise row.fault("dialogue_id", "the dialogue's id; leave the column out if there are no dialogues")
+    start, end = row.number("start_s"), row.number("end_s")
+    if start is not None and start < 0:
+        raise row.fault("start_s", "0 or more seconds")
+    if start is not None and end is not None and end < start:
+        raise row.fault("end_s", f"no less than start_s, {start}")
+    split = row.text("split")
+    if row.has("split") and split not in SPLITS:
+        raise row.fault("split", "train, dev or test")
+    text = row.text("text")
+    path = path or (found or {}).get(utterance_id)
+    has_audio = row.has("audio") or found is not None
+    defects = [
+        *(["text_empty"] if row.has("text") and text is None else []),
+        *(["audio_missing"] if has_audio and path is None else []),
+    ]
+    return Utterance(
+        utterance_id=utterance_id,
+        dialogue_id=dialogue_id,
+        turn=0,
+        speaker=row.text("speaker"),
+        session=row.text("session"),
+        text=text,
+        start_s=start,
+        end_s=end,
+        label=row.text("label"),
+        sentiment=row.number("sentiment"),
+        split=split,
+        defects=tuple(defects),
+        audio=AudioFile(path) if path else None,
+    )
+
+
+def _audio_path(source: Path, row: "_Row") -> Path | None:
+    name = row.text("audio")
+    if name is None:
+        return None
+    path = source / name
+    # DVC does not follow links out of the folder either, so a change of such a file would go unseen.
+    if "\0" in name or not path.resolve().is_relative_to(source.resolve()):
+        raise row.fault("audio", f"a file below {source}")
+    return path
+
+
+class _Row:
+    """The cells of one row, each read as what its column holds.
+
+    Args:
+        where: file and row, for messages
+        cells: as text (CSV) or typed (Parquet)
+        meanings: by column, what codes mean
+    """
+
+    def __init__(self, where: str, cells: Mapping[str, Any], meanings: Mapping[str, Mapping[str, str | None]]) -> None:
+        self._where, self._cells, self._meanings = where, cells, meanings
+
+    def has(self, column: str) -> bool:
+        """Whether there is such a column."""
+        return column in self._cells
+
+    def text(self, column: str) -> str | None:
+        """Text, None if empty; whole numbers of a Parquet file count as text."""
+        value = self._cells.get(column)
+        if not isinstance(value, str | int | None) or isinstance(value, bool):
+            raise self.fault(column, "text")
+        text = "" if value is None else str(value).strip()
+        if column == "text":
+            text = " ".join(text.split())
+        meanings = self._meanings.get(column)
+        if not text or meanings is None:
+            return text or None
+        if text not in meanings:
+            raise self.fault(column, f"one of {sorted(meanings)}, which the option `values` lists")
+        return meanings[text]
+
+    def whole(self, column: str) -> int:
+        """A whole number, 0 or more."""
+        value = self.number(column)
+        if value is None or value < 0 or value != int(value):
+            raise self.fault(column, "a whole number, 0 or more")
+        return int(value)
+
+    def number(self, column: str) -> float | None:
+        """A finite number."""
+        value = self._cells.get(column)
+        if value is None or isinstance(value, str):
+            value = self.text(column)
+            if value is None:
+                return None
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number) or isinstance(value, bool):
+            raise self.fault(column, "a finite number")
+        return number
+
+    def fault(self, column: str, expected: str) -> CorpusError:
+        """Return the error to raise for this cell."""
+        return CorpusError(f"{self._where}: {column} is {self._cells.get(column)!r}; expected {expected}")
+
+
+def _refuse_doubles(utterances: Sequence[Utterance], source: Path) -> None:
+    doubled = [name for name, count in Counter(each.utterance_id for each in utterances).items() if count > 1]
+    if doubled:
+        raise CorpusError(f"{source}: {len(doubled)} utterance ids stand more than once, such as {doubled[:3]}")

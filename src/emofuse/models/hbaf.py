@@ -1,0 +1,217 @@
+"""HBAF: heterogeneous bimodal attention fusion (Luo, Phan, Wang and Reiss 2025, arXiv 2503.06405).
+
+The paper says: a uni-modal representation module brings the dialogue's content into the low-level audio vectors (audio
+context network), to bridge the gap to the text's high-level ones; a fusion module uses dynamic bimodal attention, self-
+attention inside a modality and cross-attention between the two, with a dynamic gate that can close a wrong cross-modal
+relation, and residuals; an inter-modal contrastive module learns absolute relations (an utterance's audio and text
+match) and relative ones (the similarity structure between utterances agrees across modalities); audio, text and the
+fusion each have a cross-entropy.
+
+Our reading, for the utterance vectors ``x_a, x_t`` of HCAM's stage I (the paper's encoders are unpublished in part)::
+
+    t = W_t x_t + GRU(W_t x_t)                       a' = V_a x_a,  a = W_a LN(a' + GRU(a') + MHA(a', a', a'))
+    t* = LN(t + MHA(t, t, t) + g_t MHA(t, a, a))     g_t = sigmoid(U_t [t; MHA(t, a, a)] + c)       and so for a*
+    logits = W [a*; t*] + b                          loss = CE + w_t CE(t) + w_a CE(a) + w_abs L_abs + w_rel L_rel
+    L_abs: symmetric InfoNCE between P a and P t     L_rel: mean squared difference of their cosine similarities
+
+The gate starts nearly closed (c = -2), so that a weak modality has to earn its influence.
+"""
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from emofuse.models.base import IGNORE, Batch, Network, Output, Unit, from_dialogues, to_dialogues
+from emofuse.models.layers import Recurrent, Standardize, attention_mask
+from emofuse.models.losses import cross_entropy
+from emofuse.params import STRICT
+
+__all__ = ["HBAF", "HBAFConfig", "absolute_contrastive", "relative_contrastive"]
+
+_GATE_BIAS = -2.0
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class HBAFConfig:
+    """Sizes, losses and switches.
+
+    Attributes:
+        hidden: size of the fused modalities' vectors
+        audio_hidden: size inside the audio context network
+        heads: attention heads
+        dropout: on the inputs, in the attention and before the classes
+        context: whether the audio context network runs
+        gate: whether the cross-attention is gated
+        self_attention: whether a modality attends to itself
+        cross_attention: whether the modalities attend to each other
+        text_loss: weight of the text head's cross-entropy
+        audio_loss: weight of the audio head's cross-entropy
+        absolute: weight of the absolute contrastive loss
+        relative: weight of the relative contrastive loss
+        temperature: of the absolute contrastive loss
+    """
+
+    hidden: Annotated[int, Field(ge=2, multiple_of=2)]
+    audio_hidden: Annotated[int, Field(ge=2, multiple_of=2)]
+    heads: Annotated[int, Field(ge=1)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    context: bool
+    gate: bool
+    self_attention: bool
+    cross_attention: bool
+    text_loss: Weight
+    audio_loss: Weight
+    absolute: Weight
+    relative: Weight
+    temperature: Annotated[float, Field(gt=0)]
+
+
+class HBAF(Network):
+    """Utterance vectors of both modalities of a dialogue to classes.
+
+    Args:
+        config: sizes, losses and switches
+        dims: size of each modality's vectors, keys ``audio`` and ``text``
+        classes: number C of classes
+        past: context is the turns before alone
+    """
+
+    unit: ClassVar[Unit] = "dialogue"
+
+    def __init__(self, config: HBAFConfig, dims: dict[str, int], classes: int, past: bool) -> None:
+        super().__init__()
+        self.config, self.past = config, past
+        hidden, narrow = config.hidden, config.audio_hidden
+        self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
+        self.dropout = nn.Dropout(config.dropout)
+        self.enter_text = nn.Linear(dims["text"], hidden)
+        self.text_context = Recurrent(hidden, hidden, 2, config.dropout, past)
+        self.enter_audio = nn.Linear(dims["audio"], narrow)
+        self.audio_context = _AudioContext(config, past) if config.context else None
+        self.widen_audio = nn.Linear(narrow, hidden)
+        self.fuse = nn.ModuleDict({name: _BimodalAttention(config) for name in dims})
+        self.heads = nn.ModuleDict({name: nn.Linear(hidden, classes) for name in dims})
+        self.project = nn.ModuleDict({name: nn.Linear(hidden, hidden // 2) for name in dims})
+        self.classify = nn.Linear(2 * hidden, classes)
+
+    def forward(self, batch: Batch) -> Output:
+        """Return logits of the fused head, the other losses, and ``vectors['fused']``, ``[U, 2 H]``."""
+        places_BL = batch.places_BL
+        blocked = attention_mask(places_BL, self.past)
+        audio_BLH, text_BLH = self._audio(batch, blocked), self._text(batch)
+        before = {"audio": from_dialogues(audio_BLH, places_BL), "text": from_dialogues(text_BLH, places_BL)}
+        fused_BLH = torch.cat(
+            [
+                self.fuse["audio"](audio_BLH, text_BLH, blocked),
+                self.fuse["text"](text_BLH, audio_BLH, blocked),
+            ],
+            dim=-1,
+        )
+        fused_UH = from_dialogues(fused_BLH, places_BL)
+        auxiliary = self._auxiliary(before, batch.targets_U)
+        return Output(self.classify(self.dropout(fused_UH)), {"fused": fused_UH}, auxiliary)
+
+    def _text(self, batch: Batch) -> Tensor:
+        x_UH = self.enter_text(self.dropout(self.standardize["text"](batch.frames["text"][:, 0])))
+        x_BLH = to_dialogues(x_UH, batch.places_BL)
+        lengths_B = (batch.places_BL >= 0).sum(dim=1)
+        return x_BLH + self.dropout(self.text_context(self.dropout(x_BLH), lengths_B))
+
+    def _audio(self, batch: Batch, blocked: Tensor) -> Tensor:
+        x_UH = self.enter_audio(self.standardize["audio"](batch.frames["audio"][:, 0]))
+        x_BLH = to_dialogues(x_UH, batch.places_BL)
+        if self.audio_context is not None:
+            x_BLH = self.audio_context(x_BLH, (batch.places_BL >= 0).sum(dim=1), blocked)
+        return self.widen_audio(x_BLH)
+
+    def _auxiliary(self, vectors: dict[str, Tensor], targets_U: Tensor) -> dict[str, Tensor]:
+        config = self.config
+        weights = {"audio": config.audio_loss, "text": config.text_loss}
+        losses = {
+            f"{name}_head": weight * cross_entropy(self.heads[name](self.dropout(vectors[name])), targets_U)
+            for name, weight in weights.items()
+            if weight
+        }
+        if config.absolute or config.relative:
+            labelled_U = targets_U != IGNORE
+            audio_UP, text_UP = (self.project[name](vectors[name])[labelled_U] for name in ("audio", "text"))
+            if config.absolute:
+                losses["absolute"] = config.absolute * absolute_contrastive(audio_UP, text_UP, config.temperature)
+            if config.relative:
+                losses["relative"] = config.relative * relative_contrastive(audio_UP, text_UP)
+        return losses
+
+
+class _AudioContext(nn.Module):
+    """GRU and self-attention over the dialogue's audio vectors, with residuals and layer norm."""
+
+    def __init__(self, config: HBAFConfig, past: bool) -> None:
+        super().__init__()
+        self.recurrent = Recurrent(config.audio_hidden, config.audio_hidden, 1, 0.0, past)
+        self.attention = nn.MultiheadAttention(config.audio_hidden, 1, batch_first=True)
+        self.norm = nn.LayerNorm(config.audio_hidden)
+
+    def forward(self, x_BLH: Tensor, lengths_B: Tensor, blocked: Tensor) -> Tensor:
+        found_BLH, _ = self.attention(x_BLH, x_BLH, x_BLH, attn_mask=blocked, need_weights=False)
+        return self.norm(x_BLH + self.recurrent(x_BLH, lengths_B) + found_BLH)
+
+
+class _BimodalAttention(nn.Module):
+    """Self-attention and gated cross-attention of one modality, with residuals and layer norm."""
+
+    def __init__(self, config: HBAFConfig) -> None:
+        super().__init__()
+        hidden = config.hidden
+        self.inside = nn.MultiheadAttention(hidden, config.heads, batch_first=True) if config.self_attention else None
+        self.across = nn.MultiheadAttention(hidden, config.heads, batch_first=True) if config.cross_attention else None
+        self.gate = nn.Linear(2 * hidden, hidden) if config.gate and config.cross_attention else None
+        if self.gate is not None:
+            nn.init.zeros_(self.gate.weight)
+            nn.init.constant_(self.gate.bias, _GATE_BIAS)
+        self.dropout = nn.Dropout(config.dropout)
+        self.norm = nn.LayerNorm(hidden)
+
+    def forward(self, own_BLH: Tensor, other_BLH: Tensor, blocked: Tensor) -> Tensor:
+        total_BLH = own_BLH
+        if self.inside is not None:
+            total_BLH = total_BLH + self.dropout(_attend(self.inside, own_BLH, own_BLH, blocked))
+        if self.across is not None:
+            found_BLH = _attend(self.across, own_BLH, other_BLH, blocked)
+            if self.gate is not None:
+                found_BLH = found_BLH * self.gate(torch.cat([own_BLH, found_BLH], dim=-1)).sigmoid()
+            total_BLH = total_BLH + self.dropout(found_BLH)
+        return self.norm(total_BLH)
+
+
+def absolute_contrastive(audio_UP: Tensor, text_UP: Tensor, temperature: float) -> Tensor:
+    """Symmetric InfoNCE: an utterance's audio finds its own text among the batch's, and its text its audio.
+
+    Args:
+        audio_UP: projected audio vectors
+        text_UP: projected text vectors of the same utterances
+        temperature: divides the cosine similarities
+    """
+    similarity_UU = nn.functional.normalize(audio_UP, dim=1) @ nn.functional.normalize(text_UP, dim=1).T / temperature
+    own_U = torch.arange(len(audio_UP), device=audio_UP.device)
+    if len(own_U) == 0:
+        return similarity_UU.sum()
+    return (nn.functional.cross_entropy(similarity_UU, own_U) + nn.functional.cross_entropy(similarity_UU.T, own_U)) / 2
+
+
+def relative_contrastive(audio_UP: Tensor, text_UP: Tensor) -> Tensor:
+    """Mean squared difference between the modalities' cosine similarities of every two utterances."""
+    audio_UU, text_UU = (
+        unit_UP @ unit_UP.T for unit_UP in (nn.functional.normalize(each, dim=1) for each in (audio_UP, text_UP))
+    )
+    return (audio_UU - text_UU).square().sum() / max(1, audio_UU.numel())
+
+
+def _attend(attention: nn.MultiheadAttention, query_BLH: Tensor, key_BLH: Tensor, blocked: Tensor) -> Tensor:
+    mask = blocked.repeat_interleave(attention.num_heads, dim=0)
+    found_BLH: Tensor = attention(query_BLH, key_BLH, key_BLH, attn_mask=mask, need_weights=False)[0]
+    return found_BLH

@@ -1,0 +1,23 @@
+"""One synchronization as a process of its own, which :func:`emofuse.tracking.try_sync` can end when it takes too long.
+
+Usage: python -m emofuse.tracking ROOT EXPERIMENT
+"""
+
+import sys
+from pathlib import Path
+
+from emofuse.process import die_with_parent
+from emofuse.tracking.sync import TrackingConfig, TrackingError, sync
+
+
+def main(root: str, experiment: str) -> None:
+    """Bring the tracker in line and print what was done, as one line; an error is one line on standard error."""
+    die_with_parent()
+    try:
+        print(sync(Path(root), TrackingConfig(experiment=experiment)))
+    except TrackingError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

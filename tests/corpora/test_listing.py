@@ -1,0 +1,51 @@
+from pathlib import Path
+
+from emofuse.corpora import READERS
+from emofuse.corpora.listing import KNOWN, listing
+from emofuse.params import Params
+
+
+def lines(corpora: dict, raw: Path, name: str) -> list[str]:
+    blocks = listing(Params({"corpora": corpora}, Path("params.yaml")), raw).split("\n\n")
+    return next(block for block in blocks if block.startswith(f"{name}: ")).splitlines()
+
+
+def test_every_reader_is_listed() -> None:
+    assert set(KNOWN) == set(READERS) - {"demo"}
+
+
+def test_an_absent_corpus_says_where_it_belongs_and_who_has_it(tmp_path: Path) -> None:
+    text = "\n".join(lines({}, tmp_path, "iemocap"))
+    assert f"folder    {tmp_path / 'iemocap'}  (not there" in text
+    assert "SAIL, University of Southern California" in text
+    assert "IEMOCAP release form" in text
+    assert "expected  sound: 10,039 files Session?/sentences/wav/*/*.wav" in text
+    assert "no entry in params.yaml has the reader iemocap" in text
+
+
+def test_what_is_there_and_what_is_missing(tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    for split in ("train", "dev"):
+        (folder / f"{split}_sent_emo.csv").touch()
+        (folder / f"._{split}_sent_emo.csv").touch()
+    found = lines({"friends": {"reader": "meld", "source": str(folder)}}, tmp_path, "friends")
+    assert "  PARTLY    transcripts: 2 of 3 files, *_sent_emo.csv" in found
+    assert any(line.startswith("  absent    clips: ") for line in found)
+    (folder / "test_sent_emo.csv").touch()
+    (folder / "dev_splits_complete").mkdir()
+    (folder / "dev_splits_complete" / "dia0_utt0.mp4").touch()
+    found = lines({"friends": {"reader": "meld", "source": str(folder)}}, tmp_path, "friends")
+    assert "  there     transcripts: 3 files, *_sent_emo.csv" in found
+    assert "  there     clips: 1 file, */dia*_utt*.*" in found
+
+
+def test_a_corpus_of_ones_own_has_a_table_or_names(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "b.flac").touch()
+    entry = {"reader": "own", "source": str(tmp_path)}
+    found = lines({"mine": entry}, tmp_path, "mine")
+    assert "  MISSING   table: utterances.csv or utterances.parquet" in found
+    assert "  there     sound: 2 files, any folder" in found
+    found = lines({"mine": entry | {"options": {"names": ".*"}}}, tmp_path, "mine")
+    assert not any("table" in line for line in found)

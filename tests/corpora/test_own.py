@@ -1,0 +1,355 @@
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emofuse.audio import AudioFile
+from emofuse.corpora import READERS, Corpus, CorpusError, Utterance
+from emofuse.corpora.own import Config, Splits, read, split
+from emofuse.ingest import CorpusConfig, check, ingest
+from emofuse.params import ParamsError, validate
+
+EMODB = Path(__file__).parents[3] / "shared" / "data" / "emodb"
+EMODB_OPTIONS = {
+    "names": r"wav/(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<label>[WLEAFTN])[a-z]",
+    "values": {
+        "label": {
+            "W": "anger",
+            "L": "boredom",
+            "E": "disgust",
+            "A": "fear",
+            "F": "happiness",
+            "T": "sadness",
+            "N": None,
+        }
+    },
+    "splits": {"by": "speaker", "dev": ["11", "14"], "test": ["15", "16"]},
+}
+FULL = """\
+utterance_id,dialogue_id,turn,speaker,session,text,start_s,end_s,label,sentiment,split,audio
+u1,d1,2,ann,s1,"  Well,  no. ",3.5,4.25,angry,-0.5,train,sound/a.wav
+u2,d2,0,bob,s2,Hello,,,,,dev,sound/b.wav
+u3,d1,0,bob,s1,,0,1,sad,1,train,sound/c.wav
+"""
+
+
+def corpus(folder: Path, table: str | None = None, *sounds: str, **options: Any) -> Corpus:
+    if table is not None:
+        (folder / "utterances.csv").write_text(table, encoding="utf-8")
+    for name in sounds:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.full(1600, 0.25), 16_000, format="WAV" if path.suffix == ".wav" else None)
+    found = read(folder, validate(options, Config, "corpora.mine.options"))
+    check(found)
+    return found
+
+
+def fails(folder: Path, table: str | None, message: str, *sounds: str, **options: Any) -> None:
+    with pytest.raises(CorpusError, match=message) as error:
+        corpus(folder, table, *sounds, **options)
+    assert str(folder) in str(error.value)
+
+
+def sound(utterance: Utterance) -> Path | None:
+    assert utterance.audio is None or isinstance(utterance.audio, AudioFile)
+    return utterance.audio.path if utterance.audio else None
+
+
+def test_it_is_a_reader() -> None:
+    assert "own" in READERS
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "typed"])
+def test_every_column(tmp_path: Path, kind: str) -> None:
+    if kind == "csv":
+        found = corpus(tmp_path, FULL)
+    else:
+        typed = {"turn": pl.Int64, "start_s": pl.Float32, "end_s": pl.Float64, "sentiment": pl.Float64}
+        table = pl.read_csv(FULL.encode(), infer_schema=False)
+        table.cast(typed if kind == "typed" else {}).write_parquet(tmp_path / "utterances.parquet")
+        found = corpus(tmp_path)
+    assert [each.utterance_id for each in found.utterances] == ["u3", "u1", "u2"]
+    assert found.utterances[1] == Utterance(
+        utterance_id="u1",
+        dialogue_id="d1",
+        turn=1,
+        speaker="ann",
+        session="s1",
+        text="Well, no.",
+        start_s=3.5,
+        end_s=4.25,
+        label="angry",
+        sentiment=-0.5,
+        split="train",
+        audio=AudioFile(tmp_path / "sound" / "a.wav"),
+    )
+    assert (found.utterances[0].text, found.utterances[0].defects) == (None, ("text_empty",))
+    assert (found.utterances[2].label, found.utterances[2].start_s) == (None, None)
+
+
+def test_an_id_and_nothing_else(tmp_path: Path) -> None:
+    found = corpus(tmp_path, "utterance_id\nb\na\n").utterances
+    assert [(each.utterance_id, each.dialogue_id, each.turn) for each in found] == [("b", "b", 0), ("a", "a", 0)]
+    assert {each.audio for each in found} == {None}
+    assert {each.defects for each in found} == {()}
+
+
+def test_the_audio_gives_the_id(tmp_path: Path) -> None:
+    found = corpus(tmp_path, "audio,label\nx/one.take2.wav,happy\n").utterances
+    assert [each.utterance_id for each in found] == ["one.take2"]
+
+
+def test_audio_is_found_by_id(tmp_path: Path) -> None:
+    table = "utterance_id,dialogue_id\na,1\nb,1\nday1/c,2\n"
+    found = corpus(tmp_path, table, "audio/a.wav", "audio/day1/c.flac", "audio/z.wav")
+    paths = {each.utterance_id: sound(each) for each in found.utterances}
+    assert paths == {"a": tmp_path / "audio/a.wav", "b": None, "day1/c": tmp_path / "audio/day1/c.flac"}
+    assert [each.defects for each in found.utterances] == [(), ("audio_missing",), ()]
+    assert found.notes == ["sound in audio/ that belongs to no utterance: 1 files, such as z"]
+    (tmp_path / "audio" / "._a.wav").touch()
+    corpus(tmp_path, table)
+    fails(tmp_path, table, r"a.wav: a.flac is there as well|a.flac: .*is there as well", "audio/a.flac")
+
+
+def test_turns_follow_the_rows_and_dialogues_come_in_one_piece(tmp_path: Path) -> None:
+    found = corpus(tmp_path, "utterance_id,dialogue_id\na,1\nb,2\nc,1\nd,2\n").utterances
+    rows = [(each.utterance_id, each.dialogue_id, each.turn) for each in found]
+    assert rows == [("a", "1", 0), ("c", "1", 1), ("b", "2", 0), ("d", "2", 1)]
+
+
+def test_codes_get_their_meaning(tmp_path: Path) -> None:
+    values = {"label": {"1": "happy", "2": "sad", "9": None}, "split": {"val": "dev", "train": "train"}}
+    table = "utterance_id,label,split,note\na,1,val,x\nb,9,train,y\nc,,train,z\n"
+    found = corpus(tmp_path, table, values=values, ignore=["note"]).utterances
+    assert [(each.label, each.split) for each in found] == [("happy", "dev"), (None, "train"), (None, "train")]
+    fails(tmp_path, "utterance_id,label\na,3\n", "row 1: label is '3'; expected one of .*`values` lists", values=values)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("utterance_id,lable\na,x\n", r"unknown columns \['lable'\]; known are .*`ignore`"),
+        ("label\nx\n", "neither a column utterance_id nor a column audio"),
+        ("utterance_id\na\n\n\n", r"row 2: utterance_id is None; expected an id"),
+        ("utterance_id,label\na,x\n,y\n", r"utterances.csv: row 2: utterance_id is None; expected an id"),
+        ("utterance_id,label\na,x\na,y\n", r"1 utterance ids stand more than once, such as \['a'\]"),
+        ("utterance_id,dialogue_id\na,\n", "row 1: dialogue_id is None; .*leave the column out"),
+        ("utterance_id,turn\na,one\n", "row 1: turn is 'one'; expected a finite number"),
+        ("utterance_id,turn\na,1.5\n", "row 1: turn is '1.5'; expected a whole number, 0 or more"),
+        ("utterance_id,turn\na,-1\n", "row 1: turn is '-1'; expected a whole number, 0 or more"),
+        ("utterance_id,turn\na,\n", "row 1: turn is None; expected a whole number"),
+        ("utterance_id,dialogue_id,turn\na,d,1\nb,d,1\n", "row 2: turn is 1, which a of dialogue d is too"),
+        ("utterance_id,start_s\na,-1\n", "row 1: start_s is '-1'; expected 0 or more seconds"),
+        ("utterance_id,start_s,end_s\na,2,1\n", "row 1: end_s is '1'; expected no less than start_s, 2.0"),
+        ("utterance_id,sentiment\na,nan\n", "row 1: sentiment is 'nan'; expected a finite number"),
+        ("utterance_id,split\na,valid\n", "row 1: split is 'valid'; expected train, dev or test"),
+        ("utterance_id,split\na,\n", "row 1: split is None; expected train, dev or test"),
+        (
+            "utterance_id,audio\na,../../etc/passwd.wav\n",
+            "row 1: audio is '../../etc/passwd.wav'; expected a file below",
+        ),
+        ("utterance_id,audio\na,/etc/x.wav\n", "row 1: audio is '/etc/x.wav'; expected a file below"),
+        ("utterance_id,label\na,x,y\n", "not a table in CSV"),
+        ("", "not a table in CSV"),
+        ("utterance_id\n", "no utterances in it"),
+    ],
+)
+def test_faults_name_file_row_column_and_value(tmp_path: Path, table: str, message: str) -> None:
+    fails(tmp_path, table, message)
+
+
+def test_faults_of_typed_tables(tmp_path: Path) -> None:
+    for columns, message in (
+        ({"speaker": [1.5]}, "speaker is 1.5; expected text"),
+        ({"label": [True]}, "label is True; expected text"),
+        ({"sentiment": [True]}, "sentiment is True; expected a finite number"),
+        ({"turn": [[1]]}, r"turn is \[1\]; expected a finite number"),
+    ):
+        pl.DataFrame({"utterance_id": [7], **columns}).write_parquet(tmp_path / "utterances.parquet")
+        fails(tmp_path, None, f"utterances.parquet: row 1: {message}")
+    (tmp_path / "utterances.parquet").write_bytes(b"PAR1")
+    fails(tmp_path, None, "not a table in PARQUET")
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (tmp_path / "secret.wav").touch()
+    (folder / "link.wav").symlink_to(tmp_path / "secret.wav")
+    fails(folder, "utterance_id,audio\na,link.wav\n", "row 1: audio is 'link.wav'; expected a file below")
+    # The source itself may be a link.
+    (tmp_path / "raw").symlink_to(folder)
+    corpus(tmp_path / "raw", "audio\na.wav\n")
+
+
+def test_one_table_and_only_one(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="not found; expected the folder of a corpus of your own"):
+        corpus(tmp_path / "absent")
+    fails(tmp_path, None, "neither utterances.csv nor utterances.parquet; expected one, or the option `names`")
+    pl.DataFrame({"utterance_id": ["a"]}).write_parquet(tmp_path / "utterances.parquet")
+    fails(tmp_path, "utterance_id\na\n", "both utterances.csv and utterances.parquet")
+    fails(tmp_path, None, "a table, but the option `names` says", names=".*")
+
+
+# Names
+
+
+def test_names_carry_the_facts(tmp_path: Path) -> None:
+    names = r"Actor_(?P<speaker>\d+)/(?P<dialogue_id>d\d+)-(?P<turn>\d+)-(?P<label>\w)"
+    sounds = ("Actor_2/d1-02-h.wav", "Actor_1/d1-00-s.flac", "Actor_1/d2-00-h.ogg")
+    found = corpus(tmp_path, None, *sounds, names=names, values={"label": {"h": "happy", "s": "sad"}}).utterances
+    rows = [(each.utterance_id, each.dialogue_id, each.turn, each.speaker, each.label) for each in found]
+    assert rows == [
+        ("d1-00-s", "d1", 0, "1", "sad"),
+        ("d1-02-h", "d1", 1, "2", "happy"),
+        ("d2-00-h", "d2", 0, "1", "happy"),
+    ]
+    (tmp_path / "readme.txt").touch()
+    fails(tmp_path, None, r"take2.wav: 'take2' does not match the option names", "take2.wav", names=names)
+
+
+def test_a_group_may_take_no_part(tmp_path: Path) -> None:
+    found = corpus(tmp_path, None, "a.wav", "b_x.wav", names=r"(?P<speaker>\w)(?:_(?P<label>\w))?").utterances
+    assert [(each.speaker, each.label) for each in found] == [("a", None), ("b", "x")]
+    fails(tmp_path, None, "1 utterance ids stand more than once", "more/a.wav", names=".*")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"names": "("}, "names is not a regular expression"),
+        ({"names": "(?P<emotion>.)"}, r"\['emotion'\] are no columns; known are"),
+        ({"names": "(?P<audio>.)"}, r"\['audio'\] are no columns"),
+        ({"values": {"emotion": {}}}, r"\['emotion'\] are no columns"),
+        ({"splits": {"by": "speaker", "dev": 0.2}}, "test: missing"),
+        ({"splits": {"by": "speaker", "dev": 0.2, "test": 1.5}}, "less than 1"),
+        ({"split": {}}, "unknown key; allowed are .*splits"),
+    ],
+)
+def test_faults_of_the_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParamsError, match=message):
+        corpus(tmp_path, "utterance_id\na\n", **options)
+
+
+# Splits
+
+SPEAKERS = "utterance_id,speaker,dialogue_id\n" + "".join(f"u{n},p{n % 5},d{n}\n" for n in range(20))
+
+
+def test_named_groups(tmp_path: Path) -> None:
+    splits = {"by": "speaker", "dev": ["p1"], "test": ["p2", "p3"]}
+    found = corpus(tmp_path, SPEAKERS, splits=splits).utterances
+    of = {each.speaker: each.split for each in found}
+    assert of == {"p0": "train", "p1": "dev", "p2": "test", "p3": "test", "p4": "train"}
+    for wrong, message in (
+        ({"dev": ["p9"]}, r"splits.dev names the speakers \['p9'\]"),
+        ({"dev": ["p2"]}, r"splits.dev names the speakers \['p2'\], which are not there or taken"),
+        ({"dev": ["p0", "p1", "p4"]}, "5 speakers give 3 to dev and 2 to test; expected .* one for train"),
+        ({"dev": []}, "5 speakers give 0 to dev"),
+        ({"by": "session"}, "u0 has no session, by which the corpus is split"),
+    ):
+        fails(tmp_path, SPEAKERS, message, splits=splits | wrong)
+
+
+def test_shares_beside_names(tmp_path: Path) -> None:
+    found = corpus(tmp_path, SPEAKERS, splits={"by": "speaker", "dev": 0.4, "test": ["p2"]}).utterances
+    groups = defaultdict(set)
+    for each in found:
+        groups[each.split].add(each.speaker)
+    assert groups["test"] == {"p2"}
+    assert (len(groups["dev"]), len(groups["train"])) == (2, 2)
+    assert not groups["dev"] & groups["train"]
+
+
+@given(st.sampled_from(["speaker", "session", "dialogue"]), st.integers(4, 30), st.floats(0.01, 0.4), st.data())
+def test_no_group_and_no_dialogue_is_in_two_splits(by: Any, n_groups: int, share: float, data: st.DataObject) -> None:
+    of = data.draw(st.lists(st.integers(0, n_groups - 1), min_size=n_groups, max_size=60))
+    rows = list(range(n_groups)) + of
+    utterances = [
+        Utterance(f"u{n}", f"d{group}", 0, f"p{group}", None, None, session=f"s{group}") for n, group in enumerate(rows)
+    ]
+    found = split(utterances, Splits(by=by, dev=share, test=share), "here")
+    groups = defaultdict(set)
+    for each in found:
+        groups[each.dialogue_id].add(each.split)
+    assert all(len(each) == 1 for each in groups.values())
+    counts = Counter(next(iter(each)) for each in groups.values())
+    assert counts["dev"] == counts["test"] == max(1, round(share * n_groups))
+    # Neither the order of the rows nor other columns matter.
+    again = split(utterances[::-1], Splits(by=by, dev=share, test=share), "here")
+    assert {each.utterance_id: each.split for each in again} == {each.utterance_id: each.split for each in found}
+
+
+def test_a_dialogue_is_not_torn(tmp_path: Path) -> None:
+    table = "utterance_id,speaker,dialogue_id\na,p1,d1\nb,p2,d1\nc,p3,d2\n"
+    splits = {"by": "speaker", "dev": ["p2"], "test": ["p3"]}
+    fails(tmp_path, table, r"dialogue d1 is split by its speakers: a \(train\) and b \(dev\)", splits=splits)
+
+
+def test_either_a_column_or_the_option(tmp_path: Path) -> None:
+    splits = {"by": "dialogue", "dev": 0.2, "test": 0.2}
+    fails(tmp_path, "utterance_id,split\na,dev\n", "a has the split dev; drop the column or the option", splits=splits)
+
+
+# From files to the stage's output
+
+
+def test_faulty_sound_never_stops_a_corpus(tmp_path: Path) -> None:
+    source, out = tmp_path / "raw", tmp_path / "data" / "mine"
+    source.mkdir()
+    rng = np.random.default_rng(0)
+    speech = rng.normal(0, 0.1, 48_000)
+    (source / "audio").mkdir()
+    soundfile.write(source / "audio" / "stereo.wav", np.stack([speech, speech], axis=1), 48_000)
+    soundfile.write(source / "audio" / "phone.wav", speech[:8000], 8_000)
+    soundfile.write(source / "audio" / "nan.wav", np.full(1600, np.nan), 16_000, subtype="FLOAT")
+    soundfile.write(source / "audio" / "long.flac", rng.normal(0, 0.1, 5 * 16_000), 16_000)
+    soundfile.write(source / "audio" / "nothing.wav", np.zeros(0), 16_000)
+    (source / "audio" / "zero.wav").touch()
+    whole = (source / "audio" / "stereo.wav").read_bytes()
+    (source / "audio" / "cut.wav").write_bytes(whole[:20])
+    (source / "audio" / "text.wav").write_text("this is no sound")
+    names = ("stereo", "phone", "nan", "long", "nothing", "zero", "cut", "text", "gone")
+    (source / "utterances.csv").write_text("utterance_id\n" + "\n".join(names) + "\n")
+    config = CorpusConfig(reader="own", source=str(source), shards=2, max_seconds=4.0, max_defective=1.0)
+    ingest("mine", config, out, tmp_path / "mine.json")
+    rows = {row["utterance_id"]: row for row in pl.read_parquet(out / "utterances.parquet").to_dicts()}
+    assert {name: row["defects"] for name, row in rows.items()} == {
+        "stereo": [],
+        "phone": [],
+        "nan": ["audio_not_finite"],
+        "long": ["audio_too_long"],
+        "nothing": ["audio_empty"],
+        "zero": ["audio_unreadable"],
+        "cut": ["audio_unreadable"],
+        "text": ["audio_unreadable"],
+        "gone": ["audio_missing"],
+    }
+    assert {rows[name]["n_samples"] for name in ("stereo", "phone")} == {16_000}
+    assert rows["long"]["n_samples"] == 64_000
+    assert json.loads((tmp_path / "mine.json").read_text())["defects"]["audio_unreadable"] == 3
+
+
+@pytest.mark.skipif(not EMODB.exists(), reason="EmoDB is not here")
+def test_emodb() -> None:
+    found = read(EMODB, validate(EMODB_OPTIONS, Config, "corpora.emodb.options"))
+    check(found)
+    assert len(found.utterances) == 535
+    labels = Counter(each.label for each in found.utterances)
+    assert labels == {
+        "anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happiness": 71, "sadness": 62, None: 79
+    }  # fmt: skip
+    speakers = defaultdict(set)
+    for each in found.utterances:
+        speakers[each.split].add(each.speaker)
+    assert speakers["dev"] == {"11", "14"}
+    assert speakers["test"] == {"15", "16"}
+    assert len(speakers["train"]) == 6

@@ -1,0 +1,345 @@
+"""Extraction encodes what changed and nothing else, and a killed one continues where it stopped."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from emofuse import audio, encoders, schema
+from emofuse.encoders import EncoderError
+from emofuse.features.extract import FeatureConfig, extract
+from emofuse.features.shards import FeatureError, FeatureStore, metadata
+from emofuse.sharding import shard_name, shard_of
+from emofuse.store import Store
+
+SHARDS = 4
+TURNS = 3
+DIALOGUES = [f"d{number}" for number in range(12)]
+
+
+@dataclass
+class Counting:
+    """Encodes a text as one frame a letter, remembers what it was asked for, and can fail on the way."""
+
+    version: int = 1
+    fail_at: str | None = None
+    modality: Literal["audio", "text"] = "text"
+    reads: str = "text"
+    dim: int = 2
+    seen: list[str] = field(default_factory=list)
+    calls: int = 0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"id": "counting", "revision": str(self.version), "labels_seen": False}
+
+    def encode(self, contents: Sequence[str]) -> Iterator[np.ndarray]:
+        self.calls += 1
+        for text in contents:
+            if text == self.fail_at:
+                raise KeyboardInterrupt
+            self.seen.append(text)
+            yield np.array([[ord(letter) % 100, len(text) * self.version] for letter in text.strip()]).reshape(-1, 2)
+
+
+@dataclass
+class Corpus:
+    """A corpus on disk, and its features."""
+
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+    texts: dict[str, str | None]
+
+    def write(self) -> None:
+        dialogues = sorted({each.partition("-")[0] for each in self.texts}, key=DIALOGUES.index)
+        rows = [
+            dict.fromkeys(schema.UTTERANCES.names)
+            | {"utterance_id": each, "dialogue_id": dialogue, "turn": turn, "text": self.texts[each], "defects": []}
+            for dialogue in dialogues
+            for turn, each in enumerate(each for each in self.texts if each.partition("-")[0] == dialogue)
+        ]
+        self.folder.joinpath("corpus").mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows, schema.UTTERANCES), self.folder / "corpus" / "utterances.parquet")
+
+    def extract(self, encoder: Any = None, shards: int = SHARDS, **config: Any) -> dict[str, int]:
+        usual: dict[str, Any] = {"corpus": "small", "modality": "text", "family": "text"}
+        if encoder is not None:
+            self.monkeypatch.setattr(encoders, "load", lambda *_: encoder)
+        store = Store(self.folder / "store")
+        return extract("small", FeatureConfig(**usual | config), shards, self.folder / "corpus", self.out, store)
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "features"
+
+    def files(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in sorted(self.out.iterdir())}
+
+    def members(self, dialogue: str) -> set[str]:
+        """The texts of all utterances that share the shard of a dialogue."""
+        shard = shard_of(dialogue, SHARDS)
+        return {text for each, text in self.texts.items() if shard_of(each.partition("-")[0], SHARDS) == shard and text}
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Corpus:
+    texts = {f"{each}-{turn}": f"{each} says {turn}" for each in DIALOGUES for turn in range(TURNS)}
+    made = Corpus(tmp_path, monkeypatch, dict(texts))
+    made.write()
+    return made
+
+
+def test_the_corpus_fills_every_shard_in_part(corpus: Corpus) -> None:
+    shards = {each: corpus.members(each) for each in DIALOGUES}
+    assert len({frozenset(each) for each in shards.values()}) == SHARDS
+
+
+def test_every_text_is_encoded_once_and_comes_back(corpus: Corpus) -> None:
+    encoder = Counting()
+    assert corpus.extract(encoder) == {"encoded": 36, "reused": 0, "masked": 0}
+    assert sorted(encoder.seen) == sorted(map(str, corpus.texts.values()))
+    assert encoder.calls == SHARDS
+    ids = list(reversed(corpus.texts))
+    frames = FeatureStore(corpus.out).align(ids)
+    for index, each in enumerate(ids):
+        (expected,) = Counting().encode([str(corpus.texts[each])])
+        np.testing.assert_array_equal(frames.values[frames.offsets[index] : frames.offsets[index + 1]], expected)
+    said = metadata(corpus.out)
+    assert {"id": "counting", "revision": "1", "sample_rate": 16_000, "schema_version": 1}.items() <= said.items()
+
+
+def test_a_second_extraction_encodes_nothing(corpus: Corpus) -> None:
+    corpus.extract(Counting())
+    before = corpus.files()
+    encoder = Counting()
+    assert corpus.extract(encoder) == {"encoded": 0, "reused": 36, "masked": 0}
+    assert (encoder.calls, encoder.seen) == (0, [])
+    assert corpus.files() == before
+
+
+def test_emptied_outs_come_back_from_the_store(corpus: Corpus) -> None:
+    corpus.extract(Counting())
+    before = corpus.files()
+    for path in corpus.out.iterdir():
+        path.unlink()
+    encoder = Counting()
+    corpus.extract(encoder)
+    assert encoder.seen == []
+    assert corpus.files() == before
+
+
+def test_without_the_store_the_same_bytes_are_made(corpus: Corpus) -> None:
+    corpus.extract(Counting())
+    before = corpus.files()
+    (corpus.folder / "store").rename(corpus.folder / "gone")
+    assert corpus.extract(Counting())["encoded"] == 36
+    assert corpus.files() == before
+
+
+@pytest.mark.parametrize("text", ["something else", None])
+def test_one_changed_text_encodes_its_shard_again(corpus: Corpus, text: str | None) -> None:
+    corpus.extract(Counting())
+    before = corpus.files()
+    corpus.texts["d5-1"] = text
+    corpus.write()
+    encoder = Counting()
+    counts = corpus.extract(encoder)
+    assert set(encoder.seen) == corpus.members("d5")
+    assert counts["encoded"] + counts["reused"] == 36
+    assert counts["masked"] == (text is None)
+    changed = {name for name, data in corpus.files().items() if before[name] != data}
+    assert changed == {shard_name(shard_of("d5", SHARDS), SHARDS)}
+
+
+def test_a_new_dialogue_changes_one_shard(corpus: Corpus) -> None:
+    last = {each: corpus.texts.pop(each) for each in ("d11-0", "d11-1", "d11-2")}
+    corpus.write()
+    corpus.extract(Counting())
+    before = corpus.files()
+    corpus.texts |= last
+    corpus.write()
+    encoder = Counting()
+    corpus.extract(encoder)
+    assert set(encoder.seen) == corpus.members("d11")
+    changed = {name for name, data in corpus.files().items() if before.get(name) != data}
+    assert changed == {shard_name(shard_of("d11", SHARDS), SHARDS)}
+
+
+def test_a_changed_encoder_encodes_all(corpus: Corpus) -> None:
+    corpus.extract(Counting())
+    encoder = Counting(version=2)
+    assert corpus.extract(encoder) == {"encoded": 36, "reused": 0, "masked": 0}
+    assert metadata(corpus.out)["revision"] == "2"
+
+
+def test_a_killed_extraction_continues_with_what_is_missing(corpus: Corpus) -> None:
+    corpus.extract(Counting())
+    expected = corpus.files()
+    (corpus.folder / "store").rename(corpus.folder / "gone")
+    by_shard = sorted(DIALOGUES, key=lambda each: shard_of(each, SHARDS))
+    last = max(each for each in by_shard if shard_of(each, SHARDS) == 2)
+    first = Counting(fail_at=f"{last} says 2")
+    with pytest.raises(KeyboardInterrupt):
+        corpus.extract(first)
+    finished = corpus.members(by_shard[0]) | {
+        text for each in DIALOGUES if shard_of(each, SHARDS) == 1 for text in corpus.members(each)
+    }
+    assert finished < set(first.seen)
+    second = Counting()
+    counts = corpus.extract(second)
+    assert set(second.seen) == set(map(str, corpus.texts.values())) - finished
+    assert counts == {"encoded": 36 - len(finished), "reused": len(finished), "masked": 0}
+    assert corpus.files() == expected
+
+
+def test_shards_of_another_number_do_not_stay(corpus: Corpus) -> None:
+    corpus.extract(Counting(), shards=2)
+    corpus.extract(Counting())
+    assert set(corpus.files()) == {shard_name(index, SHARDS) for index in range(SHARDS)}
+    assert len(FeatureStore(corpus.out)) == 36
+
+
+def test_masked_utterances_are_counted(corpus: Corpus) -> None:
+    corpus.texts |= {"d0-0": None, "d3-2": "", "d7-1": " "}
+    corpus.write()
+    encoder = Counting()
+    assert corpus.extract(encoder) == {"encoded": 36, "reused": 0, "masked": 3}
+    assert corpus.extract(Counting()) == {"encoded": 0, "reused": 36, "masked": 3}
+    assert None not in encoder.seen
+    ids = list(corpus.texts)
+    masked = FeatureStore(corpus.out).align(ids).masked
+    assert {each for each, is_masked in zip(ids, masked, strict=True) if is_masked} == {"d0-0", "d3-2", "d7-1"}
+
+
+def test_a_shard_without_any_text_is_all_masked(corpus: Corpus) -> None:
+    for each in corpus.texts:
+        corpus.texts[each] = None
+    corpus.write()
+    assert corpus.extract(Counting())["masked"] == 36
+
+
+def test_the_wrong_modality_is_refused(corpus: Corpus) -> None:
+    with pytest.raises(EncoderError, match=r"^features\.small\.modality: 'audio'; the encoder's is 'text'"):
+        corpus.extract(Counting(), modality="audio")
+    assert not corpus.out.exists()
+
+
+def test_an_encoder_that_breaks_its_promise_leaves_nothing(corpus: Corpus) -> None:
+    with pytest.raises(FeatureError, match=r"frames of shape .*; expected \[n_frames, 3\]"):
+        corpus.extract(Counting(dim=3))
+    assert corpus.files() == {}
+
+
+def test_an_encoder_that_skips_a_text_is_an_error(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = Counting.encode
+    monkeypatch.setattr(Counting, "encode", lambda self, contents: encode(self, contents[1:]))
+    with pytest.raises(ValueError, match="shorter"):
+        corpus.extract(Counting())
+    assert corpus.files() == {}
+
+
+@pytest.fixture
+def published() -> dict[str, Any]:
+    options = {"table": "values", "modality": "audio", "columns": 2, "labels_seen": False, "source": "them"}
+    return {"modality": "audio", "family": "published", "options": options}
+
+
+def write_values(corpus: Corpus, values: dict[str, Sequence[float | None]]) -> None:
+    folder = corpus.folder / "corpus" / "tables"
+    folder.mkdir(exist_ok=True)
+    rows = [(each, *row) for each, row in values.items()]
+    pl.DataFrame(rows, schema=["utterance_id", "a", "b"], orient="row").write_parquet(folder / "values.parquet")
+
+
+def test_published_values(corpus: Corpus, published: dict[str, Any]) -> None:
+    values: dict[str, Sequence[float | None]] = {
+        each: (float(index), -0.5) for index, each in enumerate(reversed(corpus.texts))
+    }
+    values |= {"d4-0": (None, float("nan")), "d4-1": (None, 2.0)}
+    del values["d9-2"]
+    write_values(corpus, values)
+    assert corpus.extract(**published) == {"encoded": 36, "reused": 0, "masked": 1}
+    ids = list(corpus.texts)
+    frames = FeatureStore(corpus.out).align(ids)
+    assert frames.offsets.tolist() == list(range(37))
+    for each, row, masked in zip(ids, frames.values, frames.masked, strict=True):
+        assert masked == (each == "d9-2")
+        expected = [np.nan if value is None else value for value in values.get(each, (0.0, 0.0))]
+        np.testing.assert_array_equal(row, np.array(expected, np.float16))
+    before = corpus.files()
+    values["d9-0"] = (77.0, 77.0)
+    write_values(corpus, dict(reversed(values.items())))
+    assert corpus.extract(**published)["reused"] == 36 - len(corpus.members("d9"))
+    changed = {name for name, data in corpus.files().items() if before[name] != data}
+    assert changed == {shard_name(shard_of("d9", SHARDS), SHARDS)}
+
+
+def test_no_such_published_table(corpus: Corpus, published: dict[str, Any]) -> None:
+    with pytest.raises(FileNotFoundError, match=r"tables/values\.parquet: the corpus has no such published table"):
+        corpus.extract(**published)
+
+
+def test_a_published_table_of_another_width(corpus: Corpus, published: dict[str, Any]) -> None:
+    write_values(corpus, dict.fromkeys(corpus.texts, (1.0, 2.0)))
+    published["options"]["columns"] = 3
+    with pytest.raises(FeatureError, match=r"d\d+-\d: frames of shape \(1, 2\); expected \[n_frames, 3\]"):
+        corpus.extract(**published)
+
+
+@pytest.fixture
+def spoken(corpus: Corpus) -> Callable[[dict[str, int]], None]:
+    """Give some utterances a sound of so many samples; 0 is a sound that was lost."""
+
+    def write(lengths: dict[str, int]) -> None:
+        rows = pl.read_parquet(corpus.folder / "corpus" / "utterances.parquet")
+        digests = {each: f"{each} of {length} samples" for each, length in lengths.items() if length}
+        ids = rows["utterance_id"].to_list()
+        column = pl.Series([digests.get(each) for each in ids], dtype=pl.String)
+        table = rows.with_columns(audio_sha256=column).to_arrow().cast(schema.UTTERANCES)
+        pq.write_table(table, corpus.folder / "corpus" / "utterances.parquet")
+        folder = corpus.folder / "corpus" / "audio"
+        folder.mkdir(exist_ok=True)
+        for index in range(SHARDS):
+            own = [each for each in digests if shard_of(each.partition("-")[0], SHARDS) == index]
+            clips = [
+                {"utterance_id": each, "audio": {"bytes": audio.encode(sound(lengths[each])), "path": each}}
+                for each in reversed(own)
+            ]
+            if clips:
+                pq.write_table(pa.Table.from_pylist(clips, schema.AUDIO), folder / shard_name(index, SHARDS))
+
+    return write
+
+
+def sound(n_samples: int) -> np.ndarray:
+    return (3_000 * np.sin(np.arange(n_samples) / 7)).astype(np.int16)
+
+
+def test_audio(corpus: Corpus, spoken: Callable[[dict[str, int]], None]) -> None:
+    lengths = {each: 1_600 + 160 * index for index, each in enumerate(corpus.texts)}
+    lengths |= {"d0-0": 0, "d2-1": 399, "d7-0": 0, "d7-1": 0, "d7-2": 0}
+    spoken(lengths)
+    options = {"modality": "audio", "family": "logmel", "options": {"n_mels": 8}}
+    assert corpus.extract(**options) == {"encoded": 36, "reused": 0, "masked": 5}
+    ids = list(corpus.texts)
+    frames = FeatureStore(corpus.out).align(ids)
+    logmel = encoders.load("logmel", {"n_mels": 8}, "here")
+    for index, each in enumerate(ids):
+        values = frames.values[frames.offsets[index] : frames.offsets[index + 1]]
+        assert frames.masked[index] == (lengths[each] < 400)
+        if not frames.masked[index]:
+            (expected,) = logmel.encode([(sound(lengths[each]) / 32_768).astype(np.float32)])
+            np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-3)
+    assert corpus.extract(**options)["reused"] == 36
+    assert corpus.extract(**options | {"options": {"n_mels": 8, "window_ms": 30}})["encoded"] == 36
+    assert metadata(corpus.out)["layer"] == "8 bands, 30 ms window"
+
+
+def test_a_corpus_without_sound_is_all_masked(corpus: Corpus) -> None:
+    assert corpus.extract(modality="audio", family="logmel")["masked"] == 36

@@ -1,0 +1,211 @@
+"""Feature shards come back as they were, in any order of ids; a damaged or unfitting one is an error."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import polars
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from emofuse import schema
+from emofuse.features.shards import FeatureError, FeatureStore, Row, metadata, write_shard
+from emofuse.sharding import shard_name, shard_of
+
+IDENTITY = {"id": "logmel", "revision": "1", "layer": [2, 4], "frame_rate": None, "labels_seen": False}
+FINITE = st.floats(-60_000, 60_000, width=16)
+
+
+def row(name: str, *frames: Sequence[float]) -> Row:
+    return Row(name, f"content of {name}", np.array(frames, np.float32).reshape(-1, 2))
+
+
+def write(folder: Path, *shards: Sequence[Row], dim: int = 2) -> list[Path]:
+    paths = [folder / shard_name(index, len(shards)) for index in range(len(shards))]
+    for path, rows in zip(paths, shards, strict=True):
+        write_shard(path, rows, dim, IDENTITY)
+    return paths
+
+
+@st.composite
+def ragged(draw: st.DrawFn) -> tuple[int, list[np.ndarray]]:
+    """Sequences of any lengths, none among them, and their common frame size."""
+    dim = draw(st.integers(1, 5))
+    lengths = draw(st.lists(st.integers(0, 6), min_size=1, max_size=8))
+    return dim, [draw(arrays.arrays(np.float32, (length, dim), elements=FINITE)) for length in lengths]
+
+
+@settings(max_examples=40)
+@given(ragged(), st.integers(1, 3), st.randoms(use_true_random=False))
+def test_any_sequences_come_back_in_any_order(given_: tuple[int, list[np.ndarray]], shards: int, order: Any) -> None:
+    dim, sequences = given_
+    rows = [Row(f"u{number}", None, frames) for number, frames in enumerate(sequences)]
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), *(rows[start::shards] for start in range(shards)), dim=dim)
+        store = FeatureStore(Path(folder))
+        asked = order.sample(range(len(rows)), order.randint(0, len(rows)))
+        frames = store.align([f"u{number}" for number in asked])
+    assert (len(store), store.dim) == (len(rows), dim)
+    assert frames.values.dtype == np.float16
+    assert frames.offsets.dtype == np.int64
+    assert frames.masked.tolist() == [len(sequences[number]) == 0 for number in asked]
+    assert frames.offsets.tolist() == [0, *np.cumsum([max(1, len(sequences[number])) for number in asked])]
+    for number, start, end in zip(asked, frames.offsets[:-1], frames.offsets[1:], strict=True):
+        expected = sequences[number] if len(sequences[number]) else np.zeros((1, dim))
+        np.testing.assert_array_equal(frames.values[start:end], expected.astype(np.float16))
+
+
+def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
+    rows = [row("a", [1, 2], [3, 4]), row("b"), row("c", [0.1, np.nan])]
+    for name in ("first", "second"):
+        write_shard(tmp_path / name, rows, 2, dict(sorted(IDENTITY.items(), reverse=name == "second")))
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def test_the_layout_is_the_design_s(tmp_path: Path) -> None:
+    (path,) = write(tmp_path, [row("a", [1, 2], [3, 4]), Row("b", None, np.zeros((0, 2)))])
+    table = pq.read_table(path)
+    assert table.schema.remove_metadata().equals(schema.FEATURES)
+    assert table.to_pylist() == [
+        {
+            **{"utterance_id": "a", "content_sha256": "content of a", "masked": False, "n_frames": 2, "dim": 2},
+            "frames": np.array([[1, 2], [3, 4]], "<f2").tobytes(),
+        },
+        {
+            **{"utterance_id": "b", "content_sha256": None, "masked": True, "n_frames": 1, "dim": 2},
+            "frames": bytes(4),
+        },
+    ]
+    column = pq.ParquetFile(path).metadata.row_group(0).column(5)
+    assert (column.compression, column.has_dictionary_page) == ("UNCOMPRESSED", False)
+    assert metadata(tmp_path) == IDENTITY
+
+
+def test_a_transposed_array_is_stored_row_by_row(tmp_path: Path) -> None:
+    frames = np.arange(6, dtype=np.float32).reshape(2, 3).T
+    write(tmp_path, [Row("a", None, frames)])
+    np.testing.assert_array_equal(FeatureStore(tmp_path).align(["a"]).values, frames)
+
+
+def test_missing_values_stay_missing(tmp_path: Path) -> None:
+    write(tmp_path, [row("a", [np.nan, 1])])
+    frames = FeatureStore(tmp_path).align(["a"])
+    np.testing.assert_array_equal(frames.values, [[np.nan, 1]])
+    assert not frames.masked[0]
+
+
+@pytest.mark.parametrize("value", [65_520.0, -1e9, np.inf])
+def test_what_float16_cannot_hold_is_an_error(tmp_path: Path, value: float) -> None:
+    write(tmp_path, [row("a", [1, 65_504])])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(FeatureError, match=r"^b: a feature is too large for float16"):
+        write(tmp_path, [row("a", [1, 2]), row("b", [1, value])])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("frames", [np.zeros((2, 3)), np.zeros((0, 3)), np.zeros(2), np.zeros((1, 1, 2))])
+def test_frames_of_another_size_are_an_error(tmp_path: Path, frames: np.ndarray) -> None:
+    with pytest.raises(FeatureError, match=r"^a: frames of shape .*; expected \[n_frames, 2\]"):
+        write(tmp_path, [Row("a", None, frames)])
+
+
+def test_a_missing_id_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path, [row("a", [1, 2])], [row("b", [1, 2])])
+    with pytest.raises(FeatureError, match=r"no features of 2 utterances, such as \['c', 'd'\]"):
+        FeatureStore(tmp_path).align(["a", "c", "b", "d"])
+
+
+def test_an_id_asked_for_twice_comes_twice(tmp_path: Path) -> None:
+    write(tmp_path, [row("a", [1, 2]), row("b", [3, 4])])
+    np.testing.assert_array_equal(FeatureStore(tmp_path).align(["b", "a", "b"]).values, [[3, 4], [1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize("shards", [[["a", "b", "a"]], [["a", "b"], ["c", "a"]]])
+def test_a_doubled_id_is_an_error(tmp_path: Path, shards: list[list[str]]) -> None:
+    write(tmp_path, *([row(name, [1, 2]) for name in names] for names in shards))
+    with pytest.raises(FeatureError, match="1 utterance ids stand more than once"):
+        FeatureStore(tmp_path)
+
+
+def rewritten(path: Path, **columns: list[Any]) -> None:
+    table = pq.read_table(path)
+    for name, values in columns.items():
+        index = table.column_names.index(name)
+        table = table.set_column(index, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+    pq.write_table(table, path, compression="none")
+
+
+def without_column(path: Path) -> None:
+    pq.write_table(pq.read_table(path).drop_columns("masked"), path)
+
+
+def without_metadata(path: Path) -> None:
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+
+
+@pytest.mark.parametrize(
+    ("harm", "fault"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-20]), "not a whole Parquet file"),
+        (lambda path: path.write_bytes(path.read_bytes()[20:]), "not a whole Parquet file"),
+        (lambda path: path.write_bytes(b""), "not a whole Parquet file"),
+        (lambda path: rewritten(path, frames=[bytes(8), bytes(6)]), "row 1 has 6 bytes of frames; expected 4"),
+        (lambda path: rewritten(path, n_frames=[1, 1]), "row 0 has 8 bytes of frames; expected 4"),
+        (lambda path: rewritten(path, n_frames=[2, 0], frames=[bytes(8), b""]), "row 1 .* of one frame at least"),
+        (lambda path: rewritten(path, n_frames=[2, -1]), "row 1 has 4 bytes of frames; expected -4"),
+        (lambda path: rewritten(path, dim=[2, 1], n_frames=[2, 2]), r"frame sizes differ: \[1, 2\]"),
+        (without_column, r"missing columns \['masked'\]"),
+        (without_metadata, "no metadata 'emofuse'"),
+    ],
+)
+def test_a_damaged_shard_is_an_error(tmp_path: Path, harm: Callable[[Path], Any], fault: str) -> None:
+    _, path = write(tmp_path, [row("a", [1, 2])], [row("b", [1, 2], [3, 4]), row("c", [5, 6])])
+    harm(path)
+    with pytest.raises((FeatureError, schema.SchemaError), match=fault) as error:
+        FeatureStore(tmp_path)
+    assert str(error.value).startswith(str(tmp_path))
+
+
+def test_shards_of_different_encoders_are_an_error(tmp_path: Path) -> None:
+    _, path = write(tmp_path, [row("a", [1, 2])], [row("b", [1, 2])])
+    write_shard(path, [row("b", [1, 2])], 2, IDENTITY | {"revision": "2"})
+    with pytest.raises(FeatureError, match=r"shard-00001-of-00002\.parquet: made by another encoder than shard-00000"):
+        FeatureStore(tmp_path)
+
+
+@pytest.mark.parametrize("opening", [FeatureStore, metadata])
+def test_no_shards(tmp_path: Path, opening: Callable[[Path], Any]) -> None:
+    with pytest.raises(FeatureError, match="no feature shards; run the extract stage"):
+        opening(tmp_path)
+
+
+def test_others_open_shards_with_one_line(tmp_path: Path) -> None:
+    write(tmp_path, [row("a", [1, 2], [3, 4])], [row("b", [5, 6])])
+    one = polars.read_parquet(f"{tmp_path}/*.parquet")
+    other = pandas.read_parquet(tmp_path)
+    for rows in (one.to_dicts(), other.to_dict("records")):
+        frames = {
+            each["utterance_id"]: np.frombuffer(each["frames"], "<f2").reshape(each["n_frames"], each["dim"])
+            for each in rows
+        }
+        assert {name: values.tolist() for name, values in frames.items()} == {"a": [[1, 2], [3, 4]], "b": [[5, 6]]}
+
+
+@given(st.text(), st.integers(1, 64))
+def test_a_dialogue_has_one_fixed_shard(dialogue: str, shards: int) -> None:
+    assert 0 <= shard_of(dialogue, shards) < shards
+    assert shard_of(dialogue, shards) == shard_of(dialogue, shards)
+
+
+def test_shards_are_fixed_for_ever_and_even() -> None:
+    assert [shard_of(each, 8) for each in ("train_dia0", "dev_dia0", "demo_d000")] == [0, 5, 3]
+    counts = np.bincount([shard_of(f"d{number}", 8) for number in range(4_000)], minlength=8)
+    assert (np.abs(counts - 500) < 100).all()
+    assert shard_name(3, 16) == "shard-00003-of-00016.parquet"

@@ -1,0 +1,253 @@
+"""What every network owes its batch: neighbours, padding and order have no say, and ``past`` sees no future."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from emofuse.models.base import IGNORE, Batch, Network
+from emofuse.models.concat import Concat, ConcatConfig
+from emofuse.models.hcam import HCAM, HCAMConfig
+from emofuse.models.layers import Standardize
+from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
+from emofuse.params import ParamsError, validate
+
+DIMS = {"audio": 5, "text": 3}
+CLASSES = 4
+
+UTTERANCE = UtteranceConfig(project=6, hidden=8, layers=2, dropout=0.3, input_dropout=0.2)
+CONTEXT = ContextConfig(hidden=8, layers=2, heads=4, dropout=0.3, contrastive=0.5, temperature=0.1)
+FUSION = HCAMConfig(hidden=8, blocks=2, heads=4, dropout=0.3, contrastive=0.5, temperature=0.1)
+CONCAT = ConcatConfig(hidden=8, layers=2, dropout=0.3)
+
+NETWORKS: dict[str, tuple[Callable[[], Network], tuple[str, ...]]] = {
+    "utterance": (lambda: UtteranceNetwork(UTTERANCE, DIMS["audio"], CLASSES), ("audio",)),
+    "context": (lambda: ContextNetwork(CONTEXT, DIMS["audio"], CLASSES, False), ("audio",)),
+    "context-past": (lambda: ContextNetwork(CONTEXT, DIMS["audio"], CLASSES, True), ("audio",)),
+    "concat": (lambda: Concat(CONCAT, DIMS, CLASSES, False), ("audio", "text")),
+    "concat-past": (lambda: Concat(CONCAT, DIMS, CLASSES, True), ("audio", "text")),
+    "hcam": (lambda: HCAM(FUSION, DIMS, CLASSES, False), ("audio", "text")),
+    "hcam-past": (lambda: HCAM(FUSION, DIMS, CLASSES, True), ("audio", "text")),
+}
+"""By name, how a network is built and the modalities that it reads."""
+
+every_network = pytest.mark.parametrize("name", NETWORKS)
+dialogue_network = pytest.mark.parametrize("name", [name for name in NETWORKS if name != "utterance"])
+past_network = pytest.mark.parametrize("name", [name for name in NETWORKS if name.endswith("-past")])
+
+Turn = dict[str, np.ndarray]
+Dialogue = list[Turn]
+
+
+def network_of(name: str, seed: int = 0) -> Network:
+    """A network in evaluation mode, with weights and statistics that are not the initial zeros and ones."""
+    torch.manual_seed(seed)
+    network = NETWORKS[name][0]()
+    for module in network.modules():
+        if isinstance(module, Standardize):
+            module.fit(torch.randn(50, len(module.mean_D)) * 2 + 1)
+    for parameter in network.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return network.eval()
+
+
+def dialogues_of(name: str, sizes: Sequence[int], seed: int = 0) -> list[Dialogue]:
+    """Random dialogues; several frames a turn for the utterance network, one for those that read vectors."""
+    rng = np.random.default_rng(seed)
+    most = 7 if name == "utterance" else 1
+    return [
+        [
+            {each: rng.normal(size=(rng.integers(1, most + 1), DIMS[each])).astype(np.float32) for each in DIMS}
+            for _ in range(size)
+        ]
+        for size in sizes
+    ]
+
+
+def batch_of(
+    name: str, dialogues: Sequence[Dialogue], targets: Sequence[int] | None = None, spare: int = 0, filler: float = 0.0
+) -> Batch:
+    """A batch with ``spare`` more frames and turns than its longest example, and ``filler`` beyond the ends."""
+    turns = [turn for dialogue in dialogues for turn in dialogue]
+    frames, lengths = {}, {}
+    for modality in NETWORKS[name][1]:
+        lengths[modality] = torch.tensor([len(turn[modality]) for turn in turns])
+        padded = torch.full((len(turns), int(lengths[modality].max()) + spare, DIMS[modality]), filler)
+        for row, turn in enumerate(turns):
+            padded[row, : len(turn[modality])] = torch.from_numpy(turn[modality])
+        frames[modality] = padded
+    places_BL = torch.full((len(dialogues), max(map(len, dialogues)) + spare), -1)
+    start = 0
+    for row, dialogue in enumerate(dialogues):
+        places_BL[row, : len(dialogue)] = torch.arange(start, start + len(dialogue))
+        start += len(dialogue)
+    given_targets = torch.tensor(targets if targets is not None else [row % CLASSES for row in range(len(turns))])
+    return Batch(frames, lengths, places_BL, torch.zeros(len(turns), dtype=torch.int64), given_targets)
+
+
+def logits_of(network: Network, name: str, dialogues: Sequence[Dialogue], **options: float) -> list[Tensor]:
+    """Logits of each dialogue, ``[L, C]``."""
+    with torch.no_grad():
+        logits_UC = network(batch_of(name, dialogues, **options)).logits_UC  # type: ignore[arg-type]
+    return list(logits_UC.split([len(dialogue) for dialogue in dialogues]))
+
+
+close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
+SIZES = st.lists(st.integers(1, 5), min_size=2, max_size=5)
+SEEDS = st.integers(0, 2**16)
+
+
+@every_network
+@settings(max_examples=15, deadline=None)
+@given(sizes=SIZES, seed=SEEDS)
+def test_order_and_company_in_a_batch_do_not_change_a_logit(name: str, sizes: list[int], seed: int) -> None:
+    network, dialogues = network_of(name, seed), dialogues_of(name, sizes, seed)
+    together = logits_of(network, name, dialogues)
+    order = np.random.default_rng(seed).permutation(len(dialogues))
+    for place, logits in zip(order, logits_of(network, name, [dialogues[each] for each in order]), strict=True):
+        close(logits, together[place])
+    for dialogue, logits in zip(dialogues, together, strict=True):
+        close(logits_of(network, name, [dialogue])[0], logits)
+
+
+@every_network
+@pytest.mark.parametrize("filler", [1e4, torch.nan, torch.inf])
+def test_padding_does_not_change_a_logit(name: str, filler: float) -> None:
+    network, dialogues = network_of(name), dialogues_of(name, [3, 1, 2])
+    padded = logits_of(network, name, dialogues, spare=4, filler=filler)
+    for logits, expected in zip(padded, logits_of(network, name, dialogues), strict=True):
+        close(logits, expected)
+
+
+@every_network
+def test_a_longer_neighbour_does_not_change_a_logit(name: str) -> None:
+    network, dialogues = network_of(name), dialogues_of(name, [3, 1])
+    (longer,) = dialogues_of(name, [9], seed=1)
+    longer[0] = {modality: np.repeat(frames, 20, axis=0) for modality, frames in longer[0].items()}
+    for logits, expected in zip(
+        logits_of(network, name, [*dialogues, longer])[:2], logits_of(network, name, dialogues), strict=True
+    ):
+        close(logits, expected)
+
+
+@every_network
+def test_vectors_stand_by_their_utterance(name: str) -> None:
+    network, dialogues = network_of(name), dialogues_of(name, [3, 1, 2])
+    with torch.no_grad():
+        forth, back = (network(batch_of(name, each)).vectors for each in (dialogues, dialogues[::-1]))
+    for key, vectors_UH in forth.items():
+        one, two, three = vectors_UH.split([3, 1, 2])
+        close(back[key], torch.cat([three, two, one]))
+
+
+@every_network
+def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
+    network = network_of(name).train()
+    batch = batch_of(name, dialogues_of(name, [4, 1, 3, 2]))
+    for modality in batch.frames:
+        batch.frames[modality][1, 0, 0] = torch.nan
+    output = network(batch)
+    loss = torch.nn.functional.cross_entropy(output.logits_UC, batch.targets_U) + sum(output.auxiliary.values())
+    loss.backward()
+    for key, parameter in network.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.any(), key
+
+
+@every_network
+def test_dropout_is_of_training_alone(name: str) -> None:
+    network, batch = network_of(name), batch_of(name, dialogues_of(name, [4, 2]))
+    assert torch.equal(network(batch).logits_UC, network(batch).logits_UC)
+    network.train()
+    assert not torch.equal(network(batch).logits_UC, network(batch).logits_UC)
+
+
+@every_network
+def test_inference_says_what_training_would(name: str) -> None:
+    """Torch takes another path through attention where no gradient is asked for; it must mean the same masks."""
+    network, batch = network_of(name), batch_of(name, dialogues_of(name, [4, 1, 2]), spare=2)
+    with torch.inference_mode():
+        fast = network(batch).logits_UC
+    close(fast.clone(), network(batch).logits_UC.detach())
+
+
+@every_network
+def test_one_turn_of_one_frame_is_enough(name: str) -> None:
+    network, dialogues = network_of(name), dialogues_of(name, [1])
+    dialogues[0][0] = {modality: frames[:1] for modality, frames in dialogues[0][0].items()}
+    (logits,) = logits_of(network, name, dialogues)
+    assert logits.shape == (1, CLASSES)
+    assert logits.isfinite().all()
+
+
+@every_network
+@pytest.mark.parametrize("missing", [("audio",), ("text",), ("audio", "text")])
+def test_missing_values_give_finite_logits(name: str, missing: tuple[str, ...]) -> None:
+    network, dialogues = network_of(name), dialogues_of(name, [2, 1])
+    before = logits_of(network, name, dialogues)
+    for modality in missing:
+        dialogues[0][1][modality] = np.full((1, DIMS[modality]), np.nan, np.float32)
+    after = logits_of(network, name, dialogues)
+    assert torch.cat(after).isfinite().all()
+    close(after[1], before[1])
+    changed = not torch.allclose(after[0], before[0])
+    assert changed == bool(set(missing) & set(NETWORKS[name][1]))
+
+
+@past_network
+@settings(max_examples=15, deadline=None)
+@given(size=st.integers(2, 6), turn=st.integers(1, 5), seed=SEEDS)
+def test_past_context_never_sees_the_future(name: str, size: int, turn: int, seed: int) -> None:
+    turn = min(turn, size - 1)
+    network, dialogues = network_of(name, seed), dialogues_of(name, [size, 3], seed)
+    changed = [list(dialogue) for dialogue in dialogues]
+    changed[0][turn] = {modality: frames + 100 for modality, frames in changed[0][turn].items()}
+    before, after = (logits_of(network, name, each) for each in (dialogues, changed))
+    assert torch.equal(after[0][:turn], before[0][:turn])
+    assert torch.equal(after[1], before[1])
+    assert not torch.isclose(after[0][turn:], before[0][turn:]).all(dim=1).any()
+
+
+@dialogue_network
+def test_context_is_read_from_turns_without_a_label(name: str) -> None:
+    """An unlabelled turn speaks through its features, and no target speaks at all."""
+    network, dialogues = network_of(name), dialogues_of(name, [3])
+    (before,) = logits_of(network, name, dialogues)
+    output = network(batch_of(name, dialogues, targets=[IGNORE] * 3))
+    close(output.logits_UC.detach(), before)
+    assert all(loss == 0 for loss in output.auxiliary.values())
+    dialogues[0][0] = {modality: -frames for modality, frames in dialogues[0][0].items()}
+    (after,) = logits_of(network, name, dialogues)
+    assert not torch.isclose(after[1:], before[1:]).all(dim=1).any()
+
+
+def test_the_utterance_network_reads_no_context() -> None:
+    network, dialogues = network_of("utterance"), dialogues_of("utterance", [3])
+    (before,) = logits_of(network, "utterance", dialogues)
+    dialogues[0][0] = {modality: -frames for modality, frames in dialogues[0][0].items()}
+    (after,) = logits_of(network, "utterance", dialogues)
+    close(after[1:], before[1:])
+    assert not torch.isclose(after[0], before[0]).all()
+
+
+@pytest.mark.parametrize("name", ["context", "hcam"])
+def test_the_contrastive_loss_can_be_switched_off(name: str) -> None:
+    network = network_of(name)
+    batch = batch_of(name, dialogues_of(name, [4, 3]))
+    assert network(batch).auxiliary["contrastive"] > 0
+    config = CONTEXT if name == "context" else FUSION
+    object.__setattr__(network, "config", type(config)(**{**config.__dict__, "contrastive": 0.0}))
+    assert network(batch).auxiliary == {}
+
+
+@pytest.mark.parametrize("config", [CONTEXT, FUSION])
+def test_heads_that_do_not_divide_the_vectors_are_refused_by_name(config: ContextConfig | HCAMConfig) -> None:
+    values = {**config.__dict__, "heads": 3}
+    with pytest.raises(ParamsError, match=r"models\.x: .*heads: 3 .* hidden: 8"):
+        validate(values, type(config), "models.x")

@@ -1,0 +1,263 @@
+"""From run folders to a benchmark: the right files, comparisons and protocol, from the right runs."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import f1_score
+
+from emofuse.features.shards import FeatureError, Row, write_shard
+from emofuse.files import write_json
+from emofuse.scoring.benchmark import benchmark, comparisons, run_folders
+from emofuse.scoring.joining import ScoringError
+from emofuse.scoring.scores import Scores, ScoringConfig, score
+from emofuse.tasks import SPLITS, Task, TaskConfig
+from emofuse.training.runs import Run, save_run
+
+Make = Callable[..., pl.DataFrame]
+
+CONFIG = ScoringConfig(resamples=100)
+LABELS = ("angry", "happy", "sad")
+SKILLS = {
+    "majority": 0.0,
+    "audio/utterance": 0.4,
+    "audio/context": 0.5,
+    "text/utterance": 0.5,
+    "text/context": 0.6,
+    "concat": 0.65,
+    "hcam": 0.8,
+}
+"""Share of answers that are more than a guess, by the folder of the model."""
+
+FOLDERS = ("audio", "text", "majority", "concat", "hcam")
+
+
+def make_task() -> Task:
+    """Twelve dialogues of five turns, the last turn without a label; a third of the dialogues a split."""
+    labels = np.random.default_rng(0).choice(LABELS, (12, 4))
+    rows = [
+        {
+            "utterance_id": f"d{dialogue}_{turn}",
+            "dialogue_id": f"d{dialogue}",
+            "speaker": None,
+            "label": None if turn == 4 else labels[dialogue, turn],
+            "split": SPLITS[dialogue % 3],
+        }
+        for dialogue in range(12)
+        for turn in range(5)
+    ]
+    config = TaskConfig("toy", {name: (name,) for name in LABELS}, 2, "past", "keep", "shared", "script")
+    return Task("tiny", config, pl.DataFrame(rows, schema_overrides={"speaker": pl.String}))
+
+
+def answers(task: Task, skill: float, seed: int) -> np.ndarray:
+    """Probabilities that are right with probability ``skill``, and the first class otherwise."""
+    fold = task.fold(0)
+    targets = dict(task.truth().select("utterance_id", "target").rows())
+    rng = np.random.default_rng([seed, int(100 * skill)])
+    said = [targets.get(each, 0) if rng.random() < skill else 0 for each in fold.utterance_ids]
+    return np.eye(3, dtype=np.float32)[said] * 0.7 + 0.1
+
+
+def write_run(root: Path, task: Task, folder: str, skill: float, seed: int) -> Path:
+    model = folder.replace("/", "-")
+    out = root / "data" / "models" / "tiny" / folder / f"seed-{seed}-fold-0"
+    save_run(out, Run("tiny", model, f"fuse@{model}", seed, 0), task.fold(0), answers(task, skill, seed), {"a": 1})
+    if folder != "majority":
+        record = json.loads((out / "record.json").read_text())
+        record["history"] = [{"epoch": epoch, "loss": 1 / epoch, "dev_weighted_f1": 0.1 * epoch} for epoch in (1, 2, 3)]
+        write_json(out / "record.json", record)
+    return out
+
+
+def write_project(root: Path) -> Path:
+    task = make_task()
+    for folder, skill in SKILLS.items():
+        for seed in range(1 if folder == "majority" else 2):
+            write_run(root, task, folder, skill, seed)
+    for modality in ("audio", "text"):
+        shard = root / "data" / "features" / "toy" / modality / "shard-00000-of-00001.parquet"
+        identity = {"encoder": f"encoder of {modality}", "labels_seen": modality == "text"}
+        write_shard(shard, [Row("d0_0", "0", np.zeros((1, 2)))], 2, identity)
+    return root
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project of one task whose runs are written by hand."""
+    return write_project(tmp_path)
+
+
+def run(root: Path, models: Sequence[str] = FOLDERS) -> str:
+    return benchmark(make_task(), models, CONFIG, root / "data", root / "metrics")
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a project with its benchmark, to look at."""
+    root = write_project(tmp_path_factory.mktemp("scored"))
+    (root / "printed.md").write_text(run(root))
+    return root
+
+
+def test_the_files_of_a_benchmark(scored: Path) -> None:
+    out = scored / "metrics" / "tiny"
+    models = [name.replace("/", "-") for name in SKILLS]
+    assert {path.name for path in out.iterdir()} >= {
+        *("scores.csv", "pairs.csv", "confusion.csv", "learning.csv", "scores.json", "table.md", "plots"),
+    }
+    plots = {path.name for path in (out / "plots").iterdir()}
+    assert plots >= {"scores.png", "learning.png", *(f"confusion-{model}.png" for model in models)}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (out / "plots").iterdir())
+    table = (out / "table.md").read_text()
+    assert table == (scored / "printed.md").read_text()
+    assert "- hcam over text-context: Weighted F1 +" in table
+    assert "- audio-context over audio-utterance: Weighted F1 +" in table
+    assert not [path for path in scored.rglob("*") if path.name.endswith("~")]
+
+    curves = pl.read_csv(out / "learning.csv")
+    assert curves.group_by("model").len().rows_by_key("model") == {name: [(6,)] for name in models[1:]}
+    runs = pl.read_parquet(scored / "data" / "scores" / "tiny" / "runs.parquet")
+    assert runs.select("model", "seed", "fold").unique().height == 13
+
+
+def test_the_scores_are_those_of_the_test_predictions(scored: Path) -> None:
+    task = make_task()
+    truth = task.truth().filter(pl.col("split") == "test")
+    scores = pl.read_csv(scored / "metrics" / "tiny" / "scores.csv")
+    for folder in SKILLS:
+        f1 = []
+        for path in (scored / "data" / "models" / "tiny" / folder).rglob("predictions.parquet"):
+            rows = truth.join(pl.read_parquet(path), on="utterance_id", maintain_order="left")
+            f1.append(f1_score(rows["target"], rows["probabilities"].list.arg_max(), average="weighted"))
+        here = (pl.col("model") == folder.replace("/", "-")) & (pl.col("metric") == "weighted_f1")
+        (mean,) = scores.filter(here)["mean"]
+        assert mean == pytest.approx(np.mean(f1), abs=1e-6)
+        assert scores.filter(here)["n_runs"].to_list() == [len(f1)]
+
+
+def test_the_protocol_tells_what_the_numbers_rest_on(scored: Path) -> None:
+    written = json.loads((scored / "metrics" / "tiny" / "scores.json").read_text())
+    protocol = written["protocol"]
+    assert protocol["features"] == {
+        "audio": {"encoder": "encoder of audio", "labels_seen": False},
+        "text": {"encoder": "encoder of text", "labels_seen": True},
+    }
+    expected: dict[str, Any] = {
+        "task": "tiny",
+        "corpus": "toy",
+        "classes": list(LABELS),
+        "labelled_utterances": {"train": 16, "dev": 16, "test": 16},
+        "folds": 1,
+        "seeds": 2,
+        "context": "past",
+        "unlabelled_turns": "keep",
+        "speakers_across_splits": "shared",
+        "transcript": "script",
+        "epoch_chosen_on": "dev weighted F1",
+    }
+    assert expected.items() <= protocol.items()
+    assert written["test"]["n_utterances"] == 16
+    assert written["test"]["n_dialogues"] == 4
+
+
+def test_two_benchmarks_are_equal_byte_by_byte(scored: Path, root: Path) -> None:
+    (root / "printed.md").write_text(run(root))
+    first, second = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (scored, root)
+    )
+    assert first == second
+
+
+def test_a_model_without_runs_is_an_error_and_nothing_is_written(root: Path) -> None:
+    with pytest.raises(ScoringError, match="models/tiny/cma: no finished runs; run its training stage"):
+        run(root, [*FOLDERS, "cma"])
+    assert not (root / "metrics").exists()
+    assert not (root / "data" / "scores").exists()
+
+
+def test_predictions_of_another_corpus_are_an_error_and_nothing_is_written(root: Path) -> None:
+    path = root / "data/models/tiny/hcam/seed-1-fold-0/predictions.parquet"
+    rows = pl.read_parquet(path)
+    rows.with_columns(pl.col("utterance_id").str.replace("d11_0", "stranger")).write_parquet(path)
+    with pytest.raises(ScoringError, match=r"model 'hcam', seed 1, fold 0: unknown utterance ids: 'stranger'"):
+        run(root)
+    assert not (root / "metrics").exists()
+
+
+def test_features_that_are_gone_are_named_and_nothing_is_written(root: Path) -> None:
+    (root / "data/features/toy/audio/shard-00000-of-00001.parquet").unlink()
+    with pytest.raises(FeatureError, match="features/toy/audio: no feature shards"):
+        run(root)
+    assert not (root / "metrics" / "tiny" / "scores.csv").exists()
+
+
+def test_models_that_are_not_asked_for_have_no_say(root: Path) -> None:
+    run(root, ["majority", "concat"])
+    scores = pl.read_csv(root / "metrics" / "tiny" / "scores.csv")
+    assert scores["model"].unique().sort().to_list() == ["concat", "majority"]
+
+
+def test_dev_predictions_have_no_say(scored: Path, root: Path) -> None:
+    for path in (root / "data" / "models").rglob("predictions.parquet"):
+        rows = pl.read_parquet(path)
+        dev = pl.col("split") == "dev"
+        turned = pl.when(dev).then(pl.col("probabilities").list.reverse()).otherwise("probabilities")
+        changed = rows.with_columns(turned.alias("probabilities"))
+        assert not changed.equals(rows)
+        changed.write_parquet(path)
+    run(root)
+    for name in ("scores.csv", "pairs.csv", "confusion.csv", "scores.json", "table.md"):
+        assert (root / "metrics/tiny" / name).read_bytes() == (scored / "metrics/tiny" / name).read_bytes()
+
+
+def scores_of(truth: Make, guess: Make, classes: Sequence[str], skills: dict[str, float]) -> Scores:
+    targets = truth(n_dialogues=30)
+    runs = pl.concat([guess(targets, skill, model) for model, skill in skills.items()])
+    return score(runs, targets, classes, ScoringConfig(resamples=2))
+
+
+@pytest.mark.parametrize(("audio", "text", "better"), [(0.5, 0.8, "text-context"), (0.8, 0.5, "audio-context")])
+def test_fusion_is_compared_with_the_better_modality(
+    truth: Make, guess: Make, classes: tuple[str, ...], audio: float, text: float, better: str
+) -> None:
+    skills = {"audio-utterance": 0.9, "text-utterance": 0.4, "audio-context": audio, "text-context": text}
+    scores = scores_of(truth, guess, classes, {**skills, "concat": 0.6, "late": 0.6, "hcam": 0.7})
+    assert comparisons(scores) == [
+        ("audio-context", "audio-utterance"),
+        ("text-context", "text-utterance"),
+        ("concat", better),
+        ("late", better),
+        ("hcam", better),
+        ("hcam", "concat"),
+        ("hcam", "late"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        (["majority"], []),
+        (["concat", "hcam"], [("hcam", "concat")]),
+        (["majority", "text-context", "hcam"], [("hcam", "text-context")]),
+        (["concat", "hbaf", "cma"], [("hbaf", "concat")]),
+    ],
+)
+def test_only_scored_models_are_compared(
+    truth: Make, guess: Make, classes: tuple[str, ...], models: list[str], expected: list[tuple[str, str]]
+) -> None:
+    assert comparisons(scores_of(truth, guess, classes, dict.fromkeys(models, 0.6))) == expected
+
+
+def test_run_folders_are_sorted_and_found_below_the_stages_of_a_model(root: Path) -> None:
+    models = root / "data" / "models" / "tiny"
+    names = [str(path.relative_to(models)) for path in run_folders(models, ["hcam", "audio"])]
+    assert names == [
+        *(f"hcam/seed-{seed}-fold-0" for seed in (0, 1)),
+        *(f"audio/{level}/seed-{seed}-fold-0" for level in ("context", "utterance") for seed in (0, 1)),
+    ]

@@ -1,0 +1,139 @@
+"""The ``emofuse`` command as a person calls it."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import emofuse.tracking
+from emofuse.cli import main
+from emofuse.store import Store
+from emofuse.tracking import Summary, TrackingConfig, TrackingError
+
+COMMANDS = [[], ["track"], ["store"], ["store", "prune"]]
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, where the command is called."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EMOFUSE_DEBUG", raising=False)
+    return tmp_path
+
+
+def fill(root: Path, days: float = 0) -> None:
+    """Put one entry into the store, last used some days ago."""
+    Store(root / ".emofuse").ensure("runs", "abc", lambda folder: (folder / "x").write_bytes(b"0" * 1500) and None)
+    moment = time.time() - 86_400 * days
+    os.utime(root / ".emofuse/runs/abc/manifest.json", (moment, moment))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_has_a_text_and_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert "example: " in shown
+    assert " ".join(["emofuse", *command]) in shown.split("example: ")[1]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, emofuse.cli\ntry: emofuse.cli.main(['-h'])\nexcept SystemExit: print(*sys.modules)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    heavy = {"mlflow", "numpy", "polars", "pyarrow", "pydantic", "torch", "yaml"}
+    assert not heavy & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nothing"], ["store", "prune"], ["store", "prune", "--older-than-days", "-1"]]
+    + [["store", "prune", "--older-than-days", value] for value in ("soon", "nan", "inf")],
+    ids=" ".join,
+)
+def test_wrong_use_is_status_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_an_error_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["track"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "emofuse: params.yaml: not found; run this from the project's root folder\n"
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "track"], ["track", "--debug"]], ids=" ".join)
+def test_debug_shows_where_an_error_comes_from(arguments: list[str]) -> None:
+    with pytest.raises(ValueError, match="not found"):
+        main(arguments)
+
+
+def test_an_interrupted_command_shows_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "sizes", interrupt)
+    assert main(["store"]) == 130
+
+
+def test_track_says_what_it_added(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def sync(folder: Path, config: TrackingConfig) -> Summary:
+        asked.append((folder.resolve(), config))
+        return Summary(
+            "sqlite:////mlflow.db",
+            added=("demo/hcam", "demo/hcam/seed-0-fold-0"),
+            updated=("demo/late",),
+            unchanged=("demo/concat",),
+        )
+
+    monkeypatch.setattr(emofuse.tracking, "sync", sync)
+    (root / "params.yaml").write_text("tracking: {experiment: mine}")
+    assert main(["track"]) == 0
+    assert asked == [(root, TrackingConfig(experiment="mine"))]
+    assert capsys.readouterr().out.splitlines() == [
+        "added demo/hcam: 2 runs",
+        "updated demo/late: 1 run",
+        "tracking: 2 runs added, 1 updated, 1 unchanged in sqlite:////mlflow.db",
+    ]
+
+
+def test_track_fails_in_one_line_when_the_tracker_is_down(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def sync(*_: object) -> Summary:
+        raise TrackingError("tracker http://x: down")
+
+    monkeypatch.setattr(emofuse.tracking, "sync", sync)
+    (root / "params.yaml").write_text("tracking: {}")
+    assert main(["track"]) == 1
+    assert capsys.readouterr().err == "emofuse: tracker http://x: down\n"
+
+
+def test_an_empty_store_is_said_to_be_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["store"]) == 0
+    assert capsys.readouterr().out == ".emofuse: empty\n"
+
+
+def test_store_shows_sizes(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(root)
+    assert main(["store"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["runs", "1", "entry", "1.6", "kB"], [".emofuse:", "1.6", "kB"]]
+
+
+def test_prune_removes_what_was_not_used_for_long(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(root, days=3)
+    assert main(["store", "prune", "--older-than-days", "4"]) == 0
+    assert main(["store", "prune", "--older-than-days", "2.5"]) == 0
+    assert capsys.readouterr().out == "removed 0 entries, 0 B\nremoved 1 entry, 1.6 kB\n"
+    assert not (root / ".emofuse/runs/abc").exists()

@@ -1,0 +1,257 @@
+"""From a raw folder to the project's own form: exact rows and counts, or an error and nothing half-written."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+
+from emofuse import corpora, schema
+from emofuse.audio import AudioFile, decode
+from emofuse.corpora import Corpus, CorpusError, Utterance
+from emofuse.ingest import CorpusConfig, check, ingest
+from emofuse.sharding import shard_name, shard_of
+
+Row = Callable[..., dict[str, str]]
+Write = Callable[..., Path]
+
+EIGHT = [1.5, 60, 8, 200, 40, 160, 3.5, 2.25]
+
+
+def turn(utterance_id: str, dialogue: str, number: int, **more: Any) -> Utterance:
+    return Utterance(utterance_id, dialogue, number, "Ross", "Hi.", "joy", **more)
+
+
+def table(*ids: str) -> pl.DataFrame:
+    return pl.DataFrame({"utterance_id": ids, "value": [1.0] * len(ids)}, schema_overrides={"utterance_id": pl.String})
+
+
+def test_a_good_corpus_passes() -> None:
+    check(Corpus([turn("a", "d", 0), turn("b", "d", 1), turn("c", "e", 0)], {"values": table("b", "x")}))
+
+
+@pytest.mark.parametrize(
+    ("utterances", "tables", "fault"),
+    [
+        ([], {}, "the corpus has no utterances"),
+        ([turn("a", "d", 0), turn("a", "d", 1)], {}, r"utterance_id: 1 ids stand more than once, such as \['a'\]"),
+        ([turn("a", "d", 0), turn("a", "e", 0)], {}, r"utterance_id: 1 ids stand more than once, such as \['a'\]"),
+        (
+            [turn("a", "d", 0), turn("b", "e", 0), turn("c", "d", 1)],
+            {},
+            "^c: dialogue d is not in one piece",
+        ),
+        ([turn("a", "d", 1)], {}, "^a: turn is 1; expected 0"),
+        ([turn("a", "d", 0), turn("b", "d", 2)], {}, "^b: turn is 2; expected 1"),
+        ([turn("a", "d", 0), turn("b", "d", 0)], {}, "^b: turn is 0; expected 1"),
+        ([turn("a", "d", 0), turn("b", "e", 1)], {}, "^b: turn is 1; expected 0"),
+        ([turn("a", "d", 0)], {"values": table("a", "x", "x")}, "of table 'values': 1 ids stand more .*'x'"),
+    ],
+)
+def test_what_later_stages_take_for_granted(
+    utterances: Sequence[Utterance], tables: dict[str, pl.DataFrame], fault: str
+) -> None:
+    with pytest.raises(CorpusError, match=fault):
+        check(Corpus(utterances, tables))
+
+
+@pytest.fixture
+def meld(tmp_path: Path, meld_row: Row, write_meld: Write) -> Path:
+    """Eight utterances with MELD's oddities; ids repeat from split to split and have gaps."""
+    late = {"StartTime": "00:00:09,000", "EndTime": "00:00:02,000"}
+    transcripts = {
+        "train": [
+            meld_row(1, 0, "Second dialogue"),
+            meld_row(0, 5, "It\x92s \x93here\x94\x85 now", Speaker="Monica", Emotion="sadness", Sentiment="negative"),
+            meld_row(0, 2, "First, \u201creally\u201d", Emotion="neutral", Sentiment="neutral"),
+            meld_row(0, 9, "", Emotion="neutral", Sentiment="neutral"),
+        ],
+        "dev": [meld_row(0, 2, 'She said "no",\nthen left'), meld_row(0, 3, "Bad times", **late)],
+        "test": [meld_row(0, 2, "Test", Emotion=""), meld_row(7, 0, "Test", Speaker="Emily")],
+    }
+    prosody = {
+        "train": {"dia1_utt0": EIGHT, "dia0_utt5": ["", *EIGHT[1:]], "dia0_utt2": EIGHT, "dia88_utt1": EIGHT},
+        "dev": {"dia0_utt2": EIGHT, "dia0_utt3": ["nan", *EIGHT[1:]]},
+        "test": {"dia7_utt0": [9.5, *EIGHT[1:]], "dia0_utt2": EIGHT},
+    }
+    return write_meld(tmp_path / "raw", transcripts, prosody)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Ingest a folder as the corpus `small` and return the paths of what that wrote, and their bytes."""
+
+    def ingest_into(source: Path, name: str = "a", **options: Any) -> dict[str, bytes]:
+        usual = {"reader": "meld", "source": str(source), "shards": 2, "max_seconds": 10.0, "max_defective": 1.0}
+        out = tmp_path / name
+        ingest("small", CorpusConfig(**usual | options), out / "small", out / "metrics" / "small.json")
+        return {str(each.relative_to(out)): each.read_bytes() for each in sorted(out.rglob("*")) if each.is_file()}
+
+    return ingest_into
+
+
+def test_meld_s_rows(tmp_path: Path, meld: Path, run: Callable[..., Any]) -> None:
+    run(meld)
+    rows = pq.read_table(tmp_path / "a" / "small" / "utterances.parquet")
+    assert rows.schema.remove_metadata().equals(schema.UTTERANCES)
+    shown = ["utterance_id", "dialogue_id", "turn", "speaker", "text", "label", "sentiment", "split", "defects"]
+    assert [tuple(row.values()) for row in rows.select(shown).to_pylist()] == [
+        ("train_dia0_utt2", "train_dia0", 0, "Ross", "First, “really”", "neutral", 0.0, "train", []),
+        ("train_dia0_utt5", "train_dia0", 1, "Monica", "It’s “here”… now", "sadness", -1.0, "train", []),
+        (
+            *("train_dia0_utt9", "train_dia0", 2, "Ross", None, "neutral", 0.0, "train"),
+            ["text_empty", "prosody_missing"],
+        ),
+        ("train_dia1_utt0", "train_dia1", 0, "Ross", "Second dialogue", "joy", 1.0, "train", []),
+        ("dev_dia0_utt2", "dev_dia0", 0, "Ross", 'She said "no", then left', "joy", 1.0, "dev", []),
+        ("dev_dia0_utt3", "dev_dia0", 1, "Ross", "Bad times", "joy", 1.0, "dev", ["time_invalid"]),
+        ("test_dia0_utt2", "test_dia0", 0, "Ross", "Test", None, 1.0, "test", []),
+        ("test_dia7_utt0", "test_dia7", 0, "Emily", "Test", "joy", 1.0, "test", []),
+    ]
+    hidden = rows.select(["start_s", "end_s", "session", "audio_sha256", "n_samples"]).to_pylist()
+    assert [tuple(row.values()) for row in hidden] == [
+        *[(1.5, 2.75, "s01e02", None, None)] * 5,
+        (None, None, "s01e02", None, None),
+        *[(1.5, 2.75, "s01e02", None, None)] * 2,
+    ]
+
+
+def test_meld_s_prosody(tmp_path: Path, meld: Path, run: Callable[..., Any]) -> None:
+    run(meld)
+    found = pl.read_parquet(tmp_path / "a" / "small" / "tables" / "prosody.parquet")
+    assert found.width == 9
+    assert dict(found.select("utterance_id", pl.col("duration").fill_nan(-1)).rows()) == {
+        **{"train_dia0_utt2": 1.5, "train_dia0_utt5": None, "train_dia1_utt0": 1.5},
+        **{"dev_dia0_utt2": 1.5, "dev_dia0_utt3": -1.0, "test_dia0_utt2": 1.5, "test_dia7_utt0": 9.5},
+    }
+
+
+def test_meld_s_summary(tmp_path: Path, meld: Path, run: Callable[..., Any]) -> None:
+    run(meld)
+    summary = json.loads((tmp_path / "a" / "metrics" / "small.json").read_text())
+    notes = summary.pop("notes")
+    assert not [note for note in notes if "prosody" in note]
+    assert summary == {
+        **{"utterances": 8, "dialogues": 5, "speakers": 3, "hours_of_audio": 0.0},
+        "splits": {
+            "dev": {"joy": 2},
+            "test": {"joy": 1, "unlabelled": 1},
+            "train": {"joy": 1, "neutral": 2, "sadness": 1},
+        },
+        "defects": {"prosody_missing": 1, "text_empty": 1, "time_invalid": 1},
+        "tables": {
+            "prosody": {
+                "columns": 8,
+                "rows_of_known_utterances": 7,
+                "rows_of_unknown_utterances": 1,
+                "utterances_without_a_row": 1,
+            }
+        },
+    }
+
+
+def test_twice_the_same_bytes(meld: Path, run: Callable[..., dict[str, bytes]]) -> None:
+    first, second, again = run(meld, "a"), run(meld, "b"), run(meld, "a")
+    assert set(first) == {"small/utterances.parquet", "small/tables/prosody.parquet", "metrics/small.json"}
+    assert first == second == again
+
+
+def test_a_wrong_sentiment_leaves_what_was_there(tmp_path: Path, meld: Path, run: Callable[..., Any]) -> None:
+    before = run(meld)
+    path = meld / "dev_sent_emo.csv"
+    path.write_text(path.read_text().replace("positive", "Positive", 1))
+    with pytest.raises(CorpusError, match=r"dev_sent_emo\.csv: dev_dia0_utt2: Sentiment is 'Positive'; expected one"):
+        run(meld)
+    assert {each: (tmp_path / "a" / each).read_bytes() for each in before} == before
+    assert [each.name for each in (tmp_path / "a").iterdir() if each.name.startswith(".")] == []
+
+
+def test_too_many_defects_are_an_error(tmp_path: Path, meld: Path, run: Callable[..., Any]) -> None:
+    with pytest.raises(CorpusError) as error:
+        run(meld, max_defective=0.2)
+    assert str(error.value) == (
+        "2 of 8 utterances have a defect, more than max_defective 0.2 allows: "
+        "train_dia0_utt9 (text_empty; prosody_missing), dev_dia0_utt3 (time_invalid)"
+    )
+    assert [each for each in (tmp_path / "a").rglob("*") if each.is_file()] == []
+    run(meld, max_defective=0.25)
+
+
+def test_nothing_of_an_earlier_run_stays(tmp_path: Path, meld: Path, run: Callable[..., dict[str, bytes]]) -> None:
+    run(meld)
+    (tmp_path / "a" / ".small.killed~").mkdir()
+    (meld / "meld_dev_audio_features.csv").unlink()
+    assert set(run(meld)) == {"small/utterances.parquet", "metrics/small.json"}
+    assert sorted(each.name for each in (tmp_path / "a").iterdir()) == ["metrics", "small"]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A source that cannot give its sound."""
+
+    name: str = "broken.wav"
+
+    def load(self) -> tuple[np.ndarray, int]:
+        raise OSError("broken")
+
+
+def spoken(folder: Path) -> Corpus:
+    """Dialogues of two turns: a tone of its own for each, and in the first dialogue what can be wrong."""
+    utterances = []
+    for number in range(12):
+        path = folder / f"{number}.wav"
+        stereo = np.stack([np.full(9_600 + number, 0.5), np.full(9_600 + number, -0.25 + number / 100)], axis=1)
+        soundfile.write(path, stereo, 48_000)
+        utterances.append(turn(f"u{number}", f"d{number // 2}", number % 2, split="train", audio=AudioFile(path)))
+    soundfile.write(folder / "long.wav", np.full(16_000, 0.5), 16_000)
+    utterances[0] = replace(utterances[0], audio=AudioFile(folder / "long.wav"))
+    utterances[1] = replace(utterances[1], audio=Broken(), defects=("text_empty",))
+    utterances[2] = replace(utterances[2], audio=None)
+    utterances[3] = replace(utterances[3], audio=AudioFile(folder / "nowhere.wav"))
+    return Corpus(utterances)
+
+
+def test_audio_is_spread_over_shards(
+    tmp_path: Path, run: Callable[..., dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = spoken(tmp_path)
+    monkeypatch.setattr(corpora, "read", lambda *_: corpus)
+    monkeypatch.setattr("emofuse.ingest.cores", lambda: 1)
+    written = run(tmp_path, max_seconds=0.5, shards=3)
+    out = tmp_path / "a" / "small"
+    rows = {row["utterance_id"]: row for row in pl.read_parquet(out / "utterances.parquet").to_dicts()}
+    assert list(rows) == [each.utterance_id for each in corpus.utterances]
+    assert [rows[f"u{number}"]["defects"] for number in range(12)] == [
+        ["audio_too_long"],
+        ["text_empty", "audio_unreadable"],
+        [],
+        ["audio_missing"],
+        *[[]] * 8,
+    ]
+    assert [rows[f"u{number}"]["n_samples"] for number in (0, 1, 2, 3, 5, 11)] == [8_000, 0, None, 0, 3_202, 3_204]
+    stored = {}
+    for index in range(3):
+        dialogues = {each.dialogue_id for each in corpus.utterances if shard_of(each.dialogue_id, 3) == index}
+        if dialogues:
+            clips = pq.read_table(out / "audio" / shard_name(index, 3))
+            assert clips.schema.remove_metadata().equals(schema.AUDIO)
+            assert {rows[each]["dialogue_id"] for each in clips["utterance_id"].to_pylist()} <= dialogues
+            stored |= dict(zip(clips["utterance_id"].to_pylist(), clips["audio"].to_pylist(), strict=True))
+    assert set(stored) == {"u0", *(f"u{number}" for number in range(4, 12))}
+    assert {key for key, row in rows.items() if row["audio_sha256"]} == set(stored)
+    for key, clip in stored.items():
+        pcm = (decode(clip["bytes"]) * 32_768).astype("<i2")
+        assert hashlib.sha256(pcm.tobytes()).hexdigest() == rows[key]["audio_sha256"]
+        assert len(pcm) == rows[key]["n_samples"]
+        number = int(key[1:])
+        assert clip["path"] == (f"{number}.wav" if number else "long.wav")
+        level = (0.5 - 0.25 + number / 100) / 2 if number else 0.5
+        assert pcm[200:3000].mean() / 32_768 == pytest.approx(level, abs=0.003)
+    assert b'"hours_of_audio": 0.0006,' in written["metrics/small.json"]

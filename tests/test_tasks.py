@@ -1,0 +1,205 @@
+"""A task's splits do not leak, and what training is shown never holds a label of the test split."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emofuse.params import ParamsError, validate
+from emofuse.tasks import IGNORE, SPLITS, Task, TaskConfig, TaskError
+
+CLASSES = {"good": ("joy", "love"), "bad": ("fear",)}
+CONFIG = {
+    **{"corpus": "small", "classes": CLASSES, "seeds": 1, "context": "both"},
+    **{"unlabelled": "keep", "speakers": "disjoint", "transcript": "made up"},
+}
+
+Line = tuple[str, str | None, str | None, str | None]
+"""dialogue, speaker, label, split"""
+
+LINES: list[Line] = [
+    ("a", "Ann", "joy", "train"),
+    ("a", "Bob", None, "train"),
+    ("a", "Ann", "fear", "train"),
+    ("a", None, "love", "train"),
+    ("b", "Cyd", "love", "dev"),
+    ("b", "Cyd", "fear", "dev"),
+    ("c", "Dan", "awe", "test"),
+    ("c", "Eve", "fear", "test"),
+    ("c", "Dan", "joy", "test"),
+    ("d", "Dan", None, "test"),
+]
+
+
+def table(lines: Sequence[Line]) -> pl.DataFrame:
+    columns = dict.fromkeys(("dialogue_id", "speaker", "label", "split"), pl.String)
+    rows = pl.DataFrame(lines, schema=columns, orient="row")
+    return rows.with_row_index().with_columns(utterance_id=pl.format("u{}", "index"))
+
+
+def task(lines: Sequence[Line] = LINES, **config: Any) -> Task:
+    return Task("small", TaskConfig(**CONFIG | config), table(lines))
+
+
+def changed(row: int, **values: str | None) -> list[Line]:
+    lines = [dict(zip(("dialogue", "speaker", "label", "split"), line, strict=True)) for line in LINES]
+    lines[row] |= values
+    return [tuple(line.values()) for line in lines]
+
+
+def test_a_fold_in_full() -> None:
+    fold = task().fold(0)
+    assert fold.utterance_ids == tuple(f"u{number}" for number in range(10))
+    assert fold.dialogues.tolist() == [0, 4, 6, 9, 10]
+    assert fold.speakers.tolist() == [0, 1, 0, -1, 2, 2, 3, 4, 3, 3]
+    assert [SPLITS[each] for each in fold.splits] == [*["train"] * 4, *["dev"] * 2, *["test"] * 4]
+    assert fold.targets.tolist() == [0, IGNORE, 1, 0, 0, 1, *[IGNORE] * 4]
+    assert fold.scored.tolist() == [True, False, True, True, True, True, False, True, True, False]
+    assert (fold.classes, fold.context) == (("good", "bad"), "both")
+
+
+def test_unlabelled_turns_can_be_dropped() -> None:
+    fold = task(unlabelled="drop").fold(0)
+    assert fold.utterance_ids == ("u0", "u2", "u3", "u4", "u5", "u7", "u8")
+    assert fold.dialogues.tolist() == [0, 3, 5, 7]
+    assert fold.scored.all()
+    assert fold.targets.tolist() == [0, 1, 0, 0, 1, IGNORE, IGNORE]
+
+
+@pytest.mark.parametrize("unlabelled", ["keep", "drop"])
+def test_the_truth_has_dev_and_test(unlabelled: str) -> None:
+    small = task(unlabelled=unlabelled)
+    assert small.truth().rows() == [
+        (0, "dev", "u4", "b", 0),
+        (0, "dev", "u5", "b", 1),
+        (0, "test", "u7", "c", 1),
+        (0, "test", "u8", "c", 0),
+    ]
+    assert small.truth().columns == ["fold", "split", "utterance_id", "dialogue_id", "target"]
+    assert small.counts() == {"train": 3, "dev": 2, "test": 2}
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        (changed(3, split="dev"), "dialogue_id 'a' is in dev and train; 1 such in all"),
+        (changed(0, split="test"), "dialogue_id 'a' is in test and train; 1 such in all"),
+        (changed(1, split="test"), "dialogue_id 'a' is in test and train; 1 such in all"),
+        (changed(4, speaker="Ann"), "speaker 'Ann' is in dev and train; 1 such in all"),
+        (changed(9, speaker="Bob"), "speaker 'Bob' is in test and train; 1 such in all"),
+        (changed(5, label="joy"), "class 'bad' has no utterance in dev"),
+        (changed(8, label="awe"), "class 'good' has no utterance in test"),
+        (changed(0, split=None), r"splits are \['None', 'dev', 'test', 'train'\]; expected"),
+        (changed(0, split="valid"), r"splits are \['dev', 'test', 'train', 'valid'\]; expected"),
+        (LINES[:6], r"splits are \['dev', 'train'\]; expected \['train', 'dev', 'test'\]"),
+        ([*LINES, ("a", "Ann", "joy", "test")], "dialogue_id 'a' is in test and train"),
+    ],
+)
+def test_a_corpus_that_does_not_serve_is_refused(lines: Sequence[Line], fault: str) -> None:
+    with pytest.raises(TaskError, match=f"^task small: .*{fault}"):
+        task(lines)
+
+
+def test_a_leaking_speaker_is_allowed_where_the_protocol_says_so() -> None:
+    lines = changed(4, speaker="Ann")
+    assert task(lines, speakers="shared").fold(0).speakers[4] == 0
+
+
+def test_unknown_speakers_are_no_leak() -> None:
+    assert task(changed(4, speaker=None)).fold(0).speakers[3:5].tolist() == [-1, -1]
+
+
+def test_a_label_that_the_corpus_does_not_have_is_named() -> None:
+    with pytest.raises(TaskError, match=r"take the labels \['lvoe'\]; the corpus's labels are \['awe', 'fear', 'joy'"):
+        task(classes={"good": ("joy", "lvoe"), "bad": ("fear",)})
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        ({"classes": {"good": ["joy"], "bad": ["joy"]}}, r"\['joy'\] stand in more than one place of classes"),
+        ({"classes": {"good": ["joy", "joy"], "bad": ["fear"]}}, r"\['joy'\] stand in more than one place of classes"),
+        ({"classes": {"good": ["joy"]}}, "tasks.small.classes: "),
+        ({"seeds": 0}, "tasks.small.seeds: 0: .*greater than or equal to 1"),
+        ({"context": "future"}, "tasks.small.context: 'future': .*'both' or 'past'"),
+        ({"unlabelled": "guess"}, "'keep' or 'drop'"),
+        ({"speakers": True}, "'disjoint' or 'shared'"),
+    ],
+)
+def test_a_bad_task_is_refused(config: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ParamsError, match=fault):
+        validate(CONFIG | config, TaskConfig, "tasks.small")
+
+
+LABELS = st.sampled_from(["joy", "love", "fear", "awe", None])
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pl.DataFrame:
+    """Any corpus that serves the task: whole dialogues in one split, all classes in every split."""
+    lines: list[Line] = []
+    for split in SPLITS:
+        for dialogue in range(draw(st.integers(1, 3))):
+            labels = draw(st.lists(LABELS, min_size=1, max_size=5))
+            if dialogue == 0:
+                labels += ["joy", "love", "fear"]
+            speakers = st.sampled_from([f"{split}-0", f"{split}-1", None])
+            lines += [(f"{split}-{dialogue}", draw(speakers), label, split) for label in labels]
+    return table(lines)
+
+
+@settings(max_examples=50)
+@given(tables(), st.sampled_from(["keep", "drop"]), st.randoms(use_true_random=False))
+def test_no_fold_depends_on_a_label_of_the_test_split(utterances: pl.DataFrame, unlabelled: str, order: Any) -> None:
+    config = TaskConfig(**CONFIG | {"unlabelled": unlabelled, "classes": CLASSES | {"odd": ("awe",)}})
+    utterances = pl.concat([utterances, table([(f"{split}-9", None, "awe", split) for split in SPLITS])])
+    utterances = utterances.with_columns(utterance_id=pl.format("u{}", pl.int_range(pl.len())))
+    hidden = (pl.col("split") == "test") & pl.col("label").is_not_null()
+    labels = utterances.filter(hidden)["label"].to_list()
+    order.shuffle(labels)
+    rest = iter(labels)
+    in_test = utterances.select(hidden).to_series().to_list()
+    others = [next(rest) if test else label for test, label in zip(in_test, utterances["label"].to_list(), strict=True)]
+    first = Task("small", config, utterances)
+    second = Task("small", config, utterances.with_columns(label=pl.Series(others, dtype=pl.String)))
+    for fold in range(first.folds):
+        shown, shown_again = first.fold(fold), second.fold(fold)
+        assert (shown.targets[shown.splits == SPLITS.index("test")] == IGNORE).all()
+        for name in ("dialogues", "speakers", "splits", "targets", "scored"):
+            np.testing.assert_array_equal(getattr(shown, name), getattr(shown_again, name))
+        assert shown.utterance_ids == shown_again.utterance_ids
+
+
+@settings(max_examples=50)
+@given(tables(), st.sampled_from(["keep", "drop"]))
+def test_fold_and_truth_agree(utterances: pl.DataFrame, unlabelled: str) -> None:
+    small = Task("small", TaskConfig(**CONFIG | {"unlabelled": unlabelled}), utterances)
+    fold, truth = small.fold(0), small.truth()
+    labels = dict(utterances.select("utterance_id", "label").rows())
+    for row in truth.to_dicts():
+        assert labels[row["utterance_id"]] in CLASSES[small.classes[row["target"]]]
+    scored = {
+        each: SPLITS[split]
+        for each, split, counts in zip(fold.utterance_ids, fold.splits, fold.scored, strict=True)
+        if counts and SPLITS[split] != "train"
+    }
+    assert scored == dict(truth.select("utterance_id", "split").rows())
+    dev = {row["utterance_id"]: row["target"] for row in truth.to_dicts() if row["split"] == "dev"}
+    shown = dict(zip(fold.utterance_ids, fold.targets.tolist(), strict=True))
+    assert {each: shown[each] for each in dev} == dev
+    for first, last in zip(fold.dialogues[:-1], fold.dialogues[1:], strict=True):
+        members = utterances.filter(pl.col("utterance_id").is_in(fold.utterance_ids[first:last]))
+        assert members["dialogue_id"].n_unique() == 1
+    assert fold.dialogues[-1] == len(fold.utterance_ids)
+    if unlabelled == "keep":
+        assert fold.utterance_ids == tuple(utterances["utterance_id"])
+
+
+def test_the_dialogue_s_own_order_is_kept() -> None:
+    fold = task(list(reversed(LINES))).fold(0)
+    assert fold.utterance_ids == tuple(f"u{number}" for number in range(10))
+    assert fold.dialogues.tolist() == [0, 1, 4, 6, 10]

@@ -1,0 +1,463 @@
+"""The tracker against real MLflow, with a SQLite file a test."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from mlflow.entities import Run
+
+from emofuse.params import ParamsError, validate
+from emofuse.tracking import Summary, TrackingConfig, TrackingError, sync, try_sync
+
+CONFIG = TrackingConfig()
+CLASSES = ("angry", "happy+excited", "neutral", "sad")
+SUMMARY = ("accuracy", "balanced_accuracy", "weighted_f1", "macro_f1")
+FOLDERS = {"audio-context": "audio/context", "hcam": "hcam"}
+MODELS = tuple(FOLDERS)
+SEEDS = 2
+RUNS = len(MODELS) * (1 + SEEDS)
+
+
+def write_project(root: Path, task: str = "demo", seeds: int = SEEDS, models: tuple[str, ...] = MODELS) -> Path:
+    """Leave on disk what the stages leave for a task, with made-up numbers."""
+    for model in models:
+        for seed in range(seeds):
+            write_run(root, task, model, seed, gain=len(model) / 100)
+    write_lock(root, {stage(task, model): "first" for model in models})
+    write_scores(root, task, seeds, models)
+    identity = {"id": "logmel", "revision": "1", "layer": "40 bands", "labels_seen": False}
+    schema = pa.schema([("utterance_id", pa.string())], metadata={"emofuse": json.dumps(identity)})
+    for modality in ("audio", "text"):
+        folder = root / "data/features/small" / modality
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(schema.empty_table(), folder / "shard-00000-of-00001.parquet")
+    (root / "params.yaml").write_text(
+        yaml.safe_dump({"tasks": {task: {"corpus": "small"}}, "tracking": {"experiment": "emofuse"}})
+    )
+    return root
+
+
+def stage(task: str, model: str) -> str:
+    return f"pretrain@{task}-audio" if model.startswith("audio") else f"fuse@{task}-{model.replace('/', '-')}"
+
+
+def run_folder(root: Path, task: str, model: str, seed: int) -> Path:
+    return root / "data/models" / task / FOLDERS.get(model, model) / f"seed-{seed}-fold-0"
+
+
+def write_run(root: Path, task: str, model: str, seed: int, gain: float) -> None:
+    folder = run_folder(root, task, model, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    epochs = range(1, 9)
+    history = [
+        {"epoch": n, "loss": round(1.4 / n**0.5 + 0.02 * seed, 6), "dev_weighted_f1": round(0.4 + 0.03 * n + gain, 6)}
+        for n in epochs
+    ]
+    record = {
+        "task": task,
+        "model": model,
+        "stage": stage(task, model),
+        "seed": seed,
+        "fold": 0,
+        "parameters": {"network.hidden": 128, "fit.learning_rate": 0.0005},
+        "n_parameters": 232711,
+        "best_epoch": 8,
+        "dev": dict.fromkeys(SUMMARY, 0.64 + gain),
+        "history": history,
+    }
+    (folder / "record.json").write_text(json.dumps(record))
+    table = pa.table({"utterance_id": ["a", "b"], "probabilities": [[gain, 1 - gain], [0.5, 0.5]]})
+    pq.write_table(table, folder / "predictions.parquet")
+
+
+def write_scores(root: Path, task: str, seeds: int, models: tuple[str, ...], better: float = 0.0) -> None:
+    """Leave what the scoring stage leaves."""
+    scores, confusion, means = [], [], []
+    for place, model in enumerate(models):
+        for metric in (*SUMMARY, *(f"f1/{name}" for name in CLASSES)):
+            value = 0.6 + 0.05 * place + better
+            scores += [(model, seed, 0, metric, value + 0.01 * seed) for seed in range(seeds)]
+            scores += [(model, 0, None, metric, 0.1)]
+            means += [(model, metric, value, 0.01, value - 0.02, value + 0.02, seeds)]
+        for seed in range(seeds):
+            counts = np.full((len(CLASSES), len(CLASSES)), 3) + (30 + seed + round(100 * better)) * np.eye(4, dtype=int)
+            confusion += [(model, seed, 0, CLASSES[t], CLASSES[s], int(n)) for (t, s), n in np.ndenumerate(counts)]
+    folder, metrics = root / "data/scores" / task, root / "metrics" / task
+    folder.mkdir(parents=True, exist_ok=True)
+    (metrics / "plots").mkdir(parents=True, exist_ok=True)
+    names = ["model", "seed", "fold", "metric", "value"]
+    pl.DataFrame(scores, schema=names, orient="row").write_parquet(folder / "runs.parquet")
+    names = ["model", "seed", "fold", "true", "predicted", "count"]
+    pl.DataFrame(confusion, schema=names, orient="row").write_parquet(folder / "confusion.parquet")
+    names = ["model", "metric", "mean", "sd", "low", "high", "n_runs"]
+    pl.DataFrame(means, schema=names, orient="row").write_csv(metrics / "scores.csv")
+    (metrics / "table.md").write_text(f"| Model | Weighted F1 |\n| --- | ---: |\n| hcam | {65 + 100 * better:.1f} |\n")
+    for name in ("scores", "confusion-hcam", "confusion-hcam-no-contrastive", "confusion-audio-context"):
+        (metrics / f"plots/{name}.png").write_bytes(b"\x89PNG" + str(better).encode())
+
+
+def write_lock(root: Path, versions: dict[str, str]) -> None:
+    stages = {name: {"cmd": "python", "deps": [{"path": "x", "md5": text}]} for name, text in versions.items()}
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_tracker() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def two_writers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A project that two processes logged at once, into a database that neither found there; and what they said."""
+    root = write_project(tmp_path_factory.mktemp("two"), seeds=1)
+    command = [sys.executable, "-m", "emofuse.tracking", str(root), "first"]
+    writers = [subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    said = [writer.communicate(timeout=300) for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0], said
+    return root, [out for out, _ in said]
+
+
+@pytest.fixture
+def project(tmp_path: Path, two_writers: tuple[Path, list[str]]) -> Path:
+    """A project with trained models and a database, which takes MLflow seconds to make, without its experiment."""
+    shutil.copy(two_writers[0] / "mlflow.db", tmp_path / "mlflow.db")
+    return write_project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def logged(two_writers: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose runs are in the tracker, to look at only."""
+    root = tmp_path_factory.mktemp("logged")
+    shutil.copy(two_writers[0] / "mlflow.db", root / "mlflow.db")
+    assert counts(sync(write_project(root), CONFIG)) == (RUNS, 0, 0)
+    return root
+
+
+def all_runs(root: Path, experiment: str = "emofuse") -> list[Run]:
+    client = mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    found = client.get_experiment_by_name(experiment)
+    return list(client.search_runs([found.experiment_id], max_results=1000))
+
+
+def by_name(root: Path) -> dict[str, Run]:
+    """The current runs by name."""
+    runs = [run for run in all_runs(root) if run.data.tags["emofuse.current"] == "true"]
+    result = {run.info.run_name: run for run in runs}
+    assert len(result) == len(runs)
+    return result
+
+
+def history(root: Path, run: Run, metric: str) -> list[tuple[int, float]]:
+    client = mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric)]
+
+
+def artifacts(root: Path, run: Run) -> set[str]:
+    folder = root / "mlartifacts" / run.info.run_id / "artifacts"
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def counts(summary: Summary) -> tuple[int, int, int]:
+    return len(summary.added), len(summary.updated), len(summary.unchanged)
+
+
+def test_two_writers_at_once_make_one_database_and_no_double(two_writers: tuple[Path, list[str]]) -> None:
+    root, said = two_writers
+    n_runs = 2 * len(MODELS)
+    assert sorted(line.split(" in ")[0] for line in said) == [
+        f"tracking: 0 runs added, 0 updated, {n_runs} unchanged",
+        f"tracking: {n_runs} runs added, 0 updated, 0 unchanged",
+    ]
+    runs = all_runs(root, "first")
+    assert len(runs) == len({run.data.tags["emofuse.key"] for run in runs}) == n_runs
+
+
+def test_a_run_has_what_the_record_and_the_scores_say(logged: Path) -> None:
+    runs = by_name(logged)
+    run, parent = runs["demo/hcam/seed-1-fold-0"], runs["demo/hcam"]
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"network.hidden": "128", "fit.learning_rate": "0.0005"}
+    names = {*SUMMARY, "f1/angry", "f1/happy_excited", "f1/neutral", "f1/sad", *(f"dev/{name}" for name in SUMMARY)}
+    assert set(run.data.metrics) == names | {"loss", "dev_weighted_f1", "n_parameters", "best_epoch"}
+    assert run.data.metrics["weighted_f1"] == pytest.approx(0.66)
+    assert run.data.metrics["dev/weighted_f1"] == pytest.approx(0.68)
+    tags = run.data.tags
+    assert tags["mlflow.parentRunId"] == parent.info.run_id
+    assert [tags[name] for name in ("task", "model", "seed", "fold")] == ["demo", "hcam", "1", "0"]
+    assert tags["stage"] == "fuse@demo-hcam"
+    assert len(tags["emofuse.lock"]) == 64
+    assert tags["encoder.audio"] == tags["encoder.text"] == "logmel@1, layer 40 bands, labels unseen"
+    assert artifacts(logged, run) == {"record.json", "predictions.parquet", "confusion.png"}
+
+
+def test_learning_curves_have_one_point_an_epoch(logged: Path) -> None:
+    run = by_name(logged)["demo/audio-context/seed-0-fold-0"]
+    record = json.loads((run_folder(logged, "demo", "audio-context", 0) / "record.json").read_text())
+    for name in ("loss", "dev_weighted_f1"):
+        assert history(logged, run, name) == [(epoch["epoch"], epoch[name]) for epoch in record["history"]]
+
+
+def test_a_unimodal_run_names_one_encoder(logged: Path) -> None:
+    tags = by_name(logged)["demo/audio-context/seed-0-fold-0"].data.tags
+    assert [name for name in tags if name.startswith("encoder.")] == ["encoder.audio"]
+
+
+def test_an_ablation_is_a_model_of_its_own(project: Path) -> None:
+    write_project(project, task="other", seeds=1, models=("hcam/no-contrastive",))
+    assert "other/hcam/no-contrastive/seed-0-fold-0" in sync(project, CONFIG).added
+    run = by_name(project)["other/hcam/no-contrastive"]
+    assert artifacts(project, run) == {"table.md", "plots/scores.png", "plots/confusion-hcam-no-contrastive.png"}
+
+
+def test_the_parent_has_the_means_and_the_pictures(logged: Path) -> None:
+    parent = by_name(logged)["demo/hcam"]
+    assert parent.data.metrics["weighted_f1"] == pytest.approx(0.65)
+    assert "seed" not in parent.data.tags
+    assert artifacts(logged, parent) == {"table.md", "plots/scores.png", "plots/confusion-hcam.png"}
+
+
+def test_nothing_is_logged_twice(project: Path) -> None:
+    sync(project, CONFIG)
+    assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
+    assert len(all_runs(project)) == RUNS
+
+
+def test_a_changed_score_updates_the_same_run(project: Path) -> None:
+    sync(project, CONFIG)
+    before = by_name(project)
+    pictures = {name: (project / "mlartifacts" / run.info.run_id / "artifacts") for name, run in before.items()}
+    drawn = (pictures["demo/hcam/seed-0-fold-0"] / "confusion.png").read_bytes()
+    write_scores(project, "demo", SEEDS, MODELS, better=-0.1)
+    assert counts(sync(project, CONFIG)) == (0, RUNS, 0)
+    after = by_name(project)
+    assert {name: run.info.run_id for name, run in after.items()} == {n: r.info.run_id for n, r in before.items()}
+    assert after["demo/hcam/seed-0-fold-0"].data.metrics["weighted_f1"] == pytest.approx(0.55)
+    assert after["demo/hcam"].data.metrics["weighted_f1"] == pytest.approx(0.55)
+    assert (pictures["demo/hcam/seed-0-fold-0"] / "confusion.png").read_bytes() != drawn
+    assert len(history(project, after["demo/hcam/seed-0-fold-0"], "loss")) == 8
+    assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
+
+
+def test_a_model_trained_again_is_a_new_run_and_the_old_one_stays(project: Path) -> None:
+    sync(project, CONFIG)
+    old = by_name(project)["demo/hcam/seed-0-fold-0"]
+    write_lock(project, {stage("demo", model): "second" if model == "hcam" else "first" for model in MODELS})
+    write_run(project, "demo", "hcam", 0, gain=0.2)
+    summary = sync(project, CONFIG)
+    assert summary.added == ("demo/hcam/seed-0-fold-0",)
+    assert summary.updated == ("demo/hcam/seed-1-fold-0",)  # its lock entry
+    new = by_name(project)["demo/hcam/seed-0-fold-0"]
+    assert new.info.run_id != old.info.run_id
+    assert new.data.tags["emofuse.lock"] != old.data.tags["emofuse.lock"]
+    retired = [run for run in all_runs(project) if run.data.tags["emofuse.current"] == "false"]
+    assert [run.info.run_id for run in retired] == [old.info.run_id]
+
+    write_run(project, "demo", "hcam", 0, gain=len("hcam") / 100)
+    assert counts(sync(project, CONFIG))[0] == 0
+    assert by_name(project)["demo/hcam/seed-0-fold-0"].info.run_id == old.info.run_id
+
+
+def test_a_stage_repeated_with_an_equal_result_makes_no_run(project: Path) -> None:
+    sync(project, CONFIG)
+    before = by_name(project)["demo/hcam/seed-0-fold-0"].data.tags["emofuse.lock"]
+    write_lock(project, {stage("demo", model): "a comment was edited" for model in MODELS})
+    assert counts(sync(project, CONFIG)) == (0, len(MODELS) * SEEDS, len(MODELS))
+    assert len(all_runs(project)) == RUNS
+    assert by_name(project)["demo/hcam/seed-0-fold-0"].data.tags["emofuse.lock"] != before
+
+
+def test_a_new_seed_adds_its_own_runs_alone(project: Path) -> None:
+    sync(project, CONFIG)
+    write_project(project, seeds=SEEDS + 1)
+    write_lock(project, {stage("demo", model): "one seed more" for model in MODELS})
+    assert sync(project, CONFIG).added == tuple(f"demo/{model}/seed-2-fold-0" for model in MODELS)
+    assert len(all_runs(project)) == RUNS + len(MODELS)
+
+
+def test_a_project_without_dvc_and_without_scores_is_shown_too(project: Path) -> None:
+    (project / "dvc.lock").unlink()
+    shutil.rmtree(project / "data/scores")
+    shutil.rmtree(project / "metrics")
+    sync(project, CONFIG)
+    run = by_name(project)["demo/hcam/seed-0-fold-0"]
+    assert "weighted_f1" not in run.data.metrics
+    assert "emofuse.lock" not in run.data.tags
+    assert artifacts(project, run) == {"record.json", "predictions.parquet"}
+
+    write_project(project)
+    assert counts(sync(project, CONFIG)) == (0, RUNS, 0)
+    assert by_name(project)["demo/hcam/seed-0-fold-0"].data.metrics["weighted_f1"] == pytest.approx(0.65)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mlflow import MlflowClient
+from emofuse.tracking import TrackingConfig, sync
+
+log, calls = MlflowClient.log_artifacts, []
+
+def log_and_die(*arguments):
+    calls.append(1)
+    if len(calls) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    log(*arguments)
+
+MlflowClient.log_artifacts = log_and_die
+sync(Path(sys.argv[1]), TrackingConfig())
+"""
+
+
+def test_what_a_killed_process_left_is_completed(project: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(project)], capture_output=True, timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (half,) = [run for run in all_runs(project) if run.info.status != "FINISHED"]
+    assert counts(sync(project, CONFIG)) == (RUNS - 5, 1, 4)
+    run = by_name(project)[half.info.run_name]
+    assert run.info.run_id == half.info.run_id
+    assert run.info.status == "FINISHED"
+    assert len(all_runs(project)) == RUNS
+    for each in by_name(project).values():
+        assert len(history(project, each, "weighted_f1")) == 1
+        assert len(history(project, each, "loss")) == (8 if "seed" in each.data.tags else 0)
+        assert artifacts(project, each)
+
+
+def test_a_deleted_parent_returns_with_its_children_under_it(project: Path) -> None:
+    sync(project, CONFIG)
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    client.delete_run(by_name(project)["demo/hcam"].info.run_id)
+    assert counts(sync(project, CONFIG)) == (1, SEEDS, RUNS - 1 - SEEDS)
+    runs = by_name(project)
+    assert runs["demo/hcam/seed-0-fold-0"].data.tags["mlflow.parentRunId"] == runs["demo/hcam"].info.run_id
+
+
+def test_the_git_commit_is_a_tag_of_new_runs(project: Path) -> None:
+    git = ["git", "-C", str(project), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *command], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    sync(project, CONFIG)
+    tags = by_name(project)["demo/hcam/seed-0-fold-0"].data.tags
+    assert tags["git_commit"] == tags["mlflow.source.git.commit"] == commit
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "second"], check=True)
+    assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
+
+
+def test_the_environment_chooses_another_tracker_and_experiment(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path_factory.mktemp("a folder")
+    (project / "mlflow.db").rename(other / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "theirs")
+    assert counts(sync(project, CONFIG)) == (RUNS, 0, 0)
+    assert len(all_runs(other, "theirs")) == RUNS
+    assert (other / "mlartifacts").is_dir()
+    assert not (project / "mlflow.db").exists()
+
+
+def test_nothing_trained_makes_no_database(tmp_path: Path) -> None:
+    assert counts(sync(tmp_path, CONFIG)) == (0, 0, 0)
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_deleted_experiment_is_said_to_be_deleted(project: Path) -> None:
+    sync(project, CONFIG)
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    client.delete_experiment(client.get_experiment_by_name("emofuse").experiment_id)
+    with pytest.raises(TrackingError, match="'emofuse' was deleted; restore it with `mlflow experiments restore"):
+        sync(project, CONFIG)
+
+
+def test_a_damaged_record_is_named(project: Path) -> None:
+    path = run_folder(project, "demo", "hcam", 1) / "record.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(ValueError, match=r"hcam/seed-1-fold-0/record\.json: not a run's record"):
+        sync(project, CONFIG)
+
+
+def test_a_damaged_lock_file_is_named(project: Path) -> None:
+    (project / "dvc.lock").write_text("stages: [")
+    with pytest.raises(ValueError, match=r"dvc\.lock: not a lock file of DVC"):
+        sync(project, CONFIG)
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+def closed_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def test_a_tracker_that_is_down_is_one_line_without_the_password(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{closed_port()}")
+    start = time.perf_counter()
+    with pytest.raises(TrackingError) as caught:
+        sync(project, CONFIG)
+    assert time.perf_counter() - start < 60
+    assert str(caught.value).startswith("tracker http://***@127.0.0.1")
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stage_goes_on_when_the_tracker_is_down(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port()}")
+    try_sync(project, CONFIG)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("tracking: incomplete, `emofuse track` catches up (tracker http://127.0.0.1")
+
+
+def test_a_stage_waits_for_a_silent_tracker_no_longer_than_it_is_told(
+    project: Path, silent_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent_port}")
+    start = time.perf_counter()
+    try_sync(project, TrackingConfig(timeout_s=2.0))
+    assert time.perf_counter() - start < 30
+    assert capsys.readouterr().out == "tracking: incomplete, `emofuse track` catches up (not done after 2 s)\n"
+
+
+def test_a_stage_says_what_it_added(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    try_sync(project, TrackingConfig(timeout_s=300.0))
+    assert capsys.readouterr().out.startswith(f"tracking: {RUNS} runs added, 0 updated, 0 unchanged in sqlite:////")
+    assert len(all_runs(project)) == RUNS
+
+
+def test_a_stage_with_tracking_off_says_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    try_sync(project, TrackingConfig(enabled=False))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("section", [{"experiment": ""}, {"timeout_s": 0}, {"uri": "x"}, {"enabled": "yes"}])
+def test_a_bad_section_is_refused(section: dict[str, object]) -> None:
+    with pytest.raises(ParamsError, match=f"params.yaml: tracking.{next(iter(section))}"):
+        validate(section, TrackingConfig, "params.yaml: tracking")

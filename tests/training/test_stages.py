@@ -1,0 +1,411 @@
+"""The training stages: what they write, what they reuse, and that test labels change nothing."""
+
+import ast
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+from sklearn.metrics import accuracy_score, f1_score
+
+import emofuse
+from emofuse.features.shards import FeatureStore
+from emofuse.models.unimodal import UtteranceNetwork
+from emofuse.params import validate
+from emofuse.schema import PREDICTIONS
+from emofuse.tasks import IGNORE, SPLITS, Fold
+from emofuse.training import fuse as fuse_module
+from emofuse.training import pretrain as pretrain_module
+from emofuse.training.data import Sequences, examples
+from emofuse.training.fit import infer
+from emofuse.training.pretrain import UnimodalConfig
+from emofuse.training.runs import Run, code_digest, fold_digest, read_posteriors, read_vectors, save_run
+
+Project = Any
+"""The class of the fixtures, in ``conftest.py``."""
+
+FUSED = ("majority", "late", "concat", "hcam")
+FILES = {
+    "majority": {"predictions.parquet", "record.json"},
+    "late": {"predictions.parquet", "record.json"},
+    "concat": {"config.json", "model.safetensors", "predictions.parquet", "record.json"},
+    "hcam": {"config.json", "model.safetensors", "predictions.parquet", "record.json"},
+    "audio/utterance": {
+        "config.json",
+        "model.safetensors",
+        "predictions.parquet",
+        "record.json",
+        "vectors.safetensors",
+    },
+    "audio/context": {"config.json", "model.safetensors", "predictions.parquet", "record.json", "vectors.safetensors"},
+}
+"""What a run's folder holds, by the folder of its model."""
+
+
+def shuffled(utterances: pl.DataFrame, split: str) -> pl.DataFrame:
+    """The labels of a split in another order; what has no label that counts stays as it is."""
+    rows = ((pl.col("split") == split) & pl.col("label").is_in(["happy", "sad"])).alias("chosen")
+    chosen = utterances.select(rows.fill_null(False))["chosen"].to_numpy()
+    labels = utterances["label"].to_numpy().copy()
+    labels[chosen] = np.random.default_rng(0).permutation(labels[chosen])
+    changed = utterances.with_columns(label=pl.Series(labels.tolist(), dtype=pl.String))
+    assert not changed["label"].equals(utterances["label"])
+    return changed
+
+
+def test_scrambled_test_labels_change_no_checkpoint_no_record_and_no_key(
+    trained: Project, project: Project, tmp_path: Path
+) -> None:
+    project.rewrite(shuffled(project.utterances(), "test"))
+    assert not project.task().truth().equals(trained.task().truth())
+    project.everything()
+    assert project.outs() == trained.outs()
+    assert project.keys() == trained.keys()
+    assert sum(path.endswith("model.safetensors") for path in project.outs()) == 12
+
+    dev = trained.copy(tmp_path / "dev")
+    dev.rewrite(shuffled(dev.utterances(), "dev"))
+    assert dev.everything().keys().isdisjoint(trained.keys())
+
+
+def test_training_is_shown_no_target_of_test(trained: Project) -> None:
+    fold = trained.task().fold(0)
+    test = fold.splits == SPLITS.index("test")
+    assert (fold.targets[test] == IGNORE).all()
+    assert set(fold.targets[~test]) == {IGNORE, 0, 1}
+
+
+def test_late_fusion_good_on_dev_and_bad_on_test_wins_over_its_opposite(project: Project) -> None:
+    project.tree["tasks"]["tiny"]["seeds"] = 1
+    fold = project.task().fold(0)
+    labels = project.utterances()["label"].to_list()
+    true = np.array([{"happy": 0, "sad": 1}.get(label, 0) for label in labels])
+    for modality, good in (("audio", "dev"), ("text", "test")):
+        right = fold.splits == SPLITS.index(good)  # type: ignore[arg-type]
+        posteriors = np.eye(2, dtype=np.float32)[np.where(right, true, 1 - true)]
+        run = Run("tiny", f"{modality}-context", "by hand", 0, 0)
+        folder = project.data / "models" / "tiny" / modality / "context" / run.folder
+        save_run(folder, run, fold, posteriors * 0.8 + 0.1, {})
+    project.fuse("late")
+    folder = project.data / "models" / "tiny" / "late" / "seed-0-fold-0"
+    said = read_posteriors(folder, fold).argmax(axis=1)
+    dev, test = (fold.scored & (fold.splits == SPLITS.index(split)) for split in ("dev", "test"))
+    assert (said[dev] == true[dev]).all()
+    assert (said[test] != true[test]).all()
+    # The mixture nearest to even that dev cannot tell from the best.
+    assert json.loads((folder / "record.json").read_text())["parameters"] == {"weights.audio": 0.6, "weights.text": 0.4}
+
+
+def test_finished_runs_are_reused_and_a_new_seed_trains_alone(trained: Project) -> None:
+    before, keys = trained.outs(), trained.keys()
+    for modality in ("audio", "text"):
+        assert trained.pretrain(modality) == (0, 2)
+    for model in FUSED:
+        assert trained.fuse(model) == (0, 1 if model == "majority" else 2)
+    assert trained.outs() == before
+    assert trained.keys() == keys
+
+    trained.tree["tasks"]["tiny"]["seeds"] = 3
+    for modality in ("audio", "text"):
+        assert trained.pretrain(modality) == (1, 2)
+    assert trained.fuse("majority") == (0, 1)
+    for model in ("late", "concat", "hcam"):
+        assert trained.fuse(model) == (1, 2)
+    assert before.items() < trained.outs().items()
+
+
+def test_a_seed_that_is_gone_leaves_no_run_behind(trained: Project) -> None:
+    trained.tree["tasks"]["tiny"]["seeds"] = 1
+    trained.pretrain("audio")
+    trained.fuse("hcam")
+    kept = {path.split("/seed-")[0] for path in trained.outs() if "seed-1" in path}
+    assert kept == {"tiny/text/utterance", "tiny/text/context", "tiny/late", "tiny/concat"}
+
+
+def damage(project: Project, modality: str) -> None:
+    """Turn one bit of one frame."""
+    path = project.data / "features" / "toy" / modality / "shard-00000-of-00002.parquet"
+    table = pq.read_table(path)
+    frames = table["frames"].to_pylist()
+    frames[0] = bytes([frames[0][0] ^ 1]) + frames[0][1:]
+    column = pa.array(frames, pa.large_binary())
+    pq.write_table(table.set_column(5, table.schema.field("frames"), column), path, compression="none")
+
+
+def set_value(project: Project, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    tree = project.tree
+    for part in parents:
+        tree = tree[part]
+    assert repr(tree[last]) != repr(value)  # The order of classes counts.
+    tree[last] = value
+
+
+def relabel(project: Project, split: str) -> None:
+    project.rewrite(shuffled(project.utterances(), split))
+
+
+def unlabel(project: Project, split: str) -> None:
+    first = project.utterances().filter((pl.col("split") == split) & (pl.col("label") == "sad"))["utterance_id"][0]
+    here = pl.col("utterance_id") == first
+    project.rewrite(project.utterances().with_columns(label=pl.when(here).then(None).otherwise(pl.col("label"))))
+
+
+BOTH, SECOND, NEITHER = 4, 2, 0
+"""Runs in the store that two seeds of a modality come to: both stages, the second alone, none."""
+
+
+Change = Callable[[Project], None]
+
+PRETRAIN: dict[str, tuple[Change, int]] = {
+    "schedule of stage I": (lambda p: set_value(p, "models.audio.utterance.fit.learning_rate", 0.02), BOTH),
+    "network of stage I": (lambda p: set_value(p, "models.audio.utterance.network.dropout", 0.1), BOTH),
+    "schedule of stage II": (lambda p: set_value(p, "models.audio.context.fit.epochs", 2), SECOND),
+    "network of stage II": (lambda p: set_value(p, "models.audio.context.network.contrastive", 0.2), SECOND),
+    "direction of context": (lambda p: set_value(p, "tasks.tiny.context", "past"), BOTH),
+    "unlabelled turns": (lambda p: set_value(p, "tasks.tiny.unlabelled", "drop"), BOTH),
+    "order of classes": (lambda p: set_value(p, "tasks.tiny.classes", {"sad": ["sad"], "happy": ["happy"]}), BOTH),
+    "bit of a feature": (lambda p: damage(p, "audio"), BOTH),
+    "labels of train": (lambda p: relabel(p, "train"), BOTH),
+    "labels of dev": (lambda p: relabel(p, "dev"), BOTH),
+    "lost label of train": (lambda p: unlabel(p, "train"), BOTH),
+    "labels of test": (lambda p: relabel(p, "test"), NEITHER),
+    "bit of the other modality": (lambda p: damage(p, "text"), NEITHER),
+    "the other modality's network": (lambda p: set_value(p, "models.text.utterance.fit.clip", 0.5), NEITHER),
+    "another model": (lambda p: set_value(p, "models.hcam.ensemble", False), NEITHER),
+    "protocol": (lambda p: set_value(p, "tasks.tiny.transcript", "another"), NEITHER),
+    "number of seeds": (lambda p: set_value(p, "tasks.tiny.seeds", 1), NEITHER),
+}
+"""What changes, and the new runs that it makes of one modality."""
+
+
+@pytest.mark.parametrize("name", PRETRAIN)
+def test_what_makes_a_pretrained_run_another(trained: Project, name: str) -> None:
+    change, runs = PRETRAIN[name]
+    keys = trained.keys()
+    change(trained)
+    trained_now, _ = trained.pretrain("audio")
+    assert len(trained.keys() - keys) == runs
+    assert trained_now == min(runs, 2)
+
+
+FUSE: dict[str, tuple[Change, set[str]]] = {
+    "schedule": (lambda p: set_value(p, "models.concat.fit.clip", 0.5), {"concat"}),
+    "network": (lambda p: set_value(p, "models.hcam.network.blocks", 2), {"hcam"}),
+    "ensemble": (lambda p: set_value(p, "models.hcam.ensemble", False), {"hcam"}),
+    "bit of audio": (lambda p: damage(p, "audio"), {"concat"}),
+    "bit of text": (lambda p: damage(p, "text"), {"concat"}),
+    "labels of train": (lambda p: relabel(p, "train"), set(FUSED)),
+    "labels of dev": (lambda p: relabel(p, "dev"), set(FUSED)),
+    "labels of test": (lambda p: relabel(p, "test"), set()),
+    "unimodal network not trained yet": (lambda p: set_value(p, "models.audio.context.fit.clip", 0.5), set()),
+}
+"""What changes, and the models that it makes train again."""
+
+
+@pytest.mark.parametrize("name", FUSE)
+def test_what_makes_a_fused_run_another(trained: Project, name: str) -> None:
+    change, models = FUSE[name]
+    change(trained)
+    assert {model for model in FUSED if trained.fuse(model)[0]} == models
+
+
+def test_fusion_follows_the_runs_that_it_reads(trained: Project) -> None:
+    set_value(trained, "models.audio.context.fit.learning_rate", 0.05)
+    trained.pretrain("audio")
+    assert {model for model in FUSED if trained.fuse(model)[0]} == {"late", "hcam"}
+
+
+def test_other_code_makes_other_runs(trained: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrain_module, "_CODE", "another")
+    monkeypatch.setitem(fuse_module.MODELS, "concat", replace(fuse_module.MODELS["concat"], code="another"))
+    assert trained.pretrain("text") == (2, 0)
+    assert trained.fuse("concat") == (2, 0)
+
+
+def test_code_that_is_edited_while_a_stage_runs_is_not_taken_for_the_code_that_runs(
+    trained: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = inspect.getsource
+    before = code_digest("models.layers", "training.fit")
+    monkeypatch.setattr(inspect, "getsource", lambda module: source(module) + "# edited\n")
+    assert code_digest("models.layers", "training.fit") != before
+    assert trained.pretrain("audio") == (0, 2)
+    assert trained.fuse("hcam") == (0, 2)
+
+
+KEYED_BY_VALUE = {"features.shards", "files", "params", "process", "schema", "store", "tasks", "training"}
+"""Modules that are no part of a key: what they hand on is part of it by value (the bytes of the features, what the
+fold shows, the parameters), by the schema's version, or has no say in a result."""
+
+
+def imports_of(module: str, models: set[str]) -> set[str]:
+    """Modules of this package that a module imports, and those that they import, without the ones in ``models``."""
+    root = Path(next(iter(emofuse.__path__)))
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = root.joinpath(*name.split(".")).with_suffix(".py")
+        if name in found | KEYED_BY_VALUE | models or not path.exists():
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("emofuse"):
+                inside = (node.module or "").removeprefix("emofuse").removeprefix(".")
+                waiting += [inside, *(f"{inside}.{alias.name}".removeprefix(".") for alias in node.names)]
+    return found
+
+
+ALSO = {"hcam": {"models.late"}}
+"""Other models' files that a fusion model runs."""
+
+
+def test_the_keys_cover_all_code_that_a_run_depends_on() -> None:
+    assert code_digest(*imports_of("training.pretrain", set())) == pretrain_module._CODE
+    models = {f"models.{name}" for name in fuse_module.MODELS}
+    common = imports_of("training.fuse", models)
+    for name, kind in fuse_module.MODELS.items():
+        own = imports_of(f"models.{name}", set()) | ALSO.get(name, set())
+        assert code_digest(*common, *own) == kind.code, name
+
+
+def test_the_fold_is_known_by_what_it_shows(trained: Project) -> None:
+    fold = trained.task().fold(0)
+    changes: list[dict[str, Any]] = [
+        {"utterance_ids": ("other", *fold.utterance_ids[1:])},
+        {"dialogues": np.delete(fold.dialogues, 1)},
+        {"speakers": fold.speakers + 1},
+        {"splits": np.roll(fold.splits, 1)},
+        {"targets": np.where(fold.targets == IGNORE, 0, fold.targets)},
+        {"scored": ~fold.scored},
+        {"classes": ("sad", "happy")},
+        {"context": "past"},
+    ]
+    digests = {fold_digest(replace(fold, **change)) for change in changes}
+    assert len(digests | {fold_digest(fold)}) == len(changes) + 1
+    assert fold_digest(trained.task().fold(0)) == fold_digest(fold)
+
+
+def test_the_record_names_the_job_that_asks(trained: Project) -> None:
+    """A run of a job that has been renamed since would point the tracker to a stage that is no more."""
+    trained.pretrain("audio", name="renamed")
+    folders = [trained.data / "models/tiny/audio" / level / "seed-0-fold-0" for level in ("utterance", "context")]
+    assert [json.loads((each / "record.json").read_text())["stage"] for each in folders] == ["pretrain@renamed"] * 2
+
+
+def model_folders(project: Project) -> dict[str, Path]:
+    """The first run of each model, by the folder of the model."""
+    root = project.data / "models" / "tiny"
+    return {name: root / name / "seed-0-fold-0" for name in FILES}
+
+
+@pytest.mark.parametrize("model", FILES)
+def test_predictions_are_of_labelled_dev_and_test_and_hold_no_target(trained: Project, model: str) -> None:
+    folder = model_folders(trained)[model]
+    assert {path.name for path in folder.iterdir()} == FILES[model]
+    table = pq.read_table(folder / "predictions.parquet")
+    assert table.schema.equals(PREDICTIONS)
+    assert json.loads(table.schema.metadata[b"classes"]) == ["happy", "sad"]
+    rows = pl.DataFrame(table)
+    utterances = trained.utterances().filter(pl.col("label").is_in(["happy", "sad"]) & (pl.col("split") != "train"))
+    assert rows["utterance_id"].to_list() == utterances["utterance_id"].to_list()
+    assert rows["split"].to_list() == utterances["split"].to_list()
+    assert rows.select("task", "seed", "fold").unique().rows() == [("tiny", 0, 0)]
+    assert rows["model"].unique().to_list() == [model.replace("/", "-")]
+    np.testing.assert_allclose(rows["probabilities"].list.sum(), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", FILES)
+def test_records_tell_dev_and_never_test(trained: Project, model: str) -> None:
+    folder = model_folders(trained)[model]
+    record = json.loads((folder / "record.json").read_text())
+    assert set(record) == {
+        *("task", "model", "stage", "seed", "fold"),
+        *("parameters", "n_parameters", "best_epoch", "dev", "history"),
+    }
+    rows = pl.read_parquet(folder / "predictions.parquet").filter(pl.col("split") == "dev")
+    truth = trained.task().truth().filter(pl.col("split") == "dev")
+    assert rows["utterance_id"].to_list() == truth["utterance_id"].to_list()
+    said = rows["probabilities"].list.arg_max()
+    assert record["dev"]["accuracy"] == pytest.approx(accuracy_score(truth["target"], said), abs=1e-6)
+    assert record["dev"]["weighted_f1"] == pytest.approx(f1_score(truth["target"], said, average="weighted"), abs=1e-6)
+    if "model.safetensors" in FILES[model]:
+        best = max(epoch["dev_weighted_f1"] for epoch in record["history"])
+        assert record["history"][record["best_epoch"] - 1]["dev_weighted_f1"] == best
+        weights = load_file(folder / "model.safetensors")
+        learned = [value for name, value in weights.items() if "standardize" not in name]
+        assert record["n_parameters"] == sum(value.numel() for value in learned)
+        assert record["parameters"]["fit.learning_rate"] == 0.01
+
+
+def test_a_network_can_be_built_again_from_its_folder(trained: Project) -> None:
+    folder = model_folders(trained)["audio/utterance"]
+    fold = trained.task().fold(0)
+    saved = json.loads((folder / "config.json").read_text())
+    config = validate(
+        {"utterance": saved["config"], "context": trained.tree["models"]["audio"]["context"]}, UnimodalConfig, "x"
+    )
+    network = UtteranceNetwork(config.utterance.network, saved["dim"], len(saved["classes"]))
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+    features = FeatureStore(trained.data / "features" / "toy" / "audio").align(fold.utterance_ids)
+    said, vectors = infer(network, {"audio": Sequences.of(features)}, fold, examples(fold, "utterance"), 4)
+    predicted = read_posteriors(folder, fold)
+    known = ~np.isnan(predicted[:, 0])
+    assert known.sum() == (fold.scored & (fold.splits != SPLITS.index("train"))).sum()
+    np.testing.assert_allclose(said[known], predicted[known], atol=1e-6)
+    torch.testing.assert_close(read_vectors(folder, "utterance"), vectors["utterance"])
+
+
+def test_posteriors_are_read_by_id(trained: Project) -> None:
+    folder, fold = model_folders(trained)["hcam"], trained.task().fold(0)
+    order = np.random.default_rng(0).permutation(len(fold.utterance_ids))
+    turned: Fold = replace(fold, utterance_ids=tuple(fold.utterance_ids[row] for row in order))
+    np.testing.assert_array_equal(read_posteriors(folder, turned), read_posteriors(folder, fold)[order])
+
+
+def test_the_ensemble_of_hcam_loses_to_none_of_its_parts_on_dev(trained: Project) -> None:
+    def dev(folder: Path) -> float:
+        return float(json.loads((folder / "record.json").read_text())["dev"]["weighted_f1"])
+
+    folders = model_folders(trained)
+    weights = json.loads((folders["hcam"] / "config.json").read_text())["weights"]
+    assert list(weights) == ["audio", "text", "fused"]
+    assert sum(weights.values()) == pytest.approx(1)
+    mixed = dev(folders["hcam"])
+    trained.tree["models"]["hcam"]["ensemble"] = False
+    assert trained.fuse("hcam") == (2, 0)
+    assert "weights" not in json.loads((folders["hcam"] / "config.json").read_text())
+    text = trained.data / "models/tiny/text/context/seed-0-fold-0"
+    assert mixed >= max(dev(folders["hcam"]), dev(folders["audio/context"]), dev(text))
+
+
+def test_unlabelled_turns_are_context_unless_dropped(trained: Project) -> None:
+    fold = trained.task().fold(0)
+    assert len(fold.utterance_ids) == 48
+    assert read_vectors(model_folders(trained)["audio/context"], "context").shape == (48, 4)
+    trained.tree["tasks"]["tiny"]["unlabelled"] = "drop"
+    trained.pretrain("audio")
+    assert read_vectors(model_folders(trained)["audio/context"], "context").shape == (32, 4)
+
+
+def test_what_is_missing_is_named(project: Project) -> None:
+    with pytest.raises(ValueError, match=r"fuse\.tiny-tensor\.model: 'tensor'; expected one of .*'hcam'"):
+        project.fuse("tensor")
+    with pytest.raises(OSError, match=r"models/tiny/audio/context/seed-0-fold-0/predictions\.parquet"):
+        project.fuse("late")
+    for path in (project.data / "features" / "toy" / "audio").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="features/toy/audio: no feature shards; run the extract stage"):
+        project.pretrain("audio")
+    assert project.keys() == set()
+    assert project.outs() == {}
