@@ -53,7 +53,7 @@ ui: setup  ## show the runs at http://127.0.0.1:5000 (PORT=... for another port)
 		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 lock: setup  ## resolve the dependencies again and write requirements.lock
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group dev \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group dev \
 		--upgrade pyproject.toml --output-file requirements.lock
 
 clean:  ## remove everything that can be made again, the environment and the tracker's database excepted

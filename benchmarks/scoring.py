@@ -37,9 +37,8 @@ def main() -> None:
     score(runs, truth, [f"c{each}" for each in range(CLASSES)], ScoringConfig(resamples=RESAMPLES))
     ours = time.perf_counter() - start
     loop = loop_seconds(dialogue, target, generator) * MODELS * SEEDS * RESAMPLES / LOOP
-    print(
-        f"# Scoring {MODELS} models, {SEEDS} seeds, {RESAMPLES:,} resamples, {UTTERANCES:,} utterances\n\n{describe()}\n"
-    )
+    size = f"{MODELS} models, {SEEDS} seeds, {RESAMPLES:,} resamples, {UTTERANCES:,} utterances"
+    print(f"# {size}\n\n{describe()}\n")
     rows = [
         ["this project, all metrics, intervals and 190 paired tests", f"{ours:,.1f}", f"{loop / ours:,.0f}"],
         ["scikit-learn in a loop, weighted F1 and its interval alone (extrapolated)", f"{loop:,.0f}", "1"],

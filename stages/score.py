@@ -11,6 +11,7 @@ from emofuse.process import stage
 from emofuse.scoring import ScoringConfig
 from emofuse.scoring.benchmark import benchmark
 from emofuse.tasks import Task, TaskConfig
+from emofuse.tracking import TrackingConfig, try_sync
 
 
 def main(name: str) -> None:
@@ -20,7 +21,8 @@ def main(name: str) -> None:
         task = Task.load(name, params.get(f"tasks.{name}", TaskConfig))
         config = params.get("scoring", ScoringConfig)
         table = benchmark(task, models(params, name), config, Path("data"), Path("metrics"))
-        print(f"\n{name}: {task.counts()['test']} test utterances\n\n{table}")
+        print(f"\n{name}\n\n{table}")
+        try_sync(Path(), params.get("tracking", TrackingConfig))
 
 
 def models(params: Params, task: str) -> list[str]:

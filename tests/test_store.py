@@ -223,7 +223,7 @@ def test_prune_leaves_what_is_being_made(store: Store) -> None:
     assert store.ensure("runs", "abc", never).reused
 
 
-def test_prune_waits_for_nobody(store: Store) -> None:
+def test_prune_leaves_what_is_in_use(store: Store) -> None:
     entry = store.ensure("runs", "abc", fill)
     age(entry, 10)
     with FileLock(store.root / "runs" / "abc.lock"):

@@ -53,6 +53,12 @@ def _parser() -> argparse.ArgumentParser:
         "dvc pull && emofuse track",
     )
     track.set_defaults(command=_track)
+    table = _described(
+        commands.add_parser("table", parents=[common], help="print the results tables"),
+        "Print the results table of every task that params.yaml names, from metrics/.",
+        "emofuse table",
+    )
+    table.set_defaults(command=_table)
     store = _described(
         commands.add_parser("store", parents=[common], help="show or prune the store of finished work"),
         "Show what the store of finished work in .emofuse/ holds. It may be pruned or deleted at any time: nothing but "
@@ -89,6 +95,19 @@ def _track(arguments: argparse.Namespace) -> None:
         for model, count in Counter(name.partition("/seed-")[0] for name in names).items():
             print(f"{what} {model}: {count} {'run' if count == 1 else 'runs'}")
     print(summary)
+
+
+def _table(arguments: argparse.Namespace) -> None:
+    del arguments
+    from typing import Any
+
+    from emofuse.params import Params
+
+    for task in Params.load().get("tasks", dict[str, Any]):
+        path = Path("metrics") / task / "table.md"
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: not there yet; run `dvc repro`")
+        print(f"{task}\n\n{path.read_text(encoding='utf-8')}")
 
 
 def _store(arguments: argparse.Namespace) -> None:

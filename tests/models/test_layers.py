@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from emofuse.models.base import from_dialogues, to_dialogues
-from emofuse.models.layers import AttentionPooling, CrossAttention, Recurrent, Standardize, attention_mask
+from emofuse.models.layers import (
+    AttentionPooling,
+    CrossAttention,
+    Recurrent,
+    SharedDropout,
+    Standardize,
+    attention_mask,
+    frames_inside,
+)
 
 SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=6)
 SEEDS = st.integers(0, 2**16)
@@ -174,3 +182,20 @@ def test_cross_attention_is_residual_and_normed() -> None:
     query_BLH = random(3, 2, 4, 8)
     got_BLH = layer(query_BLH, random(4, 2, 4, 8), torch.zeros(2, 4, 4, dtype=torch.bool))
     torch.testing.assert_close(got_BLH, nn.functional.layer_norm(query_BLH, (8,)))
+
+
+def test_shared_dropout_drops_the_same_features_in_all_frames_of_a_sequence() -> None:
+    layer = SharedDropout(0.5)
+    torch.manual_seed(0)
+    dropped_UTD = layer(torch.ones(20, 7, 30))
+    assert torch.equal(dropped_UTD, dropped_UTD[:, :1].expand_as(dropped_UTD))
+    assert set(dropped_UTD.unique().tolist()) == {0, 2}
+    assert not torch.equal(dropped_UTD[0], dropped_UTD[1])
+    assert (dropped_UTD == 0).float().mean() == pytest.approx(0.5, abs=0.1)
+    x_UTD = random(0, 2, 3, 4)
+    assert torch.equal(layer.eval()(x_UTD), x_UTD)
+
+
+def test_frames_inside_are_those_before_the_end() -> None:
+    inside_UT = frames_inside(torch.zeros(3, 4, 2), torch.tensor([1, 4, 2]))
+    assert inside_UT.int().tolist() == [[1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]

@@ -89,10 +89,14 @@ def test_json_carries_the_protocol_and_the_same_numbers(tiny: Scores, tmp_path: 
 
 
 def test_runs_for_the_tracker(tiny: Scores, tmp_path: Path) -> None:
-    write_runs(tmp_path / "runs.parquet", tiny)
+    write_runs(tmp_path, tiny)
     back = pl.read_parquet(tmp_path / "runs.parquet")
     assert back.columns == ["model", "seed", "fold", "metric", "value"]
     assert back.filter(metric="accuracy")["value"].to_list() == [0.5, 0.75, 1.0]
+    confusion = pl.read_parquet(tmp_path / "confusion.parquet")
+    assert confusion.columns == ["model", "seed", "fold", "true", "predicted", "count"]
+    summed = confusion.group_by("model", "true", "predicted", maintain_order=True).agg(pl.col("count").sum())
+    assert summed.rows() == tiny.confusion.rows()
 
 
 def test_folds_get_a_table_of_their_own(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:

@@ -215,28 +215,67 @@ def test_dev_scores_are_those_of_sklearn_on_labelled_dev(make_fold: MakeFold) ->
     )
 
 
-def test_the_learning_rate_falls_to_zero_and_the_gradient_is_clipped(
+def spy_on_steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float, list[Tensor]]]:
+    """A list that fills with learning rate, norm of the gradient and new weights of each step."""
+    taken: list[tuple[float, float, list[Tensor]]] = []
+    step = torch.optim.AdamW.step
+
+    def spy(optimizer: torch.optim.AdamW, *rest: object) -> None:
+        (group,) = optimizer.param_groups
+        rate, norm = group["lr"], torch.stack([each.grad.norm() for each in group["params"]]).norm().item()
+        step(optimizer)
+        taken.append((rate, norm, [each.detach().clone() for each in group["params"]]))
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    return taken
+
+
+def test_the_learning_rate_rises_and_falls_and_the_gradient_is_clipped(
     make_fold: MakeFold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fold, inputs = noisy(make_fold)
-    rates, norms = [], []
-    step = torch.optim.AdamW.step
+    taken = spy_on_steps(monkeypatch)
+    train(fold, inputs, epochs=20, patience=20, batch=4, clip=0.01)
+    rates = np.array([rate for rate, _, _ in taken])
+    labelled = (fold.scored & (fold.splits == SPLITS.index("train"))).sum()
+    assert len(rates) == 20 * -(-labelled // 4)
+    peak = rates.argmax()
+    assert 0 < peak / len(rates) < 0.15
+    assert (np.diff(rates[: peak + 1]) > 0).all()
+    assert (np.diff(rates[peak:]) < 0).all()
+    assert 0.009 < rates.max() <= 0.01
+    assert rates[0] < 0.002
+    assert 0 <= rates[-1] < 0.0001
+    assert max(norm for _, norm, _ in taken) <= 0.01 * 1.001
 
-    def spy(optimizer: torch.optim.AdamW) -> None:
-        (group,) = optimizer.param_groups
-        rates.append(group["lr"])
-        norms.append(torch.stack([each.grad.norm() for each in group["params"]]).norm().item())
-        step(optimizer)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
-    train(fold, inputs, epochs=4, patience=4, batch=100, clip=0.01)
-    assert rates == pytest.approx([0.01 * (1 + np.cos(np.pi * epoch / 4)) / 2 for epoch in range(4)])
-    assert max(norms) <= 0.01 * 1.001
+@pytest.mark.parametrize("average", [0.0, 0.5, 0.99])
+def test_the_average_of_the_weights_is_what_is_kept(
+    make_fold: MakeFold, monkeypatch: pytest.MonkeyPatch, average: float
+) -> None:
+    fold, inputs = noisy(make_fold)
+    taken = spy_on_steps(monkeypatch)
+    fitted = train(fold, inputs, epochs=1, batch=2, average=average)
+    torch.manual_seed(0)
+    expected = [each.detach().clone() for each in UtteranceNetwork(UTTERANCE, 3, 2).parameters()]
+    for count, (_, _, weights) in enumerate(taken, start=1):
+        keep = min(average, (1 + count) / (10 + count)) if average else 0.0
+        expected = [keep * old + (1 - keep) * new for old, new in zip(expected, weights, strict=True)]
+    for kept, own in zip(fitted.network.parameters(), expected, strict=True):
+        torch.testing.assert_close(kept.detach(), own, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("epochs", 0), ("patience", 0), ("batch", 0), ("learning_rate", 0.0), ("weight_decay", -0.1), ("clip", 0.0)],
+    [
+        ("epochs", 0),
+        ("patience", 0),
+        ("batch", 0),
+        ("learning_rate", 0.0),
+        ("weight_decay", -0.1),
+        ("clip", 0.0),
+        ("average", 1.0),
+    ],
 )
 def test_bad_schedules_are_refused(key: str, value: float) -> None:
     with pytest.raises(ValidationError, match=key):

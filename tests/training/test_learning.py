@@ -149,8 +149,8 @@ def test_one_frame_of_two_hundred_is_found(make_fold: MakeFold) -> None:
             {"audio": each},
             fold,
             targets.reshape(-1),
-            epochs=8,
-            learning_rate=0.02,
+            epochs=10,
+            learning_rate=0.05,
         )
         for each in (sequences, means)
     )

@@ -241,13 +241,8 @@ def _arrow(parts: Any) -> np.ndarray:
     # Decoded here: pyarrow itself may crash on forged lengths before it can be asked to validate them.
     kind, length, _, offset, buffers, children, dictionary = parts
     valid, bounds, data = (b"" if each is None else _bytes(each) for each in buffers)
-    if (
-        children
-        or dictionary is not None
-        or type(length) is not int
-        or type(offset) is not int
-        or min(length, offset) < 0
-    ):
+    plain = kind in ("<i4", "<i8") and not children and dictionary is None
+    if not plain or type(length) is not int or type(offset) is not int or min(length, offset) < 0:
         raise ValueError("a nested or damaged Arrow array; only columns of text are read")
     ends = np.frombuffer(bounds, kind)[offset : offset + length + 1]
     bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")[offset : offset + length]

@@ -46,7 +46,7 @@ def benchmark(task: Task, models: Sequence[str], config: ScoringConfig, data: Pa
     write_scores(out, scores, protocol(task, data), pairs)
     write_csv(out / "learning.csv", learning_curves(records))
     _plot(out / "plots", scores, records)
-    write_runs(data / "scores" / task.name / "runs.parquet", scores)
+    write_runs(data / "scores" / task.name, scores)
     return markdown_table(scores, pairs)
 
 

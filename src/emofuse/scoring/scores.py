@@ -82,6 +82,7 @@ class Scores:
             b, where a comes later in the order of tables; ``p_adjusted`` after Holm over all pairs of a metric
         runs: ``model, seed, fold, metric, value`` of every trained run, and of every seed's pooled run with fold null
         confusion: ``model, true, predicted, count``, summed over runs
+        run_confusion: ``model, seed, fold, true, predicted, count`` of every trained run
     """
 
     classes: tuple[str, ...]
@@ -93,6 +94,7 @@ class Scores:
     pairs: pl.DataFrame
     runs: pl.DataFrame
     confusion: pl.DataFrame
+    run_confusion: pl.DataFrame
 
 
 def in_order(models: Sequence[str]) -> list[str]:
@@ -130,6 +132,7 @@ def score(runs: pl.DataFrame, truth: pl.DataFrame, classes: Sequence[str], confi
     _check_folds(trained, test["fold"].unique().sort().to_list(), pooled)
     confusion = _count(answers, trained, test["dialogue_id"].unique().sort(), len(classes))
     values = _values(trained, confusion, classes)
+    by_run = _run_confusion_table(trained, confusion, classes)
     summary = _summary(values)
     if pooled:
         fold_means = _fold_means(values)
@@ -149,6 +152,7 @@ def score(runs: pl.DataFrame, truth: pl.DataFrame, classes: Sequence[str], confi
         pairs=_rounded(pairs),
         runs=_rounded(_in_table_order(values)),
         confusion=_confusion_table(trained, confusion, classes),
+        run_confusion=by_run,
     )
 
 
@@ -262,6 +266,12 @@ def _confusion_table(runs: pl.DataFrame, confusion: NDArray[np.float64], classes
         total = confusion[(runs["model"] == model).to_numpy()].sum(axis=(0, 1)).astype(np.int64)
         rows += [(model, classes[true], classes[said], int(count)) for (true, said), count in np.ndenumerate(total)]
     return pl.DataFrame(rows, schema=["model", "true", "predicted", "count"], orient="row")
+
+
+def _run_confusion_table(runs: pl.DataFrame, confusion: NDArray[np.float64], classes: Sequence[str]) -> pl.DataFrame:
+    pairs = pl.DataFrame({"true": classes}).join(pl.DataFrame({"predicted": classes}), how="cross")
+    counts = confusion.sum(axis=1).astype(np.int64).reshape(-1)
+    return runs.select("model", "seed", "fold").join(pairs, how="cross").with_columns(count=pl.Series(counts))
 
 
 def _in_table_order(table: pl.DataFrame) -> pl.DataFrame:

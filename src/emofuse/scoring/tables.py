@@ -58,9 +58,10 @@ def write_scores(
     write_text(folder / "table.md", markdown_table(scores, comparisons))
 
 
-def write_runs(path: Path, scores: Scores) -> None:
-    """Write the test scores of every run, for the tracker, as Parquet: model, seed, fold, metric, value."""
-    write_table(path, scores.runs.to_arrow(compat_level=pl.CompatLevel.oldest()))
+def write_runs(folder: Path, scores: Scores) -> None:
+    """Write the test scores and confusion counts of every run, for the tracker: runs.parquet and confusion.parquet."""
+    for name, table in (("runs", scores.runs), ("confusion", scores.run_confusion)):
+        write_table(folder / f"{name}.parquet", table.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
 
 def write_csv(path: Path, table: pl.DataFrame) -> None:

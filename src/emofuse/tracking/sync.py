@@ -301,6 +301,7 @@ def _confusion_picture(name: str, confusion: pl.DataFrame) -> bytes:
         pairs=pl.DataFrame(),
         runs=pl.DataFrame(),
         confusion=confusion.select(pl.lit(name).alias("model"), "true", "predicted", "count"),
+        run_confusion=pl.DataFrame(),
     )
     return plot_confusion(scores, name)
 
