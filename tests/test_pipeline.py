@@ -135,7 +135,7 @@ def test_a_killed_repro_goes_on_without_repeating(finished: Path, tmp_path: Path
 
 def entries(project: Path, kind: str) -> dict[str, int]:
     """Finished work by key, with the time its manifest was made (links touch only the modification time)."""
-    manifests = (project / ".emofuse" / kind).glob("*/manifest.json")
+    manifests = (project / ".emofuse" / kind).glob("[!.]*/manifest.json")
     return {path.parent.name: path.stat().st_ino for path in manifests}
 
 

@@ -121,7 +121,7 @@ class Store:
 
     def _entries(self) -> Iterator[Path]:
         if self.root.is_dir():
-            for manifest in sorted(self.root.glob(f"*/*/{_MANIFEST}")):
+            for manifest in sorted(self.root.glob(f"*/[!.]*/{_MANIFEST}")):
                 yield manifest.parent
 
     def _path(self, kind: str, key: str) -> Path:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from emofuse.models.base import IGNORE, Batch, Network
+from emofuse.models.cma import CMA, CMAConfig
 from emofuse.models.concat import Concat, ConcatConfig
+from emofuse.models.hbaf import HBAF, HBAFConfig
 from emofuse.models.hcam import HCAM, HCAMConfig
 from emofuse.models.layers import Standardize
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
@@ -24,11 +26,30 @@ UTTERANCE = UtteranceConfig(project=6, hidden=8, layers=2, dropout=0.3, input_dr
 CONTEXT = ContextConfig(hidden=8, layers=2, heads=4, dropout=0.3, contrastive=0.5, temperature=0.1)
 FUSION = HCAMConfig(hidden=8, blocks=2, heads=4, dropout=0.3, contrastive=0.5, temperature=0.1)
 CONCAT = ConcatConfig(hidden=8, layers=2, dropout=0.3)
+CROSS = CMAConfig(channels=6, kernel=3, hidden=8, heads=4, dropout=0.3, attention=True, pooling="statistics")
+BIMODAL = HBAFConfig(
+    hidden=8,
+    audio_hidden=4,
+    heads=4,
+    dropout=0.3,
+    context=True,
+    gate=True,
+    self_attention=True,
+    cross_attention=True,
+    text_loss=0.5,
+    audio_loss=0.2,
+    absolute=0.1,
+    relative=0.1,
+    temperature=0.2,
+)
 
 NETWORKS: dict[str, tuple[Callable[[], Network], tuple[str, ...]]] = {
     "utterance": (lambda: UtteranceNetwork(UTTERANCE, DIMS["audio"], CLASSES), ("audio",)),
     "context": (lambda: ContextNetwork(CONTEXT, DIMS["audio"], CLASSES, False), ("audio",)),
     "context-past": (lambda: ContextNetwork(CONTEXT, DIMS["audio"], CLASSES, True), ("audio",)),
+    "cma": (lambda: CMA(CROSS, DIMS, CLASSES, False), ("audio", "text")),
+    "hbaf": (lambda: HBAF(BIMODAL, DIMS, CLASSES, False), ("audio", "text")),
+    "hbaf-past": (lambda: HBAF(BIMODAL, DIMS, CLASSES, True), ("audio", "text")),
     "concat": (lambda: Concat(CONCAT, DIMS, CLASSES, False), ("audio", "text")),
     "concat-past": (lambda: Concat(CONCAT, DIMS, CLASSES, True), ("audio", "text")),
     "hcam": (lambda: HCAM(FUSION, DIMS, CLASSES, False), ("audio", "text")),
@@ -36,8 +57,11 @@ NETWORKS: dict[str, tuple[Callable[[], Network], tuple[str, ...]]] = {
 }
 """By name, how a network is built and the modalities that it reads."""
 
+READ_FRAMES = ("utterance", "cma")
+"""Networks that read sequences of frames; the others read one vector an utterance."""
+
 every_network = pytest.mark.parametrize("name", NETWORKS)
-dialogue_network = pytest.mark.parametrize("name", [name for name in NETWORKS if name != "utterance"])
+dialogue_network = pytest.mark.parametrize("name", [name for name in NETWORKS if name not in READ_FRAMES])
 past_network = pytest.mark.parametrize("name", [name for name in NETWORKS if name.endswith("-past")])
 
 Turn = dict[str, np.ndarray]
@@ -59,7 +83,7 @@ def network_of(name: str, seed: int = 0) -> Network:
 def dialogues_of(name: str, sizes: Sequence[int], seed: int = 0) -> list[Dialogue]:
     """Random dialogues; several frames a turn for the utterance network, one for those that read vectors."""
     rng = np.random.default_rng(seed)
-    most = 7 if name == "utterance" else 1
+    most = 7 if name in READ_FRAMES else 1
     return [
         [
             {each: rng.normal(size=(rng.integers(1, most + 1), DIMS[each])).astype(np.float32) for each in DIMS}

@@ -133,7 +133,7 @@ def test_past_context_cannot_read_the_turn_after(make_fold: MakeFold) -> None:
 def test_one_frame_of_two_hundred_is_found(make_fold: MakeFold) -> None:
     """The mean over the frames hides what attention pooling finds."""
     rng = np.random.default_rng(2)
-    count, steps, dim = 320, 200, 4
+    count, steps, dim = 240, 200, 2
     targets = rng.integers(0, 2, (count, 1))
     values_NTD = rng.normal(size=(count, steps, dim))
     spots = rng.integers(0, steps, count)
@@ -142,15 +142,15 @@ def test_one_frame_of_two_hundred_is_found(make_fold: MakeFold) -> None:
     frames = torch.from_numpy(values_NTD.reshape(-1, dim)).float()
     sequences = Sequences(frames, torch.arange(count + 1) * steps)
     means = single_frames(frames.reshape(count, steps, dim).mean(dim=1))
-    config = UtteranceConfig(project=0, hidden=8, layers=1, dropout=0.0, input_dropout=0.0)
     found, hidden = (
         accuracy(
-            lambda: UtteranceNetwork(config, dim, 2),
+            lambda: UtteranceNetwork(UTTERANCE, dim, 2),
             {"audio": each},
             fold,
             targets.reshape(-1),
-            epochs=10,
-            learning_rate=0.05,
+            epochs=6,
+            batch=8,
+            learning_rate=0.03,
         )
         for each in (sequences, means)
     )

@@ -87,7 +87,7 @@ def start(project: Project) -> subprocess.Popen[str]:
 
 def finished(project: Project) -> dict[tuple[str, int], int]:
     """When the weights of each finished run were written, by model and seed."""
-    configs = [path.parent / "config.json" for path in project.store.root.glob("runs/*/manifest.json")]
+    configs = [path.parent / "config.json" for path in project.store.root.glob("runs/[!.]*/manifest.json")]
     runs = {each: json.loads(each.read_text()) for each in configs}
     return {
         (run["model"], run["seed"]): path.with_name("model.safetensors").stat().st_mtime_ns
