@@ -71,11 +71,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def start(project: Project) -> subprocess.Popen[str]:
-    """Start the real stage on two cores at most."""
+def start(project: Project, workers: int) -> subprocess.Popen[str]:
+    """Start the real stage on so many cores at most."""
     jobs = {"tiny-audio": {"task": "tiny", "corpus": "toy", "modality": "audio"}}
     (project.root / "params.yaml").write_text(yaml.safe_dump({**project.tree, "pretrain": jobs}))
-    cores = sorted(os.sched_getaffinity(0))[:2]
+    cores = sorted(os.sched_getaffinity(0))[:workers]
     return subprocess.Popen(
         [sys.executable, ROOT / "stages" / "pretrain.py", "tiny-audio"],
         cwd=project.root,
@@ -97,10 +97,10 @@ def finished(project: Project) -> dict[tuple[str, int], int]:
 
 @linux
 def test_a_killed_stage_goes_on_where_it_stopped(project: Project, tmp_path: Path) -> None:
-    project.tree["tasks"]["tiny"]["seeds"] = seeds = 4
+    project.tree["tasks"]["tiny"]["seeds"] = seeds = 3
     for level in ("utterance", "context"):
-        project.tree["models"]["audio"][level]["fit"] |= {"epochs": 25, "patience": 25}
-    stage = start(project)
+        project.tree["models"]["audio"][level]["fit"] |= {"epochs": 15, "patience": 15}
+    stage = start(project, workers=2)
     wait_until(lambda: stage.poll() is not None or bool(finished(project)))
     workers = children(stage.pid)
     stage.send_signal(signal.SIGKILL)
@@ -110,7 +110,7 @@ def test_a_killed_stage_goes_on_where_it_stopped(project: Project, tmp_path: Pat
     assert 0 < len(before) < 2 * seeds
     whole = sum(("audio-utterance", seed) in before and ("audio-context", seed) in before for seed in range(seeds))
 
-    output, _ = start(project).communicate()
+    output, _ = start(project, workers=1).communicate()
     (counts,) = re.findall(r"^tiny-audio: (\d+) trained, (\d+) reused$", output, re.MULTILINE)
     assert counts == (str(seeds - whole), str(whole))
     after = finished(project)
@@ -125,7 +125,7 @@ def test_a_killed_stage_goes_on_where_it_stopped(project: Project, tmp_path: Pat
 
 @linux
 def test_a_worker_whose_parent_died_while_it_started_ends_too(project: Project) -> None:
-    stage = start(project)
+    stage = start(project, workers=1)
     wait_until(lambda: stage.poll() is not None or len(children(stage.pid)) >= 2)
     workers = children(stage.pid)
     stage.send_signal(signal.SIGKILL)
