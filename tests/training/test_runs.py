@@ -127,6 +127,7 @@ def test_a_killed_stage_goes_on_where_it_stopped(project: Project, tmp_path: Pat
 def test_a_worker_whose_parent_died_while_it_started_ends_too(project: Project) -> None:
     stage = start(project, workers=1)
     wait_until(lambda: stage.poll() is not None or len(children(stage.pid)) >= 2)
+    time.sleep(0.2)  # The worker now has all it needs from its parent, and is importing.
     workers = children(stage.pid)
     stage.send_signal(signal.SIGKILL)
     stage.wait()
