@@ -16,6 +16,7 @@ from emofuse.models.concat import Concat, ConcatConfig
 from emofuse.models.hbaf import HBAF, HBAFConfig
 from emofuse.models.hcam import HCAM, HCAMConfig
 from emofuse.models.layers import Standardize
+from emofuse.models.losses import supervised_contrastive
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
 from emofuse.params import ParamsError, validate
 
@@ -268,6 +269,16 @@ def test_the_contrastive_loss_can_be_switched_off(name: str) -> None:
     config = CONTEXT if name == "context" else FUSION
     object.__setattr__(network, "config", type(config)(**{**config.__dict__, "contrastive": 0.0}))
     assert network(batch).auxiliary == {}
+
+
+def test_the_contrastive_loss_of_hcam_sees_two_views_of_an_utterance() -> None:
+    network = network_of("hcam")
+    batch = batch_of("hcam", dialogues_of("hcam", [3, 2]), targets=[0, 1, IGNORE, 1, 2])
+    output = network(batch)
+    views_NH = network.project(torch.cat(output.vectors["fused"].chunk(2, dim=1)))  # type: ignore[operator]
+    targets_N = torch.cat([batch.targets_U, batch.targets_U])
+    expected = FUSION.contrastive * supervised_contrastive(views_NH, targets_N, FUSION.temperature)
+    close(output.auxiliary["contrastive"], expected)
 
 
 @pytest.mark.parametrize("config", [CONTEXT, FUSION])
