@@ -30,6 +30,7 @@ SKILLS = {
     "text/context": 0.6,
     "concat": 0.65,
     "hcam": 0.8,
+    "hcam/no-contrastive": 0.7,
 }
 """Share of answers that are more than a guess, by the folder of the model."""
 
@@ -63,10 +64,15 @@ def answers(task: Task, skill: float, seed: int) -> np.ndarray:
     return np.eye(3, dtype=np.float32)[said] * 0.7 + 0.1
 
 
+def name_of(folder: str) -> str:
+    """The model of a folder: a modality's stages are models of their own, and a fusion model's ablations."""
+    return folder.replace("/", "-") if folder.startswith(("audio", "text")) else folder
+
+
 def write_run(root: Path, task: Task, folder: str, skill: float, seed: int) -> Path:
-    model = folder.replace("/", "-")
+    model = name_of(folder)
     out = root / "data" / "models" / "tiny" / folder / f"seed-{seed}-fold-0"
-    save_run(out, Run("tiny", model, f"fuse@{model}", seed, 0), task.fold(0), answers(task, skill, seed), {"a": 1})
+    save_run(out, Run("tiny", model, f"fuse@tiny-{folder.partition('/')[0]}", seed, 0), task.fold(0), answers(task, skill, seed), {"a": 1})
     if folder != "majority":
         record = json.loads((out / "record.json").read_text())
         record["history"] = [{"epoch": epoch, "loss": 1 / epoch, "dev_weighted_f1": 0.1 * epoch} for epoch in (1, 2, 3)]
@@ -106,12 +112,12 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_files_of_a_benchmark(scored: Path) -> None:
     out = scored / "metrics" / "tiny"
-    models = [name.replace("/", "-") for name in SKILLS]
+    models = [name_of(folder) for folder in SKILLS]
     assert {path.name for path in out.iterdir()} >= {
         *("scores.csv", "pairs.csv", "confusion.csv", "learning.csv", "scores.json", "table.md", "plots"),
     }
     plots = {path.name for path in (out / "plots").iterdir()}
-    assert plots >= {"scores.png", "learning.png", *(f"confusion-{model}.png" for model in models)}
+    assert plots >= {"scores.png", "learning.png", *(f"confusion-{model.replace('/', '-')}.png" for model in models)}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in (out / "plots").iterdir())
     table = (out / "table.md").read_text()
     assert table == (scored / "printed.md").read_text()
@@ -122,7 +128,14 @@ def test_the_files_of_a_benchmark(scored: Path) -> None:
     curves = pl.read_csv(out / "learning.csv")
     assert curves.group_by("model").len().rows_by_key("model") == {name: [(6,)] for name in models[1:]}
     runs = pl.read_parquet(scored / "data" / "scores" / "tiny" / "runs.parquet")
-    assert runs.select("model", "seed", "fold").unique().height == 13
+    assert runs.select("model", "seed", "fold").unique().height == 15
+
+
+def test_an_ablation_stands_after_its_model_and_is_compared_with_it(scored: Path) -> None:
+    out = scored / "metrics" / "tiny"
+    scores = pl.read_csv(out / "scores.csv")
+    assert scores["model"].unique(maintain_order=True).to_list()[-2:] == ["hcam", "hcam/no-contrastive"]
+    assert "- hcam over hcam/no-contrastive: Weighted F1 " in (out / "table.md").read_text()
 
 
 def test_the_scores_are_those_of_the_test_predictions(scored: Path) -> None:
@@ -131,10 +144,10 @@ def test_the_scores_are_those_of_the_test_predictions(scored: Path) -> None:
     scores = pl.read_csv(scored / "metrics" / "tiny" / "scores.csv")
     for folder in SKILLS:
         f1 = []
-        for path in (scored / "data" / "models" / "tiny" / folder).rglob("predictions.parquet"):
+        for path in (scored / "data" / "models" / "tiny" / folder).glob("seed-*/predictions.parquet"):
             rows = truth.join(pl.read_parquet(path), on="utterance_id", maintain_order="left")
             f1.append(f1_score(rows["target"], rows["probabilities"].list.arg_max(), average="weighted"))
-        here = (pl.col("model") == folder.replace("/", "-")) & (pl.col("metric") == "weighted_f1")
+        here = (pl.col("model") == name_of(folder)) & (pl.col("metric") == "weighted_f1")
         (mean,) = scores.filter(here)["mean"]
         assert mean == pytest.approx(np.mean(f1), abs=1e-6)
         assert scores.filter(here)["n_runs"].to_list() == [len(f1)]
@@ -246,6 +259,7 @@ def test_fusion_is_compared_with_the_better_modality(
         (["concat", "hcam"], [("hcam", "concat")]),
         (["majority", "text-context", "hcam"], [("hcam", "text-context")]),
         (["concat", "hbaf", "cma"], [("hbaf", "concat")]),
+        (["hcam/b", "hcam", "cma/a", "hcam/a"], [("hcam", "hcam/a"), ("hcam", "hcam/b")]),
     ],
 )
 def test_only_scored_models_are_compared(
@@ -254,10 +268,11 @@ def test_only_scored_models_are_compared(
     assert comparisons(scores_of(truth, guess, classes, dict.fromkeys(models, 0.6))) == expected
 
 
-def test_run_folders_are_sorted_and_found_below_the_stages_of_a_model(root: Path) -> None:
+def test_run_folders_are_sorted_and_found_below_the_stages_and_ablations_of_a_model(root: Path) -> None:
     models = root / "data" / "models" / "tiny"
     names = [str(path.relative_to(models)) for path in run_folders(models, ["hcam", "audio"])]
     assert names == [
+        *(f"hcam/no-contrastive/seed-{seed}-fold-0" for seed in (0, 1)),
         *(f"hcam/seed-{seed}-fold-0" for seed in (0, 1)),
         *(f"audio/{level}/seed-{seed}-fold-0" for level in ("context", "utterance") for seed in (0, 1)),
     ]

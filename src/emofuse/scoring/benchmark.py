@@ -10,7 +10,7 @@ import polars as pl
 from emofuse.features.shards import metadata
 from emofuse.scoring.joining import ScoringError
 from emofuse.scoring.plots import plot_confusion, plot_learning, plot_scores, write_plot
-from emofuse.scoring.scores import Scores, ScoringConfig, score
+from emofuse.scoring.scores import Scores, ScoringConfig, in_order, score
 from emofuse.scoring.tables import best_model, learning_curves, markdown_table, write_csv, write_runs, write_scores
 from emofuse.tasks import Task
 
@@ -51,7 +51,7 @@ def benchmark(task: Task, models: Sequence[str], config: ScoringConfig, data: Pa
 
 
 def run_folders(root: Path, models: Sequence[str]) -> list[Path]:
-    """Return the run folders of some models, sorted.
+    """Return the run folders of some models, sorted, those of a model's ablations and stages among its own.
 
     Raises:
         ScoringError: a model has none
@@ -66,7 +66,11 @@ def run_folders(root: Path, models: Sequence[str]) -> list[Path]:
 
 
 def comparisons(scores: Scores) -> list[tuple[str, str]]:
-    """Return the pairs that a reader asks for: context against none, and each fusion against the better modality."""
+    """Return the pairs that a reader asks for.
+
+    They are context against none, each fusion against the better modality and the plain baselines, and each model
+    against itself without a part.
+    """
     known = set(scores.models["model"])
     pairs = [(f"{name}-context", f"{name}-utterance") for name in MODALITIES]
     unimodal = [name for name in UNIMODAL if name in known]
@@ -74,6 +78,7 @@ def comparisons(scores: Scores) -> list[tuple[str, str]]:
         better = best_model(scores, unimodal)
         pairs += [(name, better) for name in FUSION]
     pairs += [("hcam", "concat"), ("hcam", "late"), ("hbaf", "concat")]
+    pairs += [(name.partition("/")[0], name) for name in in_order(list(known)) if "/" in name]
     return [pair for pair in pairs if set(pair) <= known]
 
 
