@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from emofuse import schema
-from emofuse.features.shards import FeatureError, FeatureStore, Row, metadata, write_shard
+from emofuse.features.shards import FeatureError, FeatureStore, Row, as_stored, metadata, write_shard
 from emofuse.sharding import shard_name, shard_of
 
 IDENTITY = {"id": "logmel", "revision": "1", "layer": [2, 4], "frame_rate": None, "labels_seen": False}
@@ -60,6 +60,22 @@ def test_any_sequences_come_back_in_any_order(given_: tuple[int, list[np.ndarray
     for number, start, end in zip(asked, frames.offsets[:-1], frames.offsets[1:], strict=True):
         expected = sequences[number] if len(sequences[number]) else np.zeros((1, dim))
         np.testing.assert_array_equal(frames.values[start:end], expected.astype(np.float16))
+
+
+@settings(max_examples=20)
+@given(ragged())
+def test_rows_that_no_shard_was_written_of_are_as_a_shard_gives_them_back(
+    given_: tuple[int, list[np.ndarray]],
+) -> None:
+    dim, sequences = given_
+    rows = [Row(f"u{number}", None, frames) for number, frames in enumerate(sequences)]
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), rows, dim=dim)
+        read = FeatureStore(Path(folder)).align([row.utterance_id for row in rows])
+    made = as_stored(rows, dim)
+    for name in ("values", "offsets", "masked"):
+        np.testing.assert_array_equal(getattr(made, name), getattr(read, name))
+        assert getattr(made, name).dtype == getattr(read, name).dtype
 
 
 def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:

@@ -72,7 +72,13 @@ def name_of(folder: str) -> str:
 def write_run(root: Path, task: Task, folder: str, skill: float, seed: int) -> Path:
     model = name_of(folder)
     out = root / "data" / "models" / "tiny" / folder / f"seed-{seed}-fold-0"
-    save_run(out, Run("tiny", model, f"fuse@tiny-{folder.partition('/')[0]}", seed, 0), task.fold(0), answers(task, skill, seed), {"a": 1})
+    save_run(
+        out,
+        Run("tiny", model, f"fuse@tiny-{folder.partition('/')[0]}", seed, 0),
+        task.fold(0),
+        answers(task, skill, seed),
+        {"a": 1},
+    )
     if folder != "majority":
         record = json.loads((out / "record.json").read_text())
         record["history"] = [{"epoch": epoch, "loss": 1 / epoch, "dev_weighted_f1": 0.1 * epoch} for epoch in (1, 2, 3)]

@@ -61,27 +61,22 @@ def test_a_sequence_that_stands_for_nothing_is_missing_and_stays_by_itself() -> 
 
 
 @settings(max_examples=60, deadline=None)
-@given(lengths=LENGTHS, seed=SEEDS)
-def test_pooled_is_what_numpy_gives(lengths: list[int], seed: int) -> None:
+@given(lengths=LENGTHS, deviation=st.booleans(), seed=SEEDS)
+def test_pooled_is_what_numpy_gives(lengths: list[int], deviation: bool, seed: int) -> None:
     sequences, parts = sequences_of(lengths, seed=seed)
-    got = pooled(sequences)
+    got = pooled(sequences, deviation)
     expected = np.stack([part.astype(np.float64).mean(axis=0) for part in parts])
-    if max(lengths) > 1:
+    if deviation:
         deviations = np.stack([part.astype(np.float64).std(axis=0) for part in parts])
         expected = np.concatenate([expected, deviations], axis=1)
     assert got.lengths.tolist() == [1] * len(lengths)
     np.testing.assert_allclose(got.values, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_pooled_vectors_that_have_one_frame_have_no_deviation() -> None:
-    values_ND = torch.randn(4, 3)
-    assert torch.equal(pooled(single_frames(values_ND)).values, values_ND)
-
-
 def test_pooling_something_missing_leaves_its_neighbours_alone() -> None:
     sequences, parts = sequences_of([2, 1, 3])
     sequences.values[2] = torch.nan
-    got = pooled(sequences).values
+    got = pooled(sequences, deviation=True).values
     assert got[1].isnan().all()
     assert got[[0, 2]].isfinite().all()
     np.testing.assert_allclose(got[2, :3], parts[2].astype(np.float64).mean(axis=0), rtol=1e-5)

@@ -36,7 +36,7 @@ Project = Any
 FUSED = ("majority", "late", "concat", "hcam")
 FILES = {
     "majority": {"predictions.parquet", "record.json"},
-    "late": {"predictions.parquet", "record.json"},
+    "late": {"config.json", "predictions.parquet", "record.json"},
     "concat": {"config.json", "model.safetensors", "predictions.parquet", "record.json"},
     "hcam": {"config.json", "model.safetensors", "predictions.parquet", "record.json"},
     "audio/utterance": {
@@ -364,6 +364,25 @@ def test_a_network_can_be_built_again_from_its_folder(trained: Project) -> None:
     assert known.sum() == (fold.scored & (fold.splits != SPLITS.index("train"))).sum()
     np.testing.assert_allclose(said[known], predicted[known], atol=1e-6)
     torch.testing.assert_close(read_vectors(folder, "utterance"), vectors["utterance"])
+
+
+def test_a_run_says_what_its_model_reads(trained: Project) -> None:
+    configs = {
+        model: json.loads((folder / "config.json").read_text())
+        for model, folder in model_folders(trained).items()
+        if "config.json" in FILES[model]
+    }
+    assert {model: config["reads"] for model, config in configs.items()} == {
+        "audio/utterance": "frames",
+        "audio/context": "utterance",
+        "late": "posteriors",
+        "concat": "pooled",
+        "hcam": "context",
+    }
+    audio = {"encoder": "random", "modality": "audio"}
+    assert configs["audio/utterance"]["features"] == {"audio": audio}
+    assert configs["concat"]["features"]["audio"] == audio
+    assert sum(configs["late"]["weights"].values()) == pytest.approx(1)
 
 
 def test_posteriors_are_read_by_id(trained: Project) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from emofuse import schema
 from emofuse.files import write_table
 
-__all__ = ["FeatureError", "FeatureStore", "Frames", "Row", "metadata", "write_shard"]
+__all__ = ["FeatureError", "FeatureStore", "Frames", "Row", "as_stored", "metadata", "write_shard"]
 
 _ROW_GROUP = 256
 _METADATA = "emofuse"
@@ -70,6 +70,21 @@ def write_shard(path: Path, rows: Sequence[Row], dim: int, identity: dict[str, A
     described = schema.FEATURES.with_metadata({_METADATA: json.dumps(identity, sort_keys=True)})
     table = pa.Table.from_pylist(records, schema.FEATURES).cast(described)
     write_table(path, table, compression="none", use_dictionary=False, row_group_size=_ROW_GROUP)
+
+
+def as_stored(rows: Sequence[Row], dim: int) -> Frames:
+    """Return rows as a shard would give them back, without writing one.
+
+    Args:
+        rows: at least one
+        dim: size of a frame
+
+    Raises:
+        FeatureError: a frame has another size, or a value is too large for float16
+    """
+    frames = [_stored(row, dim) for row in rows]
+    offsets = np.cumsum([0, *(len(each) for each in frames)], dtype=np.int64)
+    return Frames(np.concatenate(frames), offsets, np.array([len(row.frames) == 0 for row in rows]))
 
 
 def metadata(folder: Path) -> dict[str, Any]:
@@ -134,18 +149,23 @@ class FeatureStore:
         return Frames(values, offsets, self._masked[rows])
 
 
-def _record(row: Row, dim: int) -> dict[str, Any]:
+def _stored(row: Row, dim: int) -> np.ndarray:
+    """Frames in the form of a shard, float16 ``[n_frames, dim]``; one of zeros where there are none."""
     if row.frames.shape[1:] != (dim,):
         raise FeatureError(f"{row.utterance_id}: frames of shape {row.frames.shape}; expected [n_frames, {dim}]")
-    masked = len(row.frames) == 0
     with np.errstate(over="ignore"):
-        frames = np.zeros((1, dim), "<f2") if masked else row.frames.astype("<f2")
+        frames = row.frames.astype("<f2") if len(row.frames) else np.zeros((1, dim), "<f2")
     if np.isinf(frames).any():
         raise FeatureError(f"{row.utterance_id}: a feature is too large for float16 (65,504)")
+    return frames
+
+
+def _record(row: Row, dim: int) -> dict[str, Any]:
+    frames = _stored(row, dim)
     return {
         "utterance_id": row.utterance_id,
         "content_sha256": row.content_sha256,
-        "masked": masked,
+        "masked": len(row.frames) == 0,
         "n_frames": len(frames),
         "dim": dim,
         "frames": np.ascontiguousarray(frames).tobytes(),

@@ -67,14 +67,19 @@ def single_frames(vectors_ND: Tensor) -> Sequences:
     return Sequences(vectors_ND, torch.arange(len(vectors_ND) + 1))
 
 
-def pooled(sequences: Sequences) -> Sequences:
-    """Return each sequence's mean, and where any has more than one frame its standard deviation beside it."""
+def pooled(sequences: Sequences, deviation: bool) -> Sequences:
+    """Return each sequence's mean over its frames.
+
+    Args:
+        sequences: one modality's
+        deviation: whether the standard deviation stands beside it, which says nothing where all have one frame
+    """
     lengths_N = sequences.lengths
     owner = torch.arange(len(lengths_N)).repeat_interleave(lengths_N)
     values = sequences.values.float()
     totals_ND = torch.zeros(len(lengths_N), sequences.dim).index_add_(0, owner, values)
     mean_ND = totals_ND / lengths_N[:, None]
-    if int(lengths_N.max()) == 1:
+    if not deviation:
         return single_frames(mean_ND)
     squares_ND = torch.zeros_like(mean_ND).index_add_(0, owner, (values - mean_ND[owner]).square())
     return single_frames(torch.cat([mean_ND, (squares_ND / lengths_N[:, None]).sqrt()], dim=1))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from pydantic.dataclasses import dataclass
 
-from emofuse.features.shards import FeatureStore
+from emofuse.features.shards import FeatureStore, metadata
 from emofuse.files import digest, file_digest
 from emofuse.models.concat import Concat, ConcatConfig
 from emofuse.models.hcam import HCAM, HCAMConfig
@@ -27,12 +27,14 @@ from emofuse.tasks import SPLITS, Fold, Task, TaskConfig
 from emofuse.training.data import Sequences, pooled, single_frames
 from emofuse.training.fit import FitConfig, Fitted, dev_scores, fit, standardize
 from emofuse.training.runs import (
+    Reads,
     Run,
     code_digest,
     fold_digest,
     read_posteriors,
     read_vectors,
     run_all,
+    save_config,
     save_fitted,
     save_run,
 )
@@ -129,19 +131,20 @@ def _late(job: _Job, fold: Fold, folder: Path) -> None:
     posteriors = {name: read_posteriors(path, fold) for name, path in job.contexts.items()}
     weights = choose_weights(posteriors, partial(_dev_weighted_f1, fold=fold))
     save_run(folder, job.run, fold, combine(posteriors, weights), {"weights": weights})
+    save_config(folder, job.run, fold, job.config, {"reads": "posteriors", "weights": weights})
 
 
 def _concat(job: _Job, fold: Fold, folder: Path) -> None:
-    inputs = {
-        name: pooled(Sequences.of(FeatureStore(path).align(fold.utterance_ids))) for name, path in job.features.items()
-    }
-    fitted, build = _fit_fusion(Concat, job, fold, inputs)
+    frames = {name: Sequences.of(FeatureStore(path).align(fold.utterance_ids)) for name, path in job.features.items()}
+    inputs = {name: pooled(each, deviation=int(each.lengths.max()) > 1) for name, each in frames.items()}
+    fitted, build = _fit_fusion(Concat, job, fold, inputs, "pooled")
+    build["features"] = {name: metadata(path) for name, path in job.features.items()}
     save_fitted(folder, job.run, fold, fitted, job.config, build, None)
 
 
 def _hcam(job: _Job, fold: Fold, folder: Path) -> None:
     inputs = {name: single_frames(read_vectors(path, "context")) for name, path in job.contexts.items()}
-    fitted, build = _fit_fusion(HCAM, job, fold, inputs)
+    fitted, build = _fit_fusion(HCAM, job, fold, inputs, "context")
     if job.config.ensemble:
         posteriors = {name: read_posteriors(path, fold) for name, path in job.contexts.items()}
         posteriors["fused"] = fitted.probabilities
@@ -155,10 +158,10 @@ def _dev_weighted_f1(probabilities: np.ndarray, fold: Fold) -> float:
 
 
 def _fit_fusion(
-    network_class: Any, job: _Job, fold: Fold, inputs: dict[str, Sequences]
+    network_class: Any, job: _Job, fold: Fold, inputs: dict[str, Sequences], reads: Reads
 ) -> tuple[Fitted, dict[str, Any]]:
     dims = {name: sequences.dim for name, sequences in inputs.items()}
-    build: dict[str, Any] = {"dims": dims, "past": fold.context == "past"}
+    build: dict[str, Any] = {"reads": reads, "dims": dims, "past": fold.context == "past"}
     torch.manual_seed(job.run.seed)
     network = network_class(job.config.network, dims, len(fold.classes), build["past"])
     for name, sequences in inputs.items():

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from pydantic.dataclasses import dataclass
 
-from emofuse.features.shards import FeatureStore
+from emofuse.features.shards import FeatureStore, metadata
 from emofuse.files import digest, file_digest
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
 from emofuse.params import STRICT, Params
@@ -114,7 +114,8 @@ def _train(job: _Job) -> bool:
         network = UtteranceNetwork(config.utterance.network, sequences.dim, len(fold.classes))
         standardize(network.standardize, sequences, fold)
         fitted = fit(network, {job.modality: sequences}, fold, config.utterance.fit, job.seed)
-        save_fitted(folder, first, fold, fitted, config.utterance, {"dim": sequences.dim}, "utterance")
+        build = {"reads": "frames", "features": {job.modality: metadata(job.features)}, "dim": sequences.dim}
+        save_fitted(folder, first, fold, fitted, config.utterance, build, "utterance")
 
     def context(folder: Path) -> None:
         vectors = single_frames(read_vectors(entry.path, "utterance"))
@@ -123,7 +124,8 @@ def _train(job: _Job) -> bool:
         network = ContextNetwork(config.context.network, vectors.dim, len(fold.classes), past)
         standardize(network.standardize, vectors, fold)
         fitted = fit(network, {job.modality: vectors}, fold, config.context.fit, job.seed)
-        save_fitted(folder, second, fold, fitted, config.context, {"dim": vectors.dim, "past": past}, "context")
+        build = {"reads": "utterance", "dim": vectors.dim, "past": past}
+        save_fitted(folder, second, fold, fitted, config.context, build, "context")
 
     key = [_CODE, fold_digest(fold), shards, asdict(first), asdict(config.utterance)]
     entry = store.ensure("runs", digest(key), utterance)

@@ -1,8 +1,8 @@
 """Training runs: what identifies one, what it leaves on disk, and how many go side by side.
 
 A run is one model, seed and fold. Its folder holds ``record.json`` (parameters, dev scores, learning curve),
-``predictions.parquet`` (posteriors of dev and test, no targets), ``config.json`` and ``model.safetensors`` (networks
-only), and ``vectors.safetensors`` where a later stage reads vectors. Finished runs are kept in the work store by the
+``predictions.parquet`` (posteriors of dev and test, no targets), ``config.json`` (all that the model is built from again)
+and ``model.safetensors`` (networks only), and ``vectors.safetensors`` where a later stage reads vectors. Finished runs are kept in the work store by the
 digest of all they depend on: the code, the configuration, the features, and what the fold shows of the labels.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +31,25 @@ from emofuse.process import cores, quiet, start_worker
 from emofuse.tasks import SPLITS, Fold
 from emofuse.training.fit import Fitted, dev_scores
 
-__all__ = ["Run", "code_digest", "fold_digest", "read_posteriors", "read_vectors", "run_all", "save_fitted", "save_run"]
+__all__ = [
+    "Reads",
+    "Run",
+    "code_digest",
+    "fold_digest",
+    "read_posteriors",
+    "read_vectors",
+    "run_all",
+    "save_config",
+    "save_fitted",
+    "save_run",
+]
 
 T = TypeVar("T")
+
+Reads = Literal["frames", "pooled", "utterance", "context", "posteriors"]
+"""What a model reads of each modality: frames, their mean and deviation, vectors of HCAM's stage I or II, or the
+posteriors of stage II alone."""
+
 DECIMALS = 6
 
 
@@ -102,15 +118,29 @@ def save_fitted(
         fold: its utterances
         fitted: the network, what it says, and its learning curve
         config: dataclass of the model and its training
-        build: what else the network is built from: sizes, classes, context
+        build: as in :func:`save_config`
         vectors: name of the vectors that a later stage reads, or None
     """
     save_run(folder, run, fold, fitted.probabilities, asdict(config), fitted)
-    whole = {**asdict(run), "config": asdict(config), **build, "classes": list(fold.classes)}
-    write_json(folder / "config.json", whole)
+    save_config(folder, run, fold, config, build)
     save_file(fitted.network.state_dict(), folder / "model.safetensors")
     if vectors:
         save_file({vectors: fitted.vectors[vectors].contiguous()}, folder / "vectors.safetensors")
+
+
+def save_config(folder: Path, run: Run, fold: Fold, config: Any, build: Mapping[str, Any]) -> None:
+    """Write what a trained model is built from again.
+
+    Args:
+        folder: where to
+        run: which run
+        fold: its classes
+        config: dataclass of the model and its training
+        build: the rest: ``reads``, one of :data:`Reads`; sizes and context of a network; ``features``, for each
+            modality whose frames it reads what the shards say of their encoder; ``weights`` of the posteriors it mixes
+    """
+    whole = {**asdict(run), "config": asdict(config), **build, "classes": list(fold.classes)}
+    write_json(folder / "config.json", whole)
 
 
 def read_posteriors(folder: Path, fold: Fold) -> np.ndarray:
