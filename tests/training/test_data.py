@@ -16,7 +16,6 @@ from emofuse.training.data import (
     examples,
     pooled,
     shuffled_batches,
-    single_frames,
     sorted_batches,
 )
 

@@ -1,9 +1,10 @@
 """Training runs: what identifies one, what it leaves on disk, and how many go side by side.
 
 A run is one model, seed and fold. Its folder holds ``record.json`` (parameters, dev scores, learning curve),
-``predictions.parquet`` (posteriors of dev and test, no targets), ``config.json`` (all that the model is built from again)
-and ``model.safetensors`` (networks only), and ``vectors.safetensors`` where a later stage reads vectors. Finished runs are kept in the work store by the
-digest of all they depend on: the code, the configuration, the features, and what the fold shows of the labels.
+``predictions.parquet`` (posteriors of dev and test, no targets), ``config.json`` (what the model is built from again),
+``model.safetensors`` (networks only), and ``vectors.safetensors`` where a later stage reads vectors. Finished runs are
+kept in the work store by the digest of all they depend on: the code, the configuration, the features, and what the fold
+shows of the labels.
 """
 
 import inspect
