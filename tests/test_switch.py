@@ -1,4 +1,4 @@
-"""The sign that README says to take off switches MELD on, and the graph then has its stages."""
+"""The signs that README says to take off switch corpora on, and the graph then has their stages."""
 
 import re
 import shutil
@@ -6,22 +6,45 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
-def test_meld_is_off_in_the_shipped_file_and_on_after_the_readme_s_command(tmp_path: Path) -> None:
-    command = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("$ sed"))
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
+    """The graph and the parameters as they are shipped, and the names of the stages that they give."""
+    folder = tmp_path_factory.mktemp("fresh")
     for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "src").symlink_to(ROOT / "src")
-    (tmp_path / "stages").symlink_to(ROOT / "stages")
-    subprocess.run([Path(sys.executable).parent / "dvc", "init", "--no-scm", "-q"], cwd=tmp_path, check=True)
-    before = stages(tmp_path)
-    subprocess.run(command.removeprefix("$ "), cwd=tmp_path, shell=True, check=True)  # noqa: S602
-    added = stages(tmp_path) - before
-    assert not [name for name in before if "meld" in name]
+        shutil.copy(ROOT / name, folder)
+    (folder / "src").symlink_to(ROOT / "src")
+    (folder / "stages").symlink_to(ROOT / "stages")
+    subprocess.run([Path(sys.executable).parent / "dvc", "init", "--no-scm", "-q"], cwd=folder, check=True)
+    return folder, stages(folder)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "tasks"),
+    [
+        ("meld", {"meld-7", "meld-3"}),
+        ("mosi", {"mosi-2"}),
+        ("iemocap", {"iemocap-4", "iemocap-4-loso", "iemocap-6"}),
+    ],
+)
+def test_a_corpus_is_off_in_the_shipped_file_and_on_after_the_readme_s_command(
+    fresh: tuple[Path, set[str]], corpus: str, tasks: set[str]
+) -> None:
+    folder, before = fresh
+    shutil.copy(ROOT / "params.yaml", folder)
+    command = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("$ sed"))
+    assert "#meld" in command
+    command = command.removeprefix("$ ").replace("meld", corpus)
+    subprocess.run(command, cwd=folder, shell=True, check=True)  # noqa: S602
+    added = stages(folder) - before
+    assert not [name for name in before if corpus in name]
     assert {re.sub("@.*", "", name) for name in added} == {"ingest", "extract", "pretrain", "fuse", "score"}
-    assert all("@meld" in name for name in added)
+    assert all(f"@{corpus}" in name for name in added)
+    assert {name.removeprefix("score@") for name in added if name.startswith("score@")} == tasks
 
 
 def stages(folder: Path) -> set[str]:

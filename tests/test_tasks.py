@@ -38,6 +38,7 @@ LINES: list[Line] = [
 def table(lines: Sequence[Line]) -> pl.DataFrame:
     columns = dict.fromkeys(("dialogue_id", "speaker", "label", "split"), pl.String)
     rows = pl.DataFrame(lines, schema=columns, orient="row")
+    rows = rows.with_columns(session=pl.lit(None, pl.String), sentiment=pl.lit(None, pl.Float64))
     return rows.with_row_index().with_columns(utterance_id=pl.format("u{}", "index"))
 
 
@@ -74,13 +75,13 @@ def test_unlabelled_turns_can_be_dropped() -> None:
 def test_the_truth_has_dev_and_test(unlabelled: str) -> None:
     small = task(unlabelled=unlabelled)
     assert small.truth().rows() == [
-        (0, "dev", "u4", "b", 0),
-        (0, "dev", "u5", "b", 1),
-        (0, "test", "u7", "c", 1),
-        (0, "test", "u8", "c", 0),
+        (0, "dev", "u4", "b", 0, None),
+        (0, "dev", "u5", "b", 1, None),
+        (0, "test", "u7", "c", 1, None),
+        (0, "test", "u8", "c", 0, None),
     ]
-    assert small.truth().columns == ["fold", "split", "utterance_id", "dialogue_id", "target"]
-    assert small.counts() == {"train": 3, "dev": 2, "test": 2}
+    assert small.truth().columns == ["fold", "split", "utterance_id", "dialogue_id", "target", "sentiment"]
+    assert small.counts(0) == {"train": 3, "dev": 2, "test": 2}
 
 
 @pytest.mark.parametrize(
@@ -128,6 +129,18 @@ def test_a_label_that_the_corpus_does_not_have_is_named() -> None:
         ({"context": "future"}, "tasks.small.context: 'future': .*'both' or 'past'"),
         ({"unlabelled": "guess"}, "'keep' or 'drop'"),
         ({"speakers": True}, "'disjoint' or 'shared'"),
+        ({"classes": {"good": ["joy"], "bad": {"below": 0}}}, "classes take labels or sentiments"),
+        ({"classes": {"good": {"at_least": 0}, "bad": {"below": 0.1}}}, "a sentiment falls into two classes"),
+        ({"classes": {"good": {}, "bad": {"below": 0}}}, "a sentiment falls into two classes"),
+        ({"classes": {"good": {"at_least": 1, "below": 1}, "bad": {"below": 0}}}, "at least 1.0 and below 1.0"),
+        ({"classes": {"good": {"above": 1}, "bad": {"below": 0}}}, r"small\.classes\.good\..*above: 1: "),
+        ({"splits": "random"}, "tasks.small.splits.*: 'random': .*'official'"),
+        ({"splits": {"by": "dialogue", "dev": ["a"], "test": ["b"]}}, "'dialogue': .*'session' or 'speaker'"),
+        ({"splits": {"by": "session", "dev": ["a"], "test": "each"}}, "only `next` goes with `each`"),
+        ({"splits": {"by": "session", "dev": "next", "test": ["a"]}}, "only `next` goes with `each`"),
+        ({"splits": {"by": "session", "dev": ["b", "a"], "test": ["a"]}}, r"sessions \['a'\] are in dev and test"),
+        ({"counts": {"valid": 1}}, "'valid'.*'all', 'train', 'dev' or 'test'"),
+        ({"counts": {"dev": {"god": 1}}}, r"counts name \['god'\]; the classes are \['good', 'bad'\]"),
     ],
 )
 def test_a_bad_task_is_refused(config: dict[str, Any], fault: str) -> None:
@@ -203,3 +216,144 @@ def test_the_dialogue_s_own_order_is_kept() -> None:
     fold = task(list(reversed(LINES))).fold(0)
     assert fold.utterance_ids == tuple(f"u{number}" for number in range(10))
     assert fold.dialogues.tolist() == [0, 1, 4, 6, 10]
+
+
+def sessions() -> pl.DataFrame:
+    """IEMOCAP in small: five sessions of two dialogues and two speakers each, the later ones with more joy."""
+    rows = []
+    for session in "12345":
+        for dialogue in ("a", "b"):
+            labels = ["love", "fear", None, *["joy"] * int(session)]
+            rows += [(f"{session}{dialogue}", f"{session}{'FM'[turn % 2]}", label) for turn, label in enumerate(labels)]
+    columns = dict.fromkeys(("dialogue_id", "speaker", "label"), pl.String)
+    return pl.DataFrame(rows, schema=columns, orient="row").with_columns(
+        utterance_id=pl.format("u{}", pl.int_range(pl.len())),
+        session=pl.col("dialogue_id").str.head(1),
+        split=pl.lit(None, pl.String),
+        sentiment=pl.lit(None, pl.Float64),
+    )
+
+
+def by_session(utterances: pl.DataFrame, dev: Any, test: Any, **config: Any) -> Task:
+    rule = {"by": "session", "dev": dev, "test": test}
+    return Task("small", validate(CONFIG | {"splits": rule} | config, TaskConfig, "tasks.small"), utterances)
+
+
+def groups(small: Task, utterances: pl.DataFrame) -> list[tuple[str, ...]]:
+    """Sessions of train, dev and test of each fold, such as `345`."""
+    sessions_of = utterances["session"].to_numpy()
+    folds = [small.fold(index) for index in range(small.folds)]
+    return [tuple("".join(sorted(set(sessions_of[fold.splits == split]))) for split in range(3)) for fold in folds]
+
+
+@pytest.mark.parametrize(
+    ("dev", "test", "expected"),
+    [
+        (["1"], ["5"], [("234", "1", "5")]),
+        (["1", "3"], ["5"], [("24", "13", "5")]),
+        (
+            *("next", "each"),
+            [("345", "2", "1"), ("145", "3", "2"), ("125", "4", "3"), ("123", "5", "4"), ("234", "1", "5")],
+        ),
+        ("each", ["5"], [("234", "1", "5"), ("134", "2", "5"), ("124", "3", "5"), ("123", "4", "5")]),
+    ],
+)
+def test_splits_by_session(dev: Any, test: Any, expected: list[tuple[str, ...]]) -> None:
+    utterances = sessions()
+    small = by_session(utterances, dev, test)
+    assert groups(small, utterances) == expected
+    truth = small.truth()
+    assert truth["fold"].unique().sort().to_list() == list(range(small.folds))
+    for fold in range(small.folds):
+        shown = small.fold(fold)
+        assert (shown.targets[shown.splits == SPLITS.index("test")] == IGNORE).all()
+        told = truth.filter(pl.col("fold") == fold)
+        assert dict(told["split"].value_counts().iter_rows()) == {
+            split: count for split, count in small.counts(fold).items() if split != "train"
+        }
+
+
+def test_each_speaker_in_turn() -> None:
+    utterances = sessions().with_columns(dialogue_id=pl.col("utterance_id"), speaker=pl.col("session"))
+    rule = {"by": "speaker", "dev": "next", "test": "each"}
+    small = Task("small", validate(CONFIG | {"splits": rule}, TaskConfig, "tasks.small"), utterances)
+    assert groups(small, utterances)[-1] == ("234", "1", "5")
+
+
+@pytest.mark.parametrize(
+    ("changes", "dev", "fault"),
+    [
+        ({"session": None}, ["1"], "^task small: u0 has no session, by which the task is split"),
+        ({}, ["6"], r"^task small: splits name the sessions \['6'\]; the corpus has \['1', '2', '3', '4', '5'\]"),
+        ({"dialogue_id": "4a"}, ["1"], "^task small: dialogue_id '4a' is in dev and train; 1 such in all"),
+        ({"dialogue_id": "2a"}, "each", "^task small, fold 0: dialogue_id '2a' is in dev and train; 1 such in all"),
+        ({"dialogue_id": "5a"}, "each", "^task small, fold 0: dialogue_id '5a' is in dev and test; 1 such in all"),
+        ({"speaker": "5F"}, "each", "^task small, fold 0: speaker '5F' is in dev and test; 1 such in all"),
+    ],
+)
+def test_a_leak_of_any_fold_is_named(changes: dict[str, str | None], dev: Any, fault: str) -> None:
+    first = pl.col("utterance_id") == "u0"
+    utterances = sessions().with_columns(
+        pl.when(first).then(pl.lit(value, pl.String)).otherwise(name).alias(name) for name, value in changes.items()
+    )
+    with pytest.raises(TaskError, match=fault):
+        by_session(utterances, dev, ["5"])
+
+
+def test_a_leak_of_a_later_fold_alone_is_found() -> None:
+    utterances = sessions().with_columns(
+        dialogue_id=pl.when(pl.col("dialogue_id").is_in(["2a", "3b"])).then(pl.lit("x")).otherwise("dialogue_id")
+    )
+    by_session(utterances, ["1"], ["5"])
+    with pytest.raises(TaskError, match=r"^task small, fold 1: dialogue_id 'x' is in dev and train"):
+        by_session(utterances, "each", ["5"])
+
+
+def test_a_class_that_a_fold_lacks_is_named() -> None:
+    utterances = sessions().with_columns(
+        label=pl.when((pl.col("session") == "3") & (pl.col("label") == "fear")).then(None).otherwise("label")
+    )
+    with pytest.raises(TaskError, match=r"^task small, fold 1: class 'bad' has no utterance in dev"):
+        by_session(utterances, "next", "each")
+
+
+def test_counts_that_differ_are_said_by_split_fold_and_class() -> None:
+    utterances = sessions()
+    assert by_session(utterances, "next", "each", counts={"all": 50, "test": [6, 8, 10, 12, 14]}).differences() == []
+    counts = {"all": 51, "train": [36, 34], "dev": [8, 10, 13, 14, 6], "test": {"good": 10, "bad": 2}}
+    assert by_session(utterances, "next", "each", counts=counts).differences() == [
+        "all: 50 labelled utterances; a full corpus gives 51",
+        "train: 5 folds; a full corpus gives 2",
+        "dev of fold 2: 12 labelled utterances; a full corpus gives 13",
+        *(f"test: {found} good utterances; a full corpus gives 10" for found in (4, 6, 8, 12)),
+    ]
+    assert by_session(utterances, "each", ["5"], counts={"test": 1_300}).differences() == [
+        "test: 14 labelled utterances; a full corpus gives 1,300"
+    ]
+
+
+def scored(*sentiments: float | None) -> pl.DataFrame:
+    """One utterance of each sentiment in every split."""
+    rows = [(split, split, value) for split in SPLITS for value in sentiments]
+    columns = {"split": pl.String, "dialogue_id": pl.String, "sentiment": pl.Float64}
+    return pl.DataFrame(rows, schema=columns, orient="row").with_columns(
+        utterance_id=pl.format("u{}", pl.int_range(pl.len())),
+        **dict.fromkeys(("label", "speaker", "session"), pl.lit(None, pl.String)),
+    )
+
+
+def test_classes_may_be_made_of_sentiments() -> None:
+    classes = {"negative": {"below": 0}, "positive": {"at_least": 0}}
+    config = validate(CONFIG | {"classes": classes}, TaskConfig, "tasks.small")
+    small = Task("small", config, scored(-3, -0.2, 0.0, None, 2.6))
+    assert small.fold(0).targets[:5].tolist() == [0, 0, 1, IGNORE, 1]
+    told = small.truth().filter(pl.col("split") == "test").select("target", "sentiment").rows()
+    assert told == [(0, -3.0), (0, -0.2), (1, 0.0), (1, 2.6)]
+
+
+def test_sentiments_may_leave_a_gap() -> None:
+    classes = {"negative": {"below": 0}, "neutral": {"at_least": 0, "below": 0.5}, "positive": {"at_least": 1}}
+    config = validate(CONFIG | {"classes": classes}, TaskConfig, "tasks.small")
+    fold = Task("small", config, scored(-1, 0, 0.7, 1)).fold(0)
+    assert fold.targets[:4].tolist() == [0, 1, IGNORE, 2]
+    assert fold.scored[:4].tolist() == [True, True, False, True]

@@ -3,7 +3,10 @@
 What training is handed (:class:`Fold`) has no test labels in it; what scoring is handed (:meth:`Task.truth`) has.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,17 +17,58 @@ from pydantic.dataclasses import dataclass
 
 from emofuse.params import STRICT
 
-__all__ = ["IGNORE", "Fold", "Task", "TaskConfig", "TaskError"]
+__all__ = ["IGNORE", "SPLITS", "Fold", "Interval", "Split", "SplitRule", "Task", "TaskConfig", "TaskError"]
 
 IGNORE = -1
 """Target of an utterance whose label is not given: unlabelled, outside the label map, or of the test split."""
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+TRAIN, DEV, TEST = range(3)
 
 
 class TaskError(ValueError):
-    """A corpus does not serve a task: a class is empty, a split leaks, a count differs."""
+    """A corpus does not serve a task: a class is empty, a group is not there, a split leaks."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Interval:
+    """The sentiments that a class takes, ``at_least`` ≤ sentiment < ``below``; an end that is not given is open."""
+
+    at_least: float = -math.inf
+    below: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.at_least >= self.below:
+            raise ValueError(f"no sentiment is at least {self.at_least} and below {self.below}")
+
+
+@dataclass(frozen=True, config=STRICT)
+class SplitRule:
+    """Splits made of whole groups, where the protocol is not the corpus's own; what dev and test do not take trains.
+
+    Attributes:
+        by: what a group is
+        dev: the groups' names; or ``next``, the group after the one of test, and after the last the first; or
+            ``each``, one fold for each group outside test
+        test: the groups' names; or ``each``, one fold for each group, which goes with ``next``
+
+    Folds are in the order in which the corpus has the groups.
+    """
+
+    by: Literal["session", "speaker"]
+    dev: tuple[str, ...] | Literal["next", "each"]
+    test: tuple[str, ...] | Literal["each"]
+
+    def __post_init__(self) -> None:
+        if (self.dev == "next") != (self.test == "each"):
+            raise ValueError(f"dev {self.dev} and test {self.test} do not go together; only `next` goes with `each`")
+        both = sorted(set(self.dev) & set(self.test)) if isinstance(self.dev, tuple) else []
+        if both:
+            raise ValueError(f"the {self.by}s {both} are in dev and test")
+
+
+Count = int | tuple[int, ...] | dict[str, int]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -33,27 +77,49 @@ class TaskConfig:
 
     Attributes:
         corpus: key of its corpus
-        classes: for each class, the corpus labels that it takes; other labels count as unlabelled
+        classes: for each class, the corpus labels that it takes, or the sentiments; others count as unlabelled
         seeds: number of training runs of each model, seeds 0, 1, 2 …
         context: ``both`` directions of a dialogue, or the ``past`` alone
         unlabelled: ``keep`` unlabelled turns as context, or ``drop`` them
         speakers: ``disjoint`` if the protocol promises that no speaker is in two splits, else ``shared``
         transcript: where the words come from, for the protocol
+        splits: the ``official`` ones, which the corpus has, or a rule
+        counts: labelled utterances of the full corpus in a split, or in ``all``: a number, a number for each fold, or
+            one for each class. What differs is said and lands in the results; it is no error
     """
 
     corpus: str
-    classes: Annotated[dict[str, tuple[str, ...]], Field(min_length=2)]
+    classes: Annotated[dict[str, tuple[str, ...] | Interval], Field(min_length=2)]
     seeds: Annotated[int, Field(ge=1, le=1000)]
     context: Literal["both", "past"]
     unlabelled: Literal["keep", "drop"]
     speakers: Literal["disjoint", "shared"]
     transcript: str
+    splits: Literal["official"] | SplitRule = "official"
+    counts: dict[Literal["all", "train", "dev", "test"], Count] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        labels = [label for taken in self.classes.values() for label in taken]
-        doubled = sorted({label for label in labels if labels.count(label) > 1})
+        if self.intervals and len(self.intervals) < len(self.classes):
+            raise ValueError("classes take labels or sentiments; expected the same of all of them")
+        doubled = sorted({label for label in self.labels if list(self.labels).count(label) > 1})
         if doubled:
             raise ValueError(f"the labels {doubled} stand in more than one place of classes; expected one each")
+        ordered = sorted(self.intervals, key=lambda each: each.at_least)
+        if any(lower.below > upper.at_least for lower, upper in pairwise(ordered)):
+            raise ValueError("a sentiment falls into two classes; expected one at most")
+        counted = {name for each in self.counts.values() if isinstance(each, dict) for name in each}
+        if not counted <= set(self.classes):
+            raise ValueError(f"counts name {sorted(counted - set(self.classes))}; the classes are {list(self.classes)}")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that the classes take, class by class; none where they take sentiments."""
+        return tuple(label for taken in self.classes.values() if isinstance(taken, tuple) for label in taken)
+
+    @property
+    def intervals(self) -> tuple[Interval, ...]:
+        """The sentiments that the classes take, class by class; none where they take labels."""
+        return tuple(taken for taken in self.classes.values() if isinstance(taken, Interval))
 
 
 @dataclass(frozen=True, config={"arbitrary_types_allowed": True})
@@ -90,24 +156,23 @@ class Task:
         utterances: the corpus's utterance table, :data:`emofuse.schema.UTTERANCES`
 
     Raises:
-        TaskError: a split or a class is empty, a label is unknown, or a split leaks
+        TaskError: a split or a class is empty, a label or a group is unknown, or a split leaks
     """
 
     def __init__(self, name: str, config: TaskConfig, utterances: pl.DataFrame) -> None:
         self.name, self.config = name, config
         self.classes = tuple(config.classes)
-        targets = {label: index for index, labels in enumerate(config.classes.values()) for label in labels}
-        table = utterances.with_columns(
-            target=pl.col("label").replace_strict(targets, default=IGNORE, return_dtype=pl.Int64).fill_null(IGNORE)
-        )
-        if config.unlabelled == "drop":
-            table = table.filter(pl.col("target") != IGNORE)
-        unknown = sorted(set(targets) - set(utterances["label"]))
+        unknown = sorted(set(config.labels) - set(utterances["label"]))
         if unknown:
             found = sorted(set(utterances["label"].drop_nulls()))
             raise TaskError(f"task {name}: classes take the labels {unknown}; the corpus's labels are {found}")
+        table = utterances.with_columns(target=_target(config))
+        if config.unlabelled == "drop":
+            table = table.filter(pl.col("target") != IGNORE)
         self._table = table
-        self._check()
+        self._splits = list(self._official() if config.splits == "official" else self._by_rule(config.splits))
+        for fold in range(self.folds):
+            self._check(fold)
 
     @classmethod
     def load(cls, name: str, config: TaskConfig, data: Path = Path("data")) -> "Task":
@@ -117,11 +182,11 @@ class Task:
     @property
     def folds(self) -> int:
         """Number of folds."""
-        return 1
+        return len(self._splits)
 
     def fold(self, fold: int) -> Fold:
         """Return what training may see of a fold."""
-        splits = self._splits(fold)
+        splits = self._splits[fold]
         targets = self._table["target"].to_numpy()
         dialogue = self._table["dialogue_id"].rle_id().to_numpy()
         speakers: dict[str | None, int] = {None: -1}
@@ -132,59 +197,130 @@ class Task:
             dialogues=np.append(np.flatnonzero(np.diff(dialogue, prepend=-1)), len(dialogue)),
             speakers=np.array([speakers[each] for each in self._table["speaker"]]),
             splits=splits,
-            targets=np.where(splits == SPLITS.index("test"), IGNORE, targets),
+            targets=np.where(splits == TEST, IGNORE, targets),
             scored=targets != IGNORE,
             classes=self.classes,
             context=self.config.context,
         )
 
     def truth(self) -> pl.DataFrame:
-        """Return the labels of dev and test, for scoring: ``fold, split, utterance_id, dialogue_id, target``."""
-        names = np.array(SPLITS)
-        tables = [
-            self._table.select("utterance_id", "dialogue_id", "target").with_columns(
-                fold=pl.lit(fold, dtype=pl.Int32), split=pl.Series(names[self._splits(fold)])
-            )
-            for fold in range(self.folds)
-        ]
+        """Return the labels of dev and test, for scoring.
+
+        Returns:
+            ``fold, split, utterance_id, dialogue_id, target, sentiment``; the sentiment is the corpus's own number,
+            null where it has none
+        """
+        tables = [self._split_table(fold).with_columns(fold=pl.lit(fold, dtype=pl.Int32)) for fold in range(self.folds)]
         table = pl.concat(tables).filter((pl.col("target") != IGNORE) & (pl.col("split") != "train"))
-        return table.select("fold", "split", "utterance_id", "dialogue_id", "target")
+        return table.select("fold", "split", "utterance_id", "dialogue_id", "target", "sentiment")
 
-    def counts(self) -> dict[str, int]:
-        """Return the number of labelled utterances by split, of fold 0."""
+    def counts(self, fold: int) -> dict[str, int]:
+        """Return the number of labelled utterances of a fold by split."""
         labelled = self._table["target"].to_numpy() != IGNORE
-        return {split: int((labelled & (self._splits(0) == index)).sum()) for index, split in enumerate(SPLITS)}
+        return {split: int((labelled & (self._splits[fold] == index)).sum()) for index, split in enumerate(SPLITS)}
 
-    def _splits(self, fold: int) -> np.ndarray:
-        del fold
-        codes: Mapping[str, int] = {split: index for index, split in enumerate(SPLITS)}
-        return self._table["split"].replace_strict(codes, return_dtype=pl.Int64).to_numpy()
+    def differences(self) -> list[str]:
+        """Say where the corpus does not give the counts of a full one, one line each; none if it gives them all."""
+        return list(dict.fromkeys(self._differences()))
 
-    def _check(self) -> None:
+    def _differences(self) -> Iterator[str]:
+        for split, expected in self.config.counts.items():
+            folds = 1 if split == "all" else self.folds
+            if isinstance(expected, tuple) and len(expected) != folds:
+                yield f"{split}: {folds} folds; a full corpus gives {len(expected)}"
+                continue
+            for fold in range(folds):
+                targets = self._split_table(fold).filter((pl.col("split") == split) | (split == "all"))["target"]
+                if isinstance(expected, tuple):
+                    yield from _unlike(f"{split} of fold {fold}", targets, expected[fold], self.classes)
+                else:
+                    yield from _unlike(split, targets, expected, self.classes)
+
+    def _split_table(self, fold: int) -> pl.DataFrame:
+        return self._table.with_columns(split=pl.Series(np.array(SPLITS)[self._splits[fold]], dtype=pl.String))
+
+    def _official(self) -> Iterator[np.ndarray]:
         known = set(self._table["split"])
         if known != set(SPLITS):
             found = sorted(map(str, known))
             raise TaskError(f"task {self.name}: the corpus's splits are {found}; expected {list(SPLITS)}")
-        self._refuse_shared("dialogue_id")
+        codes = {split: index for index, split in enumerate(SPLITS)}
+        yield self._table["split"].replace_strict(codes, return_dtype=pl.Int64).to_numpy()
+
+    def _by_rule(self, rule: SplitRule) -> Iterator[np.ndarray]:
+        of = self._table[rule.by]
+        if of.null_count():
+            without = self._table.filter(of.is_null())["utterance_id"][0]
+            raise TaskError(f"task {self.name}: {without} has no {rule.by}, by which the task is split")
+        groups = of.unique(maintain_order=True).to_list()
+        named = {name for names in (rule.dev, rule.test) if isinstance(names, tuple) for name in names}
+        if not named <= set(groups):
+            absent = sorted(named - set(groups))
+            raise TaskError(f"task {self.name}: splits name the {rule.by}s {absent}; the corpus has {groups}")
+        for dev, test in _rounds(rule, groups):
+            yield np.where(of.is_in(test), TEST, np.where(of.is_in(dev), DEV, TRAIN))
+
+    def _check(self, fold: int) -> None:
+        where = f"task {self.name}" if self.folds == 1 else f"task {self.name}, fold {fold}"
+        table = self._split_table(fold)
+        _refuse_shared(table, "dialogue_id", where)
         if self.config.speakers == "disjoint":
-            self._refuse_shared("speaker")
+            _refuse_shared(table, "speaker", where)
+        there = set(table.select("target", "split").unique().iter_rows())
         for index, name in enumerate(self.classes):
             for split in SPLITS:
-                if not ((self._table["target"] == index) & (self._table["split"] == split)).any():
-                    raise TaskError(f"task {self.name}: class {name!r} has no utterance in {split}")
-
-    def _refuse_shared(self, column: str) -> None:
-        shared = (
-            self._table.filter(pl.col(column).is_not_null())
-            .group_by(column)
-            .agg(pl.col("split").unique().sort())
-            .filter(pl.col("split").list.len() > 1)
-            .sort(column)
-        )
-        if shared.height:
-            value, splits = shared.row(0)
-            raise TaskError(f"task {self.name}: {column} {value!r} is in {_join(splits)}; {shared.height} such in all")
+                if (index, split) not in there:
+                    raise TaskError(f"{where}: class {name!r} has no utterance in {split}")
 
 
-def _join(names: Sequence[str]) -> str:
+def _target(config: TaskConfig) -> pl.Expr:
+    """Class of an utterance, or IGNORE."""
+    if config.intervals:
+        score = pl.col("sentiment")
+        inside = [(score >= each.at_least) & (score < each.below) for each in config.intervals]
+        classes = [pl.when(holds).then(pl.lit(index, pl.Int64)) for index, holds in enumerate(inside)]
+        return pl.coalesce(*classes, pl.lit(IGNORE, pl.Int64))
+    taken = [each for each in config.classes.values() if isinstance(each, tuple)]
+    targets = {label: index for index, labels in enumerate(taken) for label in labels}
+    return pl.col("label").replace_strict(targets, default=IGNORE, return_dtype=pl.Int64).fill_null(IGNORE)
+
+
+def _rounds(rule: SplitRule, groups: Sequence[str]) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    """Yield the groups of dev and of test, fold by fold."""
+    if rule.test == "each":
+        for index, group in enumerate(groups):
+            yield [groups[(index + 1) % len(groups)]], [group]
+    elif rule.dev == "each":
+        for group in groups:
+            if group not in rule.test:
+                yield [group], rule.test
+    else:
+        yield rule.dev, rule.test
+
+
+def _unlike(where: str, targets: pl.Series, expected: int | dict[str, int], classes: Sequence[str]) -> Iterator[str]:
+    """Say how many labelled utterances there are where that is not what was expected."""
+    if isinstance(expected, int):
+        found, expected = {"labelled": int((targets != IGNORE).sum())}, {"labelled": expected}
+    else:
+        found = {name: int((targets == index).sum()) for index, name in enumerate(classes)}
+    for name, count in expected.items():
+        if found[name] != count:
+            yield f"{where}: {found[name]:,} {name} utterances; a full corpus gives {count:,}"
+
+
+def _refuse_shared(table: pl.DataFrame, column: str, where: str) -> None:
+    shared = (
+        table.filter(pl.col(column).is_not_null())
+        .group_by(column)
+        .agg(pl.col("split").unique().sort())
+        .filter(pl.col("split").list.len() > 1)
+        .sort(column)
+    )
+    if shared.height:
+        value, splits = shared.row(0)
+        raise TaskError(f"{where}: {column} {value!r} is in {_join(splits)}; {shared.height} such in all")
+
+
+def _join(names: Iterable[str]) -> str:
     return " and ".join(names)

@@ -47,12 +47,13 @@ def make_task() -> Task:
             "speaker": None,
             "label": None if turn == 4 else labels[dialogue, turn],
             "split": SPLITS[dialogue % 3],
+            "sentiment": None,
         }
         for dialogue in range(12)
         for turn in range(5)
     ]
     config = TaskConfig("toy", {name: (name,) for name in LABELS}, 2, "past", "keep", "shared", "script")
-    return Task("tiny", config, pl.DataFrame(rows, schema_overrides={"speaker": pl.String}))
+    return Task("tiny", config, pl.DataFrame(rows, schema_overrides={"speaker": pl.String, "sentiment": pl.Float64}))
 
 
 def answers(task: Task, skill: float, seed: int) -> np.ndarray:
@@ -170,7 +171,9 @@ def test_the_protocol_tells_what_the_numbers_rest_on(scored: Path) -> None:
         "task": "tiny",
         "corpus": "toy",
         "classes": list(LABELS),
-        "labelled_utterances": {"train": 16, "dev": 16, "test": 16},
+        "labelled_utterances": [{"train": 16, "dev": 16, "test": 16}],
+        "unlike_a_full_corpus": [],
+        "splits": "official",
         "folds": 1,
         "seeds": 2,
         "context": "past",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,9 @@ def protocol(task: Task, data: Path) -> dict[str, Any]:
         "task": task.name,
         "corpus": config.corpus,
         "classes": list(task.classes),
-        "labelled_utterances": task.counts(),
+        "labelled_utterances": [task.counts(fold) for fold in range(task.folds)],
+        "unlike_a_full_corpus": task.differences(),
+        "splits": config.splits if isinstance(config.splits, str) else asdict(config.splits),
         "folds": task.folds,
         "seeds": config.seeds,
         "context": config.context,

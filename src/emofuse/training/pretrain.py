@@ -89,12 +89,14 @@ def pretrain(name: str, task: str, modality: Modality, params: Params, data: Pat
         store: where finished runs are kept
     """
     config = params.get(f"tasks.{task}", TaskConfig)
-    folds = Task.load(task, config, data).folds
+    opened = Task.load(task, config, data)
+    for line in opened.differences():
+        print(f"{task}: {line}")
     features, out = data / "features" / config.corpus / modality, data / "models" / task / modality
     jobs = [
         _Job(name, task, modality, seed, fold, features, data, out, store.root, params)
         for seed in range(config.seeds)
-        for fold in range(folds)
+        for fold in range(opened.folds)
     ]
     shutil.rmtree(out, ignore_errors=True)  # As DVC does: no run of earlier seeds stays among these.
     run_all(name, _train, jobs)
