@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emofuse.scoring import resampling
+from emofuse.scoring.calibration import BINS, calibration_error, gap_counts
 from emofuse.scoring.metrics import measure, tally
-from emofuse.scoring.resampling import bootstrap, holm, percentile_interval, swap_test
+from emofuse.scoring.resampling import bootstrap, holm, percentile_interval, reflected_interval, swap_test
 
 ACCURACY, WEIGHTED_F1 = 0, 2
 
@@ -34,23 +35,32 @@ def right_and_wrong(right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     return tally(confusion)
 
 
+def no_gaps(tallies: np.ndarray) -> np.ndarray:
+    """Gaps ``[bin, run, dialogue]`` of answers that are as often right as they are sure."""
+    return np.zeros((BINS, *tallies.shape[2:]))
+
+
 def test_bootstrap_is_a_bootstrap() -> None:
     """Draw by draw it equals drawing dialogues and runs one at a time."""
     confusion, n_draws = random_confusions(n_runs=3, n_dialogues=7), 20
-    draws = bootstrap(tally(confusion), np.array([[0, 1, 2]]), n_draws, np.random.default_rng(1))
+    gaps = np.random.default_rng(0).normal(size=(BINS, 3, 7))
+    draws = bootstrap(tally(confusion), gaps, np.array([[0, 1, 2]]), n_draws, np.random.default_rng(1))
     dialogue_draws, run_draws = np.random.default_rng(1).spawn(2)
     dialogues = dialogue_draws.multinomial(7, np.full(7, 1 / 7), n_draws)
     runs = run_draws.multinomial(3, np.full(3, 1 / 3), n_draws)
     for draw in range(n_draws):
         drawn = np.repeat(confusion, dialogues[draw], axis=1).sum(axis=1)
         scores = measure(tally(np.repeat(drawn, runs[draw], axis=0)))
-        np.testing.assert_allclose(draws[:, 0, draw], scores.mean(axis=-1))
+        np.testing.assert_allclose(draws[:-1, 0, draw], scores.mean(axis=-1))
+        errors = calibration_error(np.repeat(gaps, dialogues[draw], axis=2).sum(axis=2), drawn.sum(axis=(1, 2)))
+        np.testing.assert_allclose(draws[-1, 0, draw], np.repeat(errors, runs[draw]).mean())
 
 
 def test_bootstrap_spread_is_that_of_a_mean_of_dialogues() -> None:
     """Accuracy over equal dialogues is a mean, whose bootstrap deviation is known: that of the dialogues / sqrt(n)."""
     right = np.random.default_rng(0).binomial(10, 0.7, 50)
-    draws = bootstrap(right_and_wrong(right, 10 - right), np.array([[0]]), 20_000, np.random.default_rng(1))
+    tallies = right_and_wrong(right, 10 - right)
+    draws = bootstrap(tallies, no_gaps(tallies), np.array([[0]]), 20_000, np.random.default_rng(1))
     assert draws[ACCURACY].mean() == pytest.approx(right.mean() / 10, abs=1e-3)
     assert draws[ACCURACY].std() == pytest.approx((right / 10).std() / np.sqrt(50), rel=0.03)
 
@@ -60,7 +70,8 @@ def test_interval_covers_the_truth_as_often_as_it_says() -> None:
     rng, n_trials, covered = np.random.default_rng(0), 200, []
     for _ in range(n_trials):
         right = rng.binomial(10, rng.beta(1.5, 1.0, 60))
-        draws = bootstrap(right_and_wrong(right, 10 - right), np.array([[0]]), 300, rng)
+        tallies = right_and_wrong(right, 10 - right)
+        draws = bootstrap(tallies, no_gaps(tallies), np.array([[0]]), 300, rng)
         low, high = percentile_interval(draws[ACCURACY, 0], 0.9)
         covered.append(low <= 0.6 <= high)
     assert 0.84 <= np.mean(covered) <= 0.96
@@ -71,11 +82,30 @@ def test_interval_is_the_central_part() -> None:
     assert (low, high) == pytest.approx((5, 95))
 
 
+def test_interval_of_a_calibration_error_covers_the_truth() -> None:
+    """Answers are surer than right by 0.05. With 20 answers a bin the estimate is too large, and the draws far more."""
+    rng, n_trials, covered, plain = np.random.default_rng(0), 200, [], []
+    confidence = np.linspace(0.2, 1, 300)
+    for _ in range(n_trials):
+        right = rng.random(300) < confidence - 0.05
+        dialogue = np.arange(300) // 5
+        gaps = gap_counts(dialogue, confidence, right, n_cells=60)[:, None]
+        hits = np.bincount(dialogue, right, 60)
+        tallies = right_and_wrong(hits, 5 - hits)
+        draws = bootstrap(tallies, gaps, np.array([[0]]), 200, rng)[-1, 0]
+        estimate = calibration_error(gaps.sum(axis=-1), np.array([300.0]))
+        low, high = reflected_interval(estimate, draws, 0.9)
+        covered.append(low[0] <= 0.05 <= high[0])
+        plain.append(percentile_interval(draws, 0.9)[0] <= 0.05)
+    assert np.mean(covered) > 0.7
+    assert np.mean(plain) < 0.2
+
+
 def test_seeds_widen_the_interval() -> None:
     """Two runs of the same mean as one, but far apart, leave more doubt."""
     right, wrong, even = (np.full(30, count) for count in (8, 2, 5))
     tallies = np.concatenate([right_and_wrong(a, 10 - a) for a in (right, wrong, even)], axis=2)
-    draws = bootstrap(tallies, np.array([[0, 1], [2, 2]]), 500, np.random.default_rng(0))
+    draws = bootstrap(tallies, no_gaps(tallies), np.array([[0, 1], [2, 2]]), 500, np.random.default_rng(0))
     assert set(np.round(draws[ACCURACY, 0], 6)) == {0.2, 0.5, 0.8}
     assert set(np.round(draws[ACCURACY, 1], 6)) == {0.5}
 
@@ -83,9 +113,10 @@ def test_seeds_widen_the_interval() -> None:
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 def test_chunks_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     tallies, rows = tally(random_confusions(n_runs=4, n_dialogues=6)), np.array([[0, 1], [2, 3]])
+    gaps = np.random.default_rng(0).integers(-99, 99, (BINS, 4, 6)) / 64
 
     def both() -> tuple[np.ndarray, np.ndarray]:
-        draws = bootstrap(tallies, rows, 30, np.random.default_rng(2))
+        draws = bootstrap(tallies, gaps, rows, 30, np.random.default_rng(2))
         return draws, swap_test(tallies, rows[:1], rows[1:], 30, np.random.default_rng(2))
 
     expected = both()

@@ -157,6 +157,38 @@ def test_a_missing_fold_is_an_error(prefix: str, truth: Make, guess: Make, class
         score(runs, targets, classes, CONFIG)
 
 
+def test_calibration_is_that_of_all_answers(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    """Every answer is sure to 0.8 (in float32 a trifle more), so a run's error is the distance to its accuracy."""
+    targets = truth()
+    scores = score(guess(targets, 0.7, "hcam"), targets, classes, CONFIG)
+    runs = scores.runs.pivot("metric", index="seed", values="value")
+    assert runs["ece"].to_list() == pytest.approx([abs(0.8 - each) for each in runs["accuracy"]], abs=2e-6)
+    got = row(scores.models, model="hcam", metric="ece")
+    assert got["mean"] == pytest.approx(runs["ece"].mean(), abs=2e-6)
+    assert 0 <= got["low"] <= got["mean"] <= got["high"]
+    accuracy = runs["accuracy"].mean()
+    assert scores.calibration.rows() == [("hcam", 0.8, 0.866667, 216, 0.8, pytest.approx(accuracy, abs=2e-6))]
+    assert "ece" not in scores.pairs["metric"]
+
+
+def test_without_zeros_only_the_rest_is_scored(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    """As if the utterances of zero sentiment were not there; the metrics of all stay what they were."""
+    targets = truth()
+    runs = pl.concat([guess(targets, 0.7, "hcam"), guess(targets, 0.5, "concat")])
+    sentiment = pl.Series([0.0, 1.0, -1.0] * (len(targets) // 3))
+    rest = targets.filter(sentiment != 0)
+    both = score(runs, targets.with_columns(sentiment=sentiment), classes, CONFIG)
+    only = score(runs.join(rest, on="utterance_id", how="semi"), rest, classes, CONFIG)
+    plain = score(runs, targets, classes, CONFIG)
+    part = pl.col("metric").str.ends_with("/nonzero")
+    for name in ("models", "pairs", "runs"):
+        table, wanted, whole = (getattr(each, name) for each in (both, only, plain))
+        without = table.filter(part).with_columns(pl.col("metric").str.strip_suffix("/nonzero"))
+        assert_frame_equal(without, wanted, check_exact=True)
+        assert_frame_equal(table.filter(~part), whole, check_exact=True)
+    assert_frame_equal(both.confusion, plain.confusion)
+
+
 def test_the_seed_decides(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
     targets = truth()
     runs = guess(targets, 0.7, "hcam")

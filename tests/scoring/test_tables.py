@@ -14,11 +14,11 @@ from emofuse.scoring.tables import best_model, learning_curves, markdown_table, 
 Make = Callable[..., pl.DataFrame]
 
 TABLE = """\
-| Model | Accuracy | Balanced accuracy | Weighted F1 | Macro F1 | Runs |
-| --- | ---: | ---: | ---: | ---: | ---: |
-| majority | 50.0 [50.0, 50.0] | 50.0 [50.0, 50.0] | 33.3 [33.3, 33.3] | 33.3 [33.3, 33.3] | 1 |
+| Model | Accuracy | Balanced accuracy | Weighted F1 | Macro F1 | Calibration error | Runs |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: |
+| majority | 50.0 [50.0, 50.0] | 50.0 [50.0, 50.0] | 33.3 [33.3, 33.3] | 33.3 [33.3, 33.3] | 30.0 [30.0, 30.0] | 1 |
 | hcam | **87.5** ± 17.7 [75.0, 100.0] | **87.5** ± 17.7 [75.0, 100.0] | **86.7** ± 18.9 [73.3, 100.0] \
-| **86.7** ± 18.9 [73.3, 100.0] | 2 |
+| **86.7** ± 18.9 [73.3, 100.0] | **12.5** ± 10.6 [5.0, 20.0] | 2 |
 
 Percent on test: 4 utterances in 1 dialogues. Mean over runs ± standard deviation [95 % interval of the mean: \
 bootstrap over dialogues and runs, 200 resamples].
@@ -38,7 +38,8 @@ def tiny(answer: Make) -> Scores:
     3/4, recalls 1 and 1/2, F1 4/5 and 2/3, both means 11/15; its seed 1 is perfect. So its accuracy is 0.875 with a
     deviation of 0.25 / sqrt(2), its F1 13/15 with (4/15) / sqrt(2). With one dialogue the bootstrap draws runs only:
     twice seed 0, twice seed 1 (a quarter each), or one of each; hence the interval from one seed to the other.
-    Swapping the one dialogue turns a difference round and leaves its size: p = 1.
+    Swapping the one dialogue turns a difference round and leaves its size: p = 1. All answers are sure to 0.8, which is
+    0.3 from majority's accuracy and 0.05 and 0.2 from those of hcam.
     """
     ids = [f"d_{turn}" for turn in range(4)]
     truth = pl.DataFrame({"fold": 0, "split": "test", "utterance_id": ids, "dialogue_id": "d", "target": [0, 0, 1, 1]})
@@ -67,7 +68,11 @@ def test_files(tiny: Scores, tmp_path: Path) -> None:
     confusion = (tmp_path / "confusion.csv").read_text().splitlines()
     assert confusion[0] == "model,true,predicted,count"
     assert confusion[5:] == ["hcam,a,a,4", "hcam,a,b,0", "hcam,b,a,1", "hcam,b,b,3"]
+    calibration = (tmp_path / "calibration.csv").read_text().splitlines()
+    assert calibration[0] == "model,low,high,count,confidence,accuracy"
+    assert calibration[1:] == ["majority,0.8,0.866667,4,0.8,0.5", "hcam,0.8,0.866667,8,0.8,0.875"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "calibration.csv",
         "confusion.csv",
         "pairs.csv",
         "scores.csv",
@@ -105,6 +110,15 @@ def test_folds_get_a_table_of_their_own(truth: Make, guess: Make, classes: tuple
     assert table.count("| hcam |") == 2
     assert "pooled over the folds" in table
     assert table.rstrip().endswith("| 3 |")
+
+
+def test_scores_without_zeros_get_a_table_of_their_own(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    targets = truth(n_dialogues=4)
+    sentiment = targets.with_columns(sentiment=pl.Series([0.0, 1.5] * (len(targets) // 2)))
+    runs = guess(targets, 0.7, "hcam")
+    table = markdown_table(score(runs, sentiment, classes, ScoringConfig(resamples=50)))
+    assert table.count("| hcam |") == 2
+    assert "Without the utterances whose sentiment is zero:" in table
 
 
 def test_best_model(tiny: Scores) -> None:

@@ -41,7 +41,7 @@ def benchmark(task: Task, models: Sequence[str], config: ScoringConfig, data: Pa
     folders = run_folders(data / "models" / task.name, models)
     records = [json.loads((folder / "record.json").read_text(encoding="utf-8")) for folder in folders]
     runs = pl.concat([pl.read_parquet(folder / "predictions.parquet") for folder in folders])
-    scores = score(runs, task.truth(), task.classes, config)
+    scores = score(runs, _truth(task), task.classes, config)
     pairs = comparisons(scores)
     out = metrics / task.name
     write_scores(out, scores, protocol(task, data), pairs)
@@ -102,6 +102,14 @@ def protocol(task: Task, data: Path) -> dict[str, Any]:
         "epoch_chosen_on": "dev weighted F1",
         "features": {name: metadata(data / "features" / config.corpus / name) for name in MODALITIES},
     }
+
+
+def _truth(task: Task) -> pl.DataFrame:
+    """The task's labels, with the sentiment where scores without its zeros are asked for."""
+    truth = task.truth()
+    classes = truth.filter(pl.col("sentiment") != 0)["target"].n_unique()
+    # A class that is made of the zeros alone, such as MELD's neutral, cannot be left out.
+    return truth if task.config.intervals and classes == len(task.classes) else truth.drop("sentiment")
 
 
 def _plot(out: Path, scores: Scores, records: Sequence[dict[str, Any]]) -> None:

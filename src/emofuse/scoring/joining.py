@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 __all__ = ["RUN", "ScoringError", "folds_are_pooled", "join_targets", "scored_utterances"]
 
@@ -20,13 +21,17 @@ class ScoringError(ValueError):
 
 
 def scored_utterances(truth: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
-    """The labelled test utterances: fold, utterance_id, dialogue_id, target.
+    """The labelled test utterances: fold, utterance_id, dialogue_id, target, and sentiment where the truth has it.
 
     Raises:
         ScoringError: there are none, an utterance is twice in a fold, or a target is not an index of ``classes``
     """
     test = truth.filter(pl.col("split") == "test").select(
-        pl.col("fold").cast(pl.Int32), "utterance_id", "dialogue_id", pl.col("target").cast(pl.Int64)
+        pl.col("fold").cast(pl.Int32),
+        "utterance_id",
+        "dialogue_id",
+        pl.col("target").cast(pl.Int64),
+        *(name for name in ("sentiment",) if name in truth.columns),
     )
     if test.is_empty():
         raise ScoringError("the task has no labelled test utterance")
@@ -62,7 +67,7 @@ def folds_are_pooled(test: pl.DataFrame) -> bool:
 
 
 def join_targets(runs: pl.DataFrame, test: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
-    """Give each test prediction its target.
+    """Give each test prediction its target, and say what it answers and how surely.
 
     Args:
         runs: rows of :data:`emofuse.schema.PREDICTIONS`, of any number of models of one task, in any order
@@ -70,7 +75,8 @@ def join_targets(runs: pl.DataFrame, test: pl.DataFrame, classes: Sequence[str])
         classes: class names in the order of the probabilities
 
     Returns:
-        model, seed, fold, dialogue_id, target, said (index of the largest probability); one row a run and utterance
+        the columns of ``test`` and model, seed, said (index of the largest probability), confidence (that probability);
+        one row a run and utterance
 
     Raises:
         ScoringError: several tasks, no test prediction, an utterance id missing, doubled or unknown in a run, or
@@ -88,17 +94,21 @@ def join_targets(runs: pl.DataFrame, test: pl.DataFrame, classes: Sequence[str])
     expected = runs.select(RUN).cast({"fold": pl.Int32}).unique().join(test.select(key), on="fold")
     _refuse(expected.join(said, on=[*RUN, "utterance_id"], how="anti"), "missing utterance ids")
     joined = said.join(test, on=key, how="left")
-    return joined.select(*RUN, "dialogue_id", "target", _said(joined, len(classes)))
+    probabilities = _probabilities(joined, len(classes))
+    return joined.drop("task", "split", "probabilities").with_columns(
+        said=pl.Series(probabilities.argmax(axis=1)),  # the first one on a tie
+        confidence=pl.Series(probabilities.max(axis=1)),
+    )
 
 
-def _said(rows: pl.DataFrame, n_classes: int) -> pl.Series:
-    """Index of the largest probability of each row, the first one on a tie."""
+def _probabilities(rows: pl.DataFrame, n_classes: int) -> NDArray[np.float32]:
+    """The probabilities of each row, ``[n, n_classes]``."""
     lengths = pl.col("probabilities").list.len()
     _refuse(rows.filter((lengths != n_classes).fill_null(True)), f"not {n_classes} probabilities")
-    probabilities = rows["probabilities"].list.to_array(n_classes).to_numpy()
+    probabilities: NDArray[np.float32] = rows["probabilities"].list.to_array(n_classes).to_numpy()
     finite = np.isfinite(probabilities).all(axis=1)
     _refuse(rows.filter(~pl.Series(finite)), "probabilities that are no numbers")
-    return pl.Series("said", probabilities.argmax(axis=1))
+    return probabilities
 
 
 def _refuse(offenders: pl.DataFrame, fault: str) -> None:

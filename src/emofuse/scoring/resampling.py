@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from emofuse.scoring.calibration import calibration_error
 from emofuse.scoring.metrics import measure
 
-__all__ = ["bootstrap", "holm", "percentile_interval", "swap_test"]
+__all__ = ["bootstrap", "holm", "percentile_interval", "reflected_interval", "swap_test"]
 
 CHUNK = 1000
 """Resamples that are in memory at once; draws are taken in sequence, so results do not depend on it."""
@@ -23,7 +24,11 @@ TIE = 1e-12
 
 
 def bootstrap(
-    tallies: NDArray[np.float64], rows: NDArray[np.intp], resamples: int, generator: np.random.Generator
+    tallies: NDArray[np.float64],
+    gaps: NDArray[np.float64],
+    rows: NDArray[np.intp],
+    resamples: int,
+    generator: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Bootstrap the mean score of each model over dialogues and runs.
 
@@ -33,12 +38,13 @@ def bootstrap(
 
     Args:
         tallies: ``[3, n_classes, n_distinct_runs, n_dialogues]``
+        gaps: ``[n_bins, n_distinct_runs, n_dialogues]`` of :func:`~emofuse.scoring.calibration.gap_counts`
         rows: ``[n_models, n_runs]``, indices of distinct runs
         resamples: number of draws
         generator: source of the draws
 
     Returns:
-        ``[n_metrics, n_models, resamples]``
+        ``[n_metrics + 1, n_models, resamples]``, the calibration error last
     """
     n_dialogues, n_runs = tallies.shape[-1], rows.shape[1]
     dialogue_draws, run_draws = generator.spawn(2)
@@ -46,7 +52,9 @@ def bootstrap(
     for size in _chunks(resamples):
         dialogue_counts = dialogue_draws.multinomial(n_dialogues, np.full(n_dialogues, 1 / n_dialogues), size)
         run_weights = run_draws.multinomial(n_runs, np.full(n_runs, 1 / n_runs), size).T / n_runs
-        values = measure(_weigh(tallies, dialogue_counts))
+        weighed = _weigh(tallies, dialogue_counts)
+        error = calibration_error(_weigh(gaps, dialogue_counts), weighed[2].sum(axis=0))
+        values = np.concatenate([measure(weighed), error[None]])
         chunks.append(np.stack([(values[:, row] * run_weights).sum(axis=1) for row in rows], axis=1))
     return np.concatenate(chunks, axis=-1)
 
@@ -58,6 +66,18 @@ def percentile_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], axis=-1)
     return low, high
+
+
+def reflected_interval(
+    estimate: NDArray[np.float64], draws: NDArray[np.float64], confidence: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Reflect the interval of the draws ``[..., resamples]`` in the estimate, for a positive one that chance enlarges.
+
+    A calibration error is a sum of absolute values, which grows with noise, and a resample has more noise than the
+    sample. The basic bootstrap interval (Davison and Hinkley 1997, section 5.2) takes off what the draws have too much.
+    """
+    low, high = percentile_interval(draws, confidence)
+    return np.maximum(2 * estimate - high, 0), np.maximum(2 * estimate - low, 0)
 
 
 def swap_test(
@@ -123,10 +143,10 @@ def _chunks(total: int) -> Iterator[int]:
 
 
 def _weigh(tallies: NDArray[np.float64], weights: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Weigh tallies ``[3, classes, runs, dialogues]`` by ``[n, dialogues]`` and sum: ``[3, classes, runs, n]``.
+    """Weigh tallies or gaps ``[..., dialogues]`` by ``[n, dialogues]`` and sum: ``[..., n]``.
 
-    All are whole numbers, so the product is exact and does not depend on the order or the threads of the matrix
-    product.
+    All are whole numbers, or of a fixed number of binary digits, so the product is exact and does not depend on the
+    order or the threads of the matrix product.
     """
     flat = tallies.reshape(-1, tallies.shape[-1]) @ weights.T.astype(np.float64)
     return flat.reshape(*tallies.shape[:-1], len(weights))

@@ -10,11 +10,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from emofuse.params import STRICT
+from emofuse.scoring.calibration import BINS, bin_of, calibration_error, gap_counts
 from emofuse.scoring.joining import RUN, ScoringError, folds_are_pooled, join_targets, scored_utterances
 from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure, metric_names, tally
-from emofuse.scoring.resampling import bootstrap, holm, percentile_interval, swap_test
+from emofuse.scoring.resampling import bootstrap, holm, percentile_interval, reflected_interval, swap_test
 
-__all__ = ["DECIMALS", "FOLD_MEAN", "MODELS", "Scores", "ScoringConfig", "in_order", "score"]
+__all__ = ["DECIMALS", "ECE", "FOLD_MEAN", "MODELS", "NONZERO", "Scores", "ScoringConfig", "in_order", "score"]
 
 MODELS = (
     "majority",
@@ -32,6 +33,12 @@ MODELS = (
 
 FOLD_MEAN = "fold_mean/"
 """Prefix of the metrics that are means over folds, printed beside those of pooled folds."""
+
+NONZERO = "/nonzero"
+"""Suffix of the metrics over the utterances whose sentiment is not zero, where the classes come from sentiment."""
+
+ECE = "ece"
+"""Name of the expected calibration error, beside those of :func:`~emofuse.scoring.metrics.metric_names`."""
 
 PAIRS = {
     "model_a": pl.String,
@@ -79,10 +86,14 @@ class Scores:
             over folds of each fold's own score, by seed, then mean and standard deviation over seeds; they have no
             interval
         pairs: ``model_a, model_b, metric, difference, low, high, p, p_adjusted`` of every two models; difference = a -
-            b, where a comes later in the order of tables; ``p_adjusted`` after Holm over all pairs of a metric
+            b, where a comes later in the order of tables; ``p_adjusted`` after Holm over all pairs of a metric. The
+            calibration error is not among the metrics: how far chance enlarges it depends on how sure a model is, so
+            that a difference of two need not be one of calibration
         runs: ``model, seed, fold, metric, value`` of every trained run, and of every seed's pooled run with fold null
         confusion: ``model, true, predicted, count``, summed over runs
         run_confusion: ``model, seed, fold, true, predicted, count`` of every trained run
+        calibration: ``model, low, high, count, confidence, accuracy`` of each bin of confidence that has answers: its
+            ends, the answers of all runs, their mean confidence, and the share that is right
     """
 
     classes: tuple[str, ...]
@@ -95,6 +106,22 @@ class Scores:
     runs: pl.DataFrame
     confusion: pl.DataFrame
     run_confusion: pl.DataFrame
+    calibration: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What is counted of runs, by dialogue.
+
+    Attributes:
+        runs: model, seed, fold
+        confusion: ``[n_runs, n_dialogues, n_classes, n_classes]``
+        gaps: ``[BINS, n_runs, n_dialogues]``
+    """
+
+    runs: pl.DataFrame
+    confusion: NDArray[np.float64]
+    gaps: NDArray[np.float64]
 
 
 def in_order(models: Sequence[str]) -> list[str]:
@@ -117,7 +144,9 @@ def score(runs: pl.DataFrame, truth: pl.DataFrame, classes: Sequence[str], confi
 
     Args:
         runs: rows of :data:`emofuse.schema.PREDICTIONS` of all models, in any order; those of split ``test`` are scored
-        truth: ``fold, split, utterance_id, dialogue_id, target`` (an index of ``classes``), labelled utterances only
+        truth: ``fold, split, utterance_id, dialogue_id, target`` (an index of ``classes``), labelled utterances only;
+            with a column ``sentiment``, every metric is also given without the utterances where that is zero, as
+            ``<metric>/nonzero``
         classes: class names in the order of the probabilities and targets
         config: settings of intervals and tests
 
@@ -130,29 +159,26 @@ def score(runs: pl.DataFrame, truth: pl.DataFrame, classes: Sequence[str], confi
     answers = join_targets(runs, test, classes)
     trained = _in_table_order(answers.select(RUN).unique())
     _check_folds(trained, test["fold"].unique().sort().to_list(), pooled)
-    confusion = _count(answers, trained, test["dialogue_id"].unique().sort(), len(classes))
-    values = _values(trained, confusion, classes)
-    by_run = _run_confusion_table(trained, confusion, classes)
-    summary = _summary(values)
-    if pooled:
-        fold_means = _fold_means(values)
-        trained, confusion = _pool_folds(trained, confusion)
-        pooled_values = _values(trained, confusion, classes)
-        summary = pl.concat([_summary(pooled_values), fold_means])
-        values = pl.concat([pooled_values, values])
-    intervals, pairs = _resample(trained, confusion, classes, config)
-    models = summary.join(intervals, on=["model", "metric"], how="left", maintain_order="left")
+    dialogues = test["dialogue_id"].unique().sort()
+    counts = _count(answers, trained, dialogues, len(classes))
+    parts = [_judge(counts, classes, pooled, config)]
+    if "sentiment" in test.columns:
+        some = _count(answers.filter(pl.col("sentiment") != 0), trained, dialogues, len(classes))
+        named = pl.concat_str("metric", pl.lit(NONZERO))
+        parts.append(tuple(table.with_columns(metric=named) for table in _judge(some, classes, pooled, config)))
+    models, pairs, values = (_rounded(pl.concat(tables)) for tables in zip(*parts, strict=True))
     return Scores(
         classes=tuple(classes),
         config=config,
         pooled=pooled,
         n_utterances=test["utterance_id"].n_unique(),
-        n_dialogues=test["dialogue_id"].n_unique(),
-        models=_rounded(_in_table_order(models.select("model", "metric", "mean", "sd", "low", "high", "n_runs"))),
-        pairs=_rounded(pairs),
-        runs=_rounded(_in_table_order(values)),
-        confusion=_confusion_table(trained, confusion, classes),
-        run_confusion=by_run,
+        n_dialogues=len(dialogues),
+        models=_in_table_order(models),
+        pairs=pairs,
+        runs=_in_table_order(values),
+        confusion=_confusion_table(counts, classes),
+        run_confusion=_run_confusion_table(counts, classes),
+        calibration=_calibration_table(answers),
     )
 
 
@@ -167,35 +193,55 @@ def _check_folds(trained: pl.DataFrame, folds: list[int], pooled: bool) -> None:
             )
 
 
-def _count(answers: pl.DataFrame, trained: pl.DataFrame, dialogues: pl.Series, n_classes: int) -> NDArray[np.float64]:
-    """Confusion counts ``[n_trained_runs, n_dialogues, n_classes, n_classes]``."""
+def _count(answers: pl.DataFrame, trained: pl.DataFrame, dialogues: pl.Series, n_classes: int) -> _Counts:
     places = answers.join(trained.with_row_index("run"), on=RUN, how="left").join(
         pl.DataFrame({"dialogue_id": dialogues}).with_row_index("dialogue"), on="dialogue_id", how="left"
     )
-    counts = confusion_counts(
-        places["run"].to_numpy().astype(np.int64) * len(dialogues) + places["dialogue"].to_numpy(),
-        places["target"].to_numpy(),
-        places["said"].to_numpy(),
-        n_cells=len(trained) * len(dialogues),
-        n_classes=n_classes,
-    )
-    return counts.reshape(len(trained), len(dialogues), n_classes, n_classes)
+    cell = places["run"].to_numpy().astype(np.int64) * len(dialogues) + places["dialogue"].to_numpy()
+    true, said = places["target"].to_numpy(), places["said"].to_numpy()
+    shape = (len(trained), len(dialogues))
+    n_cells = len(trained) * len(dialogues)
+    confusion = confusion_counts(cell, true, said, n_cells=n_cells, n_classes=n_classes)
+    gaps = gap_counts(cell, places["confidence"].to_numpy(), said == true, n_cells=n_cells)
+    return _Counts(trained, confusion.reshape(*shape, n_classes, n_classes), gaps.reshape(BINS, *shape))
 
 
-def _pool_folds(trained: pl.DataFrame, confusion: NDArray[np.float64]) -> tuple[pl.DataFrame, NDArray[np.float64]]:
+def _judge(
+    counts: _Counts, classes: Sequence[str], pooled: bool, config: ScoringConfig
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """The tables ``models``, ``pairs`` and ``runs`` of :class:`Scores`."""
+    values = _values(counts, classes)
+    summary = _summary(values)
+    if pooled:
+        fold_means = _fold_means(values)
+        counts = _pool_folds(counts)
+        pooled_values = _values(counts, classes)
+        summary = pl.concat([_summary(pooled_values), fold_means])
+        values = pl.concat([pooled_values, values])
+    intervals, pairs = _resample(counts, classes, config)
+    models = summary.join(intervals, on=["model", "metric"], how="left", maintain_order="left")
+    return models.select("model", "metric", "mean", "sd", "low", "high", "n_runs"), pairs, values
+
+
+def _pool_folds(counts: _Counts) -> _Counts:
     """Sum the counts of a seed's folds, whose utterances are disjoint; the fold of the pooled run is null."""
-    seeds = trained.select("model", "seed").unique(maintain_order=True)
-    places = trained.join(seeds.with_row_index("place"), on=["model", "seed"], how="left", maintain_order="left")
-    pooled = np.zeros((len(seeds), *confusion.shape[1:]))
-    np.add.at(pooled, places["place"].to_numpy(), confusion)
-    return seeds.with_columns(fold=pl.lit(None, pl.Int32)), pooled
+    seeds = counts.runs.select("model", "seed").unique(maintain_order=True)
+    own = counts.runs.join(seeds.with_row_index("place"), on=["model", "seed"], how="left", maintain_order="left")
+    places = own["place"].to_numpy()
+    confusion = np.zeros((len(seeds), *counts.confusion.shape[1:]))
+    np.add.at(confusion, places, counts.confusion)
+    gaps = np.zeros((BINS, len(seeds), counts.gaps.shape[-1]))
+    np.add.at(gaps, (slice(None), places), counts.gaps)
+    return _Counts(seeds.with_columns(fold=pl.lit(None, pl.Int32)), confusion, gaps)
 
 
-def _values(runs: pl.DataFrame, confusion: NDArray[np.float64], classes: Sequence[str]) -> pl.DataFrame:
+def _values(counts: _Counts, classes: Sequence[str]) -> pl.DataFrame:
     """Every metric of every run: model, seed, fold, metric, value."""
-    names = metric_names(classes)
-    values = measure(tally(confusion.sum(axis=1)))
-    wide = runs.with_columns(metric=pl.Series([names] * len(runs)), value=pl.Series(values.T.tolist()))
+    names = [*metric_names(classes), ECE]
+    confusion = counts.confusion.sum(axis=1)
+    error = calibration_error(counts.gaps.sum(axis=-1), confusion.sum(axis=(1, 2)))
+    values = np.concatenate([measure(tally(confusion)), error[None]])
+    wide = counts.runs.with_columns(metric=pl.Series([names] * len(counts.runs)), value=pl.Series(values.T.tolist()))
     return wide.explode("metric", "value")
 
 
@@ -209,24 +255,26 @@ def _summary(values: pl.DataFrame) -> pl.DataFrame:
 
 def _fold_means(values: pl.DataFrame) -> pl.DataFrame:
     """Summary of the mean over folds of each seed's scores, as metrics with a prefix."""
-    named = values.filter(pl.col("metric").is_in(SUMMARY)).with_columns(metric=FOLD_MEAN + pl.col("metric"))
+    named = values.filter(pl.col("metric").is_in([*SUMMARY, ECE])).with_columns(metric=FOLD_MEAN + pl.col("metric"))
     return _summary(named.group_by("model", "seed", "metric", maintain_order=True).agg(pl.col("value").mean()))
 
 
-def _resample(
-    runs: pl.DataFrame, confusion: NDArray[np.float64], classes: Sequence[str], config: ScoringConfig
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Intervals (model, metric, low, high) and the table of pairs, from counts ``[run, dialogue, class, class]``."""
-    models, names = in_order(runs["model"].to_list()), metric_names(classes)
-    tallies, rows = tally(confusion), _line_up(runs, models)
+def _resample(counts: _Counts, classes: Sequence[str], config: ScoringConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Intervals (model, metric, low, high) and the table of pairs."""
+    models, names = in_order(counts.runs["model"].to_list()), metric_names(classes)
+    tallies, rows = tally(counts.confusion), _line_up(counts.runs, models)
     bootstrap_draws, swap_draws = np.random.default_rng(config.seed).spawn(2)
-    draws = bootstrap(tallies, rows, config.resamples, bootstrap_draws)
+    draws = bootstrap(tallies, counts.gaps, rows, config.resamples, bootstrap_draws)
+    totals = tallies.sum(axis=-1)
+    error = calibration_error(counts.gaps.sum(axis=-1), totals[2].sum(axis=0))[rows].mean(axis=-1)
     low, high = percentile_interval(draws, config.confidence)
-    intervals = _table({"model": models}, names, {"low": low, "high": high})
+    low[-1], high[-1] = reflected_interval(error, draws[-1], config.confidence)
+    intervals = _table({"model": models}, [*names, ECE], {"low": low, "high": high})
     a, b = np.tril_indices(len(models), -1)
     if not len(a):
         return intervals, pl.DataFrame(schema=PAIRS)
-    means = measure(tallies.sum(axis=-1))[:, rows].mean(axis=-1)
+    means = measure(totals)[:, rows].mean(axis=-1)
+    draws = draws[:-1]
     ends = [percentile_interval(draws[:, i] - draws[:, j], config.confidence) for i, j in zip(a, b, strict=True)]
     low, high = np.stack(ends, axis=-1)
     p = swap_test(tallies, rows[a], rows[b], config.resamples, swap_draws)
@@ -260,18 +308,32 @@ def _line_up(runs: pl.DataFrame, models: list[str]) -> NDArray[np.intp]:
     return np.stack(rows).astype(np.intp)
 
 
-def _confusion_table(runs: pl.DataFrame, confusion: NDArray[np.float64], classes: Sequence[str]) -> pl.DataFrame:
+def _confusion_table(counts: _Counts, classes: Sequence[str]) -> pl.DataFrame:
     rows = []
-    for model in in_order(runs["model"].to_list()):
-        total = confusion[(runs["model"] == model).to_numpy()].sum(axis=(0, 1)).astype(np.int64)
-        rows += [(model, classes[true], classes[said], int(count)) for (true, said), count in np.ndenumerate(total)]
+    for model in in_order(counts.runs["model"].to_list()):
+        own = counts.confusion[(counts.runs["model"] == model).to_numpy()].sum(axis=(0, 1)).astype(np.int64)
+        rows += [(model, classes[true], classes[said], int(count)) for (true, said), count in np.ndenumerate(own)]
     return pl.DataFrame(rows, schema=["model", "true", "predicted", "count"], orient="row")
 
 
-def _run_confusion_table(runs: pl.DataFrame, confusion: NDArray[np.float64], classes: Sequence[str]) -> pl.DataFrame:
+def _run_confusion_table(counts: _Counts, classes: Sequence[str]) -> pl.DataFrame:
     pairs = pl.DataFrame({"true": classes}).join(pl.DataFrame({"predicted": classes}), how="cross")
-    counts = confusion.sum(axis=1).astype(np.int64).reshape(-1)
-    return runs.select("model", "seed", "fold").join(pairs, how="cross").with_columns(count=pl.Series(counts))
+    numbers = counts.confusion.sum(axis=1).astype(np.int64).reshape(-1)
+    return counts.runs.select("model", "seed", "fold").join(pairs, how="cross").with_columns(count=pl.Series(numbers))
+
+
+def _calibration_table(answers: pl.DataFrame) -> pl.DataFrame:
+    bins = pl.Series(bin_of(answers["confidence"].to_numpy()))
+    rows = answers.select("model", "confidence", right=pl.col("said") == pl.col("target"), bin=bins)
+    # Sorted, because a sum of floats depends on its order.
+    table = rows.sort("model", "bin", "confidence", "right").group_by("model", "bin", maintain_order=True)
+    means = table.agg(
+        count=pl.len().cast(pl.Int64),
+        confidence=pl.col("confidence").cast(pl.Float64).mean(),
+        accuracy=pl.col("right").mean(),
+    )
+    ends = means.with_columns(low=pl.col("bin") / BINS, high=(pl.col("bin") + 1) / BINS)
+    return _rounded(_in_table_order(ends.select("model", "low", "high", "count", "confidence", "accuracy")))
 
 
 def _in_table_order(table: pl.DataFrame) -> pl.DataFrame:

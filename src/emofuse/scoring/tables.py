@@ -8,8 +8,7 @@ import polars as pl
 
 from emofuse.files import write_json, write_table, write_text
 from emofuse.scoring.joining import ScoringError
-from emofuse.scoring.metrics import SUMMARY
-from emofuse.scoring.scores import DECIMALS, FOLD_MEAN, Scores, in_order
+from emofuse.scoring.scores import DECIMALS, ECE, FOLD_MEAN, NONZERO, Scores, in_order
 
 __all__ = [
     "METRIC_TITLES",
@@ -27,8 +26,9 @@ METRIC_TITLES = {
     "balanced_accuracy": "Balanced accuracy",
     "weighted_f1": "Weighted F1",
     "macro_f1": "Macro F1",
+    ECE: "Calibration error",
 }
-"""What tables and plots for people call the metrics over all classes."""
+"""What tables and plots for people call the metrics over all classes, in the order of their columns."""
 
 _CURVES_SCHEMA = {
     "model": pl.String,
@@ -43,7 +43,7 @@ _CURVES_SCHEMA = {
 def write_scores(
     folder: Path, scores: Scores, protocol: Mapping[str, Any], comparisons: Sequence[tuple[str, str]] = ()
 ) -> None:
-    """Write ``scores.csv``, ``pairs.csv``, ``confusion.csv``, ``scores.json`` and ``table.md``, each atomically.
+    """Write ``scores``, ``pairs``, ``confusion`` and ``calibration`` as CSV, ``scores.json``, ``table.md``, atomically.
 
     Args:
         folder: where to, such as ``metrics/<task>``
@@ -54,6 +54,7 @@ def write_scores(
     write_csv(folder / "scores.csv", scores.models)
     write_csv(folder / "pairs.csv", scores.pairs)
     write_csv(folder / "confusion.csv", scores.confusion)
+    write_csv(folder / "calibration.csv", scores.calibration)
     write_json(folder / "scores.json", scores_json(scores, protocol))
     write_text(folder / "table.md", markdown_table(scores, comparisons))
 
@@ -136,9 +137,11 @@ def markdown_table(
     Raises:
         ScoringError: a model of ``comparisons`` was not scored
     """
-    parts = [_grid(scores, "", list(SUMMARY)), _legend(scores)]
+    parts = [_grid(scores), _legend(scores)]
+    if (scores.models["metric"] == f"accuracy{NONZERO}").any():
+        parts += [f"Without the utterances whose sentiment is zero:\n\n{_grid(scores, suffix=NONZERO)}"]
     if scores.pooled:
-        means = _grid(scores, FOLD_MEAN, list(SUMMARY))
+        means = _grid(scores, prefix=FOLD_MEAN)
         parts += [f"Mean over folds of each fold's own score, averaged over seeds (± sd over seeds):\n\n{means}"]
     if comparisons:
         lines = [_comparison(scores, a, b, metric) for a, b in comparisons for metric in metrics]
@@ -146,16 +149,21 @@ def markdown_table(
     return "\n\n".join(parts) + "\n"
 
 
-def _grid(scores: Scores, prefix: str, metrics: list[str]) -> str:
+def _grid(scores: Scores, prefix: str = "", suffix: str = "") -> str:
     cells = {(row["model"], row["metric"]): row for row in scores.models.to_dicts()}
+    names = [f"{prefix}{metric}{suffix}" for metric in METRIC_TITLES]
     models = _models(scores)
-    best = {metric: max(_percent(cells[model, prefix + metric]["mean"]) for model in models) for metric in metrics}
-    lines = [["Model", *(METRIC_TITLES[metric] for metric in metrics), "Runs"], ["---", *["---:"] * (len(metrics) + 1)]]
+    best = {name: _best(name, [_percent(cells[model, name]["mean"]) for model in models]) for name in names}
+    lines = [["Model", *METRIC_TITLES.values(), "Runs"], ["---", *["---:"] * (len(names) + 1)]]
     for model in models:
-        own = {metric: cells[model, prefix + metric] for metric in metrics}
-        row = [_cell(cell, bold=_percent(cell["mean"]) == best[metric]) for metric, cell in own.items()]
-        lines.append([model, *row, str(own[metrics[0]]["n_runs"])])
+        row = [_cell(cells[model, name], bold=_percent(cells[model, name]["mean"]) == best[name]) for name in names]
+        lines.append([model, *row, str(cells[model, names[0]]["n_runs"])])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _best(metric: str, values: Sequence[float]) -> float:
+    """The best value: an error is good when it is small."""
+    return min(values) if ECE in metric else max(values)
 
 
 def _cell(row: Mapping[str, Any], *, bold: bool) -> str:

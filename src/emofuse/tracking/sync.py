@@ -302,6 +302,7 @@ def _confusion_picture(name: str, confusion: pl.DataFrame) -> bytes:
         runs=pl.DataFrame(),
         confusion=confusion.select(pl.lit(name).alias("model"), "true", "predicted", "count"),
         run_confusion=pl.DataFrame(),
+        calibration=pl.DataFrame(),
     )
     return plot_confusion(scores, name)
 
