@@ -12,10 +12,10 @@ from sklearn.metrics import f1_score
 
 from emofuse.features.shards import FeatureError, Row, write_shard
 from emofuse.files import write_json
-from emofuse.scoring.benchmark import benchmark, comparisons, run_folders
+from emofuse.scoring.benchmark import benchmark, comparisons, run_folders, truth_of
 from emofuse.scoring.joining import ScoringError
 from emofuse.scoring.scores import Scores, ScoringConfig, score
-from emofuse.tasks import SPLITS, Task, TaskConfig
+from emofuse.tasks import SPLITS, Interval, Task, TaskConfig
 from emofuse.training.runs import Run, save_run
 
 Make = Callable[..., pl.DataFrame]
@@ -275,6 +275,26 @@ def test_only_scored_models_are_compared(
     truth: Make, guess: Make, classes: tuple[str, ...], models: list[str], expected: list[tuple[str, str]]
 ) -> None:
     assert comparisons(scores_of(truth, guess, classes, dict.fromkeys(models, 0.6))) == expected
+
+
+@pytest.mark.parametrize(
+    ("classes", "kept"),
+    [
+        ({"negative": Interval(below=0), "positive": Interval(at_least=0)}, True),
+        ({"minus": Interval(below=0), "zero": Interval(at_least=0, below=1), "plus": Interval(at_least=1)}, False),
+        ({name: (name,) for name in LABELS}, False),
+    ],
+    ids=["zeros in a class", "a class of zeros", "labels"],
+)
+def test_zeros_are_told_where_a_class_holds_them_and_others(classes: dict[str, Any], kept: bool) -> None:
+    rows = [
+        {"utterance_id": f"{split}{n}", "dialogue_id": split, "speaker": split, "label": LABELS[n % 3], "split": split}
+        | {"sentiment": float(n % 3 - 1)}
+        for split in SPLITS
+        for n in range(9)
+    ]
+    config = TaskConfig("toy", classes, 2, "past", "keep", "shared", "script")
+    assert ("sentiment" in truth_of(Task("tiny", config, pl.DataFrame(rows))).columns) is kept
 
 
 def test_run_folders_are_sorted_and_found_below_the_stages_and_ablations_of_a_model(root: Path) -> None:

@@ -15,7 +15,7 @@ from emofuse.scoring.scores import Scores, ScoringConfig, in_order, score
 from emofuse.scoring.tables import best_model, learning_curves, markdown_table, write_csv, write_runs, write_scores
 from emofuse.tasks import Task
 
-__all__ = ["benchmark", "comparisons", "protocol", "run_folders"]
+__all__ = ["benchmark", "comparisons", "protocol", "run_folders", "truth_of"]
 
 UNIMODAL = ("audio-context", "text-context")
 FUSION = ("concat", "late", "hcam", "cma", "hbaf")
@@ -41,7 +41,7 @@ def benchmark(task: Task, models: Sequence[str], config: ScoringConfig, data: Pa
     folders = run_folders(data / "models" / task.name, models)
     records = [json.loads((folder / "record.json").read_text(encoding="utf-8")) for folder in folders]
     runs = pl.concat([pl.read_parquet(folder / "predictions.parquet") for folder in folders])
-    scores = score(runs, _truth(task), task.classes, config)
+    scores = score(runs, truth_of(task), task.classes, config)
     pairs = comparisons(scores)
     out = metrics / task.name
     write_scores(out, scores, protocol(task, data), pairs)
@@ -104,8 +104,8 @@ def protocol(task: Task, data: Path) -> dict[str, Any]:
     }
 
 
-def _truth(task: Task) -> pl.DataFrame:
-    """The task's labels, with the sentiment where scores without its zeros are asked for."""
+def truth_of(task: Task) -> pl.DataFrame:
+    """Return the task's labels, with the sentiment where scores without its zeros are asked for."""
     truth = task.truth()
     classes = truth.filter(pl.col("sentiment") != 0)["target"].n_unique()
     # A class that is made of the zeros alone, such as MELD's neutral, cannot be left out.
