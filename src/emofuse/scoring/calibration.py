@@ -42,7 +42,8 @@ def gap_counts(
     """
     gap = np.round(confidence.astype(np.float64) * _STEPS) / _STEPS - right
     place = bin_of(confidence) * n_cells + cell
-    return np.bincount(place, weights=gap, minlength=BINS * n_cells).reshape(BINS, n_cells)
+    sums = np.bincount(place, weights=gap, minlength=BINS * n_cells).astype(np.float64, copy=False)
+    return sums.reshape(BINS, n_cells)
 
 
 def calibration_error(gaps: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -165,7 +165,7 @@ def score(runs: pl.DataFrame, truth: pl.DataFrame, classes: Sequence[str], confi
     if "sentiment" in test.columns:
         some = _count(answers.filter(pl.col("sentiment") != 0), trained, dialogues, len(classes))
         named = pl.concat_str("metric", pl.lit(NONZERO))
-        parts.append(tuple(table.with_columns(metric=named) for table in _judge(some, classes, pooled, config)))
+        parts.append([table.with_columns(metric=named) for table in _judge(some, classes, pooled, config)])
     models, pairs, values = (_rounded(pl.concat(tables)) for tables in zip(*parts, strict=True))
     return Scores(
         classes=tuple(classes),
@@ -206,9 +206,7 @@ def _count(answers: pl.DataFrame, trained: pl.DataFrame, dialogues: pl.Series, n
     return _Counts(trained, confusion.reshape(*shape, n_classes, n_classes), gaps.reshape(BINS, *shape))
 
 
-def _judge(
-    counts: _Counts, classes: Sequence[str], pooled: bool, config: ScoringConfig
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+def _judge(counts: _Counts, classes: Sequence[str], pooled: bool, config: ScoringConfig) -> list[pl.DataFrame]:
     """The tables ``models``, ``pairs`` and ``runs`` of :class:`Scores`."""
     values = _values(counts, classes)
     summary = _summary(values)
@@ -220,7 +218,7 @@ def _judge(
         values = pl.concat([pooled_values, values])
     intervals, pairs = _resample(counts, classes, config)
     models = summary.join(intervals, on=["model", "metric"], how="left", maintain_order="left")
-    return models.select("model", "metric", "mean", "sd", "low", "high", "n_runs"), pairs, values
+    return [models.select("model", "metric", "mean", "sd", "low", "high", "n_runs"), pairs, values]
 
 
 def _pool_folds(counts: _Counts) -> _Counts:
@@ -230,9 +228,9 @@ def _pool_folds(counts: _Counts) -> _Counts:
     places = own["place"].to_numpy()
     confusion = np.zeros((len(seeds), *counts.confusion.shape[1:]))
     np.add.at(confusion, places, counts.confusion)
-    gaps = np.zeros((BINS, len(seeds), counts.gaps.shape[-1]))
-    np.add.at(gaps, (slice(None), places), counts.gaps)
-    return _Counts(seeds.with_columns(fold=pl.lit(None, pl.Int32)), confusion, gaps)
+    gaps = np.zeros((len(seeds), BINS, counts.gaps.shape[-1]))
+    np.add.at(gaps, places, counts.gaps.swapaxes(0, 1))
+    return _Counts(seeds.with_columns(fold=pl.lit(None, pl.Int32)), confusion, gaps.swapaxes(0, 1))
 
 
 def _values(counts: _Counts, classes: Sequence[str]) -> pl.DataFrame:
