@@ -6,16 +6,17 @@ Usage: python stages/extract.py FEATURES
 import sys
 from pathlib import Path
 
-from emofuse.features.extract import FeatureConfig, extract
-from emofuse.ingest import CorpusConfig
 from emofuse.params import Params
 from emofuse.process import stage
-from emofuse.store import Store
 
 
 def main(name: str) -> None:
     """Extract the features of that key."""
     with stage(f"extract@{name}"):
+        from emofuse.features.extract import FeatureConfig, extract
+        from emofuse.ingest import CorpusConfig
+        from emofuse.store import Store
+
         params = Params.load()
         config = params.get(f"features.{name}", FeatureConfig)
         shards = params.get(f"corpora.{config.corpus}", CorpusConfig).shards

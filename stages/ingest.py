@@ -6,7 +6,6 @@ Usage: python stages/ingest.py CORPUS
 import sys
 from pathlib import Path
 
-from emofuse.ingest import CorpusConfig, ingest
 from emofuse.params import Params
 from emofuse.process import stage
 
@@ -14,6 +13,8 @@ from emofuse.process import stage
 def main(corpus: str) -> None:
     """Ingest the corpus of that key."""
     with stage(f"ingest@{corpus}"):
+        from emofuse.ingest import CorpusConfig, ingest
+
         config = Params.load().get(f"corpora.{corpus}", CorpusConfig)
         ingest(corpus, config, Path("data/corpora") / corpus, Path("metrics/corpora") / f"{corpus}.json")
 

@@ -5,13 +5,12 @@ Usage: python stages/pretrain.py JOB
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
 from emofuse.params import STRICT, Params
 from emofuse.process import stage
-from emofuse.store import Store
-from emofuse.training.pretrain import Modality, pretrain
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -20,12 +19,15 @@ class Job:
 
     task: str
     corpus: str
-    modality: Modality
+    modality: Literal["audio", "text"]
 
 
 def main(name: str) -> None:
     """Run the job of that key."""
     with stage(f"pretrain@{name}"):
+        from emofuse.store import Store
+        from emofuse.training.pretrain import pretrain
+
         params = Params.load()
         job = params.get(f"pretrain.{name}", Job)
         pretrain(name, job.task, job.modality, params, Path("data"), Store())

@@ -5,18 +5,20 @@ Usage: python stages/score.py TASK
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from emofuse.params import Params
 from emofuse.process import stage
-from emofuse.scoring import ScoringConfig
-from emofuse.scoring.benchmark import benchmark
-from emofuse.tasks import Task, TaskConfig
-from emofuse.tracking import TrackingConfig, try_sync
 
 
 def main(name: str) -> None:
     """Score the task of that key."""
     with stage(f"score@{name}"):
+        from emofuse.scoring import ScoringConfig
+        from emofuse.scoring.benchmark import benchmark
+        from emofuse.tasks import Task, TaskConfig
+        from emofuse.tracking import TrackingConfig, try_sync
+
         params = Params.load()
         task = Task.load(name, params.get(f"tasks.{name}", TaskConfig))
         config = params.get("scoring", ScoringConfig)
@@ -27,7 +29,7 @@ def main(name: str) -> None:
 
 def models(params: Params, task: str) -> list[str]:
     """Return the folders of the task's jobs: its modalities, then its fusion models."""
-    sections = [params.get(name, dict[str, dict[str, str]]) for name in ("pretrain", "fuse")]
+    sections = [params.get(name, dict[str, dict[str, Any]]) for name in ("pretrain", "fuse")]
     jobs = [job for section in sections for job in section.values() if job["task"] == task]
     return [job.get("modality") or job["model"] for job in jobs]
 

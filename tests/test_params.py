@@ -190,7 +190,7 @@ def test_every_section_is_known_and_valid(shipped: Path, tree: dict[str, Any]) -
     from emofuse.training.fuse import MODELS
     from emofuse.training.pretrain import UnimodalConfig
 
-    assert set(tree) == {*NAMED, "models", "scoring", "tracking"}
+    assert set(tree) == {*NAMED, "ablations", "models", "scoring", "tracking"}
     params = Params.load(shipped)
     for name in tree["corpora"]:
         corpus = params.get(f"corpora.{name}", CorpusConfig)
@@ -206,6 +206,9 @@ def test_every_section_is_known_and_valid(shipped: Path, tree: dict[str, Any]) -
         params.get(f"models.{name}", UnimodalConfig)
     for name, kind in MODELS.items():
         params.get(f"models.{name}", kind.config)
+        for ablation, changes in tree["ablations"].get(name, {}).items():
+            changed = params.changed(f"models.{name}", changes, f"ablations.{name}.{ablation}")
+            assert changed.get(f"models.{name}", kind.config) != params.get(f"models.{name}", kind.config)
     params.get("scoring", ScoringConfig)
     params.get("tracking", TrackingConfig)
 

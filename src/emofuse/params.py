@@ -3,9 +3,10 @@
 Each dataclass lives beside the code that it configures, so that reading a corpus's section imports no network.
 """
 
+import copy
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -63,6 +64,29 @@ class Params:
         Raises:
             ParamsError: the key is missing, or a value under it is not allowed
         """
+        return validate(self._value(key), kind, f"{self.path}: {key}")
+
+    def changed(self, key: str, changes: Mapping[str, Any], where: str) -> "Params":
+        """Return the same parameters with some values under a dotted key replaced.
+
+        Args:
+            key: such as ``models.hcam``
+            changes: new values by dotted key below that one, such as ``network.contrastive``
+            where: key that says so, for messages
+
+        Raises:
+            ParamsError: there is no value to replace
+        """
+        other = Params(copy.deepcopy(self._tree), self.path)
+        for place, value in changes.items():
+            *above, last = f"{key}.{place}".split(".")
+            parent = other._value(".".join(above))
+            if not isinstance(parent, dict) or last not in parent:
+                raise ParamsError(f"{self.path}: {where}: {place!r}; there is no {key}.{place} to change")
+            parent[last] = value
+        return other
+
+    def _value(self, key: str) -> Any:
         value: Any = self._tree
         for depth, part in enumerate(key.split(".")):
             if not isinstance(value, dict) or part not in value:
@@ -70,7 +94,7 @@ class Params:
                 known = sorted(value) if isinstance(value, dict) else []
                 raise ParamsError(f"{self.path}: {key}: missing; {above} has {known}")
             value = value[part]
-        return validate(value, kind, f"{self.path}: {key}")
+        return value
 
 
 def validate(value: Any, kind: type[T], where: str) -> T:

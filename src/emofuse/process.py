@@ -31,7 +31,8 @@ def stage(name: str) -> Iterator[None]:
     """Run a stage so that an orphan of a killed run never writes beside its successor.
 
     The process dies with DVC, holds a lock for as long as it lives, and turns errors that a person can mend into one
-    line on standard error with exit status 1.
+    line on standard error with exit status 1. Imports that take seconds belong inside: before, a killed DVC leaves the
+    process alive.
 
     Args:
         name: the stage's name in ``dvc.yaml``, such as ``extract@demo-audio``

@@ -15,6 +15,8 @@ from emofuse.models.layers import (
     CrossAttention,
     Recurrent,
     SharedDropout,
+    Speaker,
+    SpeakerEmbedding,
     Standardize,
     attention_mask,
     frames_inside,
@@ -199,3 +201,31 @@ def test_shared_dropout_drops_the_same_features_in_all_frames_of_a_sequence() ->
 def test_frames_inside_are_those_before_the_end() -> None:
     inside_UT = frames_inside(torch.zeros(3, 4, 2), torch.tensor([1, 4, 2]))
     assert inside_UT.int().tolist() == [[1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]
+
+
+TOLD = {
+    "same": [[0, 1, 2, 0, 0, 1], [0, 2, 0, 0, 0, 0]],
+    "role": [[1, 2, 2, 0, 1, 3], [1, 1, 0, 0, 0, 0]],
+}
+"""Codes of the turns of two dialogues, of speakers 7 3 3 ? 7 9 and of speakers 4 4."""
+
+
+@pytest.mark.parametrize("kind", TOLD)
+def test_the_speaker_is_told_by_role_or_by_the_turn_before(kind: Speaker) -> None:
+    layer = SpeakerEmbedding(kind, 2)
+    places_BL = torch.tensor([[0, 1, 2, 3, 4, 5], [6, 7, -1, -1, -1, -1]])
+    speakers_U = torch.tensor([7, 3, 3, -1, 7, 9, 4, 4])
+    x_UH = torch.randn(8, 2)
+    assert torch.equal(layer(x_UH, speakers_U, places_BL), x_UH)
+    layer.vectors.weight.data = torch.arange(len(layer.vectors.weight) * 2.0).reshape(-1, 2)
+    added_UH = layer(x_UH, speakers_U, places_BL) - x_UH
+    expected = torch.tensor([*TOLD[kind][0], *TOLD[kind][1][:2]])
+    torch.testing.assert_close(added_UH, layer.vectors.weight[expected])
+
+
+def test_roles_beyond_the_eighth_are_one() -> None:
+    layer = SpeakerEmbedding("role", 1)
+    layer.vectors.weight.data = torch.arange(9.0)[:, None]
+    places_BL = torch.arange(11)[None]
+    added_UH = layer(torch.zeros(11, 1), torch.tensor([*range(10), 9]), places_BL)
+    assert added_UH[:, 0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8]

@@ -1,5 +1,7 @@
 """The losses against their definitions, and what must have no influence on them."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -99,3 +101,26 @@ def test_cross_entropy_of_no_targets_is_zero() -> None:
     assert loss == 0
     assert logits_UC.grad is not None
     assert not logits_UC.grad.any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(targets=st.lists(st.integers(-1, 2), min_size=1, max_size=8), seed=st.integers(0, 99), focus=st.floats(0.1, 5))
+def test_weights_and_focus_are_those_of_the_definition(targets: list[int], seed: int, focus: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits_UC = torch.randn(len(targets), 3, generator=generator).double()
+    weights_C = torch.tensor([0.5, 1.0, 2.0]).double()
+    total, weight = 0.0, 0.0
+    for logits_C, target in zip(logits_UC, targets, strict=True):
+        if target != IGNORE:
+            p = logits_C.softmax(0)[target].item()
+            total += weights_C[target].item() * (1 - p) ** focus * -math.log(p)
+            weight += weights_C[target].item()
+    got = cross_entropy(logits_UC, torch.tensor(targets), weights_C, focus)
+    assert got.item() == pytest.approx(total / weight if weight else 0.0)
+
+
+def test_a_certain_answer_has_a_finite_focal_gradient() -> None:
+    logits_UC = torch.tensor([[200.0, 0.0]], requires_grad=True)
+    cross_entropy(logits_UC, torch.tensor([0]), None, 0.5).backward()
+    assert logits_UC.grad is not None
+    assert logits_UC.grad.isfinite().all()

@@ -1,6 +1,7 @@
 """What every network owes its batch: neighbours, padding and order have no say, and ``past`` sees no future."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -25,7 +26,7 @@ CLASSES = 4
 
 UTTERANCE = UtteranceConfig(project=6, hidden=8, layers=2, dropout=0.3, input_dropout=0.2)
 CONTEXT = ContextConfig(hidden=8, layers=2, heads=4, dropout=0.3, contrastive=0.5, temperature=0.1)
-FUSION = HCAMConfig(hidden=8, blocks=2, heads=4, dropout=0.3, contrastive=0.5, temperature=0.1)
+FUSION = HCAMConfig(hidden=8, co_attention=True, blocks=2, heads=4, dropout=0.3, contrastive=0.5, temperature=0.1)
 CONCAT = ConcatConfig(hidden=8, layers=2, dropout=0.3)
 CROSS = CMAConfig(channels=6, kernel=3, hidden=8, heads=4, dropout=0.3, attention=True, pooling="statistics")
 BIMODAL = HBAFConfig(
@@ -55,8 +56,15 @@ NETWORKS: dict[str, tuple[Callable[[], Network], tuple[str, ...]]] = {
     "concat-past": (lambda: Concat(CONCAT, DIMS, CLASSES, True), ("audio", "text")),
     "hcam": (lambda: HCAM(FUSION, DIMS, CLASSES, False), ("audio", "text")),
     "hcam-past": (lambda: HCAM(FUSION, DIMS, CLASSES, True), ("audio", "text")),
+    "context-role-past": (lambda: ContextNetwork(replace(CONTEXT, speaker="role"), 5, CLASSES, True), ("audio",)),
+    "concat-same-past": (lambda: Concat(replace(CONCAT, speaker="same"), DIMS, CLASSES, True), ("audio", "text")),
+    "hcam-role-past": (lambda: HCAM(replace(FUSION, speaker="role"), DIMS, CLASSES, True), ("audio", "text")),
+    "hbaf-same-past": (lambda: HBAF(replace(BIMODAL, speaker="same"), DIMS, CLASSES, True), ("audio", "text")),
 }
 """By name, how a network is built and the modalities that it reads."""
+
+SPEAKERS = (7, 3, 3, -1, 7)
+"""Of the turns of a dialogue; -1 is unknown."""
 
 READ_FRAMES = ("utterance", "cma")
 """Networks that read sequences of frames; the others read one vector an utterance."""
@@ -112,7 +120,8 @@ def batch_of(
         places_BL[row, : len(dialogue)] = torch.arange(start, start + len(dialogue))
         start += len(dialogue)
     given_targets = torch.tensor(targets if targets is not None else [row % CLASSES for row in range(len(turns))])
-    return Batch(frames, lengths, places_BL, torch.zeros(len(turns), dtype=torch.int64), given_targets)
+    told = torch.tensor([SPEAKERS[turn % len(SPEAKERS)] for dialogue in dialogues for turn in range(len(dialogue))])
+    return Batch(frames, lengths, places_BL, told, given_targets)
 
 
 def logits_of(network: Network, name: str, dialogues: Sequence[Dialogue], **options: float) -> list[Tensor]:
@@ -177,7 +186,9 @@ def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
     for modality in batch.frames:
         batch.frames[modality][1, 0, 0] = torch.nan
     output = network(batch)
-    loss = torch.nn.functional.cross_entropy(output.logits_UC, batch.targets_U) + sum(output.auxiliary.values())
+    loss = sum(output.auxiliary.values())
+    for logits_UC in [output.logits_UC, *(logits_UC for _, logits_UC in output.heads.values())]:
+        loss = loss + torch.nn.functional.cross_entropy(logits_UC, batch.targets_U)
     loss.backward()
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None, key

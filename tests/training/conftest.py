@@ -99,17 +99,18 @@ class Project:
             pretrain_module.pretrain(name or f"tiny-{modality}", "tiny", modality, self.params, self.data, self.store)  # type: ignore[arg-type]
         return self.counts
 
-    def fuse(self, model: str) -> tuple[int, int]:
+    def fuse(self, model: str, *, ablations: bool = False) -> tuple[int, int]:
         """Run the stage; return how many runs were trained and how many reused."""
         with self._run_all(fuse_module):
-            fuse_module.fuse(f"tiny-{model}", "tiny", model, self.params, self.data, self.store)
+            name = f"tiny-{model}"
+            fuse_module.fuse(name, "tiny", model, self.params, self.data, self.store, ablations=ablations)
         return self.counts
 
     def everything(self) -> "Project":
         """Run all stages."""
         for modality in ("audio", "text"):
             self.pretrain(modality)
-        for model in ("majority", "late", "concat", "hcam"):
+        for model in fuse_module.MODELS:
             self.fuse(model)
         return self
 
@@ -170,7 +171,11 @@ def _tree() -> dict[str, Any]:
     utterance = {"project": 0, "hidden": 4, "layers": 1, "dropout": 0.2, "input_dropout": 0.1}
     context = {"hidden": 4, "layers": 1, "heads": 2, "dropout": 0.2, "contrastive": 0.1, "temperature": 0.1}
     unimodal = {"utterance": {"network": utterance, "fit": fit}, "context": {"network": context, "fit": fit}}
-    hcam = {"hidden": 4, "blocks": 1, "heads": 2, "dropout": 0.2, "contrastive": 0.1, "temperature": 0.1}
+    hcam = {"co_attention": True, "blocks": 1, **{key: context[key] for key in context if key != "layers"}}
+    cma = {"channels": 4, "kernel": 3, "hidden": 4, "heads": 2, "dropout": 0.2, "attention": True, "pooling": "mean"}
+    hbaf = {"hidden": 4, "audio_hidden": 4, "heads": 2, "dropout": 0.2, "temperature": 0.2}
+    hbaf |= dict.fromkeys(["context", "gate", "self_attention", "cross_attention"], True)
+    hbaf |= dict.fromkeys(["text_loss", "audio_loss", "absolute", "relative"], 0.1)
     return _deep(
         {
             "tasks": {
@@ -190,7 +195,13 @@ def _tree() -> dict[str, Any]:
                 "majority": {},
                 "late": {},
                 "concat": {"network": {"hidden": 4, "layers": 1, "dropout": 0.2}, "fit": fit},
-                "hcam": {"network": hcam, "ensemble": True, "fit": fit},
+                "hcam": {"network": hcam, "context": True, "ensemble": True, "fit": fit},
+                "cma": {"network": cma, "fit": fit},
+                "hbaf": {"network": hbaf, "fit": fit},
+            },
+            "ablations": {
+                "hcam": {"no-context": {"context": False}, "no-ensemble": {"ensemble": False}},
+                "hbaf": {"no-gate": {"network.gate": False}},
             },
         }
     )

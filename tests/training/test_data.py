@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from emofuse.features.shards import Frames
 from emofuse.tasks import IGNORE, Fold
+from emofuse.training import data as data_module
 from emofuse.training.data import (
     Sequences,
     collate,
@@ -176,3 +177,16 @@ def test_collate_keeps_features_targets_and_places_together(
     for places_L, item in zip(batch.places_BL, chosen, strict=True):
         assert rows[places_L[places_L >= 0]].tolist() == item.tolist()
         assert (places_L[len(item) :] == -1).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=30), size=st.integers(1, 8), most=st.integers(1, 40))
+def test_a_batch_is_never_padded_beyond_its_budget(lengths: list[int], size: int, most: int) -> None:
+    items = [np.array([row]) for row in range(len(lengths))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data_module, "MOST_FRAMES", most)
+        batches = list(sorted_batches(items, np.array(lengths), size))
+    assert sorted(int(rows[0]) for batch in batches for rows in batch) == list(range(len(lengths)))
+    for batch in batches:
+        padded = len(batch) * max(lengths[int(rows[0])] for rows in batch)
+        assert len(batch) == 1 or (padded <= most and len(batch) <= size)

@@ -16,7 +16,7 @@ from emofuse.models.base import Batch, Network, Output, Unit
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
 from emofuse.tasks import IGNORE, SPLITS, Fold
 from emofuse.training.data import Sequences, examples, single_frames
-from emofuse.training.fit import FitConfig, Fitted, dev_scores, fit, infer, standardize
+from emofuse.training.fit import FitConfig, Fitted, class_weights, dev_scores, fit, infer, standardize
 
 MakeFold = Callable[..., Fold]
 ROWS = 8
@@ -275,8 +275,27 @@ def test_the_average_of_the_weights_is_what_is_kept(
         ("weight_decay", -0.1),
         ("clip", 0.0),
         ("average", 1.0),
+        ("balance", -0.1),
+        ("focus", -0.1),
     ],
 )
 def test_bad_schedules_are_refused(key: str, value: float) -> None:
     with pytest.raises(ValidationError, match=key):
         schedule(**{key: value})
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_class_weights_follow_the_frequencies_of_train(make_fold: MakeFold, balance: float) -> None:
+    fold = make_fold([[0, 0, 1], [0, -1, 2], [1, 1, 1], [2, 2, 2]], ["train", "train", "dev", "test"], ("a", "b", "c"))
+    raw = np.array([3 / 5, 1 / 5, 1 / 5]) ** -balance
+    np.testing.assert_allclose(class_weights(fold, balance).numpy(), raw / raw.mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"balance": 1.0}, {"focus": 2.0}, {"precision": "bfloat16"}])
+def test_options_of_the_loss_reach_the_weights(make_fold: MakeFold, change: dict[str, float]) -> None:
+    fold, inputs = noisy(make_fold)
+    plain, other = train(fold, inputs, epochs=2), train(fold, inputs, epochs=2, **change)
+    assert np.isfinite(other.probabilities).all()
+    assert not np.array_equal(plain.probabilities, other.probabilities)
+    if "precision" in change:
+        np.testing.assert_allclose(other.probabilities, plain.probabilities, atol=0.05)

@@ -22,7 +22,7 @@ SOLVED, GUESSED = 0.93, 0.65
 UTTERANCE = UtteranceConfig(project=0, hidden=16, layers=1, dropout=0.0, input_dropout=0.0)
 CONTEXT = ContextConfig(hidden=16, layers=1, heads=2, dropout=0.0, contrastive=0.0, temperature=0.1)
 CONCAT = ConcatConfig(hidden=16, layers=1, dropout=0.0)
-FUSION = HCAMConfig(hidden=16, blocks=1, heads=2, dropout=0.0, contrastive=0.0, temperature=0.1)
+FUSION = HCAMConfig(hidden=16, co_attention=True, blocks=1, heads=2, dropout=0.0, contrastive=0.0, temperature=0.1)
 
 
 def accuracy(

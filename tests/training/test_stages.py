@@ -33,20 +33,17 @@ from emofuse.training.runs import Run, code_digest, fold_digest, read_posteriors
 Project = Any
 """The class of the fixtures, in ``conftest.py``."""
 
-FUSED = ("majority", "late", "concat", "hcam")
+FUSED = ("majority", "late", "concat", "hcam", "cma", "hbaf")
+NETWORK = {"config.json", "model.safetensors", "predictions.parquet", "record.json"}
 FILES = {
     "majority": {"predictions.parquet", "record.json"},
     "late": {"config.json", "predictions.parquet", "record.json"},
-    "concat": {"config.json", "model.safetensors", "predictions.parquet", "record.json"},
-    "hcam": {"config.json", "model.safetensors", "predictions.parquet", "record.json"},
-    "audio/utterance": {
-        "config.json",
-        "model.safetensors",
-        "predictions.parquet",
-        "record.json",
-        "vectors.safetensors",
-    },
-    "audio/context": {"config.json", "model.safetensors", "predictions.parquet", "record.json", "vectors.safetensors"},
+    "concat": NETWORK,
+    "hcam": {*NETWORK, "example.json"},
+    "cma": NETWORK,
+    "hbaf": {*NETWORK, "example.json"},
+    "audio/utterance": {*NETWORK, "vectors.safetensors"},
+    "audio/context": {*NETWORK, "vectors.safetensors"},
 }
 """What a run's folder holds, by the folder of its model."""
 
@@ -70,7 +67,7 @@ def test_scrambled_test_labels_change_no_checkpoint_no_record_and_no_key(
     project.everything()
     assert project.outs() == trained.outs()
     assert project.keys() == trained.keys()
-    assert sum(path.endswith("model.safetensors") for path in project.outs()) == 12
+    assert sum(path.endswith("model.safetensors") for path in project.outs()) == 16
 
     dev = trained.copy(tmp_path / "dev")
     dev.rewrite(shuffled(dev.utterances(), "dev"))
@@ -118,7 +115,7 @@ def test_finished_runs_are_reused_and_a_new_seed_trains_alone(trained: Project) 
     for modality in ("audio", "text"):
         assert trained.pretrain(modality) == (1, 2)
     assert trained.fuse("majority") == (0, 1)
-    for model in ("late", "concat", "hcam"):
+    for model in FUSED[1:]:
         assert trained.fuse(model) == (1, 2)
     assert before.items() < trained.outs().items()
 
@@ -128,7 +125,7 @@ def test_a_seed_that_is_gone_leaves_no_run_behind(trained: Project) -> None:
     trained.pretrain("audio")
     trained.fuse("hcam")
     kept = {path.split("/seed-")[0] for path in trained.outs() if "seed-1" in path}
-    assert kept == {"tiny/text/utterance", "tiny/text/context", "tiny/late", "tiny/concat"}
+    assert kept == {"tiny/text/utterance", "tiny/text/context", "tiny/late", "tiny/concat", "tiny/cma", "tiny/hbaf"}
 
 
 def damage(project: Project, modality: str) -> None:
@@ -202,8 +199,11 @@ FUSE: dict[str, tuple[Change, set[str]]] = {
     "schedule": (lambda p: set_value(p, "models.concat.fit.clip", 0.5), {"concat"}),
     "network": (lambda p: set_value(p, "models.hcam.network.blocks", 2), {"hcam"}),
     "ensemble": (lambda p: set_value(p, "models.hcam.ensemble", False), {"hcam"}),
-    "bit of audio": (lambda p: damage(p, "audio"), {"concat"}),
-    "bit of text": (lambda p: damage(p, "text"), {"concat"}),
+    "bit of audio": (lambda p: damage(p, "audio"), {"concat", "cma"}),
+    "bit of text": (lambda p: damage(p, "text"), {"concat", "cma"}),
+    "gate": (lambda p: set_value(p, "models.hbaf.network.gate", False), {"hbaf"}),
+    "pooling": (lambda p: set_value(p, "models.cma.network.pooling", "statistics"), {"cma"}),
+    "stage II left out": (lambda p: set_value(p, "models.hcam.context", False), {"hcam"}),
     "labels of train": (lambda p: relabel(p, "train"), set(FUSED)),
     "labels of dev": (lambda p: relabel(p, "dev"), set(FUSED)),
     "labels of test": (lambda p: relabel(p, "test"), set()),
@@ -223,6 +223,52 @@ def test_fusion_follows_the_runs_that_it_reads(trained: Project) -> None:
     set_value(trained, "models.audio.context.fit.learning_rate", 0.05)
     trained.pretrain("audio")
     assert {model for model in FUSED if trained.fuse(model)[0]} == {"late", "hcam"}
+    set_value(trained, "models.text.utterance.fit.learning_rate", 0.05)
+    trained.pretrain("text")
+    assert {model for model in FUSED if trained.fuse(model)[0]} == {"late", "hcam", "hbaf"}
+
+
+def test_ablations_are_trained_beside_their_model_and_alone_when_they_change(trained: Project) -> None:
+    before = trained.outs()
+    assert trained.fuse("hcam", ablations=True) == (4, 2)
+    assert before.items() < trained.outs().items()
+    root = trained.data / "models" / "tiny" / "hcam"
+    assert {path.name for path in root.iterdir()} == {"no-context", "no-ensemble", "seed-0-fold-0", "seed-1-fold-0"}
+    folder = root / "no-context" / "seed-1-fold-0"
+    saved = json.loads((folder / "config.json").read_text())
+    assert (saved["model"], saved["reads"], saved["config"]["context"]) == ("hcam/no-context", "utterance", False)
+    assert set(pl.read_parquet(folder / "predictions.parquet")["model"]) == {"hcam/no-context"}
+    assert "weights" not in json.loads((root / "no-ensemble" / "seed-0-fold-0" / "config.json").read_text())
+
+    trained.tree["ablations"]["hcam"]["no-contrastive"] = {"network.contrastive": 0.0}
+    assert trained.fuse("hcam", ablations=True) == (2, 6)
+    trained.fuse("hcam")
+    assert trained.outs() == before
+
+
+def test_an_ablation_of_what_is_not_there_is_refused(project: Project) -> None:
+    project.tree["ablations"]["hbaf"] = {"no-gates": {"network.gates": False}}
+    with pytest.raises(ValueError, match=r"ablations\.hbaf\.no-gates: 'network\.gates'; there is no models\.hbaf"):
+        project.fuse("hbaf", ablations=True)
+    project.tree["ablations"]["hbaf"] = {"no-gates": {"network.gate": "no"}}
+    with pytest.raises(ValueError, match=r"models\.hbaf\.network\.gate: 'no': Input should be a valid boolean"):
+        project.fuse("hbaf", ablations=True)
+
+
+@pytest.mark.parametrize(("model", "gates"), [("hcam", set()), ("hbaf", {"text into audio", "audio into text"})])
+def test_the_example_shows_attention_and_gates_of_a_dialogue_of_test(
+    trained: Project, model: str, gates: set[str]
+) -> None:
+    example = json.loads((model_folders(trained)[model] / "example.json").read_text())
+    assert example["utterance_ids"] == [f"d6_{turn}" for turn in range(6)]
+    assert set(example["attention"]) == {
+        *("audio asks text", "text asks audio", "audio asks itself", "text asks itself")
+    }
+    for weights in example["attention"].values():
+        assert np.array(weights).shape == (6, 6)
+        np.testing.assert_allclose(np.sum(weights, axis=1), 1, atol=1e-3)
+    assert set(example["gate"]) == gates
+    assert all(len(each) == 6 and 0 < min(each) <= max(each) < 1 for each in example["gate"].values())
 
 
 def test_other_code_makes_other_runs(trained: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,6 +423,8 @@ def test_a_run_says_what_its_model_reads(trained: Project) -> None:
         "audio/context": "utterance",
         "late": "posteriors",
         "concat": "pooled",
+        "cma": "frames",
+        "hbaf": "utterance",
         "hcam": "context",
     }
     audio = {"encoder": "random", "modality": "audio"}

@@ -4,6 +4,7 @@ U utterances of a batch, B dialogues, L turns of the longest dialogue, T frames 
 H hidden size, C classes, M modalities.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -44,11 +45,13 @@ class Output:
     Attributes:
         logits_UC: of the head that predicts
         vectors: for each name, ``[U, H]``, what the next stage of training reads
+        heads: further heads by name, each with the weight of its loss and its logits ``[U, C]``
         auxiliary: further losses by name, already weighted
     """
 
     logits_UC: Tensor
     vectors: dict[str, Tensor] = field(default_factory=dict)
+    heads: dict[str, tuple[float, Tensor]] = field(default_factory=dict)
     auxiliary: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -57,9 +60,13 @@ class Network(nn.Module):
 
     Attributes:
         unit: what a batch is cut from: utterances, or dialogues where context is read
+        attentions: titles of its attention modules, by their path in the network
+        gates: titles of its gates, modules whose sigmoid lets something in, by their path in the network
     """
 
     unit: ClassVar[Unit]
+    attentions: ClassVar[Mapping[str, str]] = {}
+    gates: ClassVar[Mapping[str, str]] = {}
 
     def forward(self, batch: Batch) -> Output:
         """Return logits, vectors and auxiliary losses of a batch."""

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from emofuse.models.base import Batch, Network, Output, Unit
-from emofuse.models.layers import Standardize, frames_inside
+from emofuse.models.layers import Standardize, check_heads, frames_inside
 from emofuse.params import STRICT
 
 __all__ = ["CMA", "CMAConfig", "statistics_pooling"]
@@ -51,6 +51,9 @@ class CMAConfig:
     dropout: Annotated[float, Field(ge=0, lt=1)]
     attention: bool
     pooling: Literal["statistics", "mean"]
+
+    def __post_init__(self) -> None:
+        check_heads(self.hidden, self.heads)
 
 
 class CMA(Network):

@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from emofuse.models.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
-from emofuse.models.layers import Recurrent, Standardize
+from emofuse.models.layers import Recurrent, Speaker, SpeakerEmbedding, Standardize
 from emofuse.params import STRICT
 
 __all__ = ["Concat", "ConcatConfig"]
@@ -22,11 +22,13 @@ class ConcatConfig:
         hidden: size of the GRU's output, both directions together
         layers: GRU layers
         dropout: on the input, between GRU layers and before the classes
+        speaker: what it is told of the speakers
     """
 
     hidden: Annotated[int, Field(ge=2, multiple_of=2)]
     layers: Annotated[int, Field(ge=1, le=8)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
+    speaker: Speaker = "none"
 
 
 class Concat(Network):
@@ -45,13 +47,15 @@ class Concat(Network):
         super().__init__()
         self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
         self.dropout = nn.Dropout(config.dropout)
+        self.speaker = SpeakerEmbedding(config.speaker, sum(dims.values()))
         self.recurrent = Recurrent(sum(dims.values()), config.hidden, config.layers, config.dropout, past)
         self.classify = nn.Linear(config.hidden, classes)
 
     def forward(self, batch: Batch) -> Output:
         """Return logits, and ``vectors['context']``, ``[U, H]``."""
         vectors = [self.standardize[name](batch.frames[name][:, 0]) for name in ("audio", "text")]
-        x_BLD = to_dialogues(self.dropout(torch.cat(vectors, dim=1)), batch.places_BL)
+        x_UD = self.speaker(self.dropout(torch.cat(vectors, dim=1)), batch.speakers_U, batch.places_BL)
+        x_BLD = to_dialogues(x_UD, batch.places_BL)
         states_BLH = self.recurrent(x_BLD, (batch.places_BL >= 0).sum(dim=1))
         context_UH = from_dialogues(states_BLH, batch.places_BL)
         return Output(self.classify(self.dropout(context_UH)), {"context": context_UH})

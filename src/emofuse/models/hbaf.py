@@ -17,6 +17,7 @@ Our reading, for the utterance vectors ``x_a, x_t`` of HCAM's stage I (the paper
 The gate starts nearly closed (c = -2), so that a weak modality has to earn its influence.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -25,8 +26,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from emofuse.models.base import IGNORE, Batch, Network, Output, Unit, from_dialogues, to_dialogues
-from emofuse.models.layers import Recurrent, Standardize, attention_mask
-from emofuse.models.losses import cross_entropy
+from emofuse.models.layers import Recurrent, Speaker, SpeakerEmbedding, Standardize, attention_mask, check_heads
 from emofuse.params import STRICT
 
 __all__ = ["HBAF", "HBAFConfig", "absolute_contrastive", "relative_contrastive"]
@@ -54,6 +54,7 @@ class HBAFConfig:
         absolute: weight of the absolute contrastive loss
         relative: weight of the relative contrastive loss
         temperature: of the absolute contrastive loss
+        speaker: what it is told of the speakers
     """
 
     hidden: Annotated[int, Field(ge=2, multiple_of=2)]
@@ -69,6 +70,10 @@ class HBAFConfig:
     absolute: Weight
     relative: Weight
     temperature: Annotated[float, Field(gt=0)]
+    speaker: Speaker = "none"
+
+    def __post_init__(self) -> None:
+        check_heads(self.hidden, self.heads)
 
 
 class HBAF(Network):
@@ -82,6 +87,16 @@ class HBAF(Network):
     """
 
     unit: ClassVar[Unit] = "dialogue"
+    attentions: ClassVar[Mapping[str, str]] = {
+        "fuse.audio.across": "audio asks text",
+        "fuse.text.across": "text asks audio",
+        "fuse.audio.inside": "audio asks itself",
+        "fuse.text.inside": "text asks itself",
+    }
+    gates: ClassVar[Mapping[str, str]] = {
+        "fuse.audio.gate": "text into audio",
+        "fuse.text.gate": "audio into text",
+    }
 
     def __init__(self, config: HBAFConfig, dims: dict[str, int], classes: int, past: bool) -> None:
         super().__init__()
@@ -90,8 +105,10 @@ class HBAF(Network):
         self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
         self.dropout = nn.Dropout(config.dropout)
         self.enter_text = nn.Linear(dims["text"], hidden)
+        self.speak_text = SpeakerEmbedding(config.speaker, hidden)
         self.text_context = Recurrent(hidden, hidden, 2, config.dropout, past)
         self.enter_audio = nn.Linear(dims["audio"], narrow)
+        self.speak_audio = SpeakerEmbedding(config.speaker, narrow)
         self.audio_context = _AudioContext(config, past) if config.context else None
         self.widen_audio = nn.Linear(narrow, hidden)
         self.fuse = nn.ModuleDict({name: _BimodalAttention(config) for name in dims})
@@ -100,7 +117,7 @@ class HBAF(Network):
         self.classify = nn.Linear(2 * hidden, classes)
 
     def forward(self, batch: Batch) -> Output:
-        """Return logits of the fused head, the other losses, and ``vectors['fused']``, ``[U, 2 H]``."""
+        """Return logits of the fused head, those of the others, both losses, and ``vectors['fused']``, ``[U, 2 H]``."""
         places_BL = batch.places_BL
         blocked = attention_mask(places_BL, self.past)
         audio_BLH, text_BLH = self._audio(batch, blocked), self._text(batch)
@@ -113,32 +130,37 @@ class HBAF(Network):
             dim=-1,
         )
         fused_UH = from_dialogues(fused_BLH, places_BL)
-        auxiliary = self._auxiliary(before, batch.targets_U)
-        return Output(self.classify(self.dropout(fused_UH)), {"fused": fused_UH}, auxiliary)
+        return Output(
+            self.classify(self.dropout(fused_UH)),
+            vectors={"fused": fused_UH},
+            heads=self._heads(before),
+            auxiliary=self._contrastive(before, batch.targets_U != IGNORE),
+        )
 
     def _text(self, batch: Batch) -> Tensor:
         x_UH = self.enter_text(self.dropout(self.standardize["text"](batch.frames["text"][:, 0])))
+        x_UH = self.speak_text(x_UH, batch.speakers_U, batch.places_BL)
         x_BLH = to_dialogues(x_UH, batch.places_BL)
         lengths_B = (batch.places_BL >= 0).sum(dim=1)
         return x_BLH + self.dropout(self.text_context(self.dropout(x_BLH), lengths_B))
 
     def _audio(self, batch: Batch, blocked: Tensor) -> Tensor:
         x_UH = self.enter_audio(self.standardize["audio"](batch.frames["audio"][:, 0]))
+        x_UH = self.speak_audio(x_UH, batch.speakers_U, batch.places_BL)
         x_BLH = to_dialogues(x_UH, batch.places_BL)
         if self.audio_context is not None:
             x_BLH = self.audio_context(x_BLH, (batch.places_BL >= 0).sum(dim=1), blocked)
         return self.widen_audio(x_BLH)
 
-    def _auxiliary(self, vectors: dict[str, Tensor], targets_U: Tensor) -> dict[str, Tensor]:
-        config = self.config
-        weights = {"audio": config.audio_loss, "text": config.text_loss}
-        losses = {
-            f"{name}_head": weight * cross_entropy(self.heads[name](self.dropout(vectors[name])), targets_U)
-            for name, weight in weights.items()
-            if weight
+    def _heads(self, vectors: dict[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
+        weights = {"audio": self.config.audio_loss, "text": self.config.text_loss}
+        return {
+            name: (weight, self.heads[name](self.dropout(vectors[name]))) for name, weight in weights.items() if weight
         }
+
+    def _contrastive(self, vectors: dict[str, Tensor], labelled_U: Tensor) -> dict[str, Tensor]:
+        config, losses = self.config, {}
         if config.absolute or config.relative:
-            labelled_U = targets_U != IGNORE
             audio_UP, text_UP = (self.project[name](vectors[name])[labelled_U] for name in ("audio", "text"))
             if config.absolute:
                 losses["absolute"] = config.absolute * absolute_contrastive(audio_UP, text_UP, config.temperature)

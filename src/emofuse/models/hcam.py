@@ -12,9 +12,11 @@ attention, residual and layer norm::
     a" = LN(a' + MHA(a', a', a'))    t" = LN(t' + MHA(t', t', t'))      self-attention
     logits = W [a"; t"] + b          loss = CE + w SupCon({P a", P t"})
 
-No speaker identity is used. Ensembling is in :mod:`emofuse.training.ensemble`.
+With co-attention off, stage II's vectors go to self-attention as they are, and fusion is the concatenation alone. The
+paper uses no speaker identity. Ensembling is in :mod:`emofuse.models.late`.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, cast
 
 import torch
@@ -23,7 +25,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from emofuse.models.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
-from emofuse.models.layers import CrossAttention, Standardize, attention_mask, check_heads
+from emofuse.models.layers import CrossAttention, Speaker, SpeakerEmbedding, Standardize, attention_mask, check_heads
 from emofuse.models.losses import supervised_contrastive
 from emofuse.params import STRICT
 
@@ -36,19 +38,23 @@ class HCAMConfig:
 
     Attributes:
         hidden: size of each modality's vectors
+        co_attention: whether the modalities attend to each other; off is the paper's comparison with concatenation
         blocks: number of co-attention blocks
         heads: attention heads, a divisor of ``hidden``
         dropout: on the inputs, in the attention and before the classes
         contrastive: weight of the supervised contrastive loss; 0 switches it off
         temperature: of the contrastive loss
+        speaker: what it is told of the speakers
     """
 
     hidden: Annotated[int, Field(ge=2)]
+    co_attention: bool
     blocks: Annotated[int, Field(ge=1, le=8)]
     heads: Annotated[int, Field(ge=1)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
     contrastive: Annotated[float, Field(ge=0)]
     temperature: Annotated[float, Field(gt=0)]
+    speaker: Speaker = "none"
 
     def __post_init__(self) -> None:
         check_heads(self.hidden, self.heads)
@@ -65,13 +71,21 @@ class HCAM(Network):
     """
 
     unit: ClassVar[Unit] = "dialogue"
+    attentions: ClassVar[Mapping[str, str]] = {
+        "co_attention.audio.0.attention": "audio asks text",
+        "co_attention.text.0.attention": "text asks audio",
+        "self_attention.audio.attention": "audio asks itself",
+        "self_attention.text.attention": "text asks itself",
+    }
 
     def __init__(self, config: HCAMConfig, dims: dict[str, int], classes: int, past: bool) -> None:
         super().__init__()
         self.config, self.past = config, past
         self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
         self.enter = nn.ModuleDict({name: nn.Linear(dim, config.hidden) for name, dim in dims.items()})
-        self.co_attention = nn.ModuleDict({name: _blocks(config, config.blocks) for name in dims})
+        self.speaker = SpeakerEmbedding(config.speaker, config.hidden)
+        blocks = config.blocks if config.co_attention else 0
+        self.co_attention = nn.ModuleDict({name: _blocks(config, blocks) for name in dims})
         self.self_attention = nn.ModuleDict({name: _blocks(config, 1)[0] for name in dims})
         self.project = nn.Linear(config.hidden, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
@@ -97,11 +111,12 @@ class HCAM(Network):
             views_NH = self.project(torch.cat([audio_UH, text_UH]))
             loss = supervised_contrastive(views_NH, batch.targets_U.repeat(2), self.config.temperature)
             auxiliary["contrastive"] = self.config.contrastive * loss
-        return Output(self.classify(self.dropout(fused_UH)), {"fused": fused_UH}, auxiliary)
+        return Output(self.classify(self.dropout(fused_UH)), {"fused": fused_UH}, auxiliary=auxiliary)
 
     def _enter(self, batch: Batch, name: str) -> Tensor:
-        entered: Tensor = self.enter[name](self.dropout(self.standardize[name](batch.frames[name][:, 0])))
-        return entered
+        entered_UH = self.enter[name](self.dropout(self.standardize[name](batch.frames[name][:, 0])))
+        spoken_UH: Tensor = self.speaker(entered_UH, batch.speakers_U, batch.places_BL)
+        return spoken_UH
 
 
 def _blocks(config: HCAMConfig, count: int) -> nn.ModuleList:

@@ -1,14 +1,20 @@
 """Parts that several models are made of. None lets padding touch a result, and none lets ``past`` see the future."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from emofuse.models.base import from_dialogues
 
 __all__ = [
     "AttentionPooling",
     "CrossAttention",
     "Recurrent",
     "SharedDropout",
+    "Speaker",
+    "SpeakerEmbedding",
     "Standardize",
     "attention_mask",
     "check_heads",
@@ -16,6 +22,10 @@ __all__ = [
 ]
 
 _LARGEST = 10.0
+_ROLES = 8
+
+Speaker = Literal["none", "same", "role"]
+"""What a network is told of the speakers: nothing, whether the turn before was the same speaker's, or their role."""
 
 
 class Standardize(nn.Module):
@@ -143,6 +153,51 @@ class CrossAttention(nn.Module):
         found_BLH, _ = self.attention(query_BLH, key_BSH, key_BSH, attn_mask=mask, need_weights=False)
         normed: Tensor = self.norm(query_BLH + self.dropout(found_BLH))
         return normed
+
+
+class SpeakerEmbedding(nn.Module):
+    """Adds to a turn's vector what its speaker is to the dialogue: our reading, none of the three papers has it.
+
+    ``same`` learns three vectors: the turn before was the same speaker's, another's, or there is none or it is unknown.
+    ``role`` learns one for each place in the order in which a dialogue's speakers first speak, the last one shared by
+    the eighth and all later, and one for an unknown speaker. Neither knows who a speaker is in other dialogues, and
+    neither looks at later turns. All start at zero.
+
+    Args:
+        kind: what is told
+        hidden: size H of a turn's vector
+    """
+
+    def __init__(self, kind: Speaker, hidden: int) -> None:
+        super().__init__()
+        self.codes = {"none": None, "same": _same_speaker, "role": _roles}[kind]
+        self.vectors = nn.Embedding(3 if kind == "same" else _ROLES + 1, hidden) if self.codes else nn.Identity()
+        for weight in self.vectors.parameters():
+            nn.init.zeros_(weight)
+
+    def forward(self, x_UH: Tensor, speakers_U: Tensor, places_BL: Tensor) -> Tensor:
+        """Return ``[U, H]``."""
+        if self.codes is None:
+            return x_UH
+        codes_BL = self.codes(speakers_U[places_BL.clamp(min=0)])
+        return x_UH + from_dialogues(self.vectors(codes_BL), places_BL)
+
+
+def _same_speaker(speakers_BL: Tensor) -> Tensor:
+    """Code whether the turn before is the same speaker's (2), another's (1), or cannot be told (0)."""
+    before_BL = nn.functional.pad(speakers_BL, (1, 0), value=-1)[:, :-1]
+    told_BL = (before_BL >= 0) & (speakers_BL >= 0)
+    return told_BL * (1 + (before_BL == speakers_BL).long())
+
+
+def _roles(speakers_BL: Tensor) -> Tensor:
+    """Code each turn's speaker by the order in which they first speak, from 1; 0 is unknown."""
+    same_BLL = speakers_BL[:, :, None] == speakers_BL[:, None, :]
+    first_BL = same_BLL.long().argmax(dim=2)
+    turns_L = torch.arange(speakers_BL.shape[1], device=speakers_BL.device)
+    known_BL = speakers_BL >= 0
+    order_BL = ((first_BL == turns_L) & known_BL).cumsum(dim=1)
+    return known_BL * order_BL.gather(1, first_BL).clamp(max=_ROLES)
 
 
 def check_heads(hidden: int, heads: int) -> None:

@@ -25,6 +25,8 @@ from emofuse.models.layers import (
     CrossAttention,
     Recurrent,
     SharedDropout,
+    Speaker,
+    SpeakerEmbedding,
     Standardize,
     attention_mask,
     check_heads,
@@ -102,6 +104,7 @@ class ContextConfig:
         dropout: on the input vectors, between GRU layers, in the attention and before the classes
         contrastive: weight of the supervised contrastive loss; 0 switches it off
         temperature: of the contrastive loss
+        speaker: what it is told of the speakers; the paper has no speaker identity
     """
 
     hidden: Size
@@ -110,6 +113,7 @@ class ContextConfig:
     dropout: Share
     contrastive: Annotated[float, Field(ge=0)]
     temperature: Annotated[float, Field(gt=0)]
+    speaker: Speaker = "none"
 
     def __post_init__(self) -> None:
         check_heads(self.hidden, self.heads)
@@ -132,6 +136,7 @@ class ContextNetwork(Network):
         self.config, self.past = config, past
         self.standardize = Standardize(dim)
         self.dropout = nn.Dropout(config.dropout)
+        self.speaker = SpeakerEmbedding(config.speaker, dim)
         self.recurrent = Recurrent(dim, config.hidden, config.layers, config.dropout, past)
         self.attend = CrossAttention(config.hidden, config.heads, config.dropout)
         self.around = nn.Linear(dim, config.hidden)
@@ -142,12 +147,13 @@ class ContextNetwork(Network):
         """Return logits, the contrastive loss, and ``vectors['context']``, ``[U, H]``."""
         (x_UTD,) = batch.frames.values()
         x_UD = self.dropout(self.standardize(x_UTD[:, 0]))
+        x_UD = self.speaker(x_UD, batch.speakers_U, batch.places_BL)
         context_UH = self.contextualise(x_UD, batch.places_BL)
         auxiliary = {}
         if self.config.contrastive:
             loss = supervised_contrastive(self.project(context_UH), batch.targets_U, self.config.temperature)
             auxiliary["contrastive"] = self.config.contrastive * loss
-        return Output(self.classify(self.dropout(context_UH)), {"context": context_UH}, auxiliary)
+        return Output(self.classify(self.dropout(context_UH)), {"context": context_UH}, auxiliary=auxiliary)
 
     def contextualise(self, x_UD: Tensor, places_BL: Tensor) -> Tensor:
         """Return ``[U, H]``: GRU and self-attention over each dialogue, and the path around them."""

@@ -16,6 +16,9 @@ __all__ = ["Sequences", "collate", "examples", "pooled", "shuffled_batches", "si
 _POOL = 16
 """Batches that are sorted by length together: enough to spare padding, few enough to stay random."""
 
+MOST_FRAMES = 2**16
+"""Frames of a padded batch at most: what 32 utterances of 40 s at 50 frames a second come to."""
+
 
 @dataclass(frozen=True)
 class Sequences:
@@ -101,16 +104,22 @@ def examples(fold: Fold, unit: Unit, split: Split | None = None) -> list[np.ndar
 
 
 def sorted_batches(items: Sequence[np.ndarray], lengths: np.ndarray, size: int) -> Iterator[list[np.ndarray]]:
-    """Yield batches of at most ``size`` examples, longest first, for evaluation.
+    """Yield batches, longest examples first, for evaluation.
 
     Args:
         items: examples, arrays of utterance numbers
         lengths: ``[n]`` frames of each utterance
-        size: examples in a batch
+        size: examples in a batch at most; fewer where they would be padded to more than :data:`MOST_FRAMES` frames
     """
-    longest = sorted(items, key=lambda rows: -int(lengths[rows].max()) * 100_000 - len(rows))
-    for start in range(0, len(longest), size):
-        yield longest[start : start + size]
+    batch: list[np.ndarray] = []
+    for rows in sorted(items, key=lambda rows: (-lengths[rows].max(), -len(rows))):
+        longest = lengths[(batch or [rows])[0]].max()
+        if len(batch) == size or (batch and longest * (sum(map(len, batch)) + len(rows)) > MOST_FRAMES):
+            yield batch
+            batch = []
+        batch.append(rows)
+    if batch:
+        yield batch
 
 
 def shuffled_batches(

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,11 @@ from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure_confusion
 from emofuse.tasks import IGNORE, SPLITS, Fold
 from emofuse.training.data import Sequences, collate, examples, shuffled_batches, sorted_batches
 
-__all__ = ["FitConfig", "Fitted", "dev_scores", "fit", "infer", "standardize"]
+__all__ = ["FitConfig", "Fitted", "class_weights", "dev_scores", "fit", "infer", "rate", "standardize"]
+
+_RISE = 0.1
+_START = 0.01
+"""Of the learning rate, so that the first step is one."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -35,6 +39,9 @@ class FitConfig:
         weight_decay: of AdamW
         clip: largest norm of the gradient
         average: decay of the exponential moving average of the weights that dev, and all later use, sees; 0 for none
+        balance: classes weigh ``frequency ** -balance`` in the cross-entropy; 0 for equal weights, 1 for equal classes
+        focus: exponent of the focal loss; 0 for plain cross-entropy
+        precision: of the forward pass; weights, losses and gradients are float32
     """
 
     epochs: Annotated[int, Field(ge=1)]
@@ -44,6 +51,9 @@ class FitConfig:
     weight_decay: Annotated[float, Field(ge=0)]
     clip: Annotated[float, Field(gt=0)]
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    balance: Annotated[float, Field(ge=0, le=1)] = 0.0
+    focus: Annotated[float, Field(ge=0, le=10)] = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 @plain_dataclass(frozen=True)
@@ -76,18 +86,19 @@ def fit(network: Network, inputs: Mapping[str, Sequences], fold: Fold, config: F
     """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device(seed)
     network.to(device)
     train, dev = (examples(fold, network.unit, split) for split in ("train", "dev"))
     lengths = _longest(inputs)
-    learner = _Learner(network, config, steps=config.epochs * math.ceil(len(train) / config.batch))
+    learner = _Learner(network, config, class_weights(fold, config.balance).to(device))
     best, best_epoch, best_state = -1.0, 0, copy.deepcopy(network.state_dict())
     history: list[dict[str, float]] = []
     for epoch in range(1, config.epochs + 1):
-        losses = [
-            learner.step(_to(collate(items, inputs, fold)[1], device))
-            for items in shuffled_batches(train, lengths, config.batch, generator)
-        ]
+        losses, seen = [], 0
+        for items in shuffled_batches(train, lengths, config.batch, generator):
+            progress = (epoch - 1 + seen / len(train)) / config.epochs
+            losses.append(learner.step(_to(collate(items, inputs, fold)[1], device), progress))
+            seen += len(items)
         probabilities, _ = infer(learner.shown, inputs, fold, dev, config.batch)
         score = dev_scores(probabilities, fold)["weighted_f1"]
         history.append({"epoch": epoch, "loss": float(np.mean(losses)), "dev_weighted_f1": score})
@@ -98,6 +109,14 @@ def fit(network: Network, inputs: Mapping[str, Sequences], fold: Fold, config: F
     network.load_state_dict(best_state)
     probabilities, vectors = infer(network, inputs, fold, examples(fold, network.unit), config.batch)
     return Fitted(network.cpu(), probabilities, vectors, best_epoch, history)
+
+
+def class_weights(fold: Fold, balance: float) -> Tensor:
+    """Return the weight of each class, ``[C]``: its frequency in train to the power of ``-balance``, 1 on average."""
+    train = fold.targets[(fold.splits == SPLITS.index("train")) & (fold.targets != IGNORE)]
+    counts_C = torch.from_numpy(np.bincount(train, minlength=len(fold.classes))).clamp(min=1)
+    weights_C = (counts_C / counts_C.sum()).pow(-balance)
+    return weights_C / weights_C.mean()
 
 
 def standardize(module: Standardize, sequences: Sequences, fold: Fold) -> None:
@@ -135,42 +154,53 @@ def dev_scores(probabilities: np.ndarray, fold: Fold) -> dict[str, float]:
     return dict(zip(SUMMARY, measure_confusion(confusion[0]).tolist(), strict=False))
 
 
+def rate(progress: float) -> float:
+    """Return the share of the learning rate after a share of all passes: a rise over a tenth, and a half cosine."""
+    return min(1.0, _START + progress / _RISE) * (1 + math.cos(math.pi * progress)) / 2
+
+
 class _Learner:
-    """Optimizer, schedule and weight average of one network.
+    """Losses, optimizer, schedule and weight average of one network.
 
     Attributes:
         shown: the network that dev sees: the average of the weights, or the network itself
     """
 
-    def __init__(self, network: Network, config: FitConfig, steps: int) -> None:
-        self._network, self._config = network, config
+    def __init__(self, network: Network, config: FitConfig, weights_C: Tensor) -> None:
+        self._network, self._config, self._weights_C = network, config, weights_C
         self._optimizer = torch.optim.AdamW(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        rise = steps / 10 + 1
-
-        def factor(step: int) -> float:
-            return min(1.0, (step + 1) / rise) * (1 + math.cos(math.pi * min(1.0, step / steps))) / 2
-
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, factor)
         self.shown = copy.deepcopy(network) if config.average else network
         self._taken = 0
 
-    def step(self, batch: Batch) -> float:
-        """Take one step and return the loss."""
+    def step(self, batch: Batch, progress: float) -> float:
+        """Take one step and return the loss.
+
+        Args:
+            batch: examples of train
+            progress: share of all passes that is done
+        """
         self._network.train()
-        output = self._network(batch)
-        loss = cross_entropy(output.logits_UC, batch.targets_U)
-        for auxiliary in output.auxiliary.values():
-            loss = loss + auxiliary
+        loss = self._loss(batch)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self._network.parameters(), self._config.clip)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._config.learning_rate * rate(progress)
         self._optimizer.step()
-        self._schedule.step()
         if self._config.average:
             self._update_average()
         return float(loss.detach())
+
+    def _loss(self, batch: Batch) -> Tensor:
+        with torch.autocast(batch.targets_U.device.type, torch.bfloat16, self._config.precision == "bfloat16"):
+            output = self._network(batch)
+        total = sum(output.auxiliary.values(), torch.zeros(()))
+        for weight, logits_UC in [(1.0, output.logits_UC), *output.heads.values()]:
+            loss = cross_entropy(logits_UC.float(), batch.targets_U, self._weights_C, self._config.focus)
+            total = total + weight * loss
+        return total
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -179,6 +209,12 @@ class _Learner:
         decay = min(self._config.average, (1 + self._taken) / (10 + self._taken))
         for average, current in zip(self.shown.parameters(), self._network.parameters(), strict=True):
             average.lerp_(current, 1 - decay)
+
+
+def _device(seed: int) -> torch.device:
+    """The seeds of a task are spread over the GPUs of a machine."""
+    count = torch.cuda.device_count()
+    return torch.device("cuda", seed % count) if count else torch.device("cpu")
 
 
 def _longest(inputs: Mapping[str, Sequences]) -> np.ndarray:
