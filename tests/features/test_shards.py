@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas
 import polars
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from emofuse import schema
+from emofuse.features import shards
 from emofuse.features.shards import FeatureError, FeatureStore, Row, as_stored, metadata, write_shard
 from emofuse.sharding import shard_name, shard_of
 
@@ -155,7 +157,11 @@ def rewritten(path: Path, **columns: list[Any]) -> None:
     for name, values in columns.items():
         index = table.column_names.index(name)
         table = table.set_column(index, table.schema.field(name), pa.array(values, table.schema.field(name).type))
-    pq.write_table(table, path, compression="none")
+    pq.write_table(table, path, compression="none", use_dictionary=False, write_statistics=["utterance_id"])
+
+
+def rewritten_by_others(path: Path, **options: Any) -> None:
+    pq.write_table(pq.read_table(path), path, **options)
 
 
 def without_column(path: Path) -> None:
@@ -172,11 +178,15 @@ def without_metadata(path: Path) -> None:
         (lambda path: path.write_bytes(path.read_bytes()[:-20]), "not a whole Parquet file"),
         (lambda path: path.write_bytes(path.read_bytes()[20:]), "not a whole Parquet file"),
         (lambda path: path.write_bytes(b""), "not a whole Parquet file"),
-        (lambda path: rewritten(path, frames=[bytes(8), bytes(6)]), "row 1 has 6 bytes of frames; expected 4"),
-        (lambda path: rewritten(path, n_frames=[1, 1]), "row 0 has 8 bytes of frames; expected 4"),
-        (lambda path: rewritten(path, n_frames=[2, 0], frames=[bytes(8), b""]), "row 1 .* of one frame at least"),
-        (lambda path: rewritten(path, n_frames=[2, -1]), "row 1 has 4 bytes of frames; expected -4"),
+        (lambda path: rewritten(path, frames=[bytes(8), bytes(6)]), "has .* bytes of frames; expected 8"),
+        (lambda path: rewritten(path, frames=[bytes(8), bytes(600)]), "rows 0 to 1 do not have the sizes"),
+        (lambda path: rewritten(path, n_frames=[1, 1]), "has .* bytes of frames; expected 4"),
+        (lambda path: rewritten(path, n_frames=[1, 2]), "has .* bytes of frames; expected 4"),
+        (lambda path: rewritten(path, n_frames=[2, 0], frames=[bytes(8), b""]), "row 1 .* expected one frame at least"),
+        (lambda path: rewritten(path, n_frames=[2, -1]), "row 1 has -4 bytes of frames; expected one frame"),
         (lambda path: rewritten(path, dim=[2, 1], n_frames=[2, 2]), r"frame sizes differ: \[1, 2\]"),
+        (lambda path: rewritten_by_others(path, compression="snappy", use_dictionary=False), "the layout"),
+        (lambda path: rewritten_by_others(path, compression="none", use_dictionary=True), "the layout"),
         (without_column, r"missing columns \['masked'\]"),
         (without_metadata, "no metadata 'emofuse'"),
     ],
@@ -185,7 +195,7 @@ def test_a_damaged_shard_is_an_error(tmp_path: Path, harm: Callable[[Path], Any]
     _, path = write(tmp_path, [row("a", [1, 2])], [row("b", [1, 2], [3, 4]), row("c", [5, 6])])
     harm(path)
     with pytest.raises((FeatureError, schema.SchemaError), match=fault) as error:
-        FeatureStore(tmp_path)
+        FeatureStore(tmp_path).align(["a", "b", "c"])
     assert str(error.value).startswith(str(tmp_path))
 
 
@@ -202,16 +212,75 @@ def test_no_shards(tmp_path: Path, opening: Callable[[Path], Any]) -> None:
         opening(tmp_path)
 
 
-def test_others_open_shards_with_one_line(tmp_path: Path) -> None:
-    write(tmp_path, [row("a", [1, 2], [3, 4])], [row("b", [5, 6])])
-    one = polars.read_parquet(f"{tmp_path}/*.parquet")
-    other = pandas.read_parquet(tmp_path)
-    for rows in (one.to_dicts(), other.to_dict("records")):
-        frames = {
-            each["utterance_id"]: np.frombuffer(each["frames"], "<f2").reshape(each["n_frames"], each["dim"])
-            for each in rows
-        }
-        assert {name: values.tolist() for name, values in frames.items()} == {"a": [[1, 2], [3, 4]], "b": [[5, 6]]}
+def test_frames_are_mapped_and_not_copied(tmp_path: Path) -> None:
+    _, path = write(tmp_path, [row("a", [1, 2])], [row("b", [3, 4], [5, 6])])
+    store, data = FeatureStore(tmp_path), path.read_bytes()
+    assert store["b"].dtype == np.float16
+    np.testing.assert_array_equal(store["b"], [[3, 4], [5, 6]])
+    assert np.shares_memory(store["b"], store["b"])
+    store["b"][1] = np.nan
+    np.testing.assert_array_equal(store["b"], [[3, 4], [np.nan, np.nan]])
+    assert path.read_bytes() == data
+    np.testing.assert_array_equal(FeatureStore(tmp_path)["b"], [[3, 4], [5, 6]])
+
+
+def test_ids_are_known_and_strangers_refused(tmp_path: Path) -> None:
+    write(tmp_path, [row("a", [1, 2]), row("b")], [row("c")])
+    store = FeatureStore(tmp_path)
+    assert store.utterance_ids == ["a", "b", "c"]
+    assert "c" in store
+    assert "d" not in store
+    assert store.masked(["c", "a"]).tolist() == [True, False]
+    for ask in (lambda: store["d"], lambda: store.masked(["a", "d"])):
+        with pytest.raises(FeatureError, match=r"no features of 1 utterances, such as \['d'\]"):
+            ask()
+
+
+@pytest.mark.parametrize("limit", ["_GROUP_ROWS", "_GROUP_BYTES"])
+def test_row_groups_are_cut_by_rows_and_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setattr(shards, limit, {"_GROUP_ROWS": 3, "_GROUP_BYTES": 40}[limit])
+    lengths = [1, 4, 30, 1, 1, 0, 9, 1, 1, 1, 1]
+    rows = [Row(f"u{number}", None, np.full((each, 2), number)) for number, each in enumerate(lengths)]
+    (path,) = write(tmp_path, rows)
+    groups = [pq.read_metadata(path).row_group(each).num_rows for each in range(pq.read_metadata(path).num_row_groups)]
+    assert groups == {"_GROUP_ROWS": [3, 3, 3, 2], "_GROUP_BYTES": [2, 1, 3, 2, 3]}[limit]
+    store = FeatureStore(tmp_path)
+    for number, each in enumerate(lengths):
+        expected = np.full((each, 2), number) if each else np.zeros((1, 2))
+        np.testing.assert_array_equal(store[f"u{number}"], expected)
+
+
+def test_a_row_group_of_many_megabytes_is_one_page(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    rows = [Row(f"u{number}", None, generator.random((500, 768))) for number in range(20)]
+    write(tmp_path, rows, dim=768)
+    store = FeatureStore(tmp_path)
+    for each in rows:
+        np.testing.assert_array_equal(store[each.utterance_id], each.frames.astype(np.float16))
+
+
+READERS = {
+    "polars.read_parquet": lambda files, _: polars.read_parquet(files).to_dicts(),
+    "pandas.read_parquet": lambda files, _: pandas.read_parquet(Path(files).parent).to_dict("records"),
+    "datasets.load_dataset": lambda files, cache: list(
+        datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=cache)
+    ),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_others_open_shards_with_one_line(
+    tmp_path: Path, reader: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)  # Otherwise it counts its users over the network.
+    write(tmp_path / "shards", [row("a", [1, 2], [3, 4])], [row("b", [5, 6])])
+    rows = READERS[reader](f"{tmp_path}/shards/*.parquet", str(tmp_path / "cache"))
+    frames = {
+        each["utterance_id"]: np.frombuffer(each["frames"], "<f2").reshape(each["n_frames"], each["dim"]).tolist()
+        for each in rows
+    }
+    assert frames == {"a": [[1, 2], [3, 4]], "b": [[5, 6]]}
+    assert reader in (root / "README.md").read_text(encoding="utf-8")
 
 
 @given(st.text(), st.integers(1, 64))

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from emofuse import audio, encoders, schema
 from emofuse.encoders import Encoder, EncoderError
-from emofuse.features.shards import Row, write_shard
+from emofuse.features.shards import LAYOUT, Row, write_shard
 from emofuse.files import digest
 from emofuse.params import STRICT
 from emofuse.process import quiet
@@ -83,7 +83,7 @@ def extract(name: str, config: FeatureConfig, shards: int, corpus: Path, out: Pa
         stale.unlink()
     with tqdm(total=sum(len(each.ids) for each in plan), desc=name, unit="utterance", disable=quiet()) as bar:
         for shard in plan:
-            key = digest([metadata, code, encoder.dim, shards, shard.index, shard.ids, shard.digests])
+            key = digest([LAYOUT, metadata, code, encoder.dim, shards, shard.index, shard.ids, shard.digests])
             file = shard_name(shard.index, shards)
 
             def make(folder: Path, shard: _Shard = shard, file: str = file) -> None:

@@ -1,22 +1,34 @@
-"""Feature shards: Parquet files of float16 frames, written by content and read by utterance id."""
+"""Feature shards: Parquet files of float16 frames, written by content and read by utterance id.
+
+A row group holds its frames in one page, uncompressed, so that they lie in the file as they lie in memory: reading maps
+the file and hands out views. The position of a row follows from the lengths of the rows, and is checked against the
+length that Parquet writes in front of it.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from emofuse import schema
-from emofuse.files import write_table
+from emofuse.files import replace_file
 
-__all__ = ["FeatureError", "FeatureStore", "Frames", "Row", "as_stored", "metadata", "write_shard"]
+__all__ = ["LAYOUT", "FeatureError", "FeatureStore", "Frames", "Row", "as_stored", "metadata", "pack", "write_shard"]
 
-_ROW_GROUP = 256
+LAYOUT = 2
+"""Version of the layout inside the file; part of the work store's keys."""
+
+_GROUP_ROWS = 256
+_GROUP_BYTES = 1 << 26
+_PAGE_BYTES = 1 << 30
+"""More than a row group holds, so that it is one page; Parquet's own limit is twice this."""
+_PREFIX = 4
+"""Bytes of a value's length, which Parquet writes in front of it."""
 _METADATA = "emofuse"
 
 
@@ -55,10 +67,16 @@ class Frames:
 
 
 def write_shard(path: Path, rows: Sequence[Row], dim: int, identity: dict[str, Any]) -> None:
-    """Write one shard atomically; equal rows and identity give equal bytes.
+    """Write one shard atomically; the arguments and errors are those of :func:`pack`."""
+    data = pack(rows, dim, identity)
+    with replace_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def pack(rows: Sequence[Row], dim: int, identity: dict[str, Any]) -> pa.Buffer:
+    """Return the bytes of one shard; equal rows and identity give equal bytes.
 
     Args:
-        path: the file
         rows: at least none; a row without frames is written as one masked zero frame
         dim: size of a frame
         identity: of the encoder, JSON-able
@@ -66,10 +84,15 @@ def write_shard(path: Path, rows: Sequence[Row], dim: int, identity: dict[str, A
     Raises:
         FeatureError: a frame has another size, or a value is too large for float16
     """
-    records = [_record(row, dim) for row in rows]
     described = schema.FEATURES.with_metadata({_METADATA: json.dumps(identity, sort_keys=True)})
-    table = pa.Table.from_pylist(records, schema.FEATURES).cast(described)
-    write_table(path, table, compression="none", use_dictionary=False, row_group_size=_ROW_GROUP)
+    small = [name for name in schema.FEATURES.names if name != "frames"]
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink, described, compression="none", use_dictionary=False, write_statistics=small, data_page_size=_PAGE_BYTES
+    ) as writer:
+        for group in _groups(rows, dim):
+            writer.write_table(_table(group, dim, described))
+    return sink.getvalue()
 
 
 def as_stored(rows: Sequence[Row], dim: int) -> Frames:
@@ -93,60 +116,173 @@ def metadata(folder: Path) -> dict[str, Any]:
     Raises:
         FeatureError: there are no shards
     """
-    path = next(iter(sorted(folder.glob("shard-*.parquet"))), None)
-    if path is None:
-        raise FeatureError(f"{folder}: no feature shards; run the extract stage")
-    return _identity(path)
+    return _identity(pq.read_schema(_paths(folder)[0]), _paths(folder)[0])
 
 
 class FeatureStore:
-    """The shards of one modality of one corpus, by utterance id.
+    """The shards of one modality of one corpus, mapped into memory, by utterance id.
 
     Args:
         folder: where the extraction wrote them
+
+    Attributes:
+        dim: size of a frame
+        utterance_ids: of all rows, shard by shard
 
     Raises:
         FeatureError: there are no shards, they disagree, an id is doubled, or a row's size is wrong
     """
 
     def __init__(self, folder: Path) -> None:
-        paths = sorted(folder.glob("shard-*.parquet"))
-        if not paths:
-            raise FeatureError(f"{folder}: no feature shards; run the extract stage")
-        tables = [_read(path) for path in paths]
-        first = metadata(folder)
-        for path in paths:
-            if _identity(path) != first:
+        paths = _paths(folder)
+        shards = [_Shard(path) for path in paths]
+        for shard, path in zip(shards, paths, strict=True):
+            if shard.identity != shards[0].identity:
                 raise FeatureError(f"{path}: made by another encoder than {paths[0].name}; run the extract stage")
-        table = pa.concat_tables(tables)
-        self.dim = _one(set(table.column("dim").unique().to_pylist()), folder)
-        self._ids = {each: row for row, each in enumerate(table.column("utterance_id").to_pylist())}
-        if len(self._ids) != table.num_rows:
-            raise FeatureError(f"{folder}: {table.num_rows - len(self._ids)} utterance ids stand more than once")
-        self._lengths = table.column("n_frames").to_numpy()
-        self._masked = table.column("masked").to_numpy()
-        self._frames = table.column("frames")
+        index = pa.concat_tables([shard.index for shard in shards])
+        self.dim = _one(set(index["dim"].unique().to_pylist()), folder)
+        self.utterance_ids: list[str] = index["utterance_id"].to_pylist()
+        self._rows = {each: row for row, each in enumerate(self.utterance_ids)}
+        if len(self._rows) != len(self.utterance_ids):
+            doubled = len(self.utterance_ids) - len(self._rows)
+            raise FeatureError(f"{folder}: {doubled} utterance ids stand more than once")
+        self._lengths = index["n_frames"].to_numpy()
+        self._masked = index["masked"].to_numpy()
+        self._starts = np.concatenate([shard.starts for shard in shards])
+        self._shards = np.repeat(np.arange(len(shards)), [len(shard.starts) for shard in shards])
+        self._bytes = [shard.bytes for shard in shards]
         self._folder = folder
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._rows)
 
-    def align(self, utterance_ids: Sequence[str]) -> Frames:
-        """Return the sequences of these utterances, in this order.
+    def __contains__(self, utterance_id: str) -> bool:
+        return utterance_id in self._rows
+
+    def __getitem__(self, utterance_id: str) -> np.ndarray:
+        """Return the frames of an utterance without copying: float16 ``[n_frames, dim]``.
+
+        What is written into them stays in this process, and off the file.
+
+        Raises:
+            FeatureError: the utterance has no features, or they are not where the file says
+        """
+        return self._view(self._find([utterance_id])[0])
+
+    def masked(self, utterance_ids: Sequence[str]) -> np.ndarray:
+        """Return for each utterance whether its frames stand for nothing: bool ``[n]``.
 
         Raises:
             FeatureError: an utterance has no features
         """
-        missing = [each for each in utterance_ids if each not in self._ids]
-        if missing:
-            raise FeatureError(f"{self._folder}: no features of {len(missing)} utterances, such as {missing[:3]}")
-        rows = np.array([self._ids[each] for each in utterance_ids], dtype=np.int64)
+        found: np.ndarray = self._masked[self._find(utterance_ids)]
+        return found
+
+    def align(self, utterance_ids: Sequence[str]) -> Frames:
+        """Return a copy of the sequences of these utterances, in this order.
+
+        Raises:
+            FeatureError: an utterance has no features, or they are not where the file says
+        """
+        rows = self._find(utterance_ids)
         offsets = np.concatenate([[0], np.cumsum(self._lengths[rows], dtype=np.int64)])
         values = np.empty((int(offsets[-1]), self.dim), np.float16)
         for index, row in enumerate(rows):
-            buffer = self._frames[row].as_buffer()
-            values[offsets[index] : offsets[index + 1]] = np.frombuffer(buffer, "<f2").reshape(-1, self.dim)
+            values[offsets[index] : offsets[index + 1]] = self._view(row)
         return Frames(values, offsets, self._masked[rows])
+
+    def _find(self, utterance_ids: Sequence[str]) -> np.ndarray:
+        missing = [each for each in utterance_ids if each not in self._rows]
+        if missing:
+            raise FeatureError(f"{self._folder}: no features of {len(missing)} utterances, such as {missing[:3]}")
+        return np.array([self._rows[each] for each in utterance_ids], dtype=np.int64)
+
+    def _view(self, row: int) -> np.ndarray:
+        data, start, length = self._bytes[self._shards[row]], int(self._starts[row]), int(self._lengths[row])
+        size = int.from_bytes(data[start - _PREFIX : start].tobytes(), "little")
+        if size != 2 * length * self.dim:
+            raise FeatureError(
+                f"{self._folder}: {self.utterance_ids[row]} has {size} bytes of frames; "
+                f"expected {2 * length * self.dim}: the shard is damaged, run the extract stage"
+            )
+        return np.ndarray((length, self.dim), "<f2", data, start)
+
+
+class _Shard:
+    """One file, mapped: ``bytes``, and for each row its ``index`` (id, mask, lengths) and where its frames start."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with pq.ParquetFile(path) as file:
+                self.identity = _identity(file.schema_arrow, path)
+                small = [name for name in file.schema_arrow.names if name != "frames"]
+                table, groups = file.read(columns=small), file.metadata
+        except (pa.ArrowInvalid, OSError) as error:
+            raise FeatureError(f"{path}: not a whole Parquet file: {error}") from error
+        self.index = schema.conform(table, _INDEX, str(path))
+        # Private: views can be written to, and the file never changes.
+        self.bytes = np.memmap(path, np.uint8, mode="c")
+        sizes = 2 * self.index["n_frames"].to_numpy().astype(np.int64) * self.index["dim"].to_numpy()
+        if (sizes < 2).any():
+            row = int(np.argmax(sizes < 2))
+            raise FeatureError(f"{path}: row {row} has {sizes[row]} bytes of frames; expected one frame at least")
+        self.starts = np.concatenate([np.zeros(0, np.int64), *_starts(groups, sizes, path)])
+
+
+_INDEX = pa.schema([each for each in schema.FEATURES if each.name != "frames"])
+
+
+def _starts(file: pq.FileMetaData, sizes: np.ndarray, path: Path) -> Iterator[np.ndarray]:
+    """Yield for each row group the positions of its rows' frames, counted back from the end of its one page."""
+    first = 0
+    for number in range(file.num_row_groups):
+        group = file.row_group(number)
+        column = group.column(group.num_columns - 1)
+        steps = np.cumsum(sizes[first : first + group.num_rows] + _PREFIX)
+        header = column.total_compressed_size - int(steps[-1])
+        plain = column.path_in_schema == "frames" and column.compression == "UNCOMPRESSED"
+        if not plain or column.has_dictionary_page or not 0 < header < _PREFIX * 64:
+            raise FeatureError(
+                f"{path}: the frames of rows {first} to {first + group.num_rows - 1} do not have the sizes or the "
+                "layout that they should; run the extract stage"
+            )
+        yield column.data_page_offset + header + steps - sizes[first : first + group.num_rows]
+        first += group.num_rows
+
+
+def _paths(folder: Path) -> list[Path]:
+    paths = sorted(folder.glob("shard-*.parquet"))
+    if not paths:
+        raise FeatureError(f"{folder}: no feature shards; run the extract stage")
+    return paths
+
+
+def _groups(rows: Sequence[Row], dim: int) -> Iterator[Sequence[Row]]:
+    """Cut rows into row groups, each at most so many rows and, unless it is a single row, at most so many bytes."""
+    start = size = 0
+    for end, row in enumerate(rows):
+        more = 2 * dim * len(row.frames)
+        if end - start == _GROUP_ROWS or (end > start and size + more > _GROUP_BYTES):
+            yield rows[start:end]
+            start, size = end, 0
+        size += more
+    if start < len(rows):
+        yield rows[start:]
+
+
+def _table(rows: Sequence[Row], dim: int, described: pa.Schema) -> pa.Table:
+    frames = [_stored(row, dim) for row in rows]
+    offsets = np.cumsum([0, *(each.nbytes for each in frames)], dtype=np.int64)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.concatenate(frames))]
+    columns = {
+        "utterance_id": [row.utterance_id for row in rows],
+        "content_sha256": [row.content_sha256 for row in rows],
+        "masked": [len(row.frames) == 0 for row in rows],
+        "n_frames": [len(each) for each in frames],
+        "dim": [dim] * len(rows),
+        "frames": pa.Array.from_buffers(pa.large_binary(), len(rows), buffers),
+    }
+    return pa.table(columns, schema=described)
 
 
 def _stored(row: Row, dim: int) -> np.ndarray:
@@ -154,47 +290,18 @@ def _stored(row: Row, dim: int) -> np.ndarray:
     if row.frames.shape[1:] != (dim,):
         raise FeatureError(f"{row.utterance_id}: frames of shape {row.frames.shape}; expected [n_frames, {dim}]")
     with np.errstate(over="ignore"):
-        frames = row.frames.astype("<f2") if len(row.frames) else np.zeros((1, dim), "<f2")
+        frames = row.frames.astype("<f2", order="C") if len(row.frames) else np.zeros((1, dim), "<f2")
     if np.isinf(frames).any():
         raise FeatureError(f"{row.utterance_id}: a feature is too large for float16 (65,504)")
     return frames
 
 
-def _record(row: Row, dim: int) -> dict[str, Any]:
-    frames = _stored(row, dim)
-    return {
-        "utterance_id": row.utterance_id,
-        "content_sha256": row.content_sha256,
-        "masked": len(row.frames) == 0,
-        "n_frames": len(frames),
-        "dim": dim,
-        "frames": np.ascontiguousarray(frames).tobytes(),
-    }
-
-
-def _read(path: Path) -> pa.Table:
-    try:
-        table = schema.conform(pq.read_table(path, memory_map=True), schema.FEATURES, str(path))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise FeatureError(f"{path}: not a whole Parquet file: {error}") from error
-    sizes = pc.binary_length(table.column("frames")).to_numpy()
-    n_frames = table.column("n_frames").to_numpy().astype(np.int64)
-    expected = 2 * n_frames * table.column("dim").to_numpy()
-    wrong = np.flatnonzero((sizes != expected) | (n_frames < 1))
-    if wrong.size:
-        row = int(wrong[0])
-        raise FeatureError(
-            f"{path}: row {row} has {sizes[row]} bytes of frames; expected {expected[row]}, of one frame at least"
-        )
-    return table
-
-
-def _identity(path: Path) -> dict[str, Any]:
-    described = pq.read_schema(path).metadata or {}
-    if _METADATA.encode() not in described:
+def _identity(described: pa.Schema, path: Path) -> dict[str, Any]:
+    found = (described.metadata or {}).get(_METADATA.encode())
+    if found is None:
         raise FeatureError(f"{path}: no metadata {_METADATA!r}; the extract stage writes it")
-    found: dict[str, Any] = json.loads(described[_METADATA.encode()])
-    return found
+    identity: dict[str, Any] = json.loads(found)
+    return identity
 
 
 def _one(values: set[int], folder: Path) -> int:
