@@ -153,6 +153,8 @@ def test_nothing_is_stored_of_a_clip_that_is_no_sound(samples: np.ndarray, defec
 def test_a_silent_clip_is_stored_and_listed(level: float) -> None:
     clip = prepare(Given(np.full((2, 3_200), level, np.float32)), 40.0)
     assert (clip.n_samples, clip.defects) == (3_200, ("audio_silent",))
+    assert clip.reason is not None
+    assert clip.reason.endswith(": every sample is zero")
     assert clip.data is not None
     assert not decode(clip.data).any()
 

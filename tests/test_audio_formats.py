@@ -214,6 +214,7 @@ def test_a_very_short_clip_is_kept_and_listed(tmp_path: Path, seconds: float, de
     soundfile.write(tmp_path / "a.wav", tone(seconds, 48_000, 2).T, 48_000)
     clip = prepare(AudioFile(tmp_path / "a.wav"), 40.0)
     assert clip.defects == defects
+    assert clip.reason == ("a.wav: 0.100 s, under 0.1 s" if defects else None)
     assert clip.data is not None
     assert clip.n_samples == pytest.approx(seconds * RATE, abs=1)
 
@@ -225,6 +226,7 @@ def test_what_is_cut_off_a_long_clip_is_not_heard_in_what_is_kept(tmp_path: Path
     soundfile.write(tmp_path / "short.wav", short[0], rate)
     clips = [prepare(AudioFile(tmp_path / name), 1.0) for name in ("long.wav", "short.wav")]
     assert [clip.defects for clip in clips] == [("audio_too_long",)] * 2
+    assert [clip.reason for clip in clips] == ["long.wav: 5.0 s, cut at 1 s", "short.wav: 2.0 s, cut at 1 s"]
     assert clips[0].n_samples == RATE
     assert clips[0].sha256 == clips[1].sha256
 

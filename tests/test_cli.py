@@ -13,7 +13,7 @@ from emofuse.cli import main
 from emofuse.store import Store
 from emofuse.tracking import Summary, TrackingConfig, TrackingError
 
-COMMANDS = [[], ["track"], ["store"], ["store", "prune"]]
+COMMANDS = [[], ["track"], ["corpora"], ["store"], ["store", "prune"]]
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +117,18 @@ def test_track_fails_in_one_line_when_the_tracker_is_down(
     (root / "params.yaml").write_text("tracking: {}")
     assert main(["track"]) == 1
     assert capsys.readouterr().err == "emofuse: tracker http://x: down\n"
+
+
+def test_corpora_lists_what_is_there_and_what_is_missing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "params.yaml").write_text("corpora: {mosi: {reader: mosi, source: data/raw/mosi}}")
+    (root / "data/raw/mosi").mkdir(parents=True)
+    (root / "data/raw/mosi/label.csv").touch()
+    assert main(["corpora"]) == 0
+    shown = capsys.readouterr().out
+    assert [block.partition(":")[0] for block in shown.split("\n\n")] == ["iemocap", "meld", "mosi", "own"]
+    assert "there     labels: 1 file, label.csv" in shown
+    assert "expected  sound: 10,039 files" in shown
+    assert "request   the IEMOCAP release form" in shown
 
 
 def test_an_empty_store_is_said_to_be_empty(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from emofuse import corpora, schema
 from emofuse.audio import AudioFile, decode
 from emofuse.corpora import Corpus, CorpusError, Utterance
 from emofuse.ingest import CorpusConfig, check, ingest
+from emofuse.params import ParamsError, validate
 from emofuse.sharding import shard_name, shard_of
 
 Row = Callable[..., dict[str, str]]
@@ -91,7 +92,8 @@ def run(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     def ingest_into(source: Path, name: str = "a", **options: Any) -> dict[str, bytes]:
         usual = {"reader": "meld", "source": str(source), "shards": 2, "max_seconds": 10.0, "max_defective": 1.0}
         out = tmp_path / name
-        ingest("small", CorpusConfig(**usual | options), out / "small", out / "metrics" / "small.json")
+        config = validate(usual | options, CorpusConfig, "corpora.small")
+        ingest("small", config, out / "small", out / "metrics" / "small.json")
         return {str(each.relative_to(out)): each.read_bytes() for each in sorted(out.rglob("*")) if each.is_file()}
 
     return ingest_into
@@ -184,22 +186,36 @@ def test_too_many_defects_are_an_error(tmp_path: Path, meld: Path, run: Callable
     run(meld, max_defective=0.25)
 
 
+def test_published_tables_that_the_parameters_name(tmp_path: Path, meld: Path, run: Callable[..., Any]) -> None:
+    (meld / "extra.csv").write_text("clip,a,b\ntrain-0-2,1,2\ntest-7-0,,4\ntest-7-1,5,6\n")
+    rename = {r"(\w+)-(\d+)-(\d+)": r"\1_dia\2_utt\3"}
+    run(meld, tables={"extra_2": {"path": "extra.csv", "key": "clip", "rename": rename}})
+    table = pl.read_parquet(tmp_path / "a" / "small" / "tables" / "extra_2.parquet")
+    assert table.rows() == [("train_dia0_utt2", 1.0, 2.0), ("test_dia7_utt0", None, 4.0)]
+    summary = json.loads((tmp_path / "a" / "metrics" / "small.json").read_text())
+    assert summary["tables"]["extra_2"]["rows_of_unknown_utterances"] == 1
+    assert summary["defects"]["extra_2_missing"] == 6
+    assert set(summary["tables"]) == {"extra_2", "prosody"}
+
+
+def test_a_table_of_a_name_that_the_reader_uses_is_refused(meld: Path, run: Callable[..., Any]) -> None:
+    fault = r"^corpora\.small\.tables: the reader of meld finds tables of these names itself: \['prosody'\]"
+    with pytest.raises(CorpusError, match=fault):
+        run(meld, tables={"prosody": {"path": "meld_dev_audio_features.csv", "key": "filename"}})
+
+
+def test_a_table_s_name_is_no_path() -> None:
+    values = {"reader": "own", "source": "x", "shards": 1, "max_seconds": 1.0, "max_defective": 0.0}
+    with pytest.raises(ParamsError, match=r"corpora\.small\.tables\..*: '\.\./up': String should match pattern"):
+        validate(values | {"tables": {"../up": {"path": "x.csv"}}}, CorpusConfig, "corpora.small")
+
+
 def test_nothing_of_an_earlier_run_stays(tmp_path: Path, meld: Path, run: Callable[..., dict[str, bytes]]) -> None:
     run(meld)
     (tmp_path / "a" / ".small.killed~").mkdir()
     (meld / "meld_dev_audio_features.csv").unlink()
     assert set(run(meld)) == {"small/utterances.parquet", "metrics/small.json"}
     assert sorted(each.name for each in (tmp_path / "a").iterdir()) == ["metrics", "small"]
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A source that cannot give its sound."""
-
-    name: str = "broken.wav"
-
-    def load(self) -> tuple[np.ndarray, int]:
-        raise OSError("broken")
 
 
 def spoken(folder: Path) -> Corpus:
@@ -211,15 +227,19 @@ def spoken(folder: Path) -> Corpus:
         soundfile.write(path, stereo, 48_000)
         utterances.append(turn(f"u{number}", f"d{number // 2}", number % 2, split="train", audio=AudioFile(path)))
     soundfile.write(folder / "long.wav", np.full(16_000, 0.5), 16_000)
+    (folder / "broken.wav").write_text("no sound")
     utterances[0] = replace(utterances[0], audio=AudioFile(folder / "long.wav"))
-    utterances[1] = replace(utterances[1], audio=Broken(), defects=("text_empty",))
+    utterances[1] = replace(utterances[1], audio=AudioFile(folder / "broken.wav"), defects=("text_empty",))
     utterances[2] = replace(utterances[2], audio=None)
     utterances[3] = replace(utterances[3], audio=AudioFile(folder / "nowhere.wav"))
     return Corpus(utterances)
 
 
 def test_audio_is_spread_over_shards(
-    tmp_path: Path, run: Callable[..., dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    run: Callable[..., dict[str, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     corpus = spoken(tmp_path)
     monkeypatch.setattr(corpora, "read", lambda *_: corpus)
@@ -255,3 +275,28 @@ def test_audio_is_spread_over_shards(
         level = (0.5 - 0.25 + number / 100) / 2 if number else 0.5
         assert pcm[200:3000].mean() / 32_768 == pytest.approx(level, abs=0.003)
     assert b'"hours_of_audio": 0.0006,' in written["metrics/small.json"]
+    fault = "not a sound file that can be decoded: Invalid data found when processing input"
+    assert capsys.readouterr().out.splitlines() == [
+        "12 utterances, 3 with a defect",
+        "audio_missing: 1",
+        f"  u3: {tmp_path / 'nowhere.wav'}: not found",
+        "audio_too_long: 1",
+        "  u0: long.wav: 1.0 s, cut at 0.5 s",
+        "audio_unreadable: 1",
+        f"  u1: {tmp_path / 'broken.wav'}: {fault}",
+        "text_empty: 1",
+        "  u1",
+    ]
+
+
+def test_of_many_defects_the_first_are_printed(
+    tmp_path: Path, meld_row: Row, write_meld: Write, run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [meld_row(0, number, "") for number in range(12)]
+    run(write_meld(tmp_path / "raw", {"train": rows, "dev": [meld_row(0, 0, "Hi.")], "test": [meld_row(0, 0, "Hi.")]}))
+    assert capsys.readouterr().out.splitlines() == [
+        "14 utterances, 12 with a defect",
+        "text_empty: 12",
+        *(f"  train_dia0_utt{number}" for number in range(10)),
+        "  and 2 more",
+    ]

@@ -151,7 +151,7 @@ class Clip:
         sha256: digest of its samples, so that the same sound has the same digest whatever encoder wrote it
         n_samples: at 16 kHz
         defects: such as ``audio_missing``, ``audio_too_long``
-        reason: what is wrong with a clip that has no data, in words, beginning with the file's path
+        reason: what is wrong, in words; of a clip without data it begins with the file's path
     """
 
     data: bytes | None
@@ -178,20 +178,21 @@ def prepare(source: AudioSource, max_seconds: float) -> Clip:
         return _without_sound("audio_empty", f"{source.name}: no samples in it")
     if not np.isfinite(samples).all():
         return _without_sound("audio_not_finite", f"{source.name}: a sample is not a finite number")
-    defects = []
+    faults = {}
     # A second more than is kept, so that what is cut off is not resampled, and its end is not heard in what is kept.
     mono = resample(downmix(samples[:, : math.ceil((max_seconds + 1) * rate)]), rate)
     limit = int(max_seconds * SAMPLE_RATE)
     if len(mono) > limit:
         mono = mono[:limit]
-        defects.append("audio_too_long")
+        faults["audio_too_long"] = f"{samples.shape[1] / rate:.1f} s, cut at {max_seconds:g} s"
     if len(mono) < _SHORTEST * SAMPLE_RATE:
-        defects.append("audio_too_short")
+        faults["audio_too_short"] = f"{len(mono) / SAMPLE_RATE:.3f} s, under {_SHORTEST:g} s"
     # The scale that readers of 16-bit files divide by, so that such a file at 16 kHz is stored sample for sample.
     pcm = np.clip(np.rint(mono * 32_768), -32_768, 32_767).astype("<i2")
     if not pcm.any():
-        defects.append("audio_silent")
-    return Clip(encode(pcm), hashlib.sha256(pcm.tobytes()).hexdigest(), len(pcm), tuple(defects))
+        faults["audio_silent"] = "every sample is zero"
+    reason = f"{source.name}: {'; '.join(faults.values())}" if faults else None
+    return Clip(encode(pcm), hashlib.sha256(pcm.tobytes()).hexdigest(), len(pcm), tuple(faults), reason)
 
 
 def _without_sound(defect: str, reason: str) -> Clip:

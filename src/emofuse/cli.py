@@ -59,6 +59,13 @@ def _parser() -> argparse.ArgumentParser:
         "emofuse table",
     )
     table.set_defaults(command=_table)
+    corpora = _described(
+        commands.add_parser("corpora", parents=[common], help="list what of each corpus is expected, there, missing"),
+        "Say for each corpus who owns it, how it is asked for, which files are expected where, which of them are there "
+        "and which are missing. Nothing is downloaded.",
+        "emofuse corpora",
+    )
+    corpora.set_defaults(command=_corpora)
     store = _described(
         commands.add_parser("store", parents=[common], help="show or prune the store of finished work"),
         "Show what the store of finished work in .emofuse/ holds. It may be pruned or deleted at any time: nothing but "
@@ -108,6 +115,14 @@ def _table(arguments: argparse.Namespace) -> None:
         if not path.exists():
             raise FileNotFoundError(f"{path}: not there yet; run `dvc repro`")
         print(f"{task}\n\n{path.read_text(encoding='utf-8')}")
+
+
+def _corpora(arguments: argparse.Namespace) -> None:
+    del arguments
+    from emofuse.corpora.listing import listing
+    from emofuse.params import Params
+
+    print(listing(Params.load()))
 
 
 def _store(arguments: argparse.Namespace) -> None:

@@ -18,12 +18,16 @@ from tqdm import tqdm
 
 from emofuse import audio, corpora, schema
 from emofuse.corpora import Corpus, CorpusError, Utterance
+from emofuse.corpora.tables import TableConfig, read_table
 from emofuse.files import replace_directory, sweep, write_json, write_table
 from emofuse.params import STRICT
 from emofuse.process import cores, quiet, start_worker
 from emofuse.sharding import shard_name, shard_of
 
 __all__ = ["CorpusConfig", "check", "ingest", "summarise"]
+
+_SHOWN = 10
+"""Utterances that are printed for each kind of defect."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -37,6 +41,7 @@ class CorpusConfig:
         max_seconds: a longer clip is cut there, and listed
         max_defective: share of utterances with a defect above which the stage fails
         options: the reader's own options
+        tables: published feature tables in the source, by the name that ``features`` gives them
     """
 
     reader: Literal[corpora.READERS]  # type: ignore[valid-type]
@@ -45,6 +50,7 @@ class CorpusConfig:
     max_seconds: Annotated[float, Field(gt=0)]
     max_defective: Annotated[float, Field(ge=0, le=1)]
     options: dict[str, Any] = field(default_factory=dict)
+    tables: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], TableConfig] = field(default_factory=dict)
 
 
 def ingest(name: str, config: CorpusConfig, out: Path, summary: Path) -> None:
@@ -57,9 +63,10 @@ def ingest(name: str, config: CorpusConfig, out: Path, summary: Path) -> None:
         summary: JSON file for counts and defects
 
     Raises:
-        CorpusError: the corpus cannot be read, ids are doubled, or too many utterances are defective
+        CorpusError: the corpus or a table cannot be read, ids are doubled, or too many utterances are defective
     """
     corpus = corpora.read(config.reader, Path(config.source), config.options, f"corpora.{name}.options")
+    corpus = _with_tables(corpus, config, f"corpora.{name}.tables")
     check(corpus)
     known = [each.utterance_id for each in corpus.utterances]
     absent = {table: set(known) - set(values["utterance_id"]) for table, values in corpus.tables.items()}
@@ -67,6 +74,7 @@ def ingest(name: str, config: CorpusConfig, out: Path, summary: Path) -> None:
     with replace_directory(out) as folder:
         clips = _write_audio(corpus.utterances, config, folder / "audio")
         rows = [_row(each, clips.get(each.utterance_id), absent) for each in corpus.utterances]
+        _print_defects(rows, clips)
         _refuse_if_defective(rows, config.max_defective)
         utterances = schema.conform(pa.Table.from_pylist(rows, schema.UTTERANCES), schema.UTTERANCES, name)
         write_table(folder / "utterances.parquet", utterances)
@@ -75,6 +83,14 @@ def ingest(name: str, config: CorpusConfig, out: Path, summary: Path) -> None:
             kept = ordered.join(values, on="utterance_id", how="inner", maintain_order="left")
             write_table(folder / "tables" / f"{table}.parquet", kept.to_arrow())
     write_json(summary, summarise(rows, corpus, clips))
+
+
+def _with_tables(corpus: Corpus, config: CorpusConfig, where: str) -> Corpus:
+    both = sorted(corpus.tables.keys() & config.tables.keys())
+    if both:
+        raise CorpusError(f"{where}: the reader of {config.reader} finds tables of these names itself: {both}")
+    found = {name: read_table(Path(config.source), each) for name, each in config.tables.items()}
+    return replace(corpus, tables=corpus.tables | found)
 
 
 def check(corpus: Corpus) -> None:
@@ -172,9 +188,22 @@ def _refuse_doubles(ids: Iterable[str], what: str) -> None:
         raise CorpusError(f"{what}: {len(doubled)} ids stand more than once, such as {doubled[:3]}")
 
 
+def _print_defects(rows: Sequence[dict[str, Any]], clips: dict[str, audio.Clip]) -> None:
+    """Say what is wrong, kind by kind; the whole list is the column ``defects``."""
+    kinds: dict[str, list[str]] = {}
+    for row in rows:
+        clip = clips.get(row["utterance_id"])
+        for defect in row["defects"]:
+            told = f": {clip.reason}" if clip and clip.reason and defect in clip.defects else ""
+            kinds.setdefault(defect, []).append(f"  {row['utterance_id']}{told}")
+    print(f"{len(rows):,} utterances, {sum(bool(row['defects']) for row in rows):,} with a defect")
+    for defect, lines in sorted(kinds.items()):
+        more = [f"  and {len(lines) - _SHOWN:,} more"] if len(lines) > _SHOWN else []
+        print(f"{defect}: {len(lines):,}", *lines[:_SHOWN], *more, sep="\n")
+
+
 def _refuse_if_defective(rows: Sequence[dict[str, Any]], limit: float) -> None:
     defective = [row for row in rows if row["defects"]]
-    print(f"{len(rows)} utterances, {len(defective)} with a defect")
     if len(defective) > limit * len(rows):
         examples = ", ".join(f"{row['utterance_id']} ({'; '.join(row['defects'])})" for row in defective[:5])
         share = f"{len(defective)} of {len(rows)} utterances have a defect"

@@ -20,7 +20,7 @@ def test_an_absent_corpus_says_where_it_belongs_and_who_has_it(tmp_path: Path) -
     assert "SAIL, University of Southern California" in text
     assert "IEMOCAP release form" in text
     assert "expected  sound: 10,039 files Session?/sentences/wav/*/*.wav" in text
-    assert "no entry in params.yaml has the reader iemocap" in text
+    assert "no entry of params.yaml has the reader iemocap; sed -i 's/^#iemocap //' params.yaml switches it on" in text
 
 
 def test_what_is_there_and_what_is_missing(tmp_path: Path) -> None:

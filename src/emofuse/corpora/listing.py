@@ -126,7 +126,8 @@ def _corpus(name: str, reader: str, folder: Path, entry: dict[str, Any] | None) 
     yield f"  request   {known.request}"
     yield f"  folder    {folder}{'' if there else '  (not there: put the corpus or a link to it here)'}"
     if entry is None:
-        yield f"  params    no entry in params.yaml has the reader {reader}"
+        hint = "" if reader == "own" else f"; sed -i 's/^#{reader} //' params.yaml switches it on"
+        yield f"  params    no entry of params.yaml has the reader {reader}{hint}"
     for part in known.parts:
         if part.what == "table" and "names" in ((entry or {}).get("options") or {}):
             continue  # the files' names are the table

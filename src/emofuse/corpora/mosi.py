@@ -20,12 +20,11 @@ first of these files that is there tells which::
 
 * A dialogue is a video, a turn one of its segments, in the order of their numbers; the id is `<video>_<segment>`.
 * The sentiment, a mean from -3 to 3, goes into the column `sentiment`. The corpus has no classes, so `label` is null.
-* The split is the file's; the owner's layout gets the standard folds, 52 / 10 / 31 videos, from `mosi_folds.json`.
+* The split is the file's; the owner's layout gets the standard folds, 52 / 10 / 31 videos, given below.
 * Every video counts as a speaker of its own. The 93 videos are by 89 people; who made two is not published.
 * The text is upper case, with its slips, as it is shared.
 """
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass as plain_dataclass
@@ -43,8 +42,28 @@ __all__ = ["Config", "read"]
 SPLITS = {"train": "train", "valid": "dev", "validation": "dev", "dev": "dev", "test": "test"}
 _LIMIT = 3.0
 _COUNTS = "2,199 segments of 93 videos"
-_FOLDS = Path(__file__).with_name("mosi_folds.json")
 _LINE = re.compile(r"(?P<segment>\d+)_DELIM_(?:HERE_)?(?P<text>.*)")
+# The standard folds, as published in CMU-MultimodalSDK (cmu_mosi_std_folds); read off the table of zeroQiaoba/GCNet.
+_FOLDS = {
+    "train": """
+        03bSnISJMiM 0h-zjBukYpk 1DmNV9C1hbY 1iG0909rllw 2WGyTLYerpo 2iD-tVS8NPw 5W7Z1C_fDaE 6Egk_28TtTM 6_0THN4chvY
+        73jzhE8R1TQ 7JsX8y1ysxY 8OtFthrtaJM 8d-gEyoeBzc 8qrpnFRGt2A 9J25DZhivz8 9T9Hf74oK10 9c67fiY0wGQ 9qR7uwkblbs
+        Af8D0E4ZXaw BI97DNYfe5I BXuRRbG0Ugk Bfr499ggo-0 BioHAh1qJAQ BvYR0L6f2Ig Ci-AH39fi3Y Clx4VXItLTE Dg_0XKD0Mf4
+        G-xst2euQUc G6GlGvlkxAQ GWuJjcEuzt8 HEsqda8_d0Q I5y0__X72p0 Iu2PFX3z_1s IumbAb8q2dM Jkswaaud0hk LSi-o-IrDMs
+        MLal-t_vJPM Njd1F0vZSm4 Nzq88NnDkEk OQvJTdtJ2H4 OtBXNcAL_lE Oz06ZWiO20M POKffnXeBds PZ-lDQFboO8 QN9ZIUWUXsY
+        Qr1Ca94K55A Sqr0AcuoNnk TvyZBvOMOTc VCslbP0mgZI VbQk4H8hgr0 Vj1wYRQjB-o W8NXH0Djyww
+    """,
+    "dev": """
+        WKA5OygbEKI X3j2zQgwYgE ZAIRrfG22O0 ZUXBRvtny7o _dI--eQ6qVU aiEXnCPZubE atnd_PF-Lbs bOL9jKpeJRs bvLlb-M3UXU
+        c5xsKMxpXnc
+    """,
+    "test": """
+        c7UH_rxdZv4 cM3Yna7AavY cW1FSBF59ik cXypl4FnoZo d3_k5Xpfmik d6hH302o4v8 dq3Nf_lMPnE etzxEpPuc6I f9O3YtZ2VfI
+        f_pcplsH_V0 fvVhgmXxadc iiK8YX8oH1E jUzDDGyPkXU k5Y_838nuGo lXPQBPVc5Cw nbWiPyCm4g0 nzpVDcQ0ywM ob23OKe5a9Q
+        pLTX3ipuDJI phBUpBr1hSo rnaNMUZpvvg tIrG4oNLFzE tStelxIAHjw tmZoasNr4rU v0zCBqDeKcE vvZ4IcEtiZc vyB00TXsimI
+        wMbj6ajWbic yDtzw_Y-7RU yvsjCA6Y5Fc zhpQhgha_KU
+    """,
+}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -194,8 +213,7 @@ def _annotations(folder: Path) -> dict[tuple[str, int], str]:
 
 
 def _folds() -> dict[str, str]:
-    folds = json.loads(_FOLDS.read_text(encoding="utf-8"))
-    return {video: split for split in ("train", "dev", "test") for video in folds[split]}
+    return {video: split for split, videos in _FOLDS.items() for video in videos.split()}
 
 
 def _utterances(segments: list[_Segment], notes: list[str]) -> list[Utterance]:
