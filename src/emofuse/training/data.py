@@ -1,5 +1,6 @@
 """A fold and its features as tensors, and the batches that are cut from them."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ __all__ = ["Sequences", "collate", "examples", "pooled", "shuffled_batches", "si
 
 _POOL = 16
 """Batches that are sorted by length together: enough to spare padding, few enough to stay random."""
+
+_POOLS = 8
+"""An epoch of fewer batches than would fill so many pools has smaller ones, or its batches would always be the same."""
 
 MOST_FRAMES = 2**16
 """Frames of a padded batch at most: what 32 utterances of 40 s at 50 frames a second come to."""
@@ -109,12 +113,13 @@ def sorted_batches(items: Sequence[np.ndarray], lengths: np.ndarray, size: int) 
     Args:
         items: examples, arrays of utterance numbers
         lengths: ``[n]`` frames of each utterance
-        size: examples in a batch at most; fewer where they would be padded to more than :data:`MOST_FRAMES` frames
+        size: utterances in a batch at most, except that an example is never cut; fewer where they would be padded to
+            more than :data:`MOST_FRAMES` frames
     """
     batch: list[np.ndarray] = []
     for rows in sorted(items, key=lambda rows: (-lengths[rows].max(), -len(rows))):
-        longest = lengths[(batch or [rows])[0]].max()
-        if len(batch) == size or (batch and longest * (sum(map(len, batch)) + len(rows)) > MOST_FRAMES):
+        count = len(rows) + sum(map(len, batch))
+        if batch and (count > size or count * lengths[batch[0]].max() > MOST_FRAMES):
             yield batch
             batch = []
         batch.append(rows)
@@ -127,10 +132,11 @@ def shuffled_batches(
 ) -> Iterator[list[np.ndarray]]:
     """Yield every example once in random batches of similar lengths, for one epoch of training."""
     order = generator.permutation(len(items))
+    count = sum(map(len, items)) / size
+    pool = math.ceil(len(items) / count * min(_POOL, max(1.0, count / _POOLS)))
     batches = []
-    for start in range(0, len(order), size * _POOL):
-        pool = [items[index] for index in order[start : start + size * _POOL]]
-        batches += list(sorted_batches(pool, lengths, size))
+    for start in range(0, len(order), pool):
+        batches += list(sorted_batches([items[index] for index in order[start : start + pool]], lengths, size))
     for index in generator.permutation(len(batches)):
         yield batches[index]
 

@@ -34,7 +34,7 @@ class FitConfig:
     Attributes:
         epochs: at most so many passes over the training split
         patience: stop after so many epochs without a better dev weighted F1
-        batch: examples a step: utterances, or dialogues for a network that reads context
+        batch: utterances a step at most; in whole dialogues, one at least, for a network that reads context
         learning_rate: of AdamW, rising over the first tenth of the steps, then falling along a half cosine
         weight_decay: of AdamW
         clip: largest norm of the gradient
