@@ -199,12 +199,8 @@ def test_few_dialogues_come_in_other_company_each_time() -> None:
     sizes = np.arange(10, 62)
     starts = np.cumsum(sizes) - sizes
     items = [np.arange(start, start + size) for start, size in zip(starts, sizes, strict=True)]
-    generator = np.random.default_rng(0)
-    epochs = [
-        {
-            frozenset(int(rows[0]) for rows in batch)
-            for batch in shuffled_batches(items, np.ones(3000, int), 128, generator)
-        }
-        for _ in range(2)
-    ]
+    first, second = (
+        {frozenset(int(rows[0]) for rows in batch) for batch in shuffled_batches(items, np.ones(3000, int), 128, each)}
+        for each in (np.random.default_rng(0), np.random.default_rng(1))
+    )
     assert len(first & second) < 0.1 * len(first)
