@@ -1,4 +1,4 @@
-"""Stage ``ingest``: one raw corpus to ``data/corpora/<corpus>/`` and ``metrics/corpora/<corpus>.json``.
+"""Stage ``ingest``: a raw corpus to ``data/corpora/<corpus>/``; counts and a page of plots to ``metrics/corpora/``.
 
 Usage: python stages/ingest.py CORPUS
 """
@@ -6,6 +6,7 @@ Usage: python stages/ingest.py CORPUS
 import sys
 from pathlib import Path
 
+from emofuse.overview import write_overview
 from emofuse.params import Params
 from emofuse.process import stage
 
@@ -16,7 +17,9 @@ def main(corpus: str) -> None:
         from emofuse.ingest import CorpusConfig, ingest
 
         config = Params.load().get(f"corpora.{corpus}", CorpusConfig)
-        ingest(corpus, config, Path("data/corpora") / corpus, Path("metrics/corpora") / f"{corpus}.json")
+        out, summary = Path("data/corpora") / corpus, Path("metrics/corpora") / f"{corpus}.json"
+        ingest(corpus, config, out, summary)
+        write_overview(corpus, out, summary, summary.with_suffix(".html"))
 
 
 if __name__ == "__main__":

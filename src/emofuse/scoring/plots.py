@@ -1,6 +1,5 @@
 """Pictures of scores as PNG bytes; the same numbers give the same bytes."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from emofuse.files import replace_file
+from emofuse.plotting import BLUE, FAINT, INK, ORANGE, STYLE, render
 from emofuse.scoring.joining import ScoringError
 from emofuse.scoring.scores import Scores, in_order
 from emofuse.scoring.tables import METRIC_TITLES, learning_curves
@@ -20,44 +20,20 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_confusion", "plot_learning", "plot_scores", "write_plot"]
 
-INK, FAINT, GRID = "#22303c", "#7d8b99", "#e3e8ec"
-BLUE, ORANGE = "#2b6ca3", "#d9822b"
-
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.edgecolor": FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "figure.constrained_layout.w_pad": 0.1,
-    "figure.constrained_layout.h_pad": 0.1,
-    "figure.dpi": 150,
-}
-
 P = ParamSpec("P")
 
 
 def _png(draw: Callable[P, "Figure"]) -> Callable[P, bytes]:
-    """Make a function that draws a figure return its PNG, without pyplot and without a date or version in the file."""
+    """Make a function that draws a figure return its PNG, without pyplot."""
 
     @wraps(draw)
-    def render(*args: P.args, **kwargs: P.kwargs) -> bytes:
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> bytes:
         import matplotlib
 
         with matplotlib.rc_context(STYLE):
-            stream = io.BytesIO()
-            draw(*args, **kwargs).savefig(stream, format="png", metadata={"Software": None})
-        return stream.getvalue()
+            return render(draw(*args, **kwargs), "png")
 
-    return render
+    return drawn
 
 
 def write_plot(path: Path, png: bytes) -> None:
