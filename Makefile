@@ -28,7 +28,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml Makefile
 repro: setup  ## rebuild what changed of the pipeline and print the results
 	dvc repro
 	@emofuse table
-	@echo "The pictures are in metrics/<task>/plots; \`make ui\` shows every run."
+	@echo "To look at: data/scores/<task>/report.html, a page for the browser; \`make ui\` shows every run."
 
 test: setup  ## run the whole test suite
 	python -m pytest

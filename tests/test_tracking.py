@@ -105,6 +105,7 @@ def write_scores(root: Path, task: str, seeds: int, models: tuple[str, ...], bet
     names = ["model", "metric", "mean", "sd", "low", "high", "n_runs"]
     pl.DataFrame(means, schema=names, orient="row").write_csv(metrics / "scores.csv")
     (metrics / "table.md").write_text(f"| Model | Weighted F1 |\n| --- | ---: |\n| hcam | {65 + 100 * better:.1f} |\n")
+    (metrics / "report.html").write_text(f"<p>{better}</p>")
     for name in ("scores", "confusion-hcam", "confusion-hcam-no-contrastive", "confusion-audio-context"):
         (metrics / f"plots/{name}.png").write_bytes(b"\x89PNG" + str(better).encode())
 
@@ -222,14 +223,15 @@ def test_an_ablation_is_a_model_of_its_own(project: Path) -> None:
     write_project(project, task="other", seeds=1, models=("hcam/no-contrastive",))
     assert "other/hcam/no-contrastive/seed-0-fold-0" in sync(project, CONFIG).added
     run = by_name(project)["other/hcam/no-contrastive"]
-    assert artifacts(project, run) == {"table.md", "plots/scores.png", "plots/confusion-hcam-no-contrastive.png"}
+    pictures = {"plots/scores.png", "plots/confusion-hcam-no-contrastive.png"}
+    assert artifacts(project, run) == {"report.html", "table.md"} | pictures
 
 
 def test_the_parent_has_the_means_and_the_pictures(logged: Path) -> None:
     parent = by_name(logged)["demo/hcam"]
     assert parent.data.metrics["weighted_f1"] == pytest.approx(0.65)
     assert "seed" not in parent.data.tags
-    assert artifacts(logged, parent) == {"table.md", "plots/scores.png", "plots/confusion-hcam.png"}
+    assert artifacts(logged, parent) == {"report.html", "table.md", "plots/scores.png", "plots/confusion-hcam.png"}
 
 
 def test_nothing_is_logged_twice(project: Path) -> None:

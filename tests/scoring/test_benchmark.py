@@ -37,7 +37,7 @@ SKILLS = {
 FOLDERS = ("audio", "text", "majority", "concat", "hcam")
 
 
-def make_task() -> Task:
+def make_utterances() -> pl.DataFrame:
     """Twelve dialogues of five turns, the last turn without a label; a third of the dialogues a split."""
     labels = np.random.default_rng(0).choice(LABELS, (12, 4))
     rows = [
@@ -45,6 +45,7 @@ def make_task() -> Task:
             "utterance_id": f"d{dialogue}_{turn}",
             "dialogue_id": f"d{dialogue}",
             "speaker": None,
+            "text": f"words of d{dialogue}_{turn}",
             "label": None if turn == 4 else labels[dialogue, turn],
             "split": SPLITS[dialogue % 3],
             "sentiment": None,
@@ -52,8 +53,12 @@ def make_task() -> Task:
         for dialogue in range(12)
         for turn in range(5)
     ]
+    return pl.DataFrame(rows, schema_overrides={"speaker": pl.String, "sentiment": pl.Float64})
+
+
+def make_task() -> Task:
     config = TaskConfig("toy", {name: (name,) for name in LABELS}, 2, "past", "keep", "shared", "script")
-    return Task("tiny", config, pl.DataFrame(rows, schema_overrides={"speaker": pl.String, "sentiment": pl.Float64}))
+    return Task("tiny", config, make_utterances())
 
 
 def answers(task: Task, skill: float, seed: int) -> np.ndarray:
@@ -92,6 +97,12 @@ def write_project(root: Path) -> Path:
     for folder, skill in SKILLS.items():
         for seed in range(1 if folder == "majority" else 2):
             write_run(root, task, folder, skill, seed)
+    ids = [f"d2_{turn}" for turn in range(5)]
+    example = {"utterance_ids": ids, "attention": {"text asks audio": np.eye(5).tolist()}, "gate": {"audio": [0.5] * 5}}
+    write_json(root / "data/models/tiny/hcam/seed-0-fold-0/example.json", example)
+    corpus = root / "data/corpora/toy"
+    corpus.mkdir(parents=True)
+    make_utterances().write_parquet(corpus / "utterances.parquet")
     for modality in ("audio", "text"):
         shard = root / "data" / "features" / "toy" / modality / "shard-00000-of-00001.parquet"
         identity = {"encoder": f"encoder of {modality}", "labels_seen": modality == "text"}
@@ -121,7 +132,8 @@ def test_the_files_of_a_benchmark(scored: Path) -> None:
     out = scored / "metrics" / "tiny"
     models = [name_of(folder) for folder in SKILLS]
     assert {path.name for path in out.iterdir()} >= {
-        *("scores.csv", "pairs.csv", "confusion.csv", "learning.csv", "scores.json", "table.md", "plots"),
+        *("scores.csv", "pairs.csv", "confusion.csv", "calibration.csv", "learning.csv", "scores.json", "table.md"),
+        *("plots", "report.html"),
     }
     plots = {path.name for path in (out / "plots").iterdir()}
     assert plots >= {"scores.png", "learning.png", *(f"confusion-{model.replace('/', '-')}.png" for model in models)}
@@ -185,6 +197,25 @@ def test_the_protocol_tells_what_the_numbers_rest_on(scored: Path) -> None:
     assert expected.items() <= protocol.items()
     assert written["test"]["n_utterances"] == 16
     assert written["test"]["n_dialogues"] == 4
+
+
+def test_words_and_labels_stay_out_of_git(scored: Path) -> None:
+    """The page that is committed shows the same dialogue as the one in the cache, without what the corpus owns."""
+    public = (scored / "metrics/tiny/report.html").read_text()
+    private = (scored / "data/scores/tiny/report.html").read_text()
+    assert "words of d2_3" in private
+    assert "true: <strong>" in private
+    assert public.count('<li style="--hue') == private.count('<li style="--hue') == 5
+    assert "true: <strong>" not in public
+    for path in (scored / "metrics").rglob("*"):
+        assert path.is_dir() or b"words of" not in path.read_bytes()
+
+
+def test_facts_stand_beside_the_scores(scored: Path) -> None:
+    table = (scored / "metrics/tiny/table.md").read_text()
+    assert "| audio-context | 0 | audio | no |" in table
+    assert "| hcam/no-contrastive | 0 | audio, text | yes |" in table
+    assert "- Context: the past alone" in table
 
 
 def test_two_benchmarks_are_equal_byte_by_byte(scored: Path, root: Path) -> None:

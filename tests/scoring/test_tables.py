@@ -54,7 +54,8 @@ def test_markdown(tiny: Scores) -> None:
 
 
 def test_files(tiny: Scores, tmp_path: Path) -> None:
-    write_scores(tmp_path, tiny, {"task": "tiny", "split": "one dialogue"}, [("hcam", "majority")])
+    write_scores(tmp_path, tiny, {"task": "tiny", "split": "one dialogue"}, TABLE)
+    assert (tmp_path / "table.md").read_text() == TABLE
     scores = (tmp_path / "scores.csv").read_text().splitlines()
     assert scores[0] == "model,metric,mean,sd,low,high,n_runs"
     assert scores[1] == "majority,accuracy,0.5,,0.5,0.5,1"
@@ -82,7 +83,7 @@ def test_files(tiny: Scores, tmp_path: Path) -> None:
 
 
 def test_json_carries_the_protocol_and_the_same_numbers(tiny: Scores, tmp_path: Path) -> None:
-    write_scores(tmp_path, tiny, {"task": "tiny"})
+    write_scores(tmp_path, tiny, {"task": "tiny"}, TABLE)
     value = json.loads((tmp_path / "scores.json").read_text())
     assert value["protocol"] == {"task": "tiny"}
     assert value["intervals"] == {"confidence": 0.95, "resamples": 200, "seed": 0}

@@ -1,7 +1,7 @@
 """From a task's run folders to its results: the one place where test predictions meet test labels."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,13 @@ from typing import Any
 import polars as pl
 
 from emofuse.features.shards import metadata
+from emofuse.files import write_text
+from emofuse.scoring.dialogues import read_dialogues, words
+from emofuse.scoring.facts import facts_markdown, model_facts
 from emofuse.scoring.joining import ScoringError
+from emofuse.scoring.literature import published
 from emofuse.scoring.plots import plot_confusion, plot_learning, plot_scores, write_plot
+from emofuse.scoring.report import report
 from emofuse.scoring.scores import Scores, ScoringConfig, in_order, score
 from emofuse.scoring.tables import best_model, learning_curves, markdown_table, write_csv, write_runs, write_scores
 from emofuse.tasks import Task
@@ -42,13 +47,17 @@ def benchmark(task: Task, models: Sequence[str], config: ScoringConfig, data: Pa
     records = [json.loads((folder / "record.json").read_text(encoding="utf-8")) for folder in folders]
     runs = pl.concat([pl.read_parquet(folder / "predictions.parquet") for folder in folders])
     scores = score(runs, truth_of(task), task.classes, config)
-    pairs = comparisons(scores)
-    out = metrics / task.name
-    write_scores(out, scores, protocol(task, data), pairs)
+    pairs, rules = comparisons(scores), protocol(task, data, records)
+    table = f"{markdown_table(scores, pairs)}\n{facts_markdown(rules, published(task.name))}"
+    out, kept = metrics / task.name, data / "scores" / task.name
+    write_scores(out, scores, rules, table)
     write_csv(out / "learning.csv", learning_curves(records))
     _plot(out / "plots", scores, records)
-    write_runs(data / "scores" / task.name, scores)
-    return markdown_table(scores, pairs)
+    write_runs(kept, scores)
+    for folder, utterances in ((out, None), (kept, words(task, data))):
+        shown = read_dialogues(folders, runs, task.classes, utterances)
+        write_text(folder / "report.html", report(scores, rules, pairs, records, shown))
+    return table
 
 
 def run_folders(root: Path, models: Sequence[str]) -> list[Path]:
@@ -83,9 +92,10 @@ def comparisons(scores: Scores) -> list[tuple[str, str]]:
     return [pair for pair in pairs if set(pair) <= known]
 
 
-def protocol(task: Task, data: Path) -> dict[str, Any]:
-    """Return what the numbers rest on: task, splits, context, features, and how epochs were chosen."""
+def protocol(task: Task, data: Path, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the numbers rest on: task, splits, context, features, models, and how epochs were chosen."""
     config = task.config
+    features = {name: metadata(data / "features" / config.corpus / name) for name in MODALITIES}
     return {
         "task": task.name,
         "corpus": config.corpus,
@@ -100,7 +110,8 @@ def protocol(task: Task, data: Path) -> dict[str, Any]:
         "speakers_across_splits": config.speakers,
         "transcript": config.transcript,
         "epoch_chosen_on": "dev weighted F1",
-        "features": {name: metadata(data / "features" / config.corpus / name) for name in MODALITIES},
+        "features": features,
+        "models": model_facts(records, features),
     }
 
 

@@ -13,8 +13,10 @@ from emofuse.scoring.scores import DECIMALS, ECE, FOLD_MEAN, NONZERO, Scores, in
 __all__ = [
     "METRIC_TITLES",
     "best_model",
+    "best_value",
     "learning_curves",
     "markdown_table",
+    "pair_row",
     "scores_json",
     "write_csv",
     "write_runs",
@@ -40,23 +42,21 @@ _CURVES_SCHEMA = {
 }
 
 
-def write_scores(
-    folder: Path, scores: Scores, protocol: Mapping[str, Any], comparisons: Sequence[tuple[str, str]] = ()
-) -> None:
+def write_scores(folder: Path, scores: Scores, protocol: Mapping[str, Any], table: str) -> None:
     """Write ``scores``, ``pairs``, ``confusion`` and ``calibration`` as CSV, ``scores.json``, ``table.md``, atomically.
 
     Args:
         folder: where to, such as ``metrics/<task>``
         scores: what :func:`emofuse.scoring.scores.score` gave
         protocol: what the numbers rest on (task, split, context …), JSON-able; passed on as it is
-        comparisons: pairs of models to name under the table, see :func:`markdown_table`
+        table: the text of ``table.md``
     """
     write_csv(folder / "scores.csv", scores.models)
     write_csv(folder / "pairs.csv", scores.pairs)
     write_csv(folder / "confusion.csv", scores.confusion)
     write_csv(folder / "calibration.csv", scores.calibration)
     write_json(folder / "scores.json", scores_json(scores, protocol))
-    write_text(folder / "table.md", markdown_table(scores, comparisons))
+    write_text(folder / "table.md", table)
 
 
 def write_runs(folder: Path, scores: Scores) -> None:
@@ -153,7 +153,7 @@ def _grid(scores: Scores, prefix: str = "", suffix: str = "") -> str:
     cells = {(row["model"], row["metric"]): row for row in scores.models.to_dicts()}
     names = [f"{prefix}{metric}{suffix}" for metric in METRIC_TITLES]
     models = _models(scores)
-    best = {name: _best(name, [_percent(cells[model, name]["mean"]) for model in models]) for name in names}
+    best = {name: best_value(name, [_percent(cells[model, name]["mean"]) for model in models]) for name in names}
     lines = [["Model", *METRIC_TITLES.values(), "Runs"], ["---", *["---:"] * (len(names) + 1)]]
     for model in models:
         row = [_cell(cells[model, name], bold=_percent(cells[model, name]["mean"]) == best[name]) for name in names]
@@ -161,8 +161,8 @@ def _grid(scores: Scores, prefix: str = "", suffix: str = "") -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _best(metric: str, values: Sequence[float]) -> float:
-    """The best value: an error is good when it is small."""
+def best_value(metric: str, values: Sequence[float]) -> float:
+    """Return the best value of a metric: an error is good when it is small."""
     return min(values) if ECE in metric else max(values)
 
 
@@ -185,15 +185,24 @@ def _legend(scores: Scores) -> str:
 
 
 def _comparison(scores: Scores, first: str, second: str, metric: str) -> str:
-    """One line on two models, whichever way round the table of pairs holds them."""
+    row = pair_row(scores, first, second, metric)
+    difference, low, high = (_percent(row[name]) for name in ("difference", "low", "high"))
+    points = f"{METRIC_TITLES.get(metric, metric)} {difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"- {first} over {second}: {points}, p = {row['p']:.2g}, Holm-adjusted {row['p_adjusted']:.2g}"
+
+
+def pair_row(scores: Scores, first: str, second: str, metric: str) -> dict[str, Any]:
+    """Return the row of two models, as first less second, whichever way round the table of pairs holds them.
+
+    Raises:
+        ScoringError: they were not compared
+    """
     for a, b, sign in ((first, second, 1), (second, first, -1)):
         found = scores.pairs.filter((pl.col("model_a") == a) & (pl.col("model_b") == b) & (pl.col("metric") == metric))
         if len(found):
             row = found.row(0, named=True)
-            low, high = sorted(_percent(sign * row[end]) for end in ("low", "high"))
-            difference = _percent(sign * row["difference"])
-            points = f"{METRIC_TITLES.get(metric, metric)} {difference:+.1f} [{low:+.1f}, {high:+.1f}]"
-            return f"- {first} over {second}: {points}, p = {row['p']:.2g}, Holm-adjusted {row['p_adjusted']:.2g}"
+            low, high = sorted(sign * row[end] for end in ("low", "high"))
+            return row | {"difference": sign * row["difference"], "low": low, "high": high}
     raise ScoringError(f"no comparison of {first!r} and {second!r} on {metric!r}; scored: {_models(scores)}")
 
 

@@ -150,9 +150,10 @@ class _Task:
         )
 
     def _pictures_and_table(self, model: str) -> list[Path]:
-        """The task's pictures and results table, without the confusion matrices of other models."""
+        """The task's pictures, results table and page, without the confusion matrices of other models."""
         own = f"confusion-{model.replace('/', '-')}"
-        paths = [*self._metrics.glob("table.md"), *sorted(self._metrics.rglob("*.png"))]
+        pages = [path for path in (self._metrics / "report.html", self._metrics / "table.md") if path.exists()]
+        paths = [*pages, *sorted(self._metrics.rglob("*.png"))]
         return [path for path in paths if path.stem == own or not path.stem.startswith("confusion-")]
 
     def _means(self) -> dict[str, dict[str, float]]:
