@@ -20,7 +20,7 @@ from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure_confusion
 from emofuse.tasks import IGNORE, SPLITS, Fold
 from emofuse.training.data import Sequences, collate, examples, shuffled_batches, sorted_batches
 
-__all__ = ["FitConfig", "Fitted", "class_weights", "dev_scores", "fit", "infer", "rate", "standardize"]
+__all__ = ["FitConfig", "Fitted", "Learner", "class_weights", "dev_scores", "fit", "infer", "rate", "standardize"]
 
 _RISE = 0.1
 _START = 0.01
@@ -90,7 +90,7 @@ def fit(network: Network, inputs: Mapping[str, Sequences], fold: Fold, config: F
     network.to(device)
     train, dev = (examples(fold, network.unit, split) for split in ("train", "dev"))
     lengths = _longest(inputs)
-    learner = _Learner(network, config, class_weights(fold, config.balance).to(device))
+    learner = Learner(network, config, class_weights(fold, config.balance).to(device))
     best, best_epoch, best_state = -1.0, 0, copy.deepcopy(network.state_dict())
     history: list[dict[str, float]] = []
     for epoch in range(1, config.epochs + 1):
@@ -159,7 +159,7 @@ def rate(progress: float) -> float:
     return min(1.0, _START + progress / _RISE) * (1 + math.cos(math.pi * progress)) / 2
 
 
-class _Learner:
+class Learner:
     """Losses, optimizer, schedule and weight average of one network.
 
     Attributes:

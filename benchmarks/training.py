@@ -1,0 +1,259 @@
+"""Training: seconds per epoch and per run of every network at IEMOCAP's and MELD's size, against a plain loop.
+
+Sizes are the corpora's, clip lengths a log-normal distribution with the mean of each and the spread of MELD's, features
+random: 384-dimensional text tokens, 768-dimensional audio frames at 50 a second. Networks that read frames are timed on
+a sample of the utterances, those that read a vector an utterance on all. The reference of each is a GRU of the same
+size over padded sequences in the order of the corpus, 16 in a batch, with Adam.
+
+Usage: python benchmarks/training.py
+"""
+
+import math
+import resource
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from machine import describe, table
+from torch import Tensor, nn
+
+from emofuse.models.base import Network
+from emofuse.models.cma import CMA
+from emofuse.models.concat import Concat
+from emofuse.models.hbaf import HBAF
+from emofuse.models.hcam import HCAM
+from emofuse.models.unimodal import ContextNetwork, UtteranceNetwork
+from emofuse.params import Params
+from emofuse.tasks import Fold
+from emofuse.training.data import Sequences, collate, examples, shuffled_batches
+from emofuse.training.fit import FitConfig, Learner, class_weights, infer
+from emofuse.training.fuse import MODELS
+from emofuse.training.pretrain import UnimodalConfig
+
+PARAMS = Params.load(Path(__file__).parent.parent / "params.yaml")
+SAMPLE, CLASSES = 512, 6
+FRAMES = {"audio": 768, "text": 384}
+VECTORS = {"audio": 64, "text": 128}
+POOLED = {"audio": 2 * 768, "text": 2 * 384}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A corpus: MELD's mean clip is 3.1 s long, IEMOCAP's 4.5 s."""
+
+    name: str
+    dialogues: int
+    utterances: int
+    seconds: float
+    tokens: float
+
+
+IEMOCAP = Size("IEMOCAP", 151, 7_433, 4.5, 14.0)
+MELD = Size("MELD", 1_432, 13_708, 3.1, 10.0)
+SPREAD = 0.75
+"""Standard deviation of the logarithm of MELD's clip lengths."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network, and the sizes of what it reads: frames, or vectors."""
+
+    name: str
+    build: Callable[[dict[str, int]], Network]
+    fit: FitConfig
+    dims: dict[str, int]
+    frames: bool = False
+
+
+def cases() -> list[Case]:
+    """Return every network with the settings of ``params.yaml``."""
+    rows = []
+    for name in ("audio", "text"):
+        config = PARAMS.get(f"models.{name}", UnimodalConfig)
+        first, second = config.utterance, config.context
+        build_first = partial(_utterance, first.network, name)
+        build_second = partial(_context, second.network, name)
+        rows += [
+            Case(f"{name}, stage I", build_first, first.fit, {name: FRAMES[name]}, frames=True),
+            Case(f"{name}, stage II", build_second, second.fit, {name: VECTORS[name]}),
+        ]
+    fusion: list[tuple[str, Any, dict[str, int]]] = [
+        ("concat", Concat, POOLED),
+        ("hcam", HCAM, VECTORS),
+        ("cma", CMA, FRAMES),
+        ("hbaf", HBAF, VECTORS),
+    ]
+    for name, network_class, dims in fusion:
+        config = PARAMS.get(f"models.{name}", MODELS[name].config)
+        build = partial(_fusion, network_class, config.network)
+        rows.append(Case(name, build, config.fit, dims, frames=dims is FRAMES))
+    return rows
+
+
+def _utterance(config: Any, name: str, dims: dict[str, int]) -> Network:
+    return UtteranceNetwork(config, dims[name], CLASSES)
+
+
+def _context(config: Any, name: str, dims: dict[str, int]) -> Network:
+    return ContextNetwork(config, dims[name], CLASSES, False)
+
+
+def _fusion(network_class: Any, config: Any, dims: dict[str, int]) -> Network:
+    network: Network = network_class(config, dims, CLASSES, False)
+    return network
+
+
+def corpus(size: Size, case: Case, longer: float = 1.0) -> tuple[Fold, dict[str, Sequences]]:
+    """Return a fold in which all is train, and the sequences that a network reads."""
+    generator = np.random.default_rng(0)
+    ends = np.sort(generator.choice(np.arange(1, size.utterances), size.dialogues - 1, replace=False))
+    targets = generator.integers(CLASSES, size=size.utterances)
+    fold = Fold(
+        utterance_ids=tuple(f"u{index}" for index in range(size.utterances)),
+        dialogues=np.array([0, *ends, size.utterances]),
+        speakers=generator.integers(2, size=size.utterances),
+        splits=np.zeros(size.utterances, np.int64),
+        targets=targets,
+        scored=np.ones(size.utterances, bool),
+        classes=tuple(f"c{index}" for index in range(CLASSES)),
+        context="both",
+    )
+    spoken = generator.lognormal(math.log(size.seconds) - SPREAD**2 / 2, SPREAD, size.utterances).clip(0.1, 40) * longer
+    lengths = {"audio": 50 * spoken, "text": spoken / size.seconds * size.tokens}
+    inputs = {
+        name: _random(lengths[name].round().clip(1).astype(int) if case.frames else np.ones(size.utterances, int), dim)
+        for name, dim in case.dims.items()
+    }
+    return fold, inputs
+
+
+def _random(lengths: np.ndarray, dim: int) -> Sequences:
+    values = np.random.default_rng(dim).normal(size=(int(lengths.sum()), dim)).astype(np.float16)
+    return Sequences(torch.from_numpy(values), torch.from_numpy(np.concatenate([[0], lengths.cumsum()])))
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of an epoch, of its loading, of an answer for every utterance, of the reference's epoch; and memory."""
+
+    epoch: float
+    loading: float
+    infer: float
+    reference: float
+    megabytes: float
+
+
+def measure(case: Case, size: Size, longer: float = 1.0, reference: bool = True) -> Timing:
+    """Time one epoch of a network, on a sample where it reads frames, scaled to the whole corpus."""
+    torch.set_num_threads(1)
+    scale = 1.0
+    if case.frames and size.utterances > SAMPLE:
+        scale = size.utterances / SAMPLE
+        size = replace(size, utterances=SAMPLE, dialogues=max(1, round(size.dialogues / scale)))
+    fold, inputs = corpus(size, case, longer)
+    torch.manual_seed(0)
+    network = case.build(case.dims)
+    learner = Learner(network, case.fit, class_weights(fold, 0.0))
+    items = examples(fold, network.unit, "train")
+    lengths = torch.stack([each.lengths for each in inputs.values()]).amax(dim=0).numpy()
+    epoch = loading = 0.0
+    for batch_items in shuffled_batches(items, lengths, case.fit.batch, np.random.default_rng(0)):
+        start = time.perf_counter()
+        batch = collate(batch_items, inputs, fold)[1]
+        loaded = time.perf_counter()
+        learner.step(batch, 0.5)
+        loading += loaded - start
+        epoch += time.perf_counter() - start
+    start = time.perf_counter()
+    infer(network, inputs, fold, items, case.fit.batch)
+    answered = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    plain = plain_epoch(inputs, fold, network) if reference else 0.0
+    return Timing(epoch * scale, loading * scale, answered * scale, plain * scale, peak)
+
+
+def plain_epoch(inputs: dict[str, Sequences], fold: Fold, network: Network) -> float:
+    """Time an epoch of a padded GRU over the corpus in order, 16 examples in a batch."""
+    sizes = [each.hidden_size for each in network.modules() if isinstance(each, nn.RNNBase)]
+    hidden = max(sizes, default=64)
+    grus = nn.ModuleList(nn.GRU(each.dim, hidden, 2, batch_first=True, bidirectional=True) for each in inputs.values())
+    classify = nn.Linear(2 * hidden * len(grus), CLASSES)
+    optimizer = torch.optim.Adam([*grus.parameters(), *classify.parameters()])
+    items = examples(fold, network.unit, "train")
+    start = time.perf_counter()
+    for first in range(0, len(items), 16):
+        rows = items[first : first + 16]
+        states = [_plain_states(gru, each, rows) for gru, each in zip(grus, inputs.values(), strict=True)]
+        logits = classify(torch.cat(states, dim=-1))
+        loss = nn.functional.cross_entropy(logits, torch.from_numpy(fold.targets[np.concatenate(rows)]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return time.perf_counter() - start
+
+
+def _plain_states(gru: nn.Module, sequences: Sequences, rows: list[np.ndarray]) -> Tensor:
+    """Vectors of all utterances of a batch: means over frames, or a dialogue's states."""
+    parts = [sequences.values[sequences.offsets[each[0]] : sequences.offsets[each[-1] + 1]].float() for each in rows]
+    states_BTH = gru(nn.utils.rnn.pad_sequence(parts, batch_first=True))[0]
+    own = [states_TH[: len(part)] for states_TH, part in zip(states_BTH, parts, strict=True)]
+    if all(len(each) == 1 for each in rows):
+        return torch.stack([states_TH.mean(dim=0) for states_TH in own])
+    return torch.cat(own)
+
+
+def apart(case: Case, size: Size, longer: float = 1.0, reference: bool = True) -> Timing:
+    """Measure in a process of its own, whose peak memory is the measurement's alone."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(measure, case, size, longer, reference).result()
+
+
+def main() -> None:
+    """Measure and print the tables."""
+    device = "no GPU" if not torch.cuda.is_available() else torch.cuda.get_device_name()
+    print(f"# Training, one thread a run\n\n{describe()}, {device}\n")
+    rows = []
+    for size in (IEMOCAP, MELD):
+        for case in cases():
+            taken = apart(case, size)
+            run = case.fit.epochs * (taken.epoch + 0.2 * taken.infer) + taken.infer
+            rows.append(
+                [
+                    size.name,
+                    case.name,
+                    f"{taken.epoch:,.1f}",
+                    f"{run:,.0f}",
+                    f"{taken.reference / taken.epoch:.1f}",
+                    f"{taken.loading / taken.epoch:.0%}",
+                    f"{taken.megabytes:,.0f}",
+                ]
+            )
+    header = ["size", "network", "seconds an epoch", "a run at most, s", "times the plain loop", "loading", "peak, MB"]
+    print(table(header, rows))
+    print("\nCost as clips and corpus grow, audio, stage I (1 is 512 utterances of MELD's lengths):\n")
+    print(table(["", "1", "2", "4"], growth(cases()[0])))
+
+
+def growth(case: Case) -> list[list[str]]:
+    """Seconds of an epoch on corpora and on clips two and four times as long, as multiples."""
+    small = replace(MELD, utterances=SAMPLE, dialogues=53)
+    clips = [apart(case, small, factor, False).epoch for factor in (1.0, 2.0, 4.0)]
+    corpora = [
+        apart(case, replace(small, utterances=SAMPLE // (4 // factor), dialogues=13 * factor), 1.0, False).epoch
+        for factor in (1, 2, 4)
+    ]
+    return [
+        ["clips longer", *(f"{each / clips[0]:.1f}" for each in clips)],
+        ["corpora larger (from 128 utterances)", *(f"{each / corpora[0]:.1f}" for each in corpora)],
+    ]
+
+
+if __name__ == "__main__":
+    main()
