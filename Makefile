@@ -27,7 +27,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml Makefile
 
 repro: setup  ## rebuild what changed of the pipeline and print the results
 	dvc repro
-	@emofuse table
+	@emofuse table --time
 	@echo "To look at: data/scores/<task>/report.html, a page for the browser; \`make ui\` shows every run."
 
 test: setup  ## run the whole test suite

@@ -10,10 +10,11 @@ import pytest
 
 import emofuse.tracking
 from emofuse.cli import main
+from emofuse.scoring.readme import BEGIN, END, with_results
 from emofuse.store import Store
 from emofuse.tracking import Summary, TrackingConfig, TrackingError
 
-COMMANDS = [[], ["track"], ["corpora"], ["store"], ["store", "prune"]]
+COMMANDS = [[], ["track"], ["corpora"], ["table"], ["store"], ["store", "prune"]]
 
 
 @pytest.fixture(autouse=True)
@@ -149,3 +150,64 @@ def test_prune_removes_what_was_not_used_for_long(root: Path, capsys: pytest.Cap
     assert main(["store", "prune", "--older-than-days", "2.5"]) == 0
     assert capsys.readouterr().out == "removed 0 entries, 0 B\nremoved 1 entry, 1.6 kB\n"
     assert not (root / ".emofuse/runs/abc").exists()
+
+
+def write_results(root: Path, value: float) -> None:
+    folder = root / "metrics/demo"
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = ("accuracy", "balanced_accuracy", "weighted_f1")
+    rows = [f"{model},{metric},{value},,0.1,0.9,3" for model in ("hcam", "hcam/no-part") for metric in metrics]
+    (folder / "scores.csv").write_text("\n".join(["model,metric,mean,sd,low,high,n_runs", *rows, ""]))
+    (folder / "table.md").write_text(f"table with {value}\n")
+
+
+def test_the_readme_s_results_are_those_of_metrics(root: Path) -> None:
+    (root / "README.md").write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nThe end.\n")
+    for value in (0.5, 0.625):
+        write_results(root, value)
+        assert main(["table", "--readme"]) == 0
+        row = f"| hcam | {100 * value:.1f} [10.0, 90.0] | {100 * value:.1f} [10.0, 90.0] |"
+        text = (root / "README.md").read_text()
+        assert row in text
+        assert "no-part" not in text
+        assert "old" not in text
+        assert text.startswith("# Title\n")
+        assert text.endswith("\n\nThe end.\n")
+
+
+def test_a_readme_without_marks_is_left_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_results(root, 0.5)
+    (root / "README.md").write_text("# Title\n")
+    assert main(["table", "--readme"]) == 1
+    assert "README.md: expected one line" in capsys.readouterr().err
+    assert (root / "README.md").read_text() == "# Title\n"
+
+
+def test_the_committed_readme_has_the_committed_results() -> None:
+    project = Path(__file__).parents[1]
+    text = (project / "README.md").read_text(encoding="utf-8")
+    assert with_results(text, project / "metrics") == text, "run `emofuse table --readme`"
+
+
+def test_table_with_times(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    write_results(root, 0.5)
+    (root / "params.yaml").write_text("tasks: {demo: {}}\ntracking: {}\n")
+    assert main(["table"]) == 0
+    assert capsys.readouterr().out == "demo\n\ntable with 0.5\n\n"
+    known = {("demo", "hcam"): 12.34, ("demo", "concat"): 3.0}
+    monkeypatch.setattr(emofuse.tracking, "training_seconds", lambda *_: known)
+    assert main(["table", "--time"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == ["| demo | concat | 3.0 |", "| demo | hcam | 12.3 |"]
+
+
+def test_table_without_a_tracker_says_so(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise TrackingError("tracker http://x: down")
+
+    write_results(root, 0.5)
+    (root / "params.yaml").write_text("tasks: {demo: {}}\ntracking: {}\n")
+    monkeypatch.setattr(emofuse.tracking, "training_seconds", fail)
+    assert main(["table", "--time"]) == 0
+    assert capsys.readouterr().out.endswith("Training times are not known: tracker http://x: down\n")

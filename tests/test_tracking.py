@@ -20,7 +20,8 @@ import yaml
 from mlflow.entities import Run
 
 from emofuse.params import ParamsError, validate
-from emofuse.tracking import Summary, TrackingConfig, TrackingError, sync, try_sync
+from emofuse.store import Store
+from emofuse.tracking import Summary, TrackingConfig, TrackingError, sync, training_seconds, try_sync
 
 CONFIG = TrackingConfig()
 CLASSES = ("angry", "happy+excited", "neutral", "sad")
@@ -273,6 +274,28 @@ def test_a_model_trained_again_is_a_new_run_and_the_old_one_stays(project: Path)
     write_run(project, "demo", "hcam", 0, gain=len("hcam") / 100)
     assert counts(sync(project, CONFIG))[0] == 0
     assert by_name(project)["demo/hcam/seed-0-fold-0"].info.run_id == old.info.run_id
+
+
+def test_training_times_are_logged_where_the_work_store_has_them_and_stay(project: Path) -> None:
+    """Seconds are of the store of the machine that trained a run; who synchronizes later changes nothing."""
+    record = run_folder(project, "demo", "hcam", 0) / "record.json"
+
+    def train(folder: Path) -> None:
+        time.sleep(0.2)
+        shutil.copy(record, folder)
+
+    assert training_seconds(project, CONFIG) == {}
+    store = Store(project / ".emofuse")
+    entry = store.ensure("runs", "abc", train)
+    sync(project, CONFIG)
+    first = training_seconds(project, CONFIG)
+    assert list(first) == [("demo", "hcam")]
+    assert first["demo", "hcam"] == pytest.approx(entry.seconds)
+    shutil.rmtree(entry.path)
+    assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
+    store.ensure("runs", "abc", train)
+    assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
+    assert training_seconds(project, CONFIG) == first
 
 
 def test_a_stage_repeated_with_an_equal_result_makes_no_run(project: Path) -> None:

@@ -7,6 +7,10 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emofuse.params import Params
 
 # Nothing heavy is imported up here, so that help is there at once.
 
@@ -55,9 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     track.set_defaults(command=_track)
     table = _described(
         commands.add_parser("table", parents=[common], help="print the results tables"),
-        "Print the results table of every task that params.yaml names, from metrics/.",
-        "emofuse table",
+        "Print the results table of every task that params.yaml names, from metrics/; or bring the results that are in "
+        "README.md up to date.",
+        "emofuse table --time",
     )
+    table.add_argument("--time", action="store_true", help="add how long training took, from the tracker")
+    table.add_argument("--readme", action="store_true", help="write the results into README.md instead")
     table.set_defaults(command=_table)
     corpora = _described(
         commands.add_parser("corpora", parents=[common], help="list what of each corpus is expected, there, missing"),
@@ -105,16 +112,41 @@ def _track(arguments: argparse.Namespace) -> None:
 
 
 def _table(arguments: argparse.Namespace) -> None:
-    del arguments
     from typing import Any
 
     from emofuse.params import Params
+    from emofuse.scoring.readme import write_results
 
-    for task in Params.load().get("tasks", dict[str, Any]):
+    if arguments.readme:
+        write_results(Path("README.md"), Path("metrics"))
+        return
+    params = Params.load()
+    for task in params.get("tasks", dict[str, Any]):
         path = Path("metrics") / task / "table.md"
         if not path.exists():
             raise FileNotFoundError(f"{path}: not there yet; run `dvc repro`")
         print(f"{task}\n\n{path.read_text(encoding='utf-8')}")
+    if arguments.time:
+        print(_times(params))
+
+
+def _times(params: "Params") -> str:
+    """How long a run of each model took to train; why not, where the tracker cannot be asked."""
+    from emofuse.scoring import in_order
+    from emofuse.tracking import TrackingConfig, TrackingError, training_seconds
+
+    try:
+        seconds = training_seconds(Path(), params.get("tracking", TrackingConfig))
+    except TrackingError as error:
+        return f"Training times are not known: {_one_line(error)}"
+    if not seconds:
+        return "The tracker has no training times."
+    lines = [
+        f"| {task} | {model} | {seconds[task, model]:.1f} |"
+        for task in sorted({task for task, _ in seconds})
+        for model in in_order([model for of, model in seconds if of == task])
+    ]
+    return "\n".join(["| Task | Model | Seconds to train a run, from the tracker |", "| --- | --- | ---: |", *lines])
 
 
 def _corpora(arguments: argparse.Namespace) -> None:

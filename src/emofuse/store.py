@@ -87,6 +87,11 @@ class Store:
                 write_json(folder / _MANIFEST, {"files": _digests(folder), "seconds": seconds})
             return Entry(path, reused=False, seconds=seconds)
 
+    def seconds(self, kind: str) -> dict[str, float]:
+        """Return how many wall-clock seconds entries took to make, by the SHA-256 of each of their files."""
+        found = (json.loads(path.read_text(encoding="utf-8")) for path in self.root.glob(f"{kind}/[!.]*/{_MANIFEST}"))
+        return {sha256: float(each["seconds"]) for each in found for sha256 in each["files"].values()}
+
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Return, by kind of work, the number of entries and their bytes."""
         result: dict[str, tuple[int, int]] = {}

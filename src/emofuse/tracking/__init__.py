@@ -4,6 +4,6 @@
 compares that with what it does show and logs the difference. Training itself never talks to a tracker.
 """
 
-from emofuse.tracking.sync import Summary, TrackingConfig, TrackingError, sync, try_sync
+from emofuse.tracking.sync import Summary, TrackingConfig, TrackingError, sync, training_seconds, try_sync
 
-__all__ = ["Summary", "TrackingConfig", "TrackingError", "sync", "try_sync"]
+__all__ = ["Summary", "TrackingConfig", "TrackingError", "sync", "training_seconds", "try_sync"]

@@ -18,8 +18,9 @@ import yaml
 from emofuse.features.shards import FeatureError, metadata
 from emofuse.files import digest, file_digest
 from emofuse.params import Params, ParamsError
+from emofuse.store import DEFAULT_ROOT, Store
 
-__all__ = ["CURRENT", "KEY", "LOCK", "Card", "Model", "read_models"]
+__all__ = ["CURRENT", "KEY", "LOCK", "SECONDS", "Card", "Model", "read_models"]
 
 KEY = "emofuse.key"
 """Tag by which a run is found again."""
@@ -32,6 +33,9 @@ CURRENT = "emofuse.current"
 
 PLACE = ("task", "model", "seed", "fold")
 """What a run stands for; a run that is trained again, with another result, takes the place of the earlier one."""
+
+SECONDS = "training_seconds"
+"""Metric with the wall-clock time of a run's own stage. It is from the work store: no time stands in an out."""
 
 CURVES = ("loss", "dev_weighted_f1")
 
@@ -46,6 +50,7 @@ class Card:
         contents: digest of params, curves and artifacts, which are logged again as a whole when it changes
         tags: by name, the key among them
         metrics: single values by name, as fractions
+        firsts: single values that stay as they were logged first, such as times, which differ each time
         params: by name
         curves: ``(name, value, epoch)``
         files: artifacts, by the path that they have in the tracker
@@ -58,6 +63,7 @@ class Card:
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
     files: Mapping[str, Path]
+    firsts: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     curves: tuple[tuple[str, float, int], ...] = ()
     confusion: pl.DataFrame | None = None
@@ -98,6 +104,7 @@ class _Task:
         self._scores = _by_run(root / "data/scores" / name / "runs.parquet")
         self._confusion = _by_run(root / "data/scores" / name / "confusion.parquet")
         self._encoders = _encoders(root, name)
+        self._seconds = Store(root / DEFAULT_ROOT).seconds("runs")
 
     def models(self) -> list[Model]:
         """The task's models in alphabetical order."""
@@ -123,6 +130,7 @@ class _Task:
         # a comment is edited, which leaves the result as it was, and stays when a stage is run without DVC.
         key = digest([record, file_digest(files["predictions.parquet"])])
         lock = self._locked.get(record["stage"])
+        made = file_digest(files["record.json"])
         return Card(
             key=key,
             name="{task}/{model}/seed-{seed}-fold-{fold}".format(**place),
@@ -131,6 +139,7 @@ class _Task:
             | ({LOCK: lock} if lock else {})
             | self._encoder_tags(record["model"]),
             metrics=_metrics(record, self._scores.get(run)),
+            firsts={SECONDS: self._seconds[made]} if made in self._seconds else {},
             files=files,
             params={_clean(name): str(value) for name, value in record["parameters"].items()},
             curves=tuple((name, epoch[name], epoch["epoch"]) for epoch in record["history"] for name in CURVES),

@@ -26,13 +26,13 @@ from tqdm import tqdm
 from emofuse.files import digest
 from emofuse.params import STRICT
 from emofuse.process import quiet
-from emofuse.tracking.results import CURRENT, KEY, PLACE, Card, Model, read_models
+from emofuse.tracking.results import CURRENT, KEY, PLACE, SECONDS, Card, Model, read_models
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, Run, RunTag
 
-__all__ = ["Summary", "TrackingConfig", "TrackingError", "sync", "try_sync"]
+__all__ = ["Summary", "TrackingConfig", "TrackingError", "sync", "training_seconds", "try_sync"]
 
 COMPLETE = "emofuse.complete"
 """Tag with the digest of params, curves and artifacts, written when all of them are in the tracker."""
@@ -110,20 +110,45 @@ def sync(root: Path, config: TrackingConfig) -> Summary:
         OSError: a file that should stand beside another is missing
         ValueError: a file on disk is damaged
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / 'mlflow.db').resolve()}"
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    uri = _uri(root)
     with _alone(uri):
         models = read_models(root)  # under the lock, so that what a later call has read is never undone
         if not models:
             return Summary(_public(uri))
         with _errors_of(uri):
-            tracker = _Tracker(uri, os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.experiment, _git_commit(root))
+            tracker = _Tracker(uri, _name(config), _git_commit(root))
             cards = sum(1 + len(model.runs) for model in models)
             with tqdm(total=cards, desc="track", unit="run", disable=quiet()) as bar:
                 for model in models:
                     tracker.show(model, bar.update)
             return Summary(_public(uri), tuple(tracker.added), tuple(tracker.updated), tuple(tracker.unchanged))
+
+
+def training_seconds(root: Path, config: TrackingConfig) -> dict[tuple[str, str], float]:
+    """Return the mean wall-clock seconds of a current run's own stage, by task and model, as far as the tracker knows.
+
+    Args:
+        root: the project's root folder
+        config: the experiment
+
+    Raises:
+        TrackingError: the tracker cannot be reached
+    """
+    uri = _uri(root)
+    database = _database(uri)
+    if database and not database.exists():
+        return {}
+    from mlflow import MlflowClient
+
+    seconds: dict[tuple[str, str], list[float]] = {}
+    with _errors_of(uri):
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(_name(config))
+        for run in _all_runs(client, found.experiment_id) if found else ():
+            if run.data.tags.get(CURRENT) == "true" and SECONDS in run.data.metrics:
+                model = (run.data.tags["task"], run.data.tags["model"])
+                seconds.setdefault(model, []).append(run.data.metrics[SECONDS])
+    return {model: sum(each) / len(each) for model, each in seconds.items()}
 
 
 def try_sync(root: Path, config: TrackingConfig) -> None:
@@ -194,6 +219,7 @@ class _Tracker:
         complete = run.data.tags.get(COMPLETE) == card.contents
         new_tags = {name: value for name, value in tags.items() if run.data.tags.get(name) != value}
         new_metrics = {name: value for name, value in card.metrics.items() if run.data.metrics.get(name) != value}
+        new_metrics |= {name: value for name, value in card.firsts.items() if name not in run.data.metrics}
         if new_tags or new_metrics or not complete:
             self._log(run, card, new_tags, new_metrics, complete)
             (self.updated if found else self.added).append(card.name)
@@ -230,6 +256,17 @@ class _Tracker:
             tags = run.data.tags
             if run.info.run_id not in chosen and _place(tags) in places and tags.get(CURRENT) == "true":
                 self._client.set_tag(run.info.run_id, CURRENT, "false")
+
+
+def _uri(root: Path) -> str:
+    """MLflow's address of the tracker, with MLflow's own variables set."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / 'mlflow.db').resolve()}"
+
+
+def _name(config: TrackingConfig) -> str:
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.experiment
 
 
 def _place(tags: Mapping[str, str]) -> tuple[str | None, ...]:
