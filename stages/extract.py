@@ -13,16 +13,16 @@ from emofuse.process import stage
 def main(name: str) -> None:
     """Extract the features of that key."""
     with stage(f"extract@{name}"):
-        from emofuse.features.extract import FeatureConfig, extract
+        from emofuse.features.extract import ExtractConfig, FeatureConfig, extract
         from emofuse.ingest import CorpusConfig
         from emofuse.store import Store
 
         params = Params.load()
         config = params.get(f"features.{name}", FeatureConfig)
+        how = params.get("extract", ExtractConfig)
         shards = params.get(f"corpora.{config.corpus}", CorpusConfig).shards
         out = Path("data/features") / config.corpus / config.modality
-        counts = extract(name, config, shards, Path("data/corpora") / config.corpus, out, Store())
-        print(", ".join(f"{count} {what}" for what, count in counts.items()))
+        print(extract(name, config, how, shards, Path("data/corpora") / config.corpus, out, Store()))
 
 
 if __name__ == "__main__":

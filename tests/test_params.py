@@ -182,7 +182,7 @@ def test_a_new_key_without_a_comment_is_found(root: Path, after: str, new: str, 
 
 
 def test_every_section_is_known_and_valid(shipped: Path, tree: dict[str, Any]) -> None:
-    from emofuse.features.extract import FeatureConfig
+    from emofuse.features.extract import ExtractConfig, FeatureConfig
     from emofuse.ingest import CorpusConfig
     from emofuse.scoring import ScoringConfig
     from emofuse.tasks import TaskConfig
@@ -190,7 +190,7 @@ def test_every_section_is_known_and_valid(shipped: Path, tree: dict[str, Any]) -
     from emofuse.training.fuse import MODELS
     from emofuse.training.pretrain import UnimodalConfig
 
-    assert set(tree) == {*NAMED, "ablations", "models", "scoring", "tracking"}
+    assert set(tree) == {*NAMED, "ablations", "extract", "models", "scoring", "tracking"}
     params = Params.load(shipped)
     for name in tree["corpora"]:
         corpus = params.get(f"corpora.{name}", CorpusConfig)
@@ -209,6 +209,7 @@ def test_every_section_is_known_and_valid(shipped: Path, tree: dict[str, Any]) -
         for ablation, changes in tree["ablations"].get(name, {}).items():
             changed = params.changed(f"models.{name}", changes, f"ablations.{name}.{ablation}")
             assert changed.get(f"models.{name}", kind.config) != params.get(f"models.{name}", kind.config)
+    params.get("extract", ExtractConfig)
     params.get("scoring", ScoringConfig)
     params.get("tracking", TrackingConfig)
 

@@ -159,21 +159,23 @@ def _corpora(arguments: argparse.Namespace) -> None:
 
 def _store(arguments: argparse.Namespace) -> None:
     del arguments
+    from emofuse.files import readable_size
     from emofuse.store import Store
 
     store = Store()
     sizes = store.sizes()
     for kind, (count, size) in sizes.items():
-        print(f"{kind:<10} {count:>6} {'entry  ' if count == 1 else 'entries'} {_bytes(size):>10}")
+        print(f"{kind:<10} {count:>6} {'entry  ' if count == 1 else 'entries'} {readable_size(size):>10}")
     total = sum(size for _, size in sizes.values())
-    print(f"{store.root}: {_bytes(total)}" if sizes else f"{store.root}: empty")
+    print(f"{store.root}: {readable_size(total)}" if sizes else f"{store.root}: empty")
 
 
 def _prune(arguments: argparse.Namespace) -> None:
+    from emofuse.files import readable_size
     from emofuse.store import Store
 
     removed, freed = Store().prune(arguments.older_than_days)
-    print(f"removed {removed} {'entry' if removed == 1 else 'entries'}, {_bytes(freed)}")
+    print(f"removed {removed} {'entry' if removed == 1 else 'entries'}, {readable_size(freed)}")
 
 
 def _days(text: str) -> float:
@@ -184,12 +186,6 @@ def _days(text: str) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise argparse.ArgumentTypeError(f"{text}: expected a number of days, 0 or more")
     return value
-
-
-def _bytes(count: int) -> str:
-    """A size for people, such as ``1.2 GB``, in powers of 1,000."""
-    power = min(int(math.log10(max(count, 1))) // 3, 4)
-    return f"{count} B" if power == 0 else f"{count / 1000**power:.1f} {' kMGT'[power]}B"
 
 
 def _one_line(error: Exception) -> str:

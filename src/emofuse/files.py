@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 __all__ = [
     "digest",
     "file_digest",
+    "readable_size",
     "replace_directory",
     "replace_file",
     "sweep",
@@ -94,6 +96,12 @@ def digest(value: Any) -> str:
     """SHA-256 of a JSON-able value, in hexadecimal, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def readable_size(count: int) -> str:
+    """A number of bytes for people, such as ``1.2 GB``, in powers of 1,000."""
+    power = min(int(math.log10(max(count, 1))) // 3, 4)
+    return f"{count} B" if power == 0 else f"{count / 1000**power:.1f} {' kMGT'[power]}B"
 
 
 def _sync(path: Path) -> None:

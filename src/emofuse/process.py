@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from emofuse.store import DEFAULT_ROOT
 
-__all__ = ["cores", "die_with_parent", "quiet", "stage", "start_worker"]
+__all__ = ["cores", "die_with_parent", "follow_parent", "quiet", "stage", "start_worker"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -60,6 +60,17 @@ def _lock_file(name: str) -> Path:
     return folder / f"{name}.lock"
 
 
+def follow_parent(parent: int) -> None:
+    """End with the process that started this one, at once if it has ended already.
+
+    Args:
+        parent: its process id
+    """
+    die_with_parent()
+    if os.getppid() != parent:  # It ended before this process could ask to end with it, and nobody would stop us.
+        os._exit(1)
+
+
 def start_worker(parent: int) -> None:
     """Make a pool's process die with its parent and compute with one thread.
 
@@ -72,9 +83,7 @@ def start_worker(parent: int) -> None:
     # Imported here, since a stage without a pool need not wait for it.
     import torch
 
-    die_with_parent()
-    if os.getppid() != parent:  # It ended before this process could ask to end with it, and nobody would stop us.
-        os._exit(1)
+    follow_parent(parent)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Without it torch refuses to be deterministic on CUDA.
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)

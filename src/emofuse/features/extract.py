@@ -1,29 +1,32 @@
 """Extraction: a corpus through a frozen encoder, shard by shard, each shard once."""
 
-import hashlib
-import inspect
-import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
-import polars as pl
 import pyarrow.parquet as pq
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
-from emofuse import audio, encoders, schema
+from emofuse import encoders
 from emofuse.encoders import Encoder, EncoderError
-from emofuse.features.shards import LAYOUT, Row, write_shard
-from emofuse.files import digest
+from emofuse.features.executors import Executor, ExecutorError, Recipe, local, on_ray, version
+from emofuse.features.plan import Shard, plan
+from emofuse.features.storage import Storage
+from emofuse.files import digest, readable_size
 from emofuse.params import STRICT
 from emofuse.process import quiet
-from emofuse.sharding import shard_name, shard_of
-from emofuse.store import Store, link
+from emofuse.store import Entry, Store, link
 
-__all__ = ["FeatureConfig", "extract"]
+__all__ = ["ExtractConfig", "Extracted", "FeatureConfig", "extract"]
+
+_KIND = "features"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -43,112 +46,151 @@ class FeatureConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, config={"arbitrary_types_allowed": True})
-class _Shard:
-    """What one shard encodes: ids, digests of the contents (None: nothing to encode), and how to load the contents."""
+@dataclass(frozen=True, config=STRICT)
+class ExtractConfig:
+    """How the work of all extractions is spread; no part of what makes a feature.
 
-    index: int
-    ids: list[str]
-    digests: list[str | None]
-    load: Callable[[], list[Any]]
+    Attributes:
+        executor: this machine, or a Ray cluster
+        threads: processor threads of one encoder; the last bits of a sum depend on their number
+        workers: encoders side by side on this machine; 0 for as many as its GPUs or cores can take
+        storage: folder or URL where the machines of a cluster leave finished shards; null without a cluster
+    """
+
+    executor: Literal["local", "ray"] = "local"
+    threads: Annotated[int, Field(ge=1)] = 2
+    workers: Annotated[int, Field(ge=0)] = 0
+    storage: str | None = None
 
 
-def extract(name: str, config: FeatureConfig, shards: int, corpus: Path, out: Path, store: Store) -> dict[str, int]:
+@plain_dataclass(frozen=True)
+class Extracted:
+    """What an extraction did.
+
+    Attributes:
+        encoded: number of utterances in shards that it encoded
+        reused: number of utterances in shards that were finished before
+        masked: number of utterances among both that have no features: nothing to encode, or too short
+        seconds: wall-clock seconds
+        bytes: size of all shards
+    """
+
+    encoded: int
+    reused: int
+    masked: int
+    seconds: float
+    bytes: int
+
+    def __str__(self) -> str:
+        counts = f"{self.encoded} utterances encoded, {self.reused} reused, {self.masked} defective and masked"
+        return f"{counts}, {self.seconds:.1f} s, {readable_size(self.bytes)}"
+
+
+def extract(
+    name: str, config: FeatureConfig, how: ExtractConfig, shards: int, corpus: Path, out: Path, store: Store
+) -> Extracted:
     """Encode what the store does not have yet and link all shards into ``out``.
 
     Args:
         name: key in the parameters, for messages
         config: what to encode, and with what
+        how: where to encode it
         shards: number of shards, as the corpus was ingested
         corpus: the corpus's folder
         out: folder for the shards
         store: where finished shards are kept
 
-    Returns:
-        numbers of utterances: ``encoded``, ``reused`` and ``masked``
-
     Raises:
         EncoderError: the encoder cannot be loaded, or is of the other modality
-        FeatureError: what it yields does not fit a shard
+        ExecutorError: a worker or the cluster is lost
+        FeatureError: what the encoder yields does not fit a shard
     """
-    encoder = encoders.load(config.family, config.options, f"features.{name}.options")
+    start = time.perf_counter()
+    where = f"features.{name}.options"
+    encoder = encoders.load(config.family, config.options, where)
     if encoder.modality != config.modality:
         raise EncoderError(f"features.{name}.modality: {config.modality!r}; the encoder's is {encoder.modality!r}")
-    metadata = {**encoder.identity, "sample_rate": schema.SAMPLE_RATE, "schema_version": schema.SCHEMA_VERSION}
-    code = digest(inspect.getsource(sys.modules[type(encoder).__module__]))
+    recipe = Recipe(config.family, config.options, where, version(encoder), how.threads)
+    planned = plan(encoder.reads, corpus, shards)
     out.mkdir(parents=True, exist_ok=True)
-    counts = {"encoded": 0, "reused": 0, "masked": 0}
-    plan = _plan(encoder.reads, corpus, shards)
-    for stale in set(out.glob("shard-*.parquet")) - {out / shard_name(each.index, shards) for each in plan}:
-        stale.unlink()
-    with tqdm(total=sum(len(each.ids) for each in plan), desc=name, unit="utterance", disable=quiet()) as bar:
-        for shard in plan:
-            key = digest([LAYOUT, metadata, code, encoder.dim, shards, shard.index, shard.ids, shard.digests])
-            file = shard_name(shard.index, shards)
+    for stale in {each.name for each in out.glob("shard-*.parquet")} - {each.file for each in planned}:
+        (out / stale).unlink()
+    encoded = 0
+    for shard, entry, is_new in _entries(name, planned, recipe, encoder, how, store):
+        link(entry, out)
+        encoded += is_new * len(shard.ids)
+    files = [out / each.file for each in planned]
+    masked = sum(sum(pq.read_table(each, columns=["masked"])["masked"].to_pylist()) for each in files)
+    size = sum(each.stat().st_size for each in files)
+    utterances = sum(len(each.ids) for each in planned)
+    return Extracted(encoded, utterances - encoded, masked, time.perf_counter() - start, size)
 
-            def make(folder: Path, shard: _Shard = shard, file: str = file) -> None:
-                write_shard(folder / file, _encode(encoder, shard), encoder.dim, metadata)
 
-            entry = store.ensure("features", key, make)
-            link(entry, out)
-            counts["reused" if entry.reused else "encoded"] += len(shard.ids)
-            counts["masked"] += sum(pq.read_table(out / file, columns=["masked"])["masked"].to_pylist())
+def _entries(
+    name: str, planned: Sequence[Shard], recipe: Recipe, encoder: Encoder, how: ExtractConfig, store: Store
+) -> Iterator[tuple[Shard, Entry, bool]]:
+    """Yield each shard with its entry in the store and whether this call encoded it: the finished ones, then others."""
+    missing: list[tuple[str, Shard]] = []
+    for shard in planned:
+        key = digest([recipe.version, shard.file, shard.ids, shard.digests])
+        found = store.find(_KIND, key)
+        if found:
+            yield shard, found, False
+        else:
+            missing.append((key, shard))
+    if not missing:
+        return
+    with (
+        _progress(name, planned, [shard for _, shard in missing]) as progress,
+        _executor(recipe, encoder, how) as executor,
+        ThreadPoolExecutor(executor.width) as threads,
+    ):
+        futures = [threads.submit(_ensure, store, executor, key, shard) for key, shard in missing]
+        try:
+            for future in as_completed(futures):
+                shard, entry, is_new = future.result()
+                progress(shard)
+                yield shard, entry, is_new
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)  # What is in work is finished and kept.
+            raise
+
+
+def _ensure(store: Store, executor: Executor, key: str, shard: Shard) -> tuple[Shard, Entry, bool]:
+    encoded = False
+
+    def make(folder: Path) -> None:
+        nonlocal encoded
+        data = executor.finished(key)
+        if data is None:
+            data, encoded = executor.encode(key, shard), True
+        (folder / shard.file).write_bytes(data)
+
+    return shard, store.ensure(_KIND, key, make), encoded
+
+
+def _executor(recipe: Recipe, encoder: Encoder, how: ExtractConfig) -> AbstractContextManager[Executor]:
+    if how.executor == "local":
+        return local(recipe, encoder, how.workers)
+    if how.storage is None:
+        raise ExecutorError("extract.storage: null; ray needs a folder that all its machines share, or a URL")
+    return on_ray(recipe, Storage(how.storage))
+
+
+@contextmanager
+def _progress(name: str, planned: Sequence[Shard], missing: Sequence[Shard]) -> Iterator[Any]:
+    """Show clips, hours, rate and time left; yields what is called with each shard that was missing."""
+    clips = sum(len(each.ids) for each in planned)
+    known = clips - sum(len(each.ids) for each in missing)
+    hours = sum(each.seconds for each in planned) / 3600
+    done = hours - sum(each.seconds for each in missing) / 3600
+    # The average rate, since clips arrive by the shard.
+    with tqdm(desc=name, total=clips, initial=known, unit="clip", smoothing=0, disable=quiet()) as bar:
+
+        def advance(shard: Shard) -> None:
+            nonlocal done
+            done += shard.seconds / 3600
+            bar.set_postfix_str(f"{done:.2f} of {hours:.2f} h", refresh=False)
             bar.update(len(shard.ids))
-    return counts
 
-
-def _encode(encoder: Encoder, shard: _Shard) -> list[Row]:
-    present = [index for index, each in enumerate(shard.digests) if each is not None]
-    frames: dict[int, np.ndarray] = dict(zip(present, encoder.encode(shard.load()), strict=True))
-    empty = np.zeros((0, encoder.dim), np.float32)
-    return [
-        Row(each, content, frames.get(index, empty))
-        for index, (each, content) in enumerate(zip(shard.ids, shard.digests, strict=True))
-    ]
-
-
-def _plan(reads: str, corpus: Path, shards: int) -> list[_Shard]:
-    utterances = pl.read_parquet(corpus / "utterances.parquet")
-    utterances = utterances.with_columns(
-        shard=pl.col("dialogue_id").map_elements(lambda each: shard_of(each, shards), return_dtype=pl.Int64)
-    )
-    parts = {key[0]: part for key, part in utterances.group_by("shard", maintain_order=True)}
-    if reads == "audio":
-        return [_audio_shard(index, parts[index], corpus, shards) for index in sorted(parts)]
-    if reads == "text":
-        return [_text_shard(index, parts[index]) for index in sorted(parts)]
-    path = corpus / "tables" / f"{reads.removeprefix('table:')}.parquet"
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: the corpus has no such published table")
-    table = pl.read_parquet(path)
-    return [_table_shard(index, parts[index], table) for index in sorted(parts)]
-
-
-def _audio_shard(index: int, part: pl.DataFrame, corpus: Path, shards: int) -> _Shard:
-    path = corpus / "audio" / shard_name(index, shards)
-    present = part.filter(pl.col("audio_sha256").is_not_null())["utterance_id"].to_list()
-
-    def load() -> list[np.ndarray]:
-        if not present:
-            return []
-        table = pq.read_table(path)
-        data = dict(zip(table["utterance_id"].to_pylist(), table["audio"].to_pylist(), strict=True))
-        return [audio.decode(data[each]["bytes"]) for each in present]
-
-    return _Shard(index, part["utterance_id"].to_list(), part["audio_sha256"].to_list(), load)
-
-
-def _text_shard(index: int, part: pl.DataFrame) -> _Shard:
-    texts = part["text"].to_list()
-    digests = [hashlib.sha256(text.encode()).hexdigest() if text else None for text in texts]
-    return _Shard(index, part["utterance_id"].to_list(), digests, lambda: [text for text in texts if text])
-
-
-def _table_shard(index: int, part: pl.DataFrame, table: pl.DataFrame) -> _Shard:
-    ids = part["utterance_id"].to_list()
-    rows = part.select("utterance_id").join(table, on="utterance_id", how="inner", maintain_order="left")
-    values = rows.drop("utterance_id").cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    contents: Sequence[np.ndarray] = list(np.ascontiguousarray(values))
-    digests = (hashlib.sha256(row.tobytes()).hexdigest() for row in contents)
-    known = dict(zip(rows["utterance_id"], digests, strict=True))
-    return _Shard(index, ids, [known.get(each) for each in ids], lambda: list(contents))
+        yield advance
