@@ -47,16 +47,17 @@ def places_of(sizes: list[int], seed: int = 0, spare: int = 0) -> Tensor:
     missing=st.floats(0, 0.9),
     scale=st.floats(0.01, 1000),
     shift=st.floats(-1000, 1000),
+    pieces=st.integers(1, 40),
 )
 def test_standardize_is_what_numpy_gives(
-    seed: int, rows: int, dim: int, missing: float, scale: float, shift: float
+    seed: int, rows: int, dim: int, missing: float, scale: float, shift: float, pieces: int
 ) -> None:
     rng = np.random.default_rng(seed)
     x_ND = (shift + scale * rng.normal(size=(rows, dim))).astype(np.float32)
     x_ND[rng.random((rows, dim)) < missing] = np.nan
     x_ND[0] = shift  # a value in each column, so that numpy has a mean
     layer = Standardize(dim)
-    layer.fit(torch.from_numpy(x_ND))
+    layer.fit(torch.from_numpy(x_ND).split(pieces))
     exact_ND = x_ND.astype(np.float64)
     mean_D, deviation_D = np.nanmean(exact_ND, axis=0), np.nanstd(exact_ND, axis=0)
     np.testing.assert_allclose(layer.mean_D, mean_D, rtol=1e-5, atol=1e-5)
@@ -69,7 +70,7 @@ def test_standardize_is_what_numpy_gives(
 
 def test_standardize_takes_a_missing_value_for_the_mean_and_cuts_outliers() -> None:
     layer = Standardize(2)
-    layer.fit(torch.tensor([[1.0, torch.nan], [3.0, torch.nan]]))
+    layer.fit([torch.tensor([[1.0, torch.nan], [3.0, torch.nan]])])
     assert layer.mean_D.tolist() == [2, 0]
     got = layer(torch.tensor([[torch.nan, torch.nan], [2.0, 0.0], [1000.0, -1000.0], [torch.inf, -torch.inf]]))
     assert got.tolist() == [[0, 0], [0, 0], [10, -10], [10, -10]]
@@ -77,7 +78,7 @@ def test_standardize_takes_a_missing_value_for_the_mean_and_cuts_outliers() -> N
 
 def test_standardize_is_saved_with_the_network() -> None:
     layer, other = Standardize(3), Standardize(3)
-    layer.fit(random(0, 20, 3) * 5 + 1)
+    layer.fit([random(0, 20, 3) * 5 + 1])
     other.load_state_dict(layer.state_dict())
     x_ND = random(1, 4, 3)
     assert torch.equal(layer(x_ND), other(x_ND))

@@ -83,7 +83,7 @@ def network_of(name: str, seed: int = 0) -> Network:
     network = NETWORKS[name][0]()
     for module in network.modules():
         if isinstance(module, Standardize):
-            module.fit(torch.randn(50, len(module.mean_D)) * 2 + 1)
+            module.fit([torch.randn(50, len(module.mean_D)) * 2 + 1])
     for parameter in network.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     return network.eval()

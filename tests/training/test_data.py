@@ -1,6 +1,7 @@
 """Ragged sequences and batches: nothing lost, nothing doubled, nothing shifted."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,14 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emofuse.features.shards import Frames
+from emofuse.features.shards import Frames, Row, write_shard
 from emofuse.tasks import IGNORE, Fold
 from emofuse.training import data as data_module
 from emofuse.training.data import (
+    MappedSequences,
     Sequences,
     collate,
     examples,
     pooled,
+    read_features,
     shuffled_batches,
     sorted_batches,
 )
@@ -46,6 +49,29 @@ def test_padded_is_the_sequences_and_zeros(lengths: list[int], seed: int, picks:
     for row, own_TD in zip(rows, padded_UTD, strict=True):
         np.testing.assert_array_equal(own_TD[: lengths[row]], parts[row])
         assert not own_TD[lengths[row] :].any()
+
+
+def test_mapped_features_are_those_in_memory(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    ids = [f"u{index}" for index in range(9)]
+    rows = [Row(each, "0", rng.normal(size=(rng.integers(1, 6), 3))) for each in ids]
+    rows[4] = Row(ids[4], None, np.zeros((0, 3)))
+    for index in range(2):
+        write_shard(tmp_path / f"shard-{index:05d}-of-00002.parquet", rows[index::2], 3, {"id": "random"})
+    asked = [*reversed(ids[1:]), ids[3]]
+    held, mapped = read_features(tmp_path, asked), read_features(tmp_path, asked, most=100)
+    assert isinstance(held, Sequences)
+    assert isinstance(mapped, MappedSequences)
+    assert (mapped.dim, mapped.lengths.tolist()) == (held.dim, held.lengths.tolist())
+    picks = torch.tensor([4, 0, 8, 2])
+    for ours, theirs in zip(mapped.padded(picks), held.padded(picks), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+    for deviation in (True, False):
+        torch.testing.assert_close(
+            pooled(mapped, deviation).values, pooled(held, deviation).values, rtol=1e-5, atol=1e-6, equal_nan=True
+        )
+    frames = torch.cat(list(mapped.chunks(picks.sort().values.numpy())))
+    torch.testing.assert_close(frames, *held.chunks(picks.numpy()), rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_sequence_that_stands_for_nothing_is_missing_and_stays_by_itself() -> None:
@@ -88,7 +114,7 @@ def test_frames_of_rows_are_those_of_the_sequences(lengths: list[int], seed: int
     sequences, parts = sequences_of(lengths, seed=seed)
     rows = np.flatnonzero(np.random.default_rng(seed).random(len(lengths)) < 0.5)
     expected = np.concatenate([parts[row] for row in rows]) if len(rows) else np.zeros((0, 3))
-    np.testing.assert_array_equal(sequences.of_rows(rows), expected)
+    np.testing.assert_array_equal(torch.cat(list(sequences.chunks(rows))), expected)
 
 
 @settings(max_examples=80, deadline=None)

@@ -5,6 +5,7 @@ import inspect
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from emofuse.schema import PREDICTIONS
 from emofuse.tasks import IGNORE, SPLITS, Fold
 from emofuse.training import fuse as fuse_module
 from emofuse.training import pretrain as pretrain_module
-from emofuse.training.data import Sequences, examples
+from emofuse.training.data import Sequences, examples, read_features
 from emofuse.training.fit import infer
 from emofuse.training.pretrain import UnimodalConfig
 from emofuse.training.runs import Run, code_digest, fold_digest, read_posteriors, read_vectors, save_run
@@ -340,6 +341,20 @@ def test_the_fold_is_known_by_what_it_shows(trained: Project) -> None:
     digests = {fold_digest(replace(fold, **change)) for change in changes}
     assert len(digests | {fold_digest(fold)}) == len(changes) + 1
     assert fold_digest(trained.task().fold(0)) == fold_digest(fold)
+
+
+@pytest.mark.parametrize("model", ["cma", "concat"])
+def test_features_too_large_for_memory_are_mapped_and_train_the_same_network(
+    trained: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    mapped = trained.copy(tmp_path / "mapped")
+    monkeypatch.setattr(fuse_module, "read_features", partial(read_features, most=0))
+    mapped.fuse(model)
+    ours, theirs = (
+        read_posteriors(each.data / f"models/tiny/{model}/seed-0-fold-0", trained.task().fold(0))
+        for each in (mapped, trained)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 def test_the_record_names_the_job_that_asks(trained: Project) -> None:

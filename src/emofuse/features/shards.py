@@ -178,6 +178,15 @@ class FeatureStore:
         found: np.ndarray = self._masked[self._find(utterance_ids)]
         return found
 
+    def lengths(self, utterance_ids: Sequence[str]) -> np.ndarray:
+        """Return the number of frames of each utterance: int64 ``[n]``.
+
+        Raises:
+            FeatureError: an utterance has no features
+        """
+        found: np.ndarray = self._lengths[self._find(utterance_ids)].astype(np.int64)
+        return found
+
     def align(self, utterance_ids: Sequence[str]) -> Frames:
         """Return a copy of the sequences of these utterances, in this order.
 

@@ -1,5 +1,6 @@
 """Parts that several models are made of. None lets padding touch a result, and none lets ``past`` see the future."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -45,15 +46,24 @@ class Standardize(nn.Module):
         self.register_buffer("mean_D", torch.zeros(dim))
         self.register_buffer("scale_D", torch.ones(dim))
 
-    def fit(self, x_ND: Tensor) -> None:
-        """Take the statistics of float frames ``[N, D]``, leaving out missing values."""
-        present_ND = ~x_ND.isnan()
-        count_D = present_ND.sum(dim=0).clamp(min=1)
-        filled_ND = x_ND.nan_to_num(0.0).double()
-        mean_D = filled_ND.sum(dim=0) / count_D
-        variance_D = ((filled_ND - mean_D) * present_ND).square().sum(dim=0) / count_D
+    def fit(self, chunks: Iterable[Tensor]) -> None:
+        """Take the statistics of float frames ``[N, D]``, given in pieces, leaving out missing values.
+
+        Source: Chan, Golub and LeVeque 1979, equation 2.1, for the merging of two pieces.
+        """
+        count_D, mean_D, squares_D = (torch.zeros(len(self.mean_D), dtype=torch.float64) for _ in range(3))
+        for x_ND in chunks:
+            present_ND = ~x_ND.isnan()
+            own_D = present_ND.sum(dim=0)
+            filled_ND = x_ND.nan_to_num(0.0).double()
+            own_mean_D = filled_ND.sum(dim=0) / own_D.clamp(min=1)
+            squares_D += ((filled_ND - own_mean_D) * present_ND).square().sum(dim=0)
+            share_D = own_D / (count_D + own_D).clamp(min=1)
+            squares_D += (own_mean_D - mean_D).square() * count_D * share_D
+            mean_D += (own_mean_D - mean_D) * share_D
+            count_D += own_D
         self.mean_D.copy_(mean_D)
-        self.scale_D.copy_(variance_D.sqrt().clamp(min=1e-4))
+        self.scale_D.copy_((squares_D / count_D.clamp(min=1)).sqrt().clamp(min=1e-4))
 
     def forward(self, x_UTD: Tensor) -> Tensor:
         """Return ``[..., D]`` standardized."""

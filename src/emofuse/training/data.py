@@ -3,16 +3,31 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from emofuse.features.shards import Frames
+from emofuse.features.shards import FeatureStore, Frames
 from emofuse.models.base import Batch, Unit
 from emofuse.tasks import SPLITS, Fold, Split
 
-__all__ = ["Sequences", "collate", "examples", "pooled", "shuffled_batches", "single_frames", "sorted_batches"]
+__all__ = [
+    "Inputs",
+    "MappedSequences",
+    "Sequences",
+    "collate",
+    "examples",
+    "pooled",
+    "read_features",
+    "shuffled_batches",
+    "single_frames",
+    "sorted_batches",
+]
+
+MOST_BYTES = 2**30
+"""Features that each training run holds in memory at most; more stay in the shards and in the system's page cache."""
 
 _POOL = 16
 """Batches that are sorted by length together: enough to spare padding, few enough to stay random."""
@@ -54,11 +69,11 @@ class Sequences:
         """Frames of each sequence, int64 ``[n]``."""
         return self.offsets.diff()
 
-    def of_rows(self, rows: np.ndarray) -> Tensor:
-        """Return all frames of some sequences back to back, float32 ``[N, D]``."""
+    def chunks(self, rows: np.ndarray) -> Iterator[Tensor]:
+        """Yield all frames of some sequences back to back, float32 ``[N, D]``; here in one piece."""
         chosen = torch.zeros(len(self.offsets) - 1, dtype=torch.bool)
         chosen[torch.from_numpy(rows)] = True
-        return self.values[chosen.repeat_interleave(self.lengths)].float()
+        yield self.values[chosen.repeat_interleave(self.lengths)].float()
 
     def padded(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return some sequences as float32 ``[U, T, D]``, zero after their ends, and their lengths ``[U]``."""
@@ -69,18 +84,67 @@ class Sequences:
         return self.values[places_UT].float().masked_fill(~inside_UT[..., None], 0.0), lengths_U
 
 
+class MappedSequences:
+    """The same for a corpus that memory would not hold: frames stay in the mapped shards until a batch needs them.
+
+    Args:
+        store: the shards
+        utterance_ids: of the fold
+
+    Attributes:
+        dim: size D of a frame
+        lengths: frames of each sequence, int64 ``[n]``
+    """
+
+    def __init__(self, store: FeatureStore, utterance_ids: Sequence[str]) -> None:
+        self._store, self._ids = store, utterance_ids
+        self._masked = store.masked(utterance_ids)
+        self.dim = store.dim
+        self.lengths = torch.from_numpy(store.lengths(utterance_ids))
+
+    def chunks(self, rows: np.ndarray) -> Iterator[Tensor]:
+        """Yield all frames of some sequences, float32 ``[N, D]``, a sequence at a time."""
+        for row in rows:
+            yield self._frames(int(row))
+
+    def padded(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return some sequences as float32 ``[U, T, D]``, zero after their ends, and their lengths ``[U]``."""
+        parts = [self._frames(row) for row in rows.tolist()]
+        return nn.utils.rnn.pad_sequence(parts, batch_first=True), self.lengths[rows]
+
+    def _frames(self, row: int) -> Tensor:
+        frames_TD = torch.from_numpy(self._store[self._ids[row]]).float()
+        return torch.full_like(frames_TD, torch.nan) if self._masked[row] else frames_TD
+
+
+Inputs = Mapping[str, Sequences | MappedSequences]
+"""What a network reads, by modality."""
+
+
+def read_features(folder: Path, utterance_ids: Sequence[str], most: int = MOST_BYTES) -> Sequences | MappedSequences:
+    """Return the features of a fold: in memory if they are ``most`` bytes or fewer, else mapped."""
+    store = FeatureStore(folder)
+    if 2 * store.dim * int(store.lengths(utterance_ids).sum()) <= most:
+        return Sequences.of(store.align(utterance_ids))
+    return MappedSequences(store, utterance_ids)
+
+
 def single_frames(vectors_ND: Tensor) -> Sequences:
     """Take utterance vectors ``[n, D]`` as sequences of one frame."""
     return Sequences(vectors_ND, torch.arange(len(vectors_ND) + 1))
 
 
-def pooled(sequences: Sequences, deviation: bool) -> Sequences:
+def pooled(sequences: Sequences | MappedSequences, deviation: bool) -> Sequences:
     """Return each sequence's mean over its frames.
 
     Args:
         sequences: one modality's
         deviation: whether the standard deviation stands beside it, which says nothing where all have one frame
     """
+    if isinstance(sequences, MappedSequences):
+        rows = np.arange(len(sequences.lengths))
+        parts = (Sequences(each, torch.tensor([0, len(each)])) for each in sequences.chunks(rows))
+        return single_frames(torch.cat([pooled(part, deviation).values for part in parts]))
     lengths_N = sequences.lengths
     owner = torch.arange(len(lengths_N)).repeat_interleave(lengths_N)
     values = sequences.values.float()
@@ -141,7 +205,7 @@ def shuffled_batches(
         yield batches[index]
 
 
-def collate(items: Sequence[np.ndarray], inputs: Mapping[str, Sequences], fold: Fold) -> tuple[Tensor, Batch]:
+def collate(items: Sequence[np.ndarray], inputs: Inputs, fold: Fold) -> tuple[Tensor, Batch]:
     """Make a batch of examples.
 
     Returns:

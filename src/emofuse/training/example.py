@@ -1,6 +1,6 @@
 """What a trained network looks at in one dialogue of test: its attention and its gates, for the report."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from emofuse.files import write_json
 from emofuse.models.base import Network
 from emofuse.tasks import SPLITS, Fold
-from emofuse.training.data import Sequences, collate
+from emofuse.training.data import Inputs, collate
 
 __all__ = ["save_example"]
 
@@ -23,7 +23,7 @@ _DECIMALS = 4
 
 
 @torch.inference_mode()
-def save_example(folder: Path, network: Network, inputs: Mapping[str, Sequences], fold: Fold) -> None:
+def save_example(folder: Path, network: Network, inputs: Inputs, fold: Fold) -> None:
     """Write ``example.json``: attention and gates of a network that names any, in one dialogue of test.
 
     The file holds ``utterance_ids`` of its L turns; ``attention``, for each title the L weights of each turn, which

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass as plain_dataclass
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,15 @@ from emofuse.models.losses import cross_entropy
 from emofuse.params import STRICT
 from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure_confusion
 from emofuse.tasks import IGNORE, SPLITS, Fold
-from emofuse.training.data import Sequences, collate, examples, shuffled_batches, sorted_batches
+from emofuse.training.data import (
+    Inputs,
+    MappedSequences,
+    Sequences,
+    collate,
+    examples,
+    shuffled_batches,
+    sorted_batches,
+)
 
 __all__ = ["FitConfig", "Fitted", "Learner", "class_weights", "dev_scores", "fit", "infer", "rate", "standardize"]
 
@@ -74,7 +82,7 @@ class Fitted:
     history: list[dict[str, float]]
 
 
-def fit(network: Network, inputs: Mapping[str, Sequences], fold: Fold, config: FitConfig, seed: int) -> Fitted:
+def fit(network: Network, inputs: Inputs, fold: Fold, config: FitConfig, seed: int) -> Fitted:
     """Train a network and keep the epoch with the best dev weighted F1, the first of equals.
 
     Args:
@@ -119,15 +127,15 @@ def class_weights(fold: Fold, balance: float) -> Tensor:
     return weights_C / weights_C.mean()
 
 
-def standardize(module: Standardize, sequences: Sequences, fold: Fold) -> None:
+def standardize(module: Standardize, sequences: Sequences | MappedSequences, fold: Fold) -> None:
     """Fit a network's standardization to the frames of the training split."""
     rows = np.flatnonzero(fold.splits == SPLITS.index("train"))
-    module.fit(sequences.of_rows(rows))
+    module.fit(sequences.chunks(rows))
 
 
 @torch.inference_mode()
 def infer(
-    network: Network, inputs: Mapping[str, Sequences], fold: Fold, items: Sequence[np.ndarray], batch: int
+    network: Network, inputs: Inputs, fold: Fold, items: Sequence[np.ndarray], batch: int
 ) -> tuple[np.ndarray, dict[str, Tensor]]:
     """Return probabilities ``[n, C]`` and vectors ``[n, H]`` of some examples; NaN elsewhere."""
     network.eval()
@@ -217,7 +225,7 @@ def _device(seed: int) -> torch.device:
     return torch.device("cuda", seed % count) if count else torch.device("cpu")
 
 
-def _longest(inputs: Mapping[str, Sequences]) -> np.ndarray:
+def _longest(inputs: Inputs) -> np.ndarray:
     result: np.ndarray = torch.stack([each.lengths for each in inputs.values()]).amax(dim=0).numpy()
     return result
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from pydantic.dataclasses import dataclass
 
-from emofuse.features.shards import FeatureStore, metadata
+from emofuse.features.shards import metadata
 from emofuse.files import digest, file_digest
 from emofuse.models.cma import CMA, CMAConfig
 from emofuse.models.concat import Concat, ConcatConfig
@@ -27,7 +27,7 @@ from emofuse.models.majority import prior
 from emofuse.params import STRICT, Params
 from emofuse.store import Store, link
 from emofuse.tasks import SPLITS, Fold, Task, TaskConfig
-from emofuse.training.data import Sequences, pooled, single_frames
+from emofuse.training.data import Inputs, pooled, read_features, single_frames
 from emofuse.training.example import save_example
 from emofuse.training.fit import FitConfig, dev_scores, fit, standardize
 from emofuse.training.runs import (
@@ -230,12 +230,10 @@ def _network(
     save_example(folder, fitted.network, inputs, fold)
 
 
-def _inputs(job: _Job, fold: Fold, reads: Reads) -> dict[str, Sequences]:
+def _inputs(job: _Job, fold: Fold, reads: Reads) -> Inputs:
     if reads in ("utterance", "context"):
         return {name: single_frames(read_vectors(path, reads)) for name, path in job.runs(reads).items()}
-    sequences = {
-        name: Sequences.of(FeatureStore(path).align(fold.utterance_ids)) for name, path in job.features.items()
-    }
+    sequences = {name: read_features(path, fold.utterance_ids) for name, path in job.features.items()}
     if reads == "frames":
         return sequences
     return {name: pooled(each, deviation=int(each.lengths.max()) > 1) for name, each in sequences.items()}

@@ -9,13 +9,13 @@ from typing import Literal
 import torch
 from pydantic.dataclasses import dataclass
 
-from emofuse.features.shards import FeatureStore, metadata
+from emofuse.features.shards import metadata
 from emofuse.files import digest, file_digest
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
 from emofuse.params import STRICT, Params
 from emofuse.store import Store, link
 from emofuse.tasks import Task, TaskConfig
-from emofuse.training.data import Sequences, single_frames
+from emofuse.training.data import read_features, single_frames
 from emofuse.training.fit import FitConfig, fit, standardize
 from emofuse.training.runs import Run, code_digest, fold_digest, read_vectors, run_all, save_fitted
 
@@ -111,7 +111,7 @@ def _train(job: _Job) -> bool:
     first, second = (_run(job, level) for level in ("utterance", "context"))
 
     def utterance(folder: Path) -> None:
-        sequences = Sequences.of(FeatureStore(job.features).align(fold.utterance_ids))
+        sequences = read_features(job.features, fold.utterance_ids)
         torch.manual_seed(job.seed)
         network = UtteranceNetwork(config.utterance.network, sequences.dim, len(fold.classes))
         standardize(network.standardize, sequences, fold)
