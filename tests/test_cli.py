@@ -14,7 +14,10 @@ from emofuse.scoring.readme import BEGIN, END, with_results
 from emofuse.store import Store
 from emofuse.tracking import Summary, TrackingConfig, TrackingError
 
-COMMANDS = [[], ["track"], ["corpora"], ["table"], ["store"], ["store", "prune"]]
+COMMANDS = [
+    *(["predict"], ["export"], ["track"], ["corpora"], ["table"], ["store"], ["store", "prune"]),
+    *(["doctor"], ["completion"]),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +43,38 @@ def test_help_has_a_text_and_an_example(command: list[str], capsys: pytest.Captu
     shown = capsys.readouterr().out
     assert "example: " in shown
     assert " ".join(["emofuse", *command]) in shown.split("example: ")[1]
+
+
+def test_the_whole_help_has_every_command_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    listed = {line.split()[0] for line in shown.splitlines() if line.startswith("    ")}
+    for command in COMMANDS:
+        assert command[0] in listed
+        assert f"emofuse {command[0]}" in shown.split("examples:")[1]
+    assert "130 interrupted" in shown
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_every_command(shell: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(command[0] in script for command in COMMANDS)
+    if shell == "bash":
+        (root / "talk.json").touch()
+        # What a person sees after the tab key: commands, and files where a file is meant.
+        for typed, expected in ((["emofuse", "pre"], "predict"), (["emofuse", "predict", "ta"], "talk.json")):
+            ask = f"COMP_WORDS=({' '.join(typed)}); COMP_CWORD={len(typed) - 1}; _shtab_emofuse; echo ${{COMPREPLY[@]}}"
+            done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], cwd=root, capture_output=True, text=True)
+            assert done.stdout.split() == [expected], done.stderr
+
+
+def test_a_reader_that_has_had_enough_is_no_error(root: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = f"{sys.executable} -m emofuse.cli completion bash | true"
+    done = subprocess.run(command, shell=True, env=environment, cwd=root, capture_output=True, text=True)  # noqa: S602
+    assert done.stderr == ""
 
 
 def test_help_imports_nothing_heavy() -> None:

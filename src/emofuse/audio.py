@@ -18,7 +18,7 @@ from torchaudio.transforms import Resample
 from emofuse.corpora.base import AudioSource
 from emofuse.schema import SAMPLE_RATE
 
-__all__ = ["AudioFile", "Clip", "decode", "downmix", "encode", "prepare", "resample"]
+__all__ = ["AudioFile", "Clip", "Sound", "decode", "downmix", "encode", "prepare", "read_sound", "resample"]
 
 _SHORTEST = 0.1
 """Seconds; a shorter clip is kept, and listed."""
@@ -69,10 +69,45 @@ class AudioFile:
                 raise OSError(f"{self.path}: {error}") from error
 
 
+@dataclass(frozen=True)
+class Sound:
+    """Sound that is in memory already.
+
+    Attributes:
+        name: for messages
+        samples: float32 ``[channels, n_samples]`` in [-1, 1]
+        rate: in Hz
+    """
+
+    name: str
+    samples: np.ndarray
+    rate: int
+
+    def load(self) -> tuple[np.ndarray, int]:
+        """Return samples and rate."""
+        return self.samples, self.rate
+
+
+def read_sound(data: bytes, name: str) -> Sound:
+    """Decode a whole sound file that is in memory, of any format that :class:`AudioFile` reads.
+
+    Raises:
+        OSError: it is empty, cut off, or no sound that can be decoded; the message begins with ``name``
+    """
+    stream = io.BytesIO(data)
+    try:
+        _refuse_cut(stream, len(data))
+        stream.seek(0)
+        return Sound(name, *_read(stream))
+    except (OSError, ValueError) as error:
+        raise OSError(f"{name}: {error}") from error
+
+
 def _read(stream: BinaryIO) -> tuple[np.ndarray, int]:
     try:
-        # By its number, since soundfile takes the ending of a named file for its format.
-        with soundfile.SoundFile(stream.fileno(), closefd=False) as file:
+        # A file by its number, since soundfile takes the ending of a named one for its format.
+        source = stream if isinstance(stream, io.BytesIO) else stream.fileno()
+        with soundfile.SoundFile(source, closefd=False) as file:
             samples = file.read(dtype="float32", always_2d=True)
             # Of an mp3 the number of samples is an estimate.
             if len(samples) < file.frames and file.format != "MP3":

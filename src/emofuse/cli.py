@@ -6,6 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ __all__ = ["main"]
 
 Command = Callable[[argparse.Namespace], None]
 
+EXIT_STATUS = """exit status:
+  0 done, 1 an error, told in one line (--debug shows where), 2 wrong use, 130 interrupted"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 for an error, 2 for a wrong use, 130 when interrupted.
@@ -29,8 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Command = arguments.command
     try:
         command(arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read has had enough, such as `head`; what Python still holds goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         if "debug" in arguments or os.environ.get("EMOFUSE_DEBUG"):
             raise
@@ -44,12 +53,46 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show where in the code an error comes from"
     )
-    parser = _described(
-        argparse.ArgumentParser(prog="emofuse", parents=[common]),
-        "What is done beside the pipeline's stages. Run it in the project's root folder.",
-        "emofuse track",
+    parser = argparse.ArgumentParser(
+        prog="emofuse",
+        parents=[common],
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=16),
     )
+    parser.description = "What is done beside the pipeline's stages. Run it in the project's root folder."
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    predict = _described(
+        commands.add_parser("predict", parents=[common], help="print the emotions of a conversation, turn by turn"),
+        "Print for each turn of a conversation the likeliest emotion and all probabilities. The conversation is a "
+        "folder of sound files in the order of their names, each with a transcript of the same name (.txt) if there is "
+        "one; or a JSON or CSV file with audio, text and speaker for each turn. Without transcripts the audio network "
+        "answers alone.",
+        "emofuse predict talk/ --model data/models/demo/hcam",
+    )
+    predict.add_argument("conversation", type=Path, metavar="CONVERSATION", help="folder, JSON file or CSV file")
+    predict.add_argument(
+        "--model",
+        help="a model's folder, of whose seeds the best on dev is taken; a bundle's folder; or an address in MLflow's "
+        "registry, models:/NAME@ALIAS; by default the project's best model on dev",
+    )
+    form = predict.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--html", action="store_true", help="print a page with the dialogue coloured by emotion")
+    predict.add_argument(
+        "--transcribe",
+        metavar="RECOGNISER",
+        help="transcribe turns without text: a transformers speech recogniser, a folder or, in the cache, ID@REVISION",
+    )
+    predict.set_defaults(command=_predict)
+    export = _described(
+        commands.add_parser("export", parents=[common], help="write a trained model as a folder that is used anywhere"),
+        "Write a bundle: weights, configuration, labels, encoder identities, protocol, scores and a model card. Using "
+        "it needs no DVC and no MLflow. With --mlflow, write a model for `mlflow models serve` that has it inside.",
+        "emofuse export data/models/demo/hcam hcam-bundle",
+    )
+    export.add_argument("model", metavar="MODEL", help="as in emofuse predict --model")
+    export.add_argument("folder", type=Path, metavar="FOLDER", help="where to")
+    export.add_argument("--mlflow", action="store_true", help="write an MLflow model")
+    export.set_defaults(command=_export)
     track = _described(
         commands.add_parser("track", parents=[common], help="bring the MLflow tracker in line with what is on disk"),
         "Log the trained runs that the MLflow tracker lacks, and update those whose scores have changed. Nothing is "
@@ -89,6 +132,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     prune.add_argument("--older-than-days", type=_days, required=True, metavar="N", help="0 removes all")
     prune.set_defaults(command=_prune)
+    doctor = _described(
+        commands.add_parser("doctor", parents=[common], help="check the installation, and say how to mend it"),
+        "Check Python, torch and torchaudio, the GPU, sound decoders, the encoders of params.yaml, DVC remotes and the "
+        "tracker. The exit status is 1 if something does not work.",
+        "emofuse doctor",
+    )
+    doctor.set_defaults(command=_doctor)
+    completion = _described(
+        commands.add_parser("completion", parents=[common], help="print a script that completes commands in a shell"),
+        "Print a script that makes the shell complete commands, options and files.",
+        'eval "$(emofuse completion bash)"',
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="which shell")
+    completion.set_defaults(command=partial(_completion, parser))
+    examples = (str(each.epilog).replace("example: ", "  ") for each in commands.choices.values())
+    parser.epilog = "\n".join(("examples:", *examples, "", EXIT_STATUS))
     return parser
 
 
@@ -97,6 +156,64 @@ def _described(parser: argparse.ArgumentParser, text: str, example: str) -> argp
     parser.description = text
     parser.epilog = f"example: {example}"
     return parser
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from emofuse.inference import best_of_project, load
+    from emofuse.inference.pages import as_html, as_json, as_text
+
+    model = load(arguments.model or best_of_project())
+    transcribe = None
+    if arguments.transcribe:
+        from emofuse.inference.transcripts import Recogniser
+
+        transcribe = Recogniser(arguments.transcribe)
+    answer = model.predict(arguments.conversation, transcribe)
+    if arguments.json:
+        print(as_json(answer, model.manifest))
+    else:
+        print((as_html if arguments.html else as_text)(answer, str(model)))
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from emofuse.inference import find, write_bundle
+
+    bundle = find(arguments.model)
+    if arguments.mlflow:
+        from emofuse.inference.serving import save
+
+        save(bundle, arguments.folder)
+    else:
+        write_bundle(bundle, arguments.folder)
+    said = bundle.manifest
+    print(f"{arguments.folder}: {said.task}/{said.model}, seed {said.seed}, fold {said.fold}")
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    del arguments
+    from emofuse.doctor import examine
+
+    broken = 0
+    for finding in examine():
+        print(finding, flush=True)
+        broken += finding.state == "broken"
+    if broken:
+        raise RuntimeError(f"{broken} {'thing does' if broken == 1 else 'things do'} not work; see above")
+
+
+def _completion(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    import shtab
+
+    for command in _choices(parser).values():
+        for action in command._actions:
+            if action.type is Path or action.dest in ("model", "transcribe"):
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    print(shtab.complete(parser, arguments.shell))
+
+
+def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    groups = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(next(groups).choices)
 
 
 def _track(arguments: argparse.Namespace) -> None:

@@ -1,0 +1,155 @@
+"""A loaded model says what the training stage wrote down, whatever it is loaded from and however it is asked."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emofuse.audio import AudioFile
+from emofuse.encoders import EncoderError
+from emofuse.inference import Answer, Bundle, BundleError, ConversationError, Model, Turn, find, load, write_bundle
+from emofuse.inference.conversation import read_conversation
+
+Project = Any
+"""The class of the fixture, in ``conftest.py``."""
+
+MODELS = ("audio/utterance", "audio/context", "text/utterance", "text/context")
+FUSED = ("concat", "late", "hcam", "hcam/no-context", "cma", "hbaf")
+
+
+def probabilities(answer: Answer) -> np.ndarray:
+    return np.array([list(turn.probabilities.values()) for turn in answer.turns])
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Bundle) -> Model:
+    return Model(bundle)
+
+
+@pytest.mark.parametrize("name", [*MODELS, *FUSED])
+def test_predictions_are_those_that_are_scored(project: Project, name: str) -> None:
+    model = load(project.model(name))
+    run = project.model(name) / f"seed-{model.manifest.seed}-fold-0"
+    expected = project.predicted(run)
+    answers = model.predict_all(list(project.conversations.values()))
+    compared = 0
+    for dialogue, answer in zip(project.conversations, answers, strict=True):
+        for utterance, turn in zip(project.ids(dialogue), answer.turns, strict=True):
+            if utterance in expected:
+                said = list(turn.probabilities.values())
+                np.testing.assert_allclose(said, expected[utterance], atol=2e-5)
+                assert turn.emotion == model.manifest.classes[int(np.argmax(said))]
+                compared += 1
+    assert compared == len(expected)
+
+
+def test_a_conversation_is_answered_alone_as_among_others(project: Project, model: Model) -> None:
+    folders = list(project.conversations.values())
+    for folder, together in zip(folders, model.predict_all(folders), strict=True):
+        np.testing.assert_allclose(probabilities(model.predict(folder)), probabilities(together), atol=2e-5)
+
+
+def test_a_bundle_answers_as_the_project_does(project: Project, bundle: Bundle, model: Model, tmp_path: Path) -> None:
+    write_bundle(bundle, tmp_path / "bundle")
+    folder = next(iter(project.conversations.values()))
+    assert load(tmp_path / "bundle").predict(folder) == model.predict(folder)
+
+
+def test_the_seed_is_the_best_on_dev(project: Project) -> None:
+    for name in FUSED:
+        best = find(project.model(name)).manifest
+        others = [find(path).manifest for path in project.model(name).glob("seed-*")]
+        assert len(others) == best.runs == 2
+        assert best.dev["weighted_f1"] == max(each.dev["weighted_f1"] for each in others)
+
+
+def test_without_transcripts_the_audio_network_answers_alone(project: Project, model: Model) -> None:
+    for dialogue, folder in project.conversations.items():
+        turns = [replace(turn, text=None) for turn in read_conversation(folder)]
+        answer = model.predict(turns)
+        assert (answer.model, answer.remark) == (
+            "audio-context",
+            "no transcripts: the audio network alone answers (audio-context)",
+        )
+        expected = project.predicted(project.model("audio/context") / f"seed-{model.manifest.seed}-fold-0")
+        for utterance, said in zip(project.ids(dialogue), probabilities(answer), strict=True):
+            if utterance in expected:
+                np.testing.assert_allclose(said, expected[utterance], atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["hcam", "cma", "hbaf", "concat"])
+def test_without_sound_the_text_network_answers_alone(project: Project, name: str) -> None:
+    answer = load(project.model(name)).predict([Turn(text="You are late.", speaker="Ann"), Turn(text="Sorry!")])
+    assert answer.model == "text-context"
+    assert answer.remark == "no sound: the text network alone answers (text-context)"
+    assert [turn.speaker for turn in answer.turns] == ["Ann", None]
+
+
+def test_features_that_others_published_cannot_be_computed(project: Project, bundle: Bundle) -> None:
+    published = replace(bundle.manifest.features["audio"], family="published", identity={"revision": "some group"})
+    manifest = replace(bundle.manifest, features={**bundle.manifest.features, "audio": published})
+    model = Model(replace(bundle, manifest=manifest))
+    answer = model.predict(next(iter(project.conversations.values())))
+    assert answer.model == "text-context"
+    assert "values that some group published" in str(answer.remark)
+
+
+def test_a_turn_that_lacks_one_of_both_is_answered_with_a_note(project: Project, model: Model, tmp_path: Path) -> None:
+    turns = read_conversation(next(iter(project.conversations.values())))[:3]
+    (tmp_path / "noise.wav").write_bytes(b"not a sound")
+    turns[1] = replace(turns[1], audio=AudioFile(tmp_path / "noise.wav"))
+    turns[2] = replace(turns[2], text=None)
+    answer = model.predict(turns)
+    assert answer.model == "hcam"
+    notes = [turn.notes for turn in answer.turns]
+    assert notes[0] == ()
+    assert "noise.wav: not a sound file" in notes[1][0]
+    assert notes[1][1:] == ("no sound",)
+    assert notes[2] == ("no transcripts",)
+    np.testing.assert_allclose(probabilities(answer).sum(axis=1), 1, atol=1e-6)
+
+
+def test_what_a_model_cannot_answer_is_said(project: Project) -> None:
+    model = load(project.model("text/context"))
+    turns = [replace(turn, text=None) for turn in read_conversation(next(iter(project.conversations.values())))]
+    with pytest.raises(ConversationError, match="text-context cannot answer: no transcripts"):
+        model.predict(turns)
+    with pytest.raises(ConversationError, match="without turns"):
+        model.predict([])
+
+
+def test_a_transcript_source_is_asked_for_what_has_no_text(project: Project, model: Model) -> None:
+    turns = read_conversation(next(iter(project.conversations.values())))
+    whole = model.predict(turns)
+    heard: list[int] = []
+
+    def transcribe(clips: Any) -> list[str]:
+        heard.extend(len(clip) for clip in clips)
+        return [str(turns[1].text)]
+
+    answer = model.predict([turns[0], replace(turns[1], text=None), *turns[2:]], transcribe)
+    assert len(heard) == 1
+    assert answer == whole
+
+
+def test_another_encoder_than_the_model_s_is_refused(project: Project, bundle: Bundle) -> None:
+    features = dict(bundle.manifest.features)
+    features["audio"] = replace(features["audio"], options=features["audio"].options | {"n_mels": 20})
+    model = Model(replace(bundle, manifest=replace(bundle.manifest, features=features)))
+    with pytest.raises(BundleError, match=r"the audio encoder here is not the model's: layer '20 bands"):
+        model.predict(next(iter(project.conversations.values())))
+
+
+def test_an_encoder_that_is_not_there_is_named(bundle: Bundle) -> None:
+    features = dict(bundle.manifest.features)
+    features["text"] = replace(features["text"], options={"model": "some/model", "revision": "0" * 40})
+    model = Model(replace(bundle, manifest=replace(bundle.manifest, features=features)))
+    with pytest.raises(EncoderError, match="some/model"):
+        model.load_encoders()
+
+
+def test_a_model_that_says_the_same_of_everything_is_refused(project: Project) -> None:
+    with pytest.raises(BundleError, match="majority says the same of every utterance"):
+        find(project.model("majority"))

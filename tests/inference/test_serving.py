@@ -1,0 +1,169 @@
+"""``mlflow models serve`` with a real server on loopback, under several requests at once; and the registry."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from pathlib import Path
+from socket import create_server
+from typing import Any
+
+import pytest
+
+from emofuse.inference import Bundle, BundleError, Model, find
+from emofuse.inference.serving import save
+
+Project = Any
+STARTED = 120
+"""Seconds that the server has to start; it ends by itself after some minutes, whatever becomes of the tests."""
+
+
+@pytest.fixture(scope="module")
+def saved(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    save(bundle, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(saved: Path) -> Iterator[str]:
+    """Address of a server."""
+    with create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ["timeout", "300", "mlflow", "models", "serve", "--model-uri", str(saved), "--env-manager", "local"]
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "OMP_NUM_THREADS": "1",
+    }
+    process = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port)], env=environment)
+    try:
+        address = f"127.0.0.1:{port}"
+        end = time.monotonic() + STARTED
+        while not answers(address):
+            assert process.poll() is None, "the server ended"
+            assert time.monotonic() < end, f"the server did not start in {STARTED} s"
+            time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()  # `timeout` hands it on
+        process.wait()
+
+
+def answers(server: str) -> bool:
+    try:
+        return exchange(server, "GET", "/ping")[0] == 200
+    except OSError:
+        return False
+
+
+def ask(server: str, body: bytes) -> tuple[int, Any]:
+    """Send a request; return the status and what is answered."""
+    status, said = exchange(server, "POST", "/invocations", body)
+    return status, json.loads(said) if status == 200 else said
+
+
+def exchange(server: str, method: str, path: str, body: bytes | None = None) -> tuple[int, str]:
+    connection = HTTPConnection(server, timeout=60)
+    connection.request(method, path, body, {"Content-Type": "application/json"})
+    with connection.getresponse() as response:
+        return response.status, response.read().decode()
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """A conversation as rows of a request."""
+    turns = json.loads((folder / "turns.json").read_text())
+    return [
+        {
+            "conversation": folder.name,
+            "speaker": turn["speaker"],
+            "text": turn["text"],
+            "audio": base64.encodebytes((folder / turn["audio"]).read_bytes()).decode(),
+        }
+        for turn in turns
+    ]
+
+
+def test_many_at_once_get_what_the_model_says(server: str, project: Project, bundle: Bundle) -> None:
+    model, folders = Model(bundle), list(project.conversations.values())
+    expected = [model.predict(folder) for folder in folders]
+
+    def check(number: int) -> int:
+        chosen = number % len(folders)
+        status, said = ask(server, json.dumps({"dataframe_records": rows(folders[chosen])}).encode())
+        assert status == 200, said
+        for got, turn in zip(said["predictions"], expected[chosen].turns, strict=True):
+            assert got["emotion"] == turn.emotion
+            assert got["probabilities"] == pytest.approx(turn.probabilities, abs=2e-5)
+        return status
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(check, range(24))) == {200}
+
+
+def test_conversations_of_one_request_are_apart(server: str, project: Project) -> None:
+    first, second = (rows(folder) for folder in list(project.conversations.values())[:2])
+    mixed = [row for pair in zip(first, second, strict=False) for row in pair]
+    count = len(mixed) // 2
+    _, together = ask(server, json.dumps({"dataframe_records": mixed}).encode())
+    _, alone = ask(server, json.dumps({"dataframe_records": first[:count]}).encode())
+    for got, expected in zip(together["predictions"][::2], alone["predictions"], strict=True):
+        assert got["probabilities"] == pytest.approx(expected["probabilities"], abs=2e-5)
+
+
+def test_without_transcripts_the_answer_says_so(server: str, project: Project) -> None:
+    turns = [{"audio": row["audio"]} for row in rows(next(iter(project.conversations.values())))]
+    status, said = ask(server, json.dumps({"dataframe_records": turns}).encode())
+    assert status == 200
+    assert {row["model"] for row in said["predictions"]} == {"audio-context"}
+    assert "no transcripts" in said["predictions"][0]["remark"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"not JSON", "JSON"),
+        (b"[1, 2]", "dataframe_records"),
+        (b'{"dataframe_records": []}', "no turns"),
+        (b'{"dataframe_records": [{"text": "a"}, {"speaker": "Ann", "text": " "}]}', "turn 2: neither audio nor text"),
+        (b'{"dataframe_records": [{"txt": "a"}]}', "turn 1: neither audio nor text"),
+        (b'{"dataframe_records": [{"text": 5}]}', "text"),
+        (b'{"dataframe_records": [{"audio": "%%%"}]}', "turn 1: audio: not base64"),
+        (b'{"dataframe_records": [{"audio": "bm90IGEgc291bmQ="}]}', "turn 1: audio: not a sound file"),
+    ],
+    ids=str,
+)
+def test_a_bad_request_is_told_why(server: str, body: bytes, reason: str) -> None:
+    status, said = ask(server, body)
+    assert 400 <= status < 500
+    assert reason in said
+
+
+def test_what_is_saved_has_no_pickle(saved: Path) -> None:
+    assert not [path for path in saved.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt", ".bin")]
+    assert "emofuse" not in (saved / "requirements.txt").read_text()
+
+
+def test_a_model_is_found_in_the_registry(
+    saved: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    client = MlflowClient(uri)
+    run = client.create_run(client.create_experiment("emofuse", (tmp_path / "artifacts").as_uri()))
+    client.log_artifacts(run.info.run_id, str(saved), "model")
+    client.create_registered_model("emofuse-demo-hcam")
+    version = client.create_model_version("emofuse-demo-hcam", f"{run.info.artifact_uri}/model", run.info.run_id)
+    client.set_registered_model_alias("emofuse-demo-hcam", "best-on-dev", version.version)
+    found = find("models:/emofuse-demo-hcam@best-on-dev")
+    assert found.manifest == bundle.manifest
+    assert {path.name for path in found.folders["hcam"].iterdir()} == {"config.json", "model.safetensors"}
+    with pytest.raises(BundleError, match="models:/emofuse-demo-other@best-on-dev: "):
+        find("models:/emofuse-demo-other@best-on-dev")
