@@ -38,14 +38,11 @@ def main() -> None:
         cold = start(folder / "bundles/hcam")
         rows = [row(folder / "bundles" / model, conversations) for model in MODELS]
     turns = sum(map(len, conversations))
-    spoken = sum(len(turn.audio.samples[0]) / turn.audio.rate for each in conversations for turn in each if turn.audio)
+    size = f"{len(conversations)} conversations, {turns} turns, {spoken(conversations):.0f} s of speech"
     print("# Predicting from a bundle, median of 5\n")
     print(f"{describe()}\n")
-    print(
-        f"{len(conversations)} conversations of the embedded corpus, {turns} turns, {spoken:.0f} s of speech, in memory: "
-        f"log-mel frames, MiniLM and the networks are counted. The command `emofuse predict` takes {cold:.1f} s for two "
-        "turns of text with HCAM, nearly all of it imports and loading.\n"
-    )
+    print(f"{size} of the embedded corpus, in memory: log-mel frames, MiniLM and the networks are counted.\n")
+    print(f"The command `emofuse predict` with HCAM takes {cold:.1f} s for two turns of text, mostly for imports.\n")
     print(
         table(["model", "loading s", "one turn ms", "one conversation ms", "turns/s, one by one", "turns/s, all"], rows)
     )
@@ -83,6 +80,12 @@ def read_conversations(corpus: Path) -> list[list[Turn]]:
         ]
         for _, rows in utterances.group_by("dialogue_id", maintain_order=True)
     ]
+
+
+def spoken(conversations: list[list[Turn]]) -> float:
+    """Return the seconds of speech."""
+    sounds = [turn.audio.load() for each in conversations for turn in each if turn.audio]
+    return sum(samples.shape[1] / rate for samples, rate in sounds)
 
 
 def row(bundle: Path, conversations: list[list[Turn]]) -> list[str]:
