@@ -58,7 +58,7 @@ def train(folder: Path) -> None:
             level["fit"] = level["fit"] | {"epochs": 1}
     for name in ("concat", "hcam", "cma", "hbaf"):
         tree["models"][name]["fit"] = tree["models"][name]["fit"] | {"epochs": 1}
-    (folder / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     (folder / "src").symlink_to(ROOT / "src")
     for stage in (*STAGES, *(f"fuse demo-{name}" for name in MODELS if "/" not in name)):
         script, job = stage.split()

@@ -78,7 +78,7 @@ def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
     """The project; do not write into it."""
     folder = tmp_path_factory.mktemp("project")
     tree = yaml.safe_load((root / "params.yaml").read_text())
-    (folder / "params.yaml").write_text(yaml.safe_dump(_small(tree)))
+    (folder / "params.yaml").write_text(yaml.safe_dump(_small(tree), sort_keys=False))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
