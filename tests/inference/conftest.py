@@ -124,9 +124,11 @@ def _run_stages(folder: Path, params: Params) -> None:
     for model in FUSED:
         fuse_module.fuse(f"demo-{model}", "demo", model, params, data, store, ablations=model == "hcam")
     task = Task.load("demo", params.get("tasks.demo", TaskConfig), data)
-    runs = [pl.read_parquet(each / "predictions.parquet") for each in run_folders(data / "models/demo", FUSED)]
-    scores = score(pl.concat(runs), task.truth(), task.classes, params.get("scoring", ScoringConfig))
-    write_scores(folder / "metrics/demo", scores, protocol(task, data))
+    folders = run_folders(data / "models/demo", FUSED)
+    records = [json.loads((each / "record.json").read_text()) for each in folders]
+    runs = pl.concat([pl.read_parquet(each / "predictions.parquet") for each in folders])
+    scores = score(runs, task.truth(), task.classes, params.get("scoring", ScoringConfig))
+    write_scores(folder / "metrics/demo", scores, protocol(task, data, records))
 
 
 def _conversations(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -74,7 +74,8 @@ def _encoder(item: tuple[str, Any]) -> tuple[str, str, str]:
 def _protocol(protocol: Mapping[str, Any] | None) -> str:
     if protocol is None:
         return "Not known: the model was not scored when this bundle was written."
-    rows = ((name.replace("_", " "), _plain(value)) for name, value in protocol.items() if name != "features")
+    shown = {name: value for name, value in protocol.items() if name not in ("features", "models")}
+    rows = ((name.replace("_", " "), _plain(value)) for name, value in shown.items())
     return _table(("", ""), rows)
 
 
@@ -95,8 +96,8 @@ def _scores(scores: Mapping[str, Mapping[str, Any]] | None) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {each}" for name, each in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return ", ".join(f"{name} {_plain(each)}" for name, each in value.items())
+    return (", ".join(map(_plain, value)) or "nothing") if isinstance(value, list) else str(value)
 
 
 def _percent(value: float | None) -> str:
