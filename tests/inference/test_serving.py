@@ -19,7 +19,7 @@ from emofuse.inference import Bundle, BundleError, Model, find
 from emofuse.inference.serving import save
 
 Project = Any
-STARTED = 120
+STARTED = 300
 """Seconds that the server has to start; it ends by itself after some minutes, whatever becomes of the tests."""
 
 
@@ -35,7 +35,7 @@ def server(saved: Path) -> Iterator[str]:
     """Address of a server."""
     with create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = ["timeout", "300", "mlflow", "models", "serve", "--model-uri", str(saved), "--env-manager", "local"]
+    command = ["timeout", "600", "mlflow", "models", "serve", "--model-uri", str(saved), "--env-manager", "local"]
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "MLFLOW_DISABLE_TELEMETRY": "true",
