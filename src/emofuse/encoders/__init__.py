@@ -8,7 +8,7 @@ from emofuse.params import validate
 
 __all__ = ["FAMILIES", "Encoder", "EncoderError", "load"]
 
-FAMILIES = ("logmel", "published", "text")
+FAMILIES = ("logmel", "prosody", "published", "speech", "text")
 
 
 def load(family: str, options: dict[str, Any], where: str) -> Encoder:

@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torchaudio.transforms import MelSpectrogram
 
+from emofuse.encoders.base import code_version
 from emofuse.params import STRICT
 from emofuse.schema import SAMPLE_RATE
 
@@ -48,6 +49,7 @@ class LogMel:
             "dtype": "float32",
             "frame_rate": 1000 / config.hop_ms,
             "labels_seen": False,
+            "code": code_version(__name__),
         }
         self._window = window
         n_fft = 1 << (window - 1).bit_length()

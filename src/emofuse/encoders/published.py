@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from emofuse.encoders.base import code_version
 from emofuse.params import STRICT
 
 __all__ = ["Config", "Published", "load"]
@@ -45,6 +46,7 @@ class Published:
             "dtype": "float64",
             "frame_rate": None,
             "labels_seen": config.labels_seen,
+            "code": code_version(__name__),
         }
 
     def encode(self, contents: Sequence[np.ndarray]) -> Iterator[np.ndarray]:

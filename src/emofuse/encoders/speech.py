@@ -1,0 +1,179 @@
+"""Frozen transformers speech encoders: wav2vec2, HuBERT, WavLM, data2vec-audio, wav2vec2-conformer, Whisper's encoder.
+
+A clip's features are what transformers gives for the clip alone, whatever else is in the batch:
+
+- The strided convolutions run without padding (:mod:`emofuse.encoders.convolutions`).
+- The transformer runs on clips of like length with an attention mask. Every convolution in it that pads its input (the
+  positional ones, those of conformer layers) sees zeros after a clip's end, as it does when the clip is alone.
+- Whisper's encoder always sees 30 s, the clip and silence; the frames of the clip are kept.
+
+A clip of more than ``max_seconds`` is encoded in overlapping windows (:mod:`emofuse.encoders.windows`). Loudness and
+group-norm statistics are those of the whole clip.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass as plain_dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from transformers import AutoFeatureExtractor
+
+from emofuse.encoders.base import EncoderError
+from emofuse.encoders.batches import by_budget
+from emofuse.encoders.pretrained import (
+    InFlight,
+    Layers,
+    PretrainedConfig,
+    Source,
+    cost_of_precision,
+    describe,
+    device,
+    load_network,
+    locate,
+    one_ahead,
+    pool,
+    record,
+)
+from emofuse.encoders.speech_networks import CONVOLUTIONAL, Convolutional, Network, Prepared, Whisper
+from emofuse.encoders.windows import Window, cut
+from emofuse.params import STRICT
+from emofuse.schema import SAMPLE_RATE
+
+__all__ = ["Config", "SpeechEncoder", "load"]
+
+_CODE = ("batches", "convolutions", "speech", "speech_networks", "windows")
+
+_BATCH_SECONDS = {"cpu": 16.0, "cuda": 300.0}
+"""Audio that is encoded at once: what stays near the caches of a processor, and what fills a graphics card."""
+
+_SAMPLE = 4
+"""Clips on which the cost of a smaller type is measured."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Config(PretrainedConfig):
+    """Options of the family.
+
+    Attributes:
+        max_seconds: a longer clip is encoded in windows of this length
+        overlap_seconds: of neighbouring windows, at least; every frame sees half of it on either side
+    """
+
+    max_seconds: Annotated[float, Field(ge=1)] = 30.0
+    overlap_seconds: Annotated[float, Field(ge=0)] = 4.0
+
+
+@plain_dataclass(frozen=True)
+class _Part:
+    clip: int
+    window: Window
+
+
+class SpeechEncoder:
+    """A transformers speech network in evaluation mode; see :class:`emofuse.encoders.base.Encoder`.
+
+    Raises:
+        EncoderError: the network is not there, is of another kind, or cannot do what the options ask for
+    """
+
+    reads = "audio"
+    modality: Literal["audio"] = "audio"
+
+    def __init__(self, config: Config) -> None:
+        source = locate(config)
+        self._name, self._config = source.identity["id"], config
+        self._network = _load_network(source)
+        depth = len(self._network.blocks)
+        self._layers = Layers(config.layers, depth, self._network.width, self._name)
+        self._depth, self._states = depth, record(self._network.blocks, self._layers.numbers)
+        self._size, self._overlap = self._window_size()
+        self._device, self._type = device(), torch.float32
+        self.dim = self._layers.dim
+        self.identity: dict[str, Any] = {
+            **describe(config, source, [f"emofuse.encoders.{each}" for each in _CODE]),
+            "frame_rate": None if config.output == "mean" else SAMPLE_RATE / self._network.stride,
+            "max_seconds": config.max_seconds,
+            "overlap_seconds": config.overlap_seconds,
+        }
+
+    def encode(self, contents: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield float32 ``[n_frames, dim]`` for each clip; no frame if it is shorter than the receptive field.
+
+        The first call in a type smaller than float32 prints what that type costs.
+        """
+        wanted = getattr(torch, self._config.dtype)
+        if self._type != wanted and len(contents):
+            sample = [contents[index] for index in range(min(_SAMPLE, len(contents)))]
+            exact = self._encode(sample)
+            self._network.cast(wanted)
+            self._type = wanted
+            cost_of_precision(self._name, self._config.dtype, exact, self._encode(sample))
+        yield from self._encode(contents)
+
+    def _encode(self, contents: Sequence[np.ndarray]) -> list[np.ndarray]:
+        parts = [
+            _Part(clip, window)
+            for clip, samples in enumerate(contents)
+            if (n_frames := self._network.n_frames(len(samples)))
+            for window in cut(n_frames, self._size, self._overlap)
+        ]
+        kept: list[list[np.ndarray]] = [[np.zeros((0, self.dim), np.float32)] for _ in contents]
+        found: dict[_Part, np.ndarray] = {}
+        for batch, result in one_ahead(self._batches(contents, parts)):
+            found |= zip(batch, result.fetch(), strict=True)
+        for part in parts:
+            kept[part.clip].append(found[part][part.window.first - part.window.start :][: part.window.kept])
+        frames = [np.concatenate(each) for each in kept]
+        return [pool(each) for each in frames] if self._config.output == "mean" else frames
+
+    def _batches(
+        self, contents: Sequence[np.ndarray], parts: Sequence[_Part]
+    ) -> Iterator[tuple[list[_Part], InFlight]]:
+        lengths = np.array([self._network.padded(len(each.window)) for each in parts])
+        budget = _BATCH_SECONDS[self._device.type] * SAMPLE_RATE / self._network.stride
+        clips: dict[int, Prepared] = {}
+        for batch in by_budget(lengths, budget):
+            chosen = [parts[index] for index in batch]
+            # The windows of a long clip are neighbours, for they are equally long: it is prepared once.
+            needed = {each.clip for each in chosen}
+            clips = {clip: clips.get(clip) or self._network.prepare(contents[clip]) for clip in needed}
+            yield chosen, self._run([clips[each.clip] for each in chosen], [each.window for each in chosen])
+
+    # Without the flags cuDNN would round to 10 bits in the convolutions.
+    @torch.inference_mode()
+    def _run(self, clips: list[Prepared], windows: list[Window]) -> InFlight:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            self._states[self._depth] = self._network(clips, windows)
+        states_BTD = self._layers.combine([self._states[each] for each in self._layers.numbers])
+        self._states.clear()
+        return InFlight(states_BTD, [len(each) for each in windows])
+
+    def _window_size(self) -> tuple[int, int]:
+        config, network, rate = self._config, self._network, SAMPLE_RATE / self._network.stride
+        size, overlap = network.n_frames(int(config.max_seconds * SAMPLE_RATE)), int(config.overlap_seconds * rate)
+        if overlap >= size:
+            raise EncoderError(f"overlap_seconds {config.overlap_seconds}: max_seconds is {config.max_seconds}")
+        if network.longest is not None and size > network.longest:
+            raise EncoderError(f"max_seconds {config.max_seconds}: {self._name} reads {network.longest / rate:g} s")
+        return size, overlap
+
+
+def load(config: Config) -> SpeechEncoder:
+    """Return the encoder."""
+    return SpeechEncoder(config)
+
+
+def _load_network(source: Source) -> Network:
+    network = load_network(source)
+    extractor = source.load(AutoFeatureExtractor)
+    kind, name = network.config.model_type, source.identity["id"]
+    if extractor.sampling_rate != SAMPLE_RATE:
+        raise EncoderError(f"{name} reads {extractor.sampling_rate} Hz; this project's audio has {SAMPLE_RATE} Hz")
+    if kind == "whisper":
+        return Whisper(network.get_encoder().to(device()), extractor)
+    if kind in CONVOLUTIONAL:
+        return Convolutional(network.to(device()), extractor)
+    raise EncoderError(f"{name} is of the type {kind!r}; this family has {', '.join([*CONVOLUTIONAL, 'whisper'])}")

@@ -1,0 +1,180 @@
+"""The two kinds of speech networks of transformers, each so that a clip's frames depend on that clip alone."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
+
+from emofuse.encoders.convolutions import ConvolutionStack, Filter
+from emofuse.encoders.windows import Window
+from emofuse.schema import SAMPLE_RATE
+
+__all__ = ["CONVOLUTIONAL", "Convolutional", "Network", "Prepared", "Whisper"]
+
+CONVOLUTIONAL = ("data2vec-audio", "hubert", "wav2vec2", "wav2vec2-conformer", "wavlm")
+"""Model types, as transformers names them, that read the waveform with strided convolutions."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A clip as a network reads it: float32 samples on the device, and the first convolution as it meets this clip."""
+
+    samples: torch.Tensor
+    filter: Filter | None = None
+
+
+class Network(Protocol):
+    """What differs between the kinds.
+
+    Attributes:
+        blocks: the transformer's layers
+        width: size of a hidden state
+        stride: samples from frame to frame
+        longest: frames that it reads at most at once, or null
+    """
+
+    blocks: nn.ModuleList
+    width: int
+    stride: int
+    longest: int | None
+
+    def n_frames(self, n_samples: int) -> int:
+        """Frames of so many samples; 0 if they are too few."""
+
+    def padded(self, n_frames: int) -> int:
+        """Frames that the network computes for so many."""
+
+    def prepare(self, samples: np.ndarray) -> Prepared:
+        """Bring a clip of at least one frame to the form that the network reads."""
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Compute in this type from now on."""
+
+    def __call__(self, clips: Sequence[Prepared], windows: Sequence[Window]) -> torch.Tensor:
+        """Return the last hidden states ``[n, T, width]`` of windows of clips; each one's own frames come first."""
+
+
+class Convolutional:
+    """A network that reads the waveform with strided convolutions; see :class:`Network`.
+
+    Args:
+        network: of one of the types :data:`CONVOLUTIONAL`, in float32 on its device
+        extractor: its feature extractor, which says whether clips are normalised
+    """
+
+    longest: int | None = None
+
+    def __init__(self, network: Any, extractor: Any) -> None:
+        self.width = network.config.hidden_size
+        self.blocks = network.encoder.layers
+        self._network, self._extractor = network, extractor
+        self._mask_BT: torch.Tensor | None = None
+        for module in network.encoder.modules():
+            if is_parametrized(module, "weight"):  # a weight norm, which would be computed anew for every batch
+                remove_parametrizations(module, "weight")
+            if isinstance(module, nn.Conv1d) and module.padding != (0,):
+                module.register_forward_pre_hook(self._hide_padding)
+        self.cast(torch.float32)
+        self.stride = self._stack.stride
+
+    def n_frames(self, n_samples: int) -> int:
+        """Frames of so many samples; 0 if they are too few."""
+        return self._stack.n_frames(n_samples)
+
+    def padded(self, n_frames: int) -> int:
+        """The frames themselves."""
+        return n_frames
+
+    def prepare(self, samples: np.ndarray) -> Prepared:
+        """Normalise a clip where the network wants that, and fit the first convolution to it."""
+        (values,) = self._extractor([samples], sampling_rate=SAMPLE_RATE)["input_values"]
+        signal = _to_device(torch.from_numpy(np.asarray(values, np.float32)), self._network.device)
+        return Prepared(signal, self._stack.filter(signal))
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Compute in this type from now on; the first call must find the weights in float32."""
+        self._stack = ConvolutionStack(self._network.feature_extractor, dtype)
+        self._network.to(dtype)
+
+    def __call__(self, clips: Sequence[Prepared], windows: Sequence[Window]) -> torch.Tensor:
+        """Return ``[n, T, width]``, T that of the longest window."""
+        stack, lengths = self._stack, [len(each) for each in windows]
+        reach = stack.receptive_field - stack.stride
+        signals = [
+            clip.samples[each.start * stack.stride : each.stop * stack.stride + reach]
+            for clip, each in zip(clips, windows, strict=True)
+        ]
+        filters = [clip.filter for clip in clips if clip.filter is not None]
+        # A processor is fastest on what fits its caches, a graphics card on everything at once.
+        step = 1 if signals[0].device.type == "cpu" else len(signals)
+        parts = [stack(signals[at : at + step], filters[at : at + step]) for at in range(0, len(signals), step)]
+        projected: Any = self._network.feature_projection(torch.cat(parts))
+        frames_TC = projected[0] if isinstance(projected, tuple) else projected
+        padded_BTC = nn.utils.rnn.pad_sequence(frames_TC.split(lengths), batch_first=True)
+        self._mask_BT = _mask(lengths, padded_BTC.device)
+        states: torch.Tensor = self._network.encoder(padded_BTC, attention_mask=self._mask_BT).last_hidden_state
+        return states
+
+    def _hide_padding(self, _module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
+        if self._mask_BT is None:
+            return None
+        return (inputs[0] * self._mask_BT[:, None],)
+
+
+class Whisper:
+    """Whisper's encoder, which always reads 30 s; see :class:`Network`.
+
+    Args:
+        network: a Whisper encoder, in float32 on its device
+        extractor: its feature extractor
+    """
+
+    def __init__(self, network: Any, extractor: Any) -> None:
+        self.width = network.config.d_model
+        self.blocks = network.layers
+        self._positions: int = network.config.max_source_positions
+        self.longest: int | None = self._positions
+        self.stride = extractor.n_samples // self._positions
+        self._network, self._extractor = network, extractor
+
+    def n_frames(self, n_samples: int) -> int:
+        """Frames that a clip reaches into; 0 if it is shorter than the spectrogram's window."""
+        return 0 if n_samples < self._extractor.n_fft else math.ceil(n_samples / self.stride)
+
+    def padded(self, _n_frames: int) -> int:
+        """Always those of 30 s."""
+        return self._positions
+
+    def prepare(self, samples: np.ndarray) -> Prepared:
+        """Leave a clip as it is."""
+        return Prepared(torch.from_numpy(samples))
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Compute in this type from now on."""
+        self._network.to(dtype)
+
+    def __call__(self, clips: Sequence[Prepared], windows: Sequence[Window]) -> torch.Tensor:
+        """Return ``[n, T, width]``, T the frames of 30 s."""
+        signals = [
+            clip.samples[each.start * self.stride : each.stop * self.stride].numpy()
+            for clip, each in zip(clips, windows, strict=True)
+        ]
+        mel = self._extractor(signals, sampling_rate=SAMPLE_RATE, return_tensors="pt")["input_features"]
+        states: torch.Tensor = self._network(_to_device(mel, self._network.device).to(self._network.dtype))[0]
+        return states
+
+
+def _mask(lengths: Sequence[int], device: torch.device) -> torch.Tensor | None:
+    if min(lengths) == max(lengths):
+        return None  # Attention without a mask is faster.
+    inside = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
+    return _to_device(inside, device)
+
+
+def _to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
