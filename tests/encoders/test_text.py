@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer
 
 from emofuse.encoders import EncoderError, pretrained, text
-from emofuse.encoders.batches import by_budget
 from emofuse.encoders.pretrained import locate
 from emofuse.encoders.text import Config, TextEncoder, load
 
@@ -203,12 +202,3 @@ def test_a_pinned_hub_model_is_read_from_the_cache(
     hub = build(model="some/model", revision=revision, layers="last")
     assert hub.identity["revision"] == revision
     np.testing.assert_array_equal(next(hub.encode(TEXTS[:1])), next(build(layers="last").encode(TEXTS[:1])))
-
-
-@given(st.lists(st.integers(0, 300), max_size=40), st.integers(1, 500))
-def test_batches_hold_every_text_once_and_keep_the_budget(lengths: list[int], budget: int) -> None:
-    sizes = np.array(lengths, dtype=np.int64)
-    batches = list(by_budget(sizes, budget))
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * sizes[batch].max() <= budget
