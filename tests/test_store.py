@@ -1,5 +1,6 @@
 """Finished work is made once and taken only when whole, whatever is killed, damaged or deleted."""
 
+import errno
 import os
 import shutil
 import signal
@@ -9,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 from hypothesis import given, settings
@@ -185,6 +188,37 @@ def test_any_files_come_back_as_they_were(files: dict[str, dict[str, bytes]]) ->
             name: {each.name: each.read_bytes() for each in (Path(folder) / "out" / name).iterdir()} for name in files
         }
         assert found == files
+
+
+def by_python(path: Path) -> None:
+    path.write_text("more than there is room for")
+
+
+def by_arrow(path: Path) -> None:
+    pq.write_table(pa.table({"a": [1, 2]}), path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("write", [by_python, by_arrow])
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing(store: Store, write: Callable[[Path], None]) -> None:
+    store.ensure("runs", "first", fill)
+
+    def make(folder: Path) -> None:
+        fill(folder)
+        (folder / "big").symlink_to("/dev/full")
+        write(folder / "big")
+
+    with pytest.raises(OSError, match=r"No space left on device: .* free; finished work is kept: make room") as error:
+        store.ensure("runs", "abc", make)
+    assert error.value.errno == errno.ENOSPC
+    assert str(store.root) in str(error.value)
+    assert [each.name for each in (store.root / "runs").iterdir() if each.is_dir()] == ["first"]
+    assert not store.ensure("runs", "abc", fill).reused
+
+
+def test_another_error_stays_as_it_is(store: Store) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        store.ensure("runs", "abc", lambda folder: by_python(folder / "nowhere" / "part"))
 
 
 def age(entry: Entry, days: float) -> None:

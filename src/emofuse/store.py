@@ -6,17 +6,19 @@ under a temporary name and renamed when whole, with a manifest of its files' dig
 altered entry is never taken for a whole one. The store may be deleted at any time; nothing but time is lost.
 """
 
+import errno
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from emofuse.files import file_digest, replace_directory, sweep, write_json
+from emofuse.files import file_digest, readable_size, replace_directory, sweep, write_json
 
 __all__ = ["DEFAULT_ROOT", "Entry", "Store", "link"]
 
@@ -72,6 +74,9 @@ class Store:
             kind: the family of work
             key: hexadecimal digest of all that the work depends on
             make: fills the empty folder that it is given; if it raises, nothing is kept
+
+        Raises:
+            OSError: the disk is full; the message says how to make room
         """
         path = self._path(kind, key)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +86,7 @@ class Store:
                 return found
             sweep(path)  # the lock is held
             start = time.perf_counter()
-            with replace_directory(path) as folder:
+            with self._room(), replace_directory(path) as folder:
                 make(folder)
                 seconds = time.perf_counter() - start
                 write_json(folder / _MANIFEST, {"files": _digests(folder), "seconds": seconds})
@@ -123,6 +128,18 @@ class Store:
             except Timeout:
                 continue
         return removed, freed
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Say of a full disk which one it is and what helps."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            free = readable_size(shutil.disk_usage(self.root).free)
+            advice = f"{free} free; finished work is kept: make room, such as by `emofuse store prune`, and run again"
+            raise OSError(error.errno, f"{os.strerror(error.errno)}: {advice}", str(self.root)) from error
 
     def _entries(self) -> Iterator[Path]:
         if self.root.is_dir():

@@ -1,5 +1,8 @@
 """Extraction encodes what changed and nothing else, and a killed one continues where it stopped."""
 
+import re
+import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +66,7 @@ class Corpus:
         rows = [
             dict.fromkeys(schema.UTTERANCES.names)
             | {"utterance_id": each, "dialogue_id": dialogue, "turn": turn, "text": self.texts[each], "defects": []}
+            | {"n_samples": 60 * schema.SAMPLE_RATE}
             for dialogue in dialogues
             for turn, each in enumerate(each for each in self.texts if each.partition("-")[0] == dialogue)
         ]
@@ -199,6 +203,122 @@ def test_a_killed_extraction_continues_with_what_is_missing(corpus: Corpus) -> N
     assert sorted(second.seen) == sorted(set(map(str, corpus.texts.values())) - finished)
     assert counts == {"encoded": 36 - len(finished), "reused": len(finished), "masked": 0}
     assert corpus.files() == expected
+
+
+COUNT_AND_SLEEP = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from emofuse import encoders
+from emofuse.features.extract import ExtractConfig, FeatureConfig, extract
+from emofuse.store import Store
+
+class Slow:
+    __module__ = "emofuse.encoders.base"  # Its code is part of the key, and this has no file.
+    modality = reads = "text"
+    dim, identity = 2, {"id": "slow"}
+    def encode(self, contents):
+        for text in contents:
+            with open("encoded", "a") as log:
+                log.write(text + "\\n")
+            time.sleep(float(sys.argv[2]))
+            yield np.full((1, 2), len(text))
+
+encoders.load = lambda *_: Slow()
+config = FeatureConfig("small", "text", "text")
+print(extract("small", config, ExtractConfig(workers=1), 4, Path("corpus"), Path(sys.argv[1]), Store(Path("store"))))
+"""
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def finished(corpus: Corpus) -> set[str]:
+    """Texts of the shards in the store that are whole."""
+    manifests = (corpus.folder / "store" / "features").glob("[!.]*/manifest.json")
+    ids = [each for path in manifests for shard in path.parent.glob("shard-*") for each in ids_of(shard)]
+    return {str(corpus.texts[each]) for each in ids}
+
+
+def ids_of(shard: Path) -> list[str]:
+    ids: list[str] = pq.read_table(shard, columns=["utterance_id"])["utterance_id"].to_pylist()
+    return ids
+
+
+def encoded(corpus: Corpus) -> list[str]:
+    """Every text that a process of its own has encoded, as often as it has."""
+    log = corpus.folder / "encoded"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def test_after_kill_9_at_any_moment_what_is_missing_is_encoded(corpus: Corpus, start: Start) -> None:
+    for reached in (lambda: len(encoded(corpus)) > 0, lambda: len(finished(corpus)) > 0):
+        process = start(COUNT_AND_SLEEP, corpus.folder, "features", 0.1)
+        while not reached():
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.005)
+        process.kill()
+        process.communicate()
+    kept, before = finished(corpus), len(encoded(corpus))
+    assert 0 < len(kept) < 36
+    said, complaint = start(COUNT_AND_SLEEP, corpus.folder, "features", 0).communicate(timeout=300)
+    assert complaint == ""
+    assert sorted(encoded(corpus)[before:]) == sorted(set(map(str, corpus.texts.values())) - kept)
+    assert said.startswith(f"{36 - len(kept)} utterances encoded, {len(kept)} reused, 0 defective and masked, ")
+    assert len(FeatureStore(corpus.out)) == 36
+
+
+def test_two_processes_share_the_work_and_harm_nothing(corpus: Corpus, start: Start) -> None:
+    processes = [start(COUNT_AND_SLEEP, corpus.folder, name, 0.02) for name in ("features", "others")]
+    said = [process.communicate(timeout=300) for process in processes]
+    assert [complaint for _, complaint in said] == ["", ""]
+    assert sorted(encoded(corpus)) == sorted(map(str, corpus.texts.values()))
+    assert sum(int(line.partition(" ")[0]) for line, _ in said) == 36
+    others = {path.name: path.read_bytes() for path in sorted((corpus.folder / "others").iterdir())}
+    assert others == corpus.files()
+    assert len(FeatureStore(corpus.out)) == 36
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:60] + bytes([data[60] ^ 1]) + data[61:],
+        lambda data: b"",
+    ],
+)
+def test_a_truncated_or_altered_shard_is_encoded_again(corpus: Corpus, harm: Callable[[bytes], bytes]) -> None:
+    corpus.extract(Counting())
+    before = corpus.files()
+    # The store's file and the out's are one: this harms both.
+    harmed = corpus.out / shard_name(shard_of("d5", SHARDS), SHARDS)
+    harmed.write_bytes(harm(harmed.read_bytes()))
+    encoder = Counting()
+    corpus.extract(encoder)
+    assert set(encoder.seen) == corpus.members("d5")
+    assert corpus.files() == before
+
+
+def test_a_shard_that_was_replaced_in_the_out_comes_back_from_the_store(corpus: Corpus) -> None:
+    corpus.extract(Counting())
+    before = corpus.files()
+    other = corpus.out / shard_name(0, SHARDS)
+    other.unlink()
+    other.write_bytes(b"another")
+    encoder = Counting()
+    corpus.extract(encoder)
+    assert encoder.seen == []
+    assert corpus.files() == before
+
+
+def test_progress_shows_clips_hours_rate_and_time_left(
+    corpus: Corpus, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus.extract(Counting())
+    corpus.texts["d5-1"] = "something else"
+    corpus.write()
+    monkeypatch.setattr("emofuse.features.extract.quiet", lambda: False)
+    corpus.extract(Counting())
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert re.search(r"^small: 100%\|.*\| 36/36 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+clip/s, 0.60 of 0.60 h\]", last), last
 
 
 def test_shards_of_another_number_do_not_stay(corpus: Corpus) -> None:

@@ -125,7 +125,7 @@ def on_ray(recipe: Recipe, storage: Storage) -> Iterator[Executor]:
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise ExecutorError("extract.executor: ray is not installed: pip install 'emofuse[ray]'") from error
+        raise ExecutorError("extract.executor: ray is not installed; in the checkout: pip install '.[ray]'") from error
     joined = ray.is_initialized()
     if not joined:
         ray.init(logging_level=logging.WARNING, log_to_driver=False)
