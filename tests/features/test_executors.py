@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,12 @@ def cluster() -> Iterator[Any]:
 
 def encoding() -> list[psutil.Process]:
     """The workers of this process's cluster that are encoding a shard."""
-    children = psutil.Process().children(recursive=True)
-    return [each for each in children if each.is_running() and "_encode_into" in each.name()]
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "_encode_into" in " ".join(each.cmdline()):
+                found.append(each)
+    return found
 
 
 def test_a_cluster_gives_the_same_bytes_and_its_storage_outlives_it(
