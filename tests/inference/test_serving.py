@@ -131,7 +131,10 @@ def test_without_transcripts_the_answer_says_so(server: str, project: Project) -
         (b"[1, 2]", "dataframe_records"),
         (b'{"dataframe_records": []}', "no turns"),
         (b'{"dataframe_records": [{"text": "a"}, {"speaker": "Ann", "text": " "}]}', "turn 2: neither audio nor text"),
-        (b'{"dataframe_records": [{"txt": "a"}]}', "turn 1: neither audio nor text"),
+        (
+            b'{"dataframe_records": [{"txt": "a"}]}',
+            "with some of the columns ['conversation', 'speaker', 'text', 'audio']",
+        ),
         (b'{"dataframe_records": [{"text": 5}]}', "text"),
         (b'{"dataframe_records": [{"audio": "%%%"}]}', "turn 1: audio: not base64"),
         (b'{"dataframe_records": [{"audio": "bm90IGEgc291bmQ="}]}', "turn 1: audio: not a sound file"),

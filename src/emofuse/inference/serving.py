@@ -92,7 +92,8 @@ class Served(PythonModel):
     def _answer(self, table: pd.DataFrame) -> list[dict[str, Any]]:
         rows = [{name: each for name, each in row.items() if isinstance(each, str)} for row in table.to_dict("records")]
         if not rows:
-            raise ConversationError("no turns; expected at least one row")
+            # MLflow drops columns that it does not know, and rows without any column are none.
+            raise ConversationError(f"no turns; expected at least one row, with some of the columns {list(COLUMNS)}")
         places: dict[str, list[int]] = {}
         for index, row in enumerate(rows):
             places.setdefault(row.get("conversation", ""), []).append(index)
