@@ -189,6 +189,27 @@ def test_without_zeros_only_the_rest_is_scored(truth: Make, guess: Make, classes
     assert_frame_equal(both.confusion, plain.confusion)
 
 
+def test_the_best_epoch_on_test_is_each_run_s_own_and_stands_apart(
+    truth: Make, guess: Make, classes: tuple[str, ...]
+) -> None:
+    targets = truth()
+    runs = pl.concat([guess(targets, 0.6, "hcam"), guess(targets, 0.5, "majority", seeds=(0,))])
+    skills = {1: 0.5, 2: 0.9, 3: 0.7}
+    epochs = pl.concat(
+        [guess(targets, skill, "hcam", seeds=(0, 1, 2)).with_columns(epoch=epoch) for epoch, skill in skills.items()]
+    )
+    best, plain = score(runs, targets, classes, CONFIG, epochs), score(runs, targets, classes, CONFIG)
+    prefix = "best_on_test_epoch/"
+    chosen = best.models.filter(pl.col("metric").str.starts_with(prefix))
+    assert_frame_equal(best.models.filter(~pl.col("metric").str.starts_with(prefix)), plain.models)
+    assert_frame_equal(best.pairs, plain.pairs)
+    only = score(guess(targets, 0.9, "hcam"), targets, classes, CONFIG).models
+    for metric in ("accuracy", "balanced_accuracy", "weighted_f1", "macro_f1", "ece"):
+        got, wanted = row(chosen, metric=prefix + metric), row(only, metric=metric)
+        assert (got["model"], got["mean"], got["sd"], got["n_runs"]) == ("hcam", wanted["mean"], wanted["sd"], 3)
+        assert (got["low"], got["high"]) == (None, None)
+
+
 def test_the_seed_decides(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
     targets = truth()
     runs = guess(targets, 0.7, "hcam")

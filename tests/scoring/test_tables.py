@@ -122,6 +122,15 @@ def test_scores_without_zeros_get_a_table_of_their_own(truth: Make, guess: Make,
     assert "Without the utterances whose sentiment is zero:" in table
 
 
+def test_the_best_epoch_on_test_is_called_what_it_is(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    targets = truth(n_dialogues=4)
+    runs = pl.concat([guess(targets, 0.7, "hcam"), guess(targets, 0.7, "late")])
+    epochs = guess(targets, 0.8, "hcam").with_columns(epoch=1)
+    table = markdown_table(score(runs, targets, classes, ScoringConfig(resamples=50), epochs))
+    assert (table.count("| hcam |"), table.count("| late |")) == (2, 1)
+    assert "too high, because test chose it" in table
+
+
 def test_best_model(tiny: Scores) -> None:
     assert best_model(tiny, ["majority", "hcam"]) == "hcam"
     assert best_model(tiny, ["majority", "not scored"]) == "majority"

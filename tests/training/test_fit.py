@@ -65,6 +65,20 @@ def run_script(make_fold: MakeFold, right: list[dict[str, int]], patience: int =
     return fit(Scripted(right), inputs, fold, schedule(epochs=len(right), patience=patience, batch=ROWS), 0)
 
 
+def test_kept_epochs_are_those_of_test_and_change_nothing_else(make_fold: MakeFold) -> None:
+    """In epoch 2 dev is best; test is best in epoch 3, which is kept beside and chosen by nobody."""
+    fold, inputs, targets = scripted(make_fold)
+    right = [{"dev": 2, "test": 1}, {"dev": 7, "test": 3}, {"dev": 5, "test": 8}]
+    configs = [schedule(epochs=3, batch=ROWS, keep_epochs=kept) for kept in (False, True)]
+    plain, kept = (fit(Scripted(right), inputs, fold, config, 0) for config in configs)
+    assert plain.epochs == []
+    np.testing.assert_array_equal(plain.probabilities, kept.probabilities)
+    assert plain.best_epoch == kept.best_epoch == 2
+    test = fold.splits == SPLITS.index("test")
+    assert [int((each[test].argmax(axis=1) == targets[test]).sum()) for each in kept.epochs] == [1, 3, 8]
+    assert all(np.isnan(each[~test]).all() for each in kept.epochs)
+
+
 def said_right(fitted: Fitted, fold: Fold, targets: np.ndarray, split: str) -> int:
     own = fold.splits == SPLITS.index(split)  # type: ignore[arg-type]
     return int((fitted.probabilities[own].argmax(axis=1) == targets[own]).sum())

@@ -103,6 +103,20 @@ def test_late_fusion_good_on_dev_and_bad_on_test_wins_over_its_opposite(project:
     assert json.loads((folder / "record.json").read_text())["parameters"] == {"weights.audio": 0.6, "weights.text": 0.4}
 
 
+def test_epochs_of_test_are_kept_where_that_is_asked_for(project: Project) -> None:
+    project.tree["tasks"]["tiny"]["seeds"] = 1
+    project.tree["models"]["concat"]["fit"]["keep_epochs"] = True
+    project.fuse("concat")
+    folder = project.data / "models" / "tiny" / "concat" / "seed-0-fold-0"
+    epochs = pl.read_parquet(folder / "epochs.parquet")
+    record = json.loads((folder / "record.json").read_text())
+    test = pl.read_parquet(folder / "predictions.parquet").filter(pl.col("split") == "test")
+    assert epochs["epoch"].unique().sort().to_list() == [epoch["epoch"] for epoch in record["history"]]
+    best = epochs.filter(pl.col("epoch") == record["best_epoch"]).drop("epoch")
+    assert best.drop("probabilities").equals(test.drop("probabilities"))
+    np.testing.assert_allclose(best["probabilities"].to_list(), test["probabilities"].to_list(), atol=1e-5)
+
+
 def test_finished_runs_are_reused_and_a_new_seed_trains_alone(trained: Project) -> None:
     before, keys = trained.outs(), trained.keys()
     for modality in ("audio", "text"):

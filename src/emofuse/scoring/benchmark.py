@@ -46,7 +46,9 @@ def benchmark(task: Task, models: Sequence[str], config: ScoringConfig, data: Pa
     folders = run_folders(data / "models" / task.name, models)
     records = [json.loads((folder / "record.json").read_text(encoding="utf-8")) for folder in folders]
     runs = pl.concat([pl.read_parquet(folder / "predictions.parquet") for folder in folders])
-    scores = score(runs, truth_of(task), task.classes, config)
+    kept_epochs = [pl.read_parquet(path) for path in (folder / "epochs.parquet" for folder in folders) if path.exists()]
+    epochs = pl.concat(kept_epochs) if kept_epochs else None
+    scores = score(runs, truth_of(task), task.classes, config, epochs)
     pairs, rules = comparisons(scores), protocol(task, data, records)
     table = f"{markdown_table(scores, pairs)}\n{facts_markdown(rules, published(task.name))}"
     out, kept = metrics / task.name, data / "scores" / task.name

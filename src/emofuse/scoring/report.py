@@ -13,8 +13,8 @@ from emofuse.scoring.calibration import BINS
 from emofuse.scoring.dialogues import Dialogue
 from emofuse.scoring.facts import protocol_lines
 from emofuse.scoring.literature import published
-from emofuse.scoring.scores import ECE, FOLD_MEAN, NONZERO, Scores, in_order
-from emofuse.scoring.tables import METRIC_TITLES, best_value, learning_curves, pair_row
+from emofuse.scoring.scores import BEST_ON_TEST, ECE, FOLD_MEAN, NONZERO, Scores, in_order
+from emofuse.scoring.tables import BEST_ON_TEST_TITLE, METRIC_TITLES, best_value, learning_curves, pair_row
 
 __all__ = ["report"]
 
@@ -159,6 +159,8 @@ def _grids(scores: Scores, models: Sequence[str], facts: Mapping[str, Mapping[st
         grids.append(_grid(scores, models, facts, "Without the utterances of zero sentiment", "", NONZERO))
     if scores.pooled:
         grids.append(_grid(scores, models, facts, "Mean over folds of each fold's own score", FOLD_MEAN, ""))
+    if scores.models["metric"].str.starts_with(BEST_ON_TEST).any():
+        grids.append(_grid(scores, models, facts, BEST_ON_TEST_TITLE, BEST_ON_TEST, ""))
     return grids
 
 
@@ -167,6 +169,7 @@ def _grid(
 ) -> dict[str, Any]:
     cells = {(row["model"], row["metric"]): row for row in scores.models.to_dicts()}
     names = [f"{prefix}{metric}{suffix}" for metric in METRIC_TITLES]
+    models = [model for model in models if (model, names[0]) in cells]
     best = {name: best_value(name, [cells[model, name]["mean"] for model in models]) for name in names}
     rows = []
     for model in models:

@@ -15,7 +15,18 @@ from emofuse.scoring.joining import RUN, ScoringError, folds_are_pooled, join_ta
 from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure, metric_names, tally
 from emofuse.scoring.resampling import bootstrap, holm, percentile_interval, reflected_interval, swap_test
 
-__all__ = ["DECIMALS", "ECE", "FOLD_MEAN", "MODELS", "NONZERO", "Scores", "ScoringConfig", "in_order", "score"]
+__all__ = [
+    "BEST_ON_TEST",
+    "DECIMALS",
+    "ECE",
+    "FOLD_MEAN",
+    "MODELS",
+    "NONZERO",
+    "Scores",
+    "ScoringConfig",
+    "in_order",
+    "score",
+]
 
 MODELS = (
     "majority",
@@ -33,6 +44,9 @@ MODELS = (
 
 FOLD_MEAN = "fold_mean/"
 """Prefix of the metrics that are means over folds, printed beside those of pooled folds."""
+
+BEST_ON_TEST = "best_on_test_epoch/"
+"""Prefix of the metrics at each run's epoch with the best weighted F1 on test: what a choice on test would give."""
 
 NONZERO = "/nonzero"
 """Suffix of the metrics over the utterances whose sentiment is not zero, where the classes come from sentiment."""
@@ -84,7 +98,7 @@ class Scores:
         models: ``model, metric, mean, sd, low, high, n_runs``; mean and sample standard deviation over runs (null for
             one run), bootstrap interval of the mean. Where folds are pooled, rows ``fold_mean/<metric>`` give the mean
             over folds of each fold's own score, by seed, then mean and standard deviation over seeds; they have no
-            interval
+            interval. Rows ``best_on_test_epoch/<metric>``, where epochs were kept, have none either
         pairs: ``model_a, model_b, metric, difference, low, high, p, p_adjusted`` of every two models; difference = a -
             b, where a comes later in the order of tables; ``p_adjusted`` after Holm over all pairs of a metric. The
             calibration error is not among the metrics: how far chance enlarges it depends on how sure a model is, so
@@ -139,7 +153,13 @@ def in_order(models: Sequence[str]) -> list[str]:
     return sorted(set(models), key=key)
 
 
-def score(runs: pl.DataFrame, truth: pl.DataFrame, classes: Sequence[str], config: ScoringConfig) -> Scores:
+def score(
+    runs: pl.DataFrame,
+    truth: pl.DataFrame,
+    classes: Sequence[str],
+    config: ScoringConfig,
+    epochs: pl.DataFrame | None = None,
+) -> Scores:
     """Score all models of a task on test, with intervals and paired comparisons.
 
     Args:
@@ -149,6 +169,8 @@ def score(runs: pl.DataFrame, truth: pl.DataFrame, classes: Sequence[str], confi
             ``<metric>/nonzero``
         classes: class names in the order of the probabilities and targets
         config: settings of intervals and tests
+        epochs: what networks said of test after each epoch, with a column ``epoch``, of the runs that kept it; gives
+            rows ``best_on_test_epoch/<metric>``, without intervals
 
     Raises:
         ScoringError: predictions and targets do not fit (see :func:`~emofuse.scoring.joining.join_targets`), folds
@@ -167,6 +189,8 @@ def score(runs: pl.DataFrame, truth: pl.DataFrame, classes: Sequence[str], confi
         named = pl.concat_str("metric", pl.lit(NONZERO))
         parts.append([table.with_columns(metric=named) for table in _judge(some, classes, pooled, config)])
     models, pairs, values = (_rounded(pl.concat(tables)) for tables in zip(*parts, strict=True))
+    if epochs is not None:
+        models = pl.concat([models, _rounded(_best_on_test(epochs, test, classes))])
     return Scores(
         classes=tuple(classes),
         config=config,
@@ -219,6 +243,23 @@ def _judge(counts: _Counts, classes: Sequence[str], pooled: bool, config: Scorin
     intervals, pairs = _resample(counts, classes, config)
     models = summary.join(intervals, on=["model", "metric"], how="left", maintain_order="left")
     return [models.select("model", "metric", "mean", "sd", "low", "high", "n_runs"), pairs, values]
+
+
+def _best_on_test(epochs: pl.DataFrame, test: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
+    """Rows of ``models`` at each run's best epoch on test, the first of equals."""
+    dialogues = test["dialogue_id"].unique().sort()
+    tables = []
+    for (epoch,), said in epochs.group_by("epoch", maintain_order=True):
+        answers = join_targets(said.drop("epoch"), test, classes)
+        counts = _count(answers, _in_table_order(answers.select(RUN).unique()), dialogues, len(classes))
+        tables.append(_values(counts, classes).with_columns(epoch=pl.lit(epoch)))
+    values = pl.concat(tables)
+    ranked = values.filter(pl.col("metric") == "weighted_f1").sort(["value", "epoch"], descending=[True, False])
+    best = ranked.group_by(RUN, maintain_order=True).first().select(*RUN, "epoch")
+    chosen = values.join(best, on=[*RUN, "epoch"], how="semi").filter(pl.col("metric").is_in([*SUMMARY, ECE]))
+    summary = _summary(chosen.with_columns(metric=BEST_ON_TEST + pl.col("metric")))
+    nothing = pl.lit(None, pl.Float64)
+    return summary.select("model", "metric", "mean", "sd", nothing.alias("low"), nothing.alias("high"), "n_runs")
 
 
 def _pool_folds(counts: _Counts) -> _Counts:

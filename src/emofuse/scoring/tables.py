@@ -8,9 +8,10 @@ import polars as pl
 
 from emofuse.files import write_json, write_table, write_text
 from emofuse.scoring.joining import ScoringError
-from emofuse.scoring.scores import DECIMALS, ECE, FOLD_MEAN, NONZERO, Scores, in_order
+from emofuse.scoring.scores import BEST_ON_TEST, DECIMALS, ECE, FOLD_MEAN, NONZERO, Scores, in_order
 
 __all__ = [
+    "BEST_ON_TEST_TITLE",
     "METRIC_TITLES",
     "best_model",
     "best_value",
@@ -31,6 +32,12 @@ METRIC_TITLES = {
     ECE: "Calibration error",
 }
 """What tables and plots for people call the metrics over all classes, in the order of their columns."""
+
+BEST_ON_TEST_TITLE = (
+    "At each run's epoch that is best on test, of the network before any ensemble: too high, because test chose it. "
+    "No score above was chosen so"
+)
+"""What stands above such a table."""
 
 _CURVES_SCHEMA = {
     "model": pl.String,
@@ -143,6 +150,9 @@ def markdown_table(
     if scores.pooled:
         means = _grid(scores, prefix=FOLD_MEAN)
         parts += [f"Mean over folds of each fold's own score, averaged over seeds (± sd over seeds):\n\n{means}"]
+    if scores.models["metric"].str.starts_with(BEST_ON_TEST).any():
+        best = _grid(scores, prefix=BEST_ON_TEST)
+        parts += [f"{BEST_ON_TEST_TITLE}:\n\n{best}"]
     if comparisons:
         lines = [_comparison(scores, a, b, metric) for a, b in comparisons for metric in metrics]
         parts += ["Paired comparisons (difference in points):\n\n" + "\n".join(lines)]
@@ -152,7 +162,7 @@ def markdown_table(
 def _grid(scores: Scores, prefix: str = "", suffix: str = "") -> str:
     cells = {(row["model"], row["metric"]): row for row in scores.models.to_dicts()}
     names = [f"{prefix}{metric}{suffix}" for metric in METRIC_TITLES]
-    models = _models(scores)
+    models = [model for model in _models(scores) if (model, names[0]) in cells]
     best = {name: best_value(name, [_percent(cells[model, name]["mean"]) for model in models]) for name in names}
     lines = [["Model", *METRIC_TITLES.values(), "Runs"], ["---", *["---:"] * (len(names) + 1)]]
     for model in models:

@@ -50,6 +50,7 @@ class FitConfig:
         balance: classes weigh ``frequency ** -balance`` in the cross-entropy; 0 for equal weights, 1 for equal classes
         focus: exponent of the focal loss; 0 for plain cross-entropy
         precision: of the forward pass; weights, losses and gradients are float32
+        keep_epochs: keep what is said of test after every epoch, for a column of the results; it changes nothing else
     """
 
     epochs: Annotated[int, Field(ge=1)]
@@ -62,6 +63,7 @@ class FitConfig:
     balance: Annotated[float, Field(ge=0, le=1)] = 0.0
     focus: Annotated[float, Field(ge=0, le=10)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    keep_epochs: bool = False
 
 
 @plain_dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Fitted:
         vectors: for each name, float32 ``[n, H]``
         best_epoch: the epoch kept, 1-based
         history: loss and dev weighted F1 by epoch
+        epochs: by epoch, float32 ``[n, C]`` of test, NaN elsewhere; empty unless they were to be kept
     """
 
     network: Network
@@ -80,6 +83,7 @@ class Fitted:
     vectors: dict[str, Tensor]
     best_epoch: int
     history: list[dict[str, float]]
+    epochs: list[np.ndarray]
 
 
 def fit(network: Network, inputs: Inputs, fold: Fold, config: FitConfig, seed: int) -> Fitted:
@@ -96,11 +100,12 @@ def fit(network: Network, inputs: Inputs, fold: Fold, config: FitConfig, seed: i
     generator = np.random.default_rng(seed)
     device = _device(seed)
     network.to(device)
-    train, dev = (examples(fold, network.unit, split) for split in ("train", "dev"))
+    train, dev, test = (examples(fold, network.unit, split) for split in SPLITS)
     lengths = _longest(inputs)
     learner = Learner(network, config, class_weights(fold, config.balance).to(device))
     best, best_epoch, best_state = -1.0, 0, copy.deepcopy(network.state_dict())
     history: list[dict[str, float]] = []
+    epochs: list[np.ndarray] = []
     for epoch in range(1, config.epochs + 1):
         losses, seen = [], 0
         for items in shuffled_batches(train, lengths, config.batch, generator):
@@ -110,13 +115,15 @@ def fit(network: Network, inputs: Inputs, fold: Fold, config: FitConfig, seed: i
         probabilities, _ = infer(learner.shown, inputs, fold, dev, config.batch)
         score = dev_scores(probabilities, fold)["weighted_f1"]
         history.append({"epoch": epoch, "loss": float(np.mean(losses)), "dev_weighted_f1": score})
+        if config.keep_epochs:
+            epochs.append(infer(learner.shown, inputs, fold, test, config.batch)[0])
         if score > best:
             best, best_epoch, best_state = score, epoch, copy.deepcopy(learner.shown.state_dict())
         elif epoch - best_epoch >= config.patience:
             break
     network.load_state_dict(best_state)
     probabilities, vectors = infer(network, inputs, fold, examples(fold, network.unit), config.batch)
-    return Fitted(network.cpu(), probabilities, vectors, best_epoch, history)
+    return Fitted(network.cpu(), probabilities, vectors, best_epoch, history, epochs)
 
 
 def class_weights(fold: Fold, balance: float) -> Tensor:

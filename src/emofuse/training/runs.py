@@ -105,7 +105,8 @@ def save_run(
         "history": [_rounded(epoch) for epoch in fitted.history] if fitted else [],
     }
     write_json(folder / "record.json", record)
-    write_table(folder / "predictions.parquet", _predictions(run, fold, probabilities), compression="none")
+    rows = np.flatnonzero(fold.scored & (fold.splits != SPLITS.index("train")))
+    write_table(folder / "predictions.parquet", _predictions(run, fold, probabilities, rows), compression="none")
 
 
 def save_fitted(
@@ -125,6 +126,8 @@ def save_fitted(
     save_run(folder, run, fold, fitted.probabilities, asdict(config), fitted)
     save_config(folder, run, fold, config, build)
     save_file(fitted.network.state_dict(), folder / "model.safetensors")
+    if fitted.epochs:
+        write_table(folder / "epochs.parquet", _epochs(run, fold, fitted.epochs), compression="none")
     if vectors:
         save_file({vectors: fitted.vectors[vectors].contiguous()}, folder / "vectors.safetensors")
 
@@ -198,8 +201,15 @@ def run_all(label: str, function: Callable[[T], bool], arguments: Sequence[T], w
     return reused
 
 
-def _predictions(run: Run, fold: Fold, probabilities: np.ndarray) -> pa.Table:
-    rows = np.flatnonzero(fold.scored & (fold.splits != SPLITS.index("train")))
+def _epochs(run: Run, fold: Fold, epochs: Sequence[np.ndarray]) -> pa.Table:
+    """What a network said of test after each epoch: the columns of predictions, and ``epoch``, 1-based."""
+    rows = np.flatnonzero(fold.scored & (fold.splits == SPLITS.index("test")))
+    tables = [_predictions(run, fold, probabilities, rows) for probabilities in epochs]
+    numbers = np.repeat(np.arange(1, len(epochs) + 1, dtype=np.int32), len(rows))
+    return pa.concat_tables(tables).append_column("epoch", pa.array(numbers))
+
+
+def _predictions(run: Run, fold: Fold, probabilities: np.ndarray, rows: np.ndarray) -> pa.Table:
     table = pa.table(
         {
             "task": [run.task] * len(rows),
