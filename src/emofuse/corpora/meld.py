@@ -19,6 +19,9 @@ from the source, or from folders inside it such as `MELD.Raw` or `train`::
 * The session is the episode, such as ``s03e19``.
 * The test folder has clips named `final_videos_test…`, second versions of clips that are also there under their plain
   name; the plain ones are read. These and clips that no transcript names are counted in a note.
+* Known bad clips: cut minutes too long (test dia38_utt4, 305 s; test dia220_utt0, 235 s; train dia309_utt0, 41 s),
+  unreadable (train dia125_utt3, dev dia110_utt7), and a few under 0.1 s. None is left out: the first are cut at the
+  limit, the second have no sound, the last are kept; each has its defect.
 * Text that was UTF-8 and read as Windows-1252 (`â€™`) is repaired. Copies of the transcripts with stripped apostrophes
   (`dont`) are not, since `were` and `its` cannot be; a note counts them.
 """
