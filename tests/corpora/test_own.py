@@ -1,5 +1,6 @@
 import json
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -302,7 +303,9 @@ def test_either_a_column_or_the_option(tmp_path: Path) -> None:
 # From files to the stage's output
 
 
-def test_faulty_sound_never_stops_a_corpus(tmp_path: Path) -> None:
+def test_faulty_sound_never_stops_a_corpus(
+    tmp_path: Path, save_clip: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     source, out = tmp_path / "raw", tmp_path / "data" / "mine"
     source.mkdir()
     rng = np.random.default_rng(0)
@@ -316,8 +319,10 @@ def test_faulty_sound_never_stops_a_corpus(tmp_path: Path) -> None:
     (source / "audio" / "zero.wav").touch()
     whole = (source / "audio" / "stereo.wav").read_bytes()
     (source / "audio" / "cut.wav").write_bytes(whole[:20])
+    (source / "audio" / "half.wav").write_bytes(whole[: len(whole) // 2])
     (source / "audio" / "text.wav").write_text("this is no sound")
-    names = ("stereo", "phone", "nan", "long", "nothing", "zero", "cut", "text", "gone")
+    save_clip(tmp_path / "film.mp4", 1.0, 44_100, 2).rename(source / "audio" / "film.wav")
+    names = ("stereo", "phone", "nan", "long", "nothing", "zero", "cut", "half", "text", "film", "gone")
     (source / "utterances.csv").write_text("utterance_id\n" + "\n".join(names) + "\n")
     config = CorpusConfig(reader="own", source=str(source), shards=2, max_seconds=4.0, max_defective=1.0)
     ingest("mine", config, out, tmp_path / "mine.json")
@@ -330,12 +335,26 @@ def test_faulty_sound_never_stops_a_corpus(tmp_path: Path) -> None:
         "nothing": ["audio_empty"],
         "zero": ["audio_unreadable"],
         "cut": ["audio_unreadable"],
+        "half": ["audio_unreadable"],
+        "film": [],
         "text": ["audio_unreadable"],
         "gone": ["audio_missing"],
     }
     assert {rows[name]["n_samples"] for name in ("stereo", "phone")} == {16_000}
     assert rows["long"]["n_samples"] == 64_000
-    assert json.loads((tmp_path / "mine.json").read_text())["defects"]["audio_unreadable"] == 3
+    assert json.loads((tmp_path / "mine.json").read_text())["defects"]["audio_unreadable"] == 4
+    lines = [line.strip().partition(": ") for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    told = {name: reason.removeprefix(f"{source / 'audio'}/") for name, _, reason in lines}
+    assert told.pop("cut").startswith("cut.wav: ")  # in the decoder's words
+    assert told == {
+        "nan": "nan.wav: a sample is not a finite number",
+        "long": "long.flac: 5.0 s, cut at 4 s",
+        "nothing": "nothing.wav: no samples in it",
+        "zero": "zero.wav: empty, 0 bytes",
+        "half": "half.wav: cut off: by its headers it should have at least 192044 bytes, but it has 96022",
+        "text": "text.wav: not a sound file that can be decoded: Invalid data found when processing input",
+        "gone": "",
+    }
 
 
 @pytest.mark.skipif(not EMODB.exists(), reason="EmoDB is not here")
