@@ -1,0 +1,109 @@
+"""Ingesting sound: hours a minute from files on disk to stored shards, against decoding the same files and no more.
+
+Usage: python benchmarks/ingest.py
+"""
+
+import contextlib
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+from machine import describe, table
+from scipy.signal import resample_poly
+
+from emofuse.audio import AudioFile, prepare
+from emofuse.corpora.speech import Speech
+from emofuse.ingest import CorpusConfig, ingest
+
+CLIPS, SECONDS, REPEATS = 200, 10, 3
+HOURS = CLIPS * SECONDS / 3600
+FORMATS = {
+    "wav, 16 kHz mono": ("wav", 16_000, 1),
+    "wav, 44.1 kHz stereo": ("wav", 44_100, 2),
+    "flac, 48 kHz mono": ("flac", 48_000, 1),
+    "mp4 (aac), 44.1 kHz stereo": ("mp4", 44_100, 2),
+}
+
+
+def main() -> None:
+    """Measure and print the table."""
+    lines = []
+    for name, (ending, rate, channels) in FORMATS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "raw"
+            files = write(source, ending, rate, channels)
+            # In turns, so that a busy machine slows all of them alike.
+            ways = {
+                "decoder": lambda files=files: [AudioFile(path).load() for path in files],
+                "one core": lambda files=files: [prepare(AudioFile(path), 40.0) for path in files],
+                "ingest": lambda source=source: whole(source),
+            }
+            taken = seconds(ways)
+        speeds = {way: 60 * HOURS / each for way, each in taken.items()}
+        share = f"{speeds['ingest'] / speeds['decoder']:.2f}"
+        lines.append([name, *(f"{speeds[way]:.1f}" for way in ways), share])
+    head = [
+        "files",
+        "decoder alone, one core",
+        "and 16 kHz mono FLAC, one core",
+        "ingest, all cores",
+        "ingest / decoder",
+    ]
+    print(f"# Ingest, hours of audio a minute: {CLIPS} clips of {SECONDS} s, median of {REPEATS}\n\n{describe()}\n")
+    print(table(head, lines))
+
+
+def write(source: Path, ending: str, rate: int, channels: int) -> list[Path]:
+    """Write a corpus of one's own: clips of speech, each beginning elsewhere in it."""
+    sentence = "I never said that you could take the boat, and now the harbour is closed until the end of the month."
+    spoken, own_rate = Speech(sentence, "en-us", 170, 50, 50, 100, "spoken.wav").load()
+    samples = np.resize(resample_poly(spoken[0], rate, own_rate), SECONDS * rate).astype(np.float32)
+    (source / "audio").mkdir(parents=True)
+    (source / "utterances.csv").write_text("utterance_id\n" + "\n".join(f"u{clip}" for clip in range(CLIPS)) + "\n")
+    paths = [source / "audio" / f"u{clip}.{ending}" for clip in range(CLIPS)]
+    for clip, path in enumerate(paths):
+        planes = np.repeat(np.roll(samples, 977 * clip)[None], channels, axis=0)
+        if ending == "mp4":
+            write_mp4(path, planes, rate)
+        else:
+            soundfile.write(path, planes.T, rate)
+    return paths
+
+
+def write_mp4(path: Path, planes: np.ndarray, rate: int) -> None:
+    """Write ``[channels, n_samples]`` as AAC."""
+    layout = {1: "mono", 2: "stereo"}[len(planes)]
+    with av.open(path, "w") as container:
+        stream = container.add_stream("aac", rate=rate, layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(planes), format="fltp", layout=layout)
+        frame.sample_rate = rate
+        for packet in [*stream.encode(frame), *stream.encode()]:
+            container.mux(packet)
+
+
+def whole(source: Path) -> None:
+    """Ingest the corpus as the stage does, the start of its processes included."""
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
+        config = CorpusConfig(reader="own", source=str(source), shards=4, max_seconds=40.0, max_defective=0.0)
+        ingest("bench", config, Path(name) / "bench", Path(name) / "bench.json")
+
+
+def seconds(ways: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Return the median wall-clock seconds of each way."""
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(REPEATS):
+        for way, function in ways.items():
+            start = time.perf_counter()
+            function()
+            taken[way].append(time.perf_counter() - start)
+    return {way: statistics.median(each) for way, each in taken.items()}
+
+
+if __name__ == "__main__":
+    main()
