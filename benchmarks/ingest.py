@@ -39,7 +39,7 @@ def main() -> None:
             source = Path(folder) / "raw"
             files = write(source, ending, rate, channels)
             # In turns, so that a busy machine slows all of them alike.
-            ways = {
+            ways: dict[str, Callable[[], object]] = {
                 "decoder": lambda files=files: [AudioFile(path).load() for path in files],
                 "one core": lambda files=files: [prepare(AudioFile(path), 40.0) for path in files],
                 "ingest": lambda source=source: whole(source),

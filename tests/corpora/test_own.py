@@ -283,7 +283,7 @@ def test_no_group_and_no_dialogue_is_in_two_splits(by: Any, n_groups: int, share
         groups[each.dialogue_id].add(each.split)
     assert all(len(each) == 1 for each in groups.values())
     counts = Counter(next(iter(each)) for each in groups.values())
-    assert counts["dev"] == counts["test"] == max(1, round(share * n_groups))
+    assert counts["dev"] == counts["test"] == max(1, int(share * n_groups))
     # Neither the order of the rows nor other columns matter.
     again = split(utterances[::-1], Splits(by=by, dev=share, test=share), "here")
     assert {each.utterance_id: each.split for each in again} == {each.utterance_id: each.split for each in found}

@@ -64,7 +64,7 @@ class Splits:
 
     Attributes:
         by: what a group is
-        dev: the groups of dev; or a share of all groups, at least one, drawn by a hash of their names
+        dev: the groups of dev; or a share of all groups, rounded down to one at least, drawn by a hash of their names
         test: the same for test; what neither takes is train
     """
 
@@ -166,7 +166,7 @@ def _assign(groups: Sequence[str], splits: Splits, where: str) -> dict[str, str]
     for name, share in wanted.items():
         if isinstance(share, float):
             free = [group for group in order if group not in chosen]
-            chosen |= dict.fromkeys(free[: max(1, round(share * len(groups)))], name)
+            chosen |= dict.fromkeys(free[: max(1, int(share * len(groups)))], name)
     sizes = Counter(chosen.values())
     if not sizes["dev"] or not sizes["test"] or len(chosen) == len(groups):
         counted = f"{len(groups)} {splits.by}s give {sizes['dev']} to dev and {sizes['test']} to test"
