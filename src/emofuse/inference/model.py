@@ -22,6 +22,9 @@ __all__ = ["Answer", "Emotion", "Model", "Transcriber"]
 Transcriber = Callable[[Sequence[np.ndarray]], Sequence[str]]
 """Clips, float32 ``[n_samples]`` at 16 kHz, to what is said in each."""
 
+_MAY_DIFFER = ("code", "versions")
+"""Of an encoder's identity: another version changes the last bits, and a bundle outlives many of them."""
+
 _NOTHING = {"audio": "sound", "text": "transcripts"}
 
 
@@ -243,7 +246,11 @@ def _fold(conversations: Sequence[Sequence[_Heard]], classes: tuple[str, ...]) -
 
 def _check_identity(modality: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Refuse another encoder than the one of the training features: of another revision, layer or kind."""
-    wrong = [f"{name} {value!r}; expected {expected.get(name)!r}" for name, value in found.items()
-             if expected.get(name) != value]  # fmt: skip
+    asked = {name: value for name, value in found.items() if name not in _MAY_DIFFER}
+    wrong = [
+        f"{name} {value!r}; expected {expected.get(name)!r}"
+        for name, value in asked.items()
+        if expected.get(name) != value
+    ]
     if wrong:
         raise BundleError(f"the {modality} encoder here is not the model's: {', '.join(wrong)}")
