@@ -1,6 +1,8 @@
 """Fixtures that several folders of tests share."""
 
 import csv
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, settings
 
 # The fixtures that properties use here hold no state; times on a busy machine say nothing.
@@ -19,11 +22,98 @@ PROSODY = (
     "filename,duration,avg_intensity,intensity_variation,avg_pitch,pitch_std,pitch_range,articulation_rate,mean_hnr"
 )
 
+SMALL = {"dialogues": 24, "shards": 12, "seeds": 2}
+"""Size of the embedded corpus and its task where a test runs the pipeline as a whole."""
+
 
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository's folder."""
     return Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def small() -> dict[str, int]:
+    """Dialogues, shards and seeds of what ``make_project`` makes."""
+    return SMALL
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """The environment in which a person runs DVC: this Python's programs first, no tracker elsewhere."""
+    return _environment()
+
+
+def _environment() -> dict[str, str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    own = {"PATH": path, "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"} | own
+
+
+@pytest.fixture(scope="session")
+def dvc() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run DVC to its end: ``dvc(project, arguments...)``, with ``fails=True`` where it must fail."""
+
+    def run(project: Path, *arguments: str, fails: bool = False) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            ["dvc", *arguments], cwd=project, env=_environment(), capture_output=True, text=True, timeout=600
+        )
+        assert (done.returncode != 0) == fails, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def make_project(root: Path) -> Callable[[Path], Path]:
+    """Copy into a folder what git would: the project as a fresh clone, with few dialogues, seeds and epochs."""
+
+    def make(folder: Path) -> Path:
+        listing = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+        names = subprocess.run(listing, cwd=root, capture_output=True, text=True, check=True).stdout.split("\0")
+        for name in filter(None, names):
+            if (root / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(root / name, folder / name)
+        (folder / "dvc.lock").unlink(missing_ok=True)
+        shutil.rmtree(folder / "metrics", ignore_errors=True)
+        _shrink(folder / "params.yaml")
+        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(
+    make_project: Callable[[Path], Path],
+    dvc: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A project after one plain `dvc repro`, to look at and to copy."""
+    project = make_project(tmp_path_factory.mktemp("finished"))
+    dvc(project, "repro")
+    return project
+
+
+def _shrink(path: Path) -> None:
+    params = yaml.safe_load(path.read_text())
+    demo = params["corpora"]["demo"]
+    demo["shards"], demo["options"]["dialogues"] = SMALL["shards"], SMALL["dialogues"]
+    params["tasks"]["demo"]["seeds"] = SMALL["seeds"]
+    for section in ("corpora", "features", "tasks", "pretrain", "fuse"):
+        params[section] = {key: value for key, value in params[section].items() if key.startswith("demo")}
+    _shorten(params["models"])
+    params["scoring"]["resamples"] = 200
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def _shorten(tree: dict[str, Any]) -> None:
+    for key, value in tree.items():
+        if key == "fit":
+            tree[key] = value | {"epochs": 1}
+        elif isinstance(value, dict):
+            _shorten(value)
 
 
 @pytest.fixture(scope="session")

@@ -119,7 +119,7 @@ def write_lock(root: Path, versions: dict[str, str]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _own_tracker() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_EXP_NAME"):
             patch.delenv(name, raising=False)
         yield
 
@@ -313,6 +313,29 @@ def test_a_new_seed_adds_its_own_runs_alone(project: Path) -> None:
     write_lock(project, {stage("demo", model): "one seed more" for model in MODELS})
     assert sync(project, CONFIG).added == tuple(f"demo/{model}/seed-2-fold-0" for model in MODELS)
     assert len(all_runs(project)) == RUNS + len(MODELS)
+
+
+def test_an_experiment_of_dvc_stands_beside_the_project_in_the_project_s_tracker(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC runs it in a copy of the project, which is gone afterwards."""
+    sync(project, CONFIG)
+    copy = write_project(tmp_path / "copy")
+    write_scores(copy, "demo", SEEDS, MODELS, better=0.1)
+    with monkeypatch.context() as environment:
+        environment.setenv("DVC_ROOT", str(project))
+        environment.setenv("DVC_EXP_NAME", "wide")
+        assert counts(sync(copy, CONFIG)) == (RUNS, 0, 0)
+        assert counts(sync(copy, CONFIG)) == (0, 0, RUNS)
+    assert not (copy / "mlflow.db").exists()
+    assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
+    runs = by_name(project)
+    assert len(runs) == 2 * RUNS
+    assert runs["demo/hcam"].data.metrics["weighted_f1"] == pytest.approx(0.65)
+    assert runs["wide: demo/hcam"].data.metrics["weighted_f1"] == pytest.approx(0.75)
+    tags = runs["wide: demo/hcam/seed-0-fold-0"].data.tags
+    assert tags["emofuse.experiment"] == "wide"
+    assert tags["mlflow.parentRunId"] == runs["wide: demo/hcam"].info.run_id
 
 
 def test_a_project_without_dvc_and_without_scores_is_shown_too(project: Path) -> None:

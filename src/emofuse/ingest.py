@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from emofuse import audio, corpora, schema
 from emofuse.corpora import Corpus, CorpusError, Utterance
+from emofuse.corpora.listing import terms_of
 from emofuse.corpora.tables import TableConfig, read_table
 from emofuse.files import replace_directory, sweep, write_json, write_table
 from emofuse.params import STRICT
@@ -42,6 +43,7 @@ class CorpusConfig:
         max_defective: share of utterances with a defect above which the stage fails
         options: the reader's own options
         tables: published feature tables in the source, by the name that ``features`` gives them
+        terms: whose terms the corpus and all that is made of it fall under; null for what is known of its reader
     """
 
     reader: Literal[corpora.READERS]  # type: ignore[valid-type]
@@ -51,6 +53,7 @@ class CorpusConfig:
     max_defective: Annotated[float, Field(ge=0, le=1)]
     options: dict[str, Any] = field(default_factory=dict)
     tables: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], TableConfig] = field(default_factory=dict)
+    terms: str | None = None
 
 
 def ingest(name: str, config: CorpusConfig, out: Path, summary: Path) -> None:
@@ -77,7 +80,10 @@ def ingest(name: str, config: CorpusConfig, out: Path, summary: Path) -> None:
         _print_defects(rows, clips)
         _refuse_if_defective(rows, config.max_defective)
         utterances = schema.conform(pa.Table.from_pylist(rows, schema.UTTERANCES), schema.UTTERANCES, name)
-        write_table(folder / "utterances.parquet", utterances)
+        described = utterances.replace_schema_metadata({schema.TERMS: config.terms or terms_of(config.reader)})
+        write_table(folder / "utterances.parquet", described)
+        for part in ("audio", "tables"):
+            (folder / part).mkdir(exist_ok=True)  # DVC looks for both, whatever the corpus has.
         for table, values in corpus.tables.items():
             ordered = pl.DataFrame({"utterance_id": known})
             kept = ordered.join(values, on="utterance_id", how="inner", maintain_order="left")

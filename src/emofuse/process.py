@@ -55,7 +55,8 @@ def stage(name: str) -> Iterator[None]:
 
 
 def _lock_file(name: str) -> Path:
-    folder = DEFAULT_ROOT / "stages"
+    # Beside the outs: experiments that DVC runs in copies of the project may be at the same stage.
+    folder = Path(DEFAULT_ROOT.name) / "stages"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{name}.lock"
 

@@ -9,6 +9,7 @@ __all__ = [
     "PREDICTIONS",
     "SAMPLE_RATE",
     "SCHEMA_VERSION",
+    "TERMS",
     "UTTERANCES",
     "SchemaError",
     "conform",
@@ -19,6 +20,9 @@ SCHEMA_VERSION = 1
 
 SAMPLE_RATE = 16_000
 """Hz of all stored audio, which is mono."""
+
+TERMS = "terms"
+"""Metadata key of the utterance table: whose terms the corpus, and all that is made of it, falls under."""
 
 UTTERANCES = pa.schema(
     [

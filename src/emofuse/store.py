@@ -22,7 +22,9 @@ from emofuse.files import file_digest, readable_size, replace_directory, sweep, 
 
 __all__ = ["DEFAULT_ROOT", "Entry", "Store", "link"]
 
-DEFAULT_ROOT = Path(".emofuse")
+DEFAULT_ROOT = Path(os.environ.get("DVC_ROOT", "")) / ".emofuse"
+"""In the project's own root folder, also while DVC runs an experiment in a copy of it, which is gone afterwards."""
+
 _MANIFEST = "manifest.json"
 
 

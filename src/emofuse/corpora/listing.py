@@ -8,7 +8,7 @@ from typing import Any
 from emofuse.corpora.own import AUDIO_ENDINGS
 from emofuse.params import Params
 
-__all__ = ["KNOWN", "Known", "Part", "listing"]
+__all__ = ["KNOWN", "Known", "Part", "listing", "terms_of"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,15 @@ KNOWN = {
     ),
 }
 """By reader. The demo corpus makes its own sound and needs no files."""
+
+
+def terms_of(reader: str) -> str:
+    """Return whose terms a corpus of that reader falls under, and all that is made of it, as far as it is known."""
+    if reader == "demo":
+        return "this project's own, MIT"
+    if reader == "own":
+        return "those of the corpus's owner, whom corpora.<corpus>.terms can name"
+    return f"{KNOWN[reader].owner}: {KNOWN[reader].request}"
 
 
 def listing(params: Params, raw: Path = Path("data/raw")) -> str:

@@ -47,6 +47,7 @@ class Recipe:
         family: of the encoder
         options: of the family
         where: the key of these options in the parameters, for messages
+        terms: of the corpus; every shard says them
         version: of the encoder; see :func:`version`
         threads: processor threads of one encoder
     """
@@ -54,6 +55,7 @@ class Recipe:
     family: str
     options: dict[str, Any]
     where: str
+    terms: str
     version: str
     threads: int
 
@@ -73,10 +75,10 @@ class Executor:
     finished: Callable[[str], bytes | None] = lambda key: None
 
 
-def version(encoder: Encoder) -> str:
-    """Digest of all that a shard's bytes depend on beside its contents: encoder, its code, schema and layout."""
+def version(encoder: Encoder, terms: str) -> str:
+    """Digest of all that a shard's bytes depend on beside its contents: encoder, its code, terms, schema and layout."""
     code = inspect.getsource(sys.modules[type(encoder).__module__])
-    return digest([LAYOUT, _metadata(encoder), encoder.dim, code])
+    return digest([LAYOUT, _metadata(encoder, terms), encoder.dim, code])
 
 
 @contextmanager
@@ -92,7 +94,7 @@ def local(recipe: Recipe, encoder: Encoder, workers: int) -> Iterator[Executor]:
     workers = workers or (1 if len(gpus) == 1 else 2 * len(gpus) or max(1, cores() // recipe.threads))
     if workers == 1:
         with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(recipe.threads,)) as thread:
-            yield Executor(1 + _AHEAD, lambda _, shard: _encode(encoder, shard, thread))
+            yield Executor(1 + _AHEAD, lambda _, shard: _encode(encoder, recipe.terms, shard, thread))
         return
     context = get_context("spawn")
     devices: SimpleQueue[str] = context.SimpleQueue()
@@ -190,15 +192,15 @@ def _encode_alone(recipe: Recipe, shard: Shard) -> pa.Buffer:
     torch.set_num_threads(recipe.threads)
     if recipe.version not in _loaded:
         encoder = encoders.load(recipe.family, recipe.options, recipe.where)
-        if version(encoder) != recipe.version:
+        if version(encoder, recipe.terms) != recipe.version:
             raise EncoderError(
                 f"{socket.gethostname()}: has another version of this package, or of the encoder's files"
             )
         _loaded[recipe.version] = encoder
-    return _encode(_loaded[recipe.version], shard)
+    return _encode(_loaded[recipe.version], recipe.terms, shard)
 
 
-def _encode(encoder: Encoder, shard: Shard, thread: ThreadPoolExecutor | None = None) -> pa.Buffer:
+def _encode(encoder: Encoder, terms: str, shard: Shard, thread: ThreadPoolExecutor | None = None) -> pa.Buffer:
     """Return the bytes of a shard; the encoder runs in a thread of its own if there is one."""
     contents = shard.contents()
     if encoder.reads == "audio":
@@ -211,12 +213,13 @@ def _encode(encoder: Encoder, shard: Shard, thread: ThreadPoolExecutor | None = 
         Row(each, content, frames.get(index, empty))
         for index, (each, content) in enumerate(zip(shard.ids, shard.digests, strict=True))
     ]
-    return pack(rows, encoder.dim, _metadata(encoder))
+    return pack(rows, encoder.dim, _metadata(encoder, terms))
 
 
 def _listed(encoder: Encoder, contents: Sequence[Any]) -> list[np.ndarray]:
     return list(encoder.encode(contents))
 
 
-def _metadata(encoder: Encoder) -> dict[str, Any]:
-    return {**encoder.identity, "sample_rate": schema.SAMPLE_RATE, "schema_version": schema.SCHEMA_VERSION}
+def _metadata(encoder: Encoder, terms: str) -> dict[str, Any]:
+    said = {"sample_rate": schema.SAMPLE_RATE, "schema_version": schema.SCHEMA_VERSION, schema.TERMS: terms}
+    return {**encoder.identity, **said}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from emofuse import encoders
 from emofuse.encoders import Encoder, EncoderError
 from emofuse.features.executors import Executor, ExecutorError, Recipe, local, on_ray, version
-from emofuse.features.plan import Shard, plan
+from emofuse.features.plan import Shard, plan, terms
 from emofuse.features.storage import Storage
 from emofuse.files import digest, readable_size
 from emofuse.params import STRICT
@@ -110,7 +110,8 @@ def extract(
     encoder = encoders.load(config.family, config.options, where)
     if encoder.modality != config.modality:
         raise EncoderError(f"features.{name}.modality: {config.modality!r}; the encoder's is {encoder.modality!r}")
-    recipe = Recipe(config.family, config.options, where, version(encoder), how.threads)
+    owners = terms(corpus)
+    recipe = Recipe(config.family, config.options, where, owners, version(encoder, owners), how.threads)
     planned = plan(encoder.reads, corpus, shards)
     out.mkdir(parents=True, exist_ok=True)
     for stale in {each.name for each in out.glob("shard-*.parquet")} - {each.file for each in planned}:

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from emofuse.schema import SAMPLE_RATE
+from emofuse.schema import SAMPLE_RATE, TERMS
 from emofuse.sharding import shard_name, shard_of
 
-__all__ = ["Shard", "plan"]
+__all__ = ["Shard", "plan", "terms"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,12 @@ def plan(reads: str, corpus: Path, shards: int) -> list[Shard]:
         seconds = sum(part["n_samples"].drop_nulls().to_list()) / SAMPLE_RATE
         result.append(Shard(file, part["utterance_id"].to_list(), digests, seconds, source))
     return result
+
+
+def terms(corpus: Path) -> str:
+    """Return whose terms a corpus falls under, as the ingest stage wrote it down; empty if it did not."""
+    metadata = pq.read_schema(corpus / "utterances.parquet").metadata or {}
+    return str(metadata.get(TERMS.encode(), b"").decode())
 
 
 def _contents(

@@ -6,6 +6,7 @@ scoring stage and absent before it ran; ``metrics/<task>/`` has the means and th
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from emofuse.files import digest, file_digest
 from emofuse.params import Params, ParamsError
 from emofuse.store import DEFAULT_ROOT, Store
 
-__all__ = ["CURRENT", "KEY", "LOCK", "SECONDS", "Card", "Model", "read_models"]
+__all__ = ["CURRENT", "EXPERIMENT", "KEY", "LOCK", "SECONDS", "Card", "Model", "read_models"]
 
 KEY = "emofuse.key"
 """Tag by which a run is found again."""
@@ -31,7 +32,10 @@ LOCK = "emofuse.lock"
 CURRENT = "emofuse.current"
 """Tag that tells the runs that are on disk from those that a later training has replaced."""
 
-PLACE = ("task", "model", "seed", "fold")
+EXPERIMENT = "emofuse.experiment"
+"""Tag with the name of DVC's experiment that a run was made in; runs of a plain ``dvc repro`` have none."""
+
+PLACE = ("task", "model", "seed", "fold", EXPERIMENT)
 """What a run stands for; a run that is trained again, with another result, takes the place of the earlier one."""
 
 SECONDS = "training_seconds"
@@ -85,6 +89,9 @@ class Model:
 def read_models(root: Path) -> list[Model]:
     """Return all that was trained under a project's root, by task and model.
 
+    While DVC runs an experiment, which it says in the environment, everything on disk is shown as that experiment's:
+    beside the runs of the project itself and of other experiments, and in the place of none of them.
+
     Raises:
         OSError: a file that should stand beside another is missing
         ValueError: a file is damaged
@@ -100,6 +107,9 @@ class _Task:
     def __init__(self, root: Path, name: str, locked: Mapping[str, str]) -> None:
         self.name = name
         self._root, self._locked = root, locked
+        experiment = os.environ.get("DVC_EXP_NAME")
+        self._tags = {EXPERIMENT: experiment} if experiment else {}
+        self._prefix = f"{experiment}: " if experiment else ""
         self._metrics = root / "metrics" / name
         self._scores = _by_run(root / "data/scores" / name / "runs.parquet")
         self._confusion = _by_run(root / "data/scores" / name / "confusion.parquet")
@@ -122,21 +132,22 @@ class _Task:
         ]
 
     def _run(self, record: dict[str, Any], folder: Path) -> Card:
-        place = {name: str(record[name]) for name in PLACE}
+        place = {name: str(record[name]) for name in ("task", "model", "seed", "fold")}
         run = (record["model"], record["seed"], record["fold"])
         confusion = self._confusion.get(run)
         files = {name: folder / name for name in ("record.json", "predictions.parquet")}
         # The key is of the result itself. The stage's entry in dvc.lock will not do: it changes when a seed is added or
         # a comment is edited, which leaves the result as it was, and stays when a stage is run without DVC.
-        key = digest([record, file_digest(files["predictions.parquet"])])
+        key = digest([record, file_digest(files["predictions.parquet"]), *self._tags.values()])
         lock = self._locked.get(record["stage"])
         made = file_digest(files["record.json"])
         return Card(
             key=key,
-            name="{task}/{model}/seed-{seed}-fold-{fold}".format(**place),
+            name=self._prefix + "{task}/{model}/seed-{seed}-fold-{fold}".format(**place),
             contents=digest([key, confusion.rows() if confusion is not None else None]),
             tags={KEY: key, CURRENT: "true", **place, "stage": record["stage"], "mlflow.source.name": record["stage"]}
             | ({LOCK: lock} if lock else {})
+            | self._tags
             | self._encoder_tags(record["model"]),
             metrics=_metrics(record, self._scores.get(run)),
             firsts={SECONDS: self._seconds[made]} if made in self._seconds else {},
@@ -147,13 +158,15 @@ class _Task:
         )
 
     def _parent(self, model: str, means: dict[str, float]) -> Card:
-        key = digest([self.name, model])
+        key = digest([self.name, model, *self._tags.values()])
         files = {path.relative_to(self._metrics).as_posix(): path for path in self._pictures_and_table(model)}
         return Card(
             key=key,
-            name=f"{self.name}/{model}",
+            name=f"{self._prefix}{self.name}/{model}",
             contents=digest({name: file_digest(path) for name, path in files.items()}),
-            tags={KEY: key, CURRENT: "true", "task": self.name, "model": model} | self._encoder_tags(model),
+            tags={KEY: key, CURRENT: "true", "task": self.name, "model": model}
+            | self._tags
+            | self._encoder_tags(model),
             metrics=means,
             files=files,
         )

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from emofuse.files import digest
 from emofuse.params import STRICT
 from emofuse.process import quiet
-from emofuse.tracking.results import CURRENT, KEY, PLACE, SECONDS, Card, Model, read_models
+from emofuse.tracking.results import CURRENT, EXPERIMENT, KEY, PLACE, SECONDS, Card, Model, read_models
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -95,8 +95,8 @@ class Summary:
 def sync(root: Path, config: TrackingConfig) -> Summary:
     """Bring the MLflow tracker in line with what is on disk.
 
-    The tracker is a SQLite file ``mlflow.db`` in ``root``, made when needed, with its artifacts beside it, unless
-    MLFLOW_TRACKING_URI names another. A model that was trained again, with another result, is a new run; the earlier
+    The tracker is a SQLite file ``mlflow.db`` in the project's root, made when needed, with its artifacts beside it,
+    unless MLFLOW_TRACKING_URI names another. A model trained again, with another result, is a new run; the earlier
     one stays, without the tag ``emofuse.current = true``. A run that somebody deleted in the tracker, but that is still
     on disk, returns.
 
@@ -145,8 +145,9 @@ def training_seconds(root: Path, config: TrackingConfig) -> dict[tuple[str, str]
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(_name(config))
         for run in _all_runs(client, found.experiment_id) if found else ():
-            if run.data.tags.get(CURRENT) == "true" and SECONDS in run.data.metrics:
-                model = (run.data.tags["task"], run.data.tags["model"])
+            tags = run.data.tags
+            if tags.get(CURRENT) == "true" and EXPERIMENT not in tags and SECONDS in run.data.metrics:
+                model = (tags["task"], tags["model"])
                 seconds.setdefault(model, []).append(run.data.metrics[SECONDS])
     return {model: sum(each) / len(each) for model, each in seconds.items()}
 
@@ -262,7 +263,9 @@ def _uri(root: Path) -> str:
     """MLflow's address of the tracker, with MLflow's own variables set."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / 'mlflow.db').resolve()}"
+    # DVC runs queued experiments in copies of the project, and says where the project itself is.
+    home = Path(os.environ.get("DVC_ROOT", root))
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(home / 'mlflow.db').resolve()}"
 
 
 def _name(config: TrackingConfig) -> str:

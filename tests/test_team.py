@@ -1,0 +1,207 @@
+"""A team around a real S3 server on loopback: what one computes, the others have; and what goes wrong heals."""
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import requests
+import yaml
+from moto.server import ThreadedMotoServer
+
+Dvc = Callable[..., subprocess.CompletedProcess[str]]
+
+BUCKET = "team"
+TEXT = "data/features/demo/text"
+GIT = ("git", "-c", "user.name=emofuse", "-c", "user.email=emofuse@localhost")
+
+
+class Remote:
+    """An S3 server with one bucket."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._client = boto3.client("s3", endpoint_url=url)
+        self._client.create_bucket(Bucket=BUCKET)
+
+    def objects(self) -> set[str]:
+        """The MD5 of every object in DVC's layout; those of folders end with ``.dir``."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+        keys = [each["Key"] for page in pages for each in page.get("Contents", [])]
+        return {"".join(key.split("/")[-2:]) for key in keys if "/files/md5/" in key}
+
+    def ask_for_credentials(self, asks: bool) -> None:
+        requests.post(f"{self.url}/moto-api/reset-auth", data=b"0" if asks else b"inf", timeout=10).raise_for_status()
+
+
+@pytest.fixture(scope="module")
+def remote() -> Iterator[Remote]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)  # a thread that ends with this process at the latest
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        server.start()
+        host, port = server.get_host_and_port()
+        yield Remote(f"http://{host}:{port}")
+        server.stop()
+
+
+def git(project: Path, *arguments: str) -> None:
+    subprocess.run([*GIT, *arguments], cwd=project, check=True, capture_output=True, timeout=60)
+
+
+def clone(source: Path, target: Path) -> Path:
+    subprocess.run(["git", "clone", "-q", source, target], check=True, timeout=60)
+    return target
+
+
+def cached(project: Path, out: str) -> set[str]:
+    """The MD5 of a locked out and, if it is a folder, of the files in it."""
+    lock = yaml.safe_load((project / "dvc.lock").read_text())
+    (md5,) = {each["md5"] for stage in lock["stages"].values() for each in stage["outs"] if each["path"] == out}
+    path = object_of(project, md5)
+    return {md5, *(each["md5"] for each in json.loads(path.read_text()))} if md5.endswith(".dir") else {md5}
+
+
+def object_of(project: Path, md5: str) -> Path:
+    return project / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+
+
+@pytest.fixture(scope="module")
+def first(finished: Path, remote: Remote, dvc: Dvc, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository of the member who has the corpus; the first push was killed half-way, the second went through."""
+    project = tmp_path_factory.mktemp("team") / "first"
+    shutil.copytree(finished, project, symlinks=True)
+    dvc(project, "remote", "add", "-d", "team", f"s3://{BUCKET}/emofuse")
+    dvc(project, "remote", "modify", "team", "endpointurl", remote.url)
+    git(project, "add", "-A")
+    git(project, "commit", "-qm", "Results")
+    kill_push_when(project, lambda: len(remote.objects()) >= 5)
+    survived = remote.objects()
+    dvc(project, "push", "--run-cache")
+    assert survived < remote.objects()
+    return project
+
+
+def kill_push_when(project: Path, reached: Callable[[], bool]) -> None:
+    push = subprocess.Popen(
+        ["dvc", "push", "-j", "1"], cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not reached():
+        assert push.poll() is None, "dvc push ended before the moment came"
+        assert time.monotonic() < deadline
+    push.send_signal(signal.SIGKILL)
+    push.wait()
+
+
+@pytest.fixture
+def member(first: Path, tmp_path: Path) -> Path:
+    """A fresh clone of another member, who has neither the corpus nor anything that was made of it."""
+    return clone(first, tmp_path / "member")
+
+
+def test_the_speech_stays_here_and_all_else_is_shared(first: Path, remote: Remote) -> None:
+    there = remote.objects()
+    shared = [TEXT, "data/features/demo/audio", "data/models/demo/hcam", "data/corpora/demo/utterances.parquet"]
+    assert all(cached(first, out) <= there for out in shared)
+    assert not cached(first, "data/corpora/demo/audio") & there
+
+
+def test_a_member_recomputes_nothing_and_fills_a_tracker(member: Path, first: Path, dvc: Dvc) -> None:
+    dvc(member, "pull", "--run-cache", "--allow-missing")
+    assert not (member / "data/corpora/demo/audio").exists()
+    assert "Running stage" not in dvc(member, "repro", "--allow-missing").stdout
+    assert not (member / ".emofuse").exists()
+    git(member, "diff", "--exit-code")
+    said = subprocess.run(["emofuse", "track"], cwd=member, capture_output=True, text=True, check=True, timeout=120)
+    trained = len(list((first / "data/models").rglob("record.json")))
+    models = pl.read_csv(first / "metrics/demo/scores.csv")["model"].n_unique()
+    assert f"tracking: {trained + models} runs added" in said.stdout
+
+
+def test_a_change_runs_its_own_stages_on_what_it_pulls(member: Path, dvc: Dvc) -> None:
+    params = yaml.safe_load((member / "params.yaml").read_text())
+    params["scoring"]["resamples"] = 50
+    (member / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    said = dvc(member, "repro", "--pull", "--allow-missing").stdout
+    assert re.findall("Running stage '(.*)'", said) == ["score@demo"]
+
+
+def test_another_repository_takes_the_features_alone(first: Path, dvc: Dvc, tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    dvc(tmp_path, "init", "-q")
+    dvc(tmp_path, "import", str(first), TEXT, "-o", "text")
+    table = pl.read_parquet(tmp_path / "text/*.parquet")
+    utterances = pl.read_parquet(first / "data/corpora/demo/utterances.parquet")
+    assert set(table["utterance_id"]) == set(utterances["utterance_id"])
+    said: dict[str, Any] = json.loads(pq.read_schema(next((tmp_path / "text").iterdir())).metadata[b"emofuse"])
+    assert said["terms"] == "this project's own, MIT"
+
+
+def test_a_remote_that_is_down_is_named_and_the_next_pull_heals(member: Path, dvc: Dvc) -> None:
+    with socket.socket() as nobody:  # bound, so that nobody else takes it, and not listening
+        nobody.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        dvc(member, "remote", "modify", "--local", "team", "endpointurl", address)
+        said = dvc(member, "pull", TEXT, fails=True).stderr
+    assert f'Could not connect to the endpoint URL: "{address}' in said
+    dvc(member, "remote", "modify", "--local", "team", "endpointurl", "--unset")
+    dvc(member, "pull", TEXT)
+    assert list((member / TEXT).glob("*.parquet"))
+
+
+def test_a_bad_credential_is_said_and_the_next_pull_heals(member: Path, remote: Remote, dvc: Dvc) -> None:
+    remote.ask_for_credentials(True)
+    try:
+        said = dvc(member, "pull", TEXT, fails=True).stderr
+    finally:
+        remote.ask_for_credentials(False)
+    assert "InvalidAccessKeyId" in said or "The AWS Access Key Id you provided does not exist" in said
+    dvc(member, "pull", TEXT)
+    assert list((member / TEXT).glob("*.parquet"))
+
+
+def test_a_damaged_cache_file_is_fetched_again(member: Path, first: Path, dvc: Dvc) -> None:
+    dvc(member, "pull", TEXT)
+    whole = {path.name: path.read_bytes() for path in (member / TEXT).iterdir()}
+    md5 = next(each for each in cached(first, TEXT) if not each.endswith(".dir"))
+    damaged = object_of(member, md5)
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"damaged" + damaged.read_bytes()[7:])
+    shutil.rmtree(member / TEXT)
+    assert "is corrupted" in (said := dvc(member, "pull", TEXT)).stdout + said.stderr
+    assert {path.name: path.read_bytes() for path in (member / TEXT).iterdir()} == whole
+
+
+def test_experiments_in_the_queue_are_told_apart_in_the_tracker(finished: Path, dvc: Dvc, tmp_path: Path) -> None:
+    """Two encoders beside the project's own: what `dvc exp show` says is what the tracker says."""
+    project = tmp_path / "project"
+    shutil.copytree(finished, project, symlinks=True)
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["tasks"]["demo"]["seeds"] = 1
+    params["pretrain"] = {"demo-text": params["pretrain"]["demo-text"]}
+    params["fuse"] = {}
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    dvc(project, "repro")
+    git(project, "add", "-A")
+    git(project, "commit", "-qm", "Baseline")
+    dvc(project, "exp", "run", "--queue", "-n", "layer", "-S", "features.demo-text.options.layers=[2],last")
+    dvc(project, "exp", "run", "--run-all")
+    shown = {
+        each["Experiment"]: each
+        for each in pl.read_csv(dvc(project, "exp", "show", "--csv").stdout.encode()).to_dicts()
+    }
+    assert shown == {}
