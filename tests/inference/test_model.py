@@ -144,7 +144,9 @@ def test_another_encoder_than_the_model_s_is_refused(project: Project, bundle: B
 
 def test_an_encoder_that_is_not_there_is_named(bundle: Bundle) -> None:
     features = dict(bundle.manifest.features)
-    features["text"] = replace(features["text"], options={"model": "some/model", "revision": "0" * 40})
+    features["text"] = replace(
+        features["text"], options={"model": "some/model", "revision": "0" * 40, "labels_seen": False}
+    )
     model = Model(replace(bundle, manifest=replace(bundle.manifest, features=features)))
     with pytest.raises(EncoderError, match="some/model"):
         model.load_encoders()
