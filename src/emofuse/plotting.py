@@ -46,7 +46,7 @@ def render(figure: "Figure", kind: Literal["png", "svg"]) -> bytes:
 
 
 def _count_clips(svg: bytes) -> bytes:
-    """Name clip paths by their order: matplotlib's names depend on the last bits of the layout, which its solver varies."""
+    """Name clip paths by their order: matplotlib names them by the last bits of the layout, which its solver varies."""
     names = dict.fromkeys(re.findall(rb'<clipPath id="(p[0-9a-f]{10})"', svg))
     numbers = {name: b"clip%d" % number for number, name in enumerate(names)}
     return re.sub(rb"\bp[0-9a-f]{10}\b", lambda found: numbers.get(found[0], found[0]), svg)
