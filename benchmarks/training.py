@@ -24,11 +24,8 @@ import torch
 from machine import describe, table
 from torch import Tensor, nn
 
+from emofuse.inference.graph import FUSION
 from emofuse.models.base import Network
-from emofuse.models.cma import CMA
-from emofuse.models.concat import Concat
-from emofuse.models.hbaf import HBAF
-from emofuse.models.hcam import HCAM
 from emofuse.models.unimodal import ContextNetwork, UtteranceNetwork
 from emofuse.params import Params
 from emofuse.tasks import Fold
@@ -84,13 +81,8 @@ def cases() -> list[Case]:
             Case(f"{name}, stage I", build_first, first.fit, {name: FRAMES[name]}, frames=True),
             Case(f"{name}, stage II", build_second, second.fit, {name: VECTORS[name]}),
         ]
-    fusion: list[tuple[str, Any, dict[str, int]]] = [
-        ("concat", Concat, POOLED),
-        ("hcam", HCAM, VECTORS),
-        ("cma", CMA, FRAMES),
-        ("hbaf", HBAF, VECTORS),
-    ]
-    for name, network_class, dims in fusion:
+    for name, dims in {"concat": POOLED, "hcam": VECTORS, "cma": FRAMES, "hbaf": VECTORS}.items():
+        network_class, _ = FUSION[name]
         config = PARAMS.get(f"models.{name}", MODELS[name].config)
         build = partial(_fusion, network_class, config.network)
         rows.append(Case(name, build, config.fit, dims, frames=dims is FRAMES))

@@ -18,12 +18,13 @@ from emofuse.models.hcam import HCAM, HCAMConfig
 from emofuse.models.late import combine
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
 from emofuse.params import ParamsError, validate
+from emofuse.scoring.facts import modalities
 from emofuse.tasks import Fold
 from emofuse.training.data import Sequences, examples, pooled, single_frames
 from emofuse.training.fit import infer
 from emofuse.training.runs import Reads
 
-__all__ = ["MODALITIES", "Graph", "needs"]
+__all__ = ["FUSION", "MODALITIES", "Graph", "needs"]
 
 MODALITIES = ("audio", "text")
 
@@ -92,7 +93,7 @@ class _Pass:
             network, config = self._nodes[name].network, self._nodes[name].config
             if network is None:
                 raise BundleError(f"{name} has no network")
-            inputs = {each: self._input(each, config) for each in _modalities(config)}
+            inputs = {each: self._input(each, config) for each in modalities(config["model"])}
             self._done[name] = infer(network, inputs, self._fold, examples(self._fold, network.unit), _BATCH)
         return self._done[name]
 
@@ -111,18 +112,12 @@ def needs(config: Mapping[str, Any]) -> list[str]:
         config: the run's ``config.json``
     """
     of_frames = config["reads"] in ("frames", "pooled")
-    return [] if of_frames else [_before(each, config) for each in _modalities(config)]
+    return [] if of_frames else [_before(each, config) for each in modalities(config["model"])]
 
 
 def _before(modality: str, config: Mapping[str, Any]) -> str:
     """Name of the network whose vectors or posteriors of a modality a model reads."""
     return f"{modality}-utterance" if config["reads"] == "utterance" else f"{modality}-context"
-
-
-def _modalities(config: Mapping[str, Any]) -> list[str]:
-    """The modality in front of a unimodal network's name, or both."""
-    own = config["model"].partition("-")[0]
-    return [own] if own in MODALITIES else list(MODALITIES)
 
 
 def _load(folder: Path) -> _Node:

@@ -14,6 +14,7 @@ from emofuse.features.shards import Row, as_stored
 from emofuse.inference.bundle import Bundle, BundleError
 from emofuse.inference.conversation import ConversationError, Turn, read_conversation
 from emofuse.inference.graph import MODALITIES, Graph
+from emofuse.scoring.facts import modalities
 from emofuse.tasks import IGNORE, Fold
 from emofuse.training.data import Sequences
 
@@ -156,11 +157,10 @@ class Model:
 
     def _answering(self, turns: Sequence[_Heard]) -> str:
         """Name of the model that can answer: the whole one, or the network of the modality that is there."""
-        own = self.manifest.model.partition("-")[0]
-        reads = [own] if own in MODALITIES else list(MODALITIES)
-        there = [
+        reads = modalities(self.manifest.model)
+        there = tuple(
             each for each in reads if self._encodes(each) and any(turn.content(each) is not None for turn in turns)
-        ]
+        )
         if there == reads:
             return self.manifest.model
         if not there or f"{there[0]}-context" not in self._graph:
@@ -179,22 +179,21 @@ class Model:
 
     def _answer(self, name: str, conversations: Sequence[Sequence[_Heard]]) -> list[Answer]:
         turns = [turn for each in conversations for turn in each]
-        own = name.partition("-")[0]
-        modalities = [own] if own in MODALITIES else list(MODALITIES)
-        frames = {each: self._encode(each, [turn.content(each) for turn in turns]) for each in modalities}
+        reads = modalities(name)
+        frames = {each: self._encode(each, [turn.content(each) for turn in turns]) for each in reads}
         fold = _fold(conversations, self.manifest.classes)
         posteriors = self._graph.posteriors(name, frames, fold)
         remark = None
         if name != self.manifest.model:
-            (absent,) = set(MODALITIES) - {own}
-            remark = f"{self._missing(absent)}: the {own} network alone answers ({name})"
+            (absent,) = set(MODALITIES) - set(reads)
+            remark = f"{self._missing(absent)}: the {reads[0]} network alone answers ({name})"
         return [
-            Answer(name, remark, tuple(map(self._emotion, each, posteriors[start:end], [modalities] * len(each))))
+            Answer(name, remark, tuple(map(self._emotion, each, posteriors[start:end], [reads] * len(each))))
             for each, start, end in zip(conversations, fold.dialogues[:-1], fold.dialogues[1:], strict=True)
         ]
 
-    def _emotion(self, heard: _Heard, posterior: np.ndarray, modalities: Sequence[str]) -> Emotion:
-        absent = [f"no {_NOTHING[each]}" for each in modalities if heard.content(each) is None]
+    def _emotion(self, heard: _Heard, posterior: np.ndarray, reads: Sequence[str]) -> Emotion:
+        absent = [f"no {_NOTHING[each]}" for each in reads if heard.content(each) is None]
         probabilities = dict(zip(self.manifest.classes, posterior.tolist(), strict=True))
         emotion = self.manifest.classes[int(posterior.argmax())]
         return Emotion(heard.turn.speaker, heard.text, emotion, probabilities, (*heard.notes, *absent))

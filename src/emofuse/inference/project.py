@@ -9,6 +9,7 @@ from emofuse.features.extract import FeatureConfig
 from emofuse.inference.bundle import Bundle, BundleError, Features, Manifest, read_json
 from emofuse.inference.graph import MODALITIES, needs
 from emofuse.params import Params
+from emofuse.scoring.facts import modalities
 
 __all__ = ["best_models", "bundle_of_model"]
 
@@ -82,7 +83,7 @@ def _folders(run: Path, models: Path) -> dict[str, Path]:
     config = read_json(run / "config.json")
     folders = {config["model"]: run}
     waiting = needs(config)
-    if config["model"].partition("-")[0] not in MODALITIES:
+    if modalities(config["model"]) == MODALITIES:
         waiting += [f"{each}-context" for each in MODALITIES]
     while waiting:
         name = waiting.pop(0)
