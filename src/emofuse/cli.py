@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from emofuse.params import Params
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 Command = Callable[[argparse.Namespace], None]
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 EXIT_STATUS = """exit status:
   0 done, 1 an error, told in one line (--debug shows where), 2 wrong use, 130 interrupted"""
@@ -49,113 +50,69 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="emofuse",
+        parents=[_common()],
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=16),
+        description="What is done beside the pipeline's stages. Run it in the project's root folder.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (
+        *(_add_predict, _add_export, _add_track, _add_table),
+        *(_add_corpora, _add_store, _add_doctor, _add_completion),
+    ):
+        add(commands)
+    examples = (str(each.epilog).replace("example: ", "  ") for each in commands.choices.values())
+    parser.epilog = "\n".join(("examples:", *examples, "", EXIT_STATUS))
+    return parser
+
+
+def _common() -> argparse.ArgumentParser:
+    """What may stand before and after a command."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show where in the code an error comes from"
     )
-    parser = argparse.ArgumentParser(
-        prog="emofuse",
-        parents=[common],
-        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=16),
+    return common
+
+
+def _add(
+    commands: Commands, name: str, command: Command, summary: str, text: str, example: str
+) -> argparse.ArgumentParser:
+    """Add a command with its line in the list of all, a description and an example."""
+    parser = commands.add_parser(
+        name, parents=[_common()], help=summary, description=text, epilog=f"example: {example}"
     )
-    parser.description = "What is done beside the pipeline's stages. Run it in the project's root folder."
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    predict = _described(
-        commands.add_parser("predict", parents=[common], help="print the emotions of a conversation, turn by turn"),
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_predict(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "predict",
+        _predict,
+        "print the emotions of a conversation, turn by turn",
         "Print for each turn of a conversation the likeliest emotion and all probabilities. The conversation is a "
         "folder of sound files in the order of their names, each with a transcript of the same name (.txt) if there is "
         "one; or a JSON or CSV file with audio, text and speaker for each turn. Without transcripts the audio network "
         "answers alone.",
         "emofuse predict talk/ --model data/models/demo/hcam",
     )
-    predict.add_argument("conversation", type=Path, metavar="CONVERSATION", help="folder, JSON file or CSV file")
-    predict.add_argument(
+    parser.add_argument("conversation", type=Path, metavar="CONVERSATION", help="folder, JSON file or CSV file")
+    parser.add_argument(
         "--model",
         help="a model's folder, of whose seeds the best on dev is taken; a bundle's folder; or an address in MLflow's "
         "registry, models:/NAME@ALIAS; by default the project's best model on dev",
     )
-    form = predict.add_mutually_exclusive_group()
+    form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--html", action="store_true", help="print a page with the dialogue coloured by emotion")
-    predict.add_argument(
+    parser.add_argument(
         "--transcribe",
         metavar="RECOGNISER",
         help="transcribe turns without text: a transformers speech recogniser, a folder or, in the cache, ID@REVISION",
     )
-    predict.set_defaults(command=_predict)
-    export = _described(
-        commands.add_parser("export", parents=[common], help="write a trained model as a folder that is used anywhere"),
-        "Write a bundle: weights, configuration, labels, encoder identities, protocol, scores and a model card. Using "
-        "it needs no DVC and no MLflow. With --mlflow, write a model for `mlflow models serve` that has it inside.",
-        "emofuse export data/models/demo/hcam hcam-bundle",
-    )
-    export.add_argument("model", metavar="MODEL", help="as in emofuse predict --model")
-    export.add_argument("folder", type=Path, metavar="FOLDER", help="where to")
-    export.add_argument("--mlflow", action="store_true", help="write an MLflow model")
-    export.set_defaults(command=_export)
-    track = _described(
-        commands.add_parser("track", parents=[common], help="bring the MLflow tracker in line with what is on disk"),
-        "Log the trained runs that the MLflow tracker lacks, and update those whose scores have changed. Nothing is "
-        "logged twice. The tracker is mlflow.db in this folder, or the one that MLFLOW_TRACKING_URI names.",
-        "dvc pull && emofuse track",
-    )
-    track.set_defaults(command=_track)
-    table = _described(
-        commands.add_parser("table", parents=[common], help="print the results tables"),
-        "Print the results table of every task that params.yaml names, from metrics/; or bring the results that are in "
-        "README.md up to date.",
-        "emofuse table --time",
-    )
-    table.add_argument("--time", action="store_true", help="add how long training took, from the tracker")
-    table.add_argument("--readme", action="store_true", help="write the results into README.md instead")
-    table.set_defaults(command=_table)
-    corpora = _described(
-        commands.add_parser("corpora", parents=[common], help="list what of each corpus is expected, there, missing"),
-        "Say for each corpus who owns it, how it is asked for, which files are expected where, which of them are there "
-        "and which are missing. Nothing is downloaded.",
-        "emofuse corpora",
-    )
-    corpora.set_defaults(command=_corpora)
-    store = _described(
-        commands.add_parser("store", parents=[common], help="show or prune the store of finished work"),
-        "Show what the store of finished work in .emofuse/ holds. It may be pruned or deleted at any time: nothing but "
-        "time is lost.",
-        "emofuse store",
-    )
-    store.set_defaults(command=_store)
-    prune = _described(
-        store.add_subparsers(title="commands", metavar="COMMAND").add_parser(
-            "prune", parents=[common], help="remove what was not used for long"
-        ),
-        "Remove what no stage has used for some days, and what killed processes left behind.",
-        "emofuse store prune --older-than-days 30",
-    )
-    prune.add_argument("--older-than-days", type=_days, required=True, metavar="N", help="0 removes all")
-    prune.set_defaults(command=_prune)
-    doctor = _described(
-        commands.add_parser("doctor", parents=[common], help="check the installation, and say how to mend it"),
-        "Check Python, torch and torchaudio, the GPU, sound decoders, the encoders of params.yaml, DVC remotes and the "
-        "tracker. The exit status is 1 if something does not work.",
-        "emofuse doctor",
-    )
-    doctor.set_defaults(command=_doctor)
-    completion = _described(
-        commands.add_parser("completion", parents=[common], help="print a script that completes commands in a shell"),
-        "Print a script that makes the shell complete commands, options and files.",
-        'eval "$(emofuse completion bash)"',
-    )
-    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="which shell")
-    completion.set_defaults(command=partial(_completion, parser))
-    examples = (str(each.epilog).replace("example: ", "  ") for each in commands.choices.values())
-    parser.epilog = "\n".join(("examples:", *examples, "", EXIT_STATUS))
-    return parser
-
-
-def _described(parser: argparse.ArgumentParser, text: str, example: str) -> argparse.ArgumentParser:
-    """Give a command its description and an example."""
-    parser.description = text
-    parser.epilog = f"example: {example}"
-    return parser
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -175,6 +132,21 @@ def _predict(arguments: argparse.Namespace) -> None:
         print((as_html if arguments.html else as_text)(answer, str(model)))
 
 
+def _add_export(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "export",
+        _export,
+        "write a trained model as a folder that is used anywhere",
+        "Write a bundle: weights, configuration, labels, encoder identities, protocol, scores and a model card. Using "
+        "it needs no DVC and no MLflow. With --mlflow, write a model for `mlflow models serve` that has it inside.",
+        "emofuse export data/models/demo/hcam hcam-bundle",
+    )
+    parser.add_argument("model", metavar="MODEL", help="as in emofuse predict --model")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to")
+    parser.add_argument("--mlflow", action="store_true", help="write an MLflow model")
+
+
 def _export(arguments: argparse.Namespace) -> None:
     from emofuse.inference import find, write_bundle
 
@@ -189,6 +161,18 @@ def _export(arguments: argparse.Namespace) -> None:
     print(f"{arguments.folder}: {said.task}/{said.model}, seed {said.seed}, fold {said.fold}")
 
 
+def _add_doctor(commands: Commands) -> None:
+    _add(
+        commands,
+        "doctor",
+        _doctor,
+        "check the installation, and say how to mend it",
+        "Check Python, torch and torchaudio, the GPU, sound decoders, the encoders of params.yaml, DVC remotes and the "
+        "tracker. The exit status is 1 if something does not work.",
+        "emofuse doctor",
+    )
+
+
 def _doctor(arguments: argparse.Namespace) -> None:
     del arguments
     from emofuse.doctor import examine
@@ -201,9 +185,22 @@ def _doctor(arguments: argparse.Namespace) -> None:
         raise RuntimeError(f"{broken} {'thing does' if broken == 1 else 'things do'} not work; see above")
 
 
-def _completion(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+def _add_completion(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "completion",
+        _completion,
+        "print a script that completes commands in a shell",
+        "Print a script that makes the shell complete commands, options and files.",
+        'eval "$(emofuse completion bash)"',
+    )
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="which shell")
+
+
+def _completion(arguments: argparse.Namespace) -> None:
     import shtab
 
+    parser = _parser()
     for command in _choices(parser).values():
         for action in command._actions:
             if action.type is Path or action.dest in ("model", "transcribe"):
@@ -216,6 +213,18 @@ def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
     return dict(next(groups).choices)
 
 
+def _add_track(commands: Commands) -> None:
+    _add(
+        commands,
+        "track",
+        _track,
+        "bring the MLflow tracker in line with what is on disk",
+        "Log the trained runs that the MLflow tracker lacks, and update those whose scores have changed. Nothing is "
+        "logged twice. The tracker is mlflow.db in this folder, or the one that MLFLOW_TRACKING_URI names.",
+        "dvc pull && emofuse track",
+    )
+
+
 def _track(arguments: argparse.Namespace) -> None:
     del arguments
     from emofuse.params import Params
@@ -226,6 +235,20 @@ def _track(arguments: argparse.Namespace) -> None:
         for model, count in Counter(name.partition("/seed-")[0] for name in names).items():
             print(f"{what} {model}: {count} {'run' if count == 1 else 'runs'}")
     print(summary)
+
+
+def _add_table(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "table",
+        _table,
+        "print the results tables",
+        "Print the results table of every task that params.yaml names, from metrics/; or bring the results that are in "
+        "README.md up to date.",
+        "emofuse table --time",
+    )
+    parser.add_argument("--time", action="store_true", help="add how long training took, from the tracker")
+    parser.add_argument("--readme", action="store_true", help="write the results into README.md instead")
 
 
 def _table(arguments: argparse.Namespace) -> None:
@@ -266,12 +289,37 @@ def _times(params: "Params") -> str:
     return "\n".join(["| Task | Model | Seconds to train a run, from the tracker |", "| --- | --- | ---: |", *lines])
 
 
+def _add_corpora(commands: Commands) -> None:
+    _add(
+        commands,
+        "corpora",
+        _corpora,
+        "list what of each corpus is expected, there, missing",
+        "Say for each corpus who owns it, how it is asked for, which files are expected where, which of them are there "
+        "and which are missing. Nothing is downloaded.",
+        "emofuse corpora",
+    )
+
+
 def _corpora(arguments: argparse.Namespace) -> None:
     del arguments
     from emofuse.corpora.listing import listing
     from emofuse.params import Params
 
     print(listing(Params.load()))
+
+
+def _add_store(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "store",
+        _store,
+        "show or prune the store of finished work",
+        "Show what the store of finished work in .emofuse/ holds. It may be pruned or deleted at any time: nothing but "
+        "time is lost.",
+        "emofuse store",
+    )
+    _add_prune(parser.add_subparsers(title="commands", metavar="COMMAND"))
 
 
 def _store(arguments: argparse.Namespace) -> None:
@@ -285,6 +333,18 @@ def _store(arguments: argparse.Namespace) -> None:
         print(f"{kind:<10} {count:>6} {'entry  ' if count == 1 else 'entries'} {readable_size(size):>10}")
     total = sum(size for _, size in sizes.values())
     print(f"{store.root}: {readable_size(total)}" if sizes else f"{store.root}: empty")
+
+
+def _add_prune(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "prune",
+        _prune,
+        "remove what was not used for long",
+        "Remove what no stage has used for some days, and what killed processes left behind.",
+        "emofuse store prune --older-than-days 30",
+    )
+    parser.add_argument("--older-than-days", type=_days, required=True, metavar="N", help="0 removes all")
 
 
 def _prune(arguments: argparse.Namespace) -> None:
