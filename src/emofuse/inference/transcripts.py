@@ -6,15 +6,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
     AutoModelForCTC,
     AutoModelForSpeechSeq2Seq,
+    AutoModelForTDT,
     AutoTokenizer,
     pipeline,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CTC_MAPPING,
+    MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
+    MODEL_FOR_TDT_MAPPING,
+)
 from transformers.utils import logging
 
 from emofuse.encoders import EncoderError
@@ -22,48 +28,64 @@ from emofuse.schema import SAMPLE_RATE
 
 __all__ = ["Recogniser"]
 
-_CHUNK_SECONDS = 30
-"""Longer clips are recognised in pieces that overlap: what Whisper hears at once."""
+_LOADERS = (
+    (MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING, AutoModelForSpeechSeq2Seq),
+    (MODEL_FOR_CTC_MAPPING, AutoModelForCTC),
+    (MODEL_FOR_TDT_MAPPING, AutoModelForTDT),
+)
+
+_NOT_STORED = {"masked_spec_embed"}
+"""Weights that only training uses, which some publishers leave out."""
+
+_SHORTEST = SAMPLE_RATE // 10
+"""Samples that a clip is filled up to with silence: the convolutions of wav2vec 2.0 take 25 ms at least."""
+
+_WINDOW_SECONDS = 30
+"""What Whisper hears at once. It finds its way through a longer clip by the times that it writes down itself."""
 
 
 class Recogniser:
-    """A transformers model for automatic speech recognition, CTC or sequence to sequence.
+    """A transformers model for automatic speech recognition: CTC, transducer, or sequence to sequence as Whisper is.
 
     Args:
         name: a local folder, or a hub id with a pinned revision, ``id@revision``, that is in the local cache
 
     Raises:
-        EncoderError: the model is not there, is no speech recogniser, or has no safetensors weights
+        EncoderError: the model is not there, is no speech recogniser, or has no safetensors weights, or not all of them
     """
 
     def __init__(self, name: str) -> None:
         source, revision = _source(name)
         options: dict[str, Any] = {"revision": revision, "local_files_only": True, "trust_remote_code": False}
         logging.disable_progress_bar()
+        logging.set_verbosity_error()  # Its report of missing weights is an error of ours.
         try:
             config = AutoConfig.from_pretrained(source, **options)
-            whole = type(config) in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
-            model = (AutoModelForSpeechSeq2Seq if whole else AutoModelForCTC).from_pretrained(
-                source, use_safetensors=True, dtype=torch.float32, **options
+            model, report = _loader(config).from_pretrained(
+                source, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
             )
+            _check_weights(report["missing_keys"])
             self._recognise = pipeline(
                 "automatic-speech-recognition",
                 model=model.eval(),
                 tokenizer=AutoTokenizer.from_pretrained(source, **options),
                 feature_extractor=AutoFeatureExtractor.from_pretrained(source, **options),
-                chunk_length_s=_CHUNK_SECONDS,
             )
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = str(error).strip().splitlines()[0]
             fetch = "" if revision is None else f"; `hf download {source} --revision {revision}` fetches a model"
             raise EncoderError(f"speech recogniser {name}: {reason}{fetch}") from error
+        self._windows = config.model_type == "whisper"
 
     def __call__(self, clips: Sequence[np.ndarray]) -> list[str]:
         """Return what is said in each clip, float32 ``[n_samples]`` at 16 kHz; empty if nothing is."""
         return [self._hear(clip) for clip in clips]
 
     def _hear(self, clip: np.ndarray) -> str:
-        heard: Any = self._recognise({"raw": clip, "sampling_rate": SAMPLE_RATE})
+        long = self._windows and len(clip) > _WINDOW_SECONDS * SAMPLE_RATE
+        times: dict[str, Any] = {"return_timestamps": True} if long else {}
+        samples = np.pad(clip, (0, max(0, _SHORTEST - len(clip))))
+        heard: Any = self._recognise({"raw": samples, "sampling_rate": SAMPLE_RATE}, **times)
         return str(heard["text"])
 
 
@@ -76,3 +98,17 @@ def _source(name: str) -> tuple[str, str | None]:
             f"speech recogniser {name}: no such folder; of a hub model name the revision, as id@revision"
         )
     return source, revision
+
+
+def _loader(config: Any) -> Any:
+    for configs, loader in _LOADERS:
+        if type(config) in configs:
+            return loader
+    raise ValueError(f"is of the type {config.model_type!r}, which recognises no speech")
+
+
+def _check_weights(missing: set[str]) -> None:
+    """Transformers would fill the gaps with random numbers, such as for a network that never learned to recognise."""
+    absent = sorted(each for each in missing if each.rpartition(".")[2] not in _NOT_STORED)
+    if absent:
+        raise ValueError(f"{len(absent)} of its weights are missing, such as {absent[:3]}")
