@@ -17,6 +17,7 @@ import re
 import tempfile
 import warnings
 from importlib.metadata import requires
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class Served(PythonModel):
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
 
     def _answer(self, table: pd.DataFrame) -> list[dict[str, Any]]:
-        rows = [{name: each for name, each in row.items() if isinstance(each, str)} for row in table.to_dict("records")]
+        rows = [_cells(f"turn {index}", row) for index, row in enumerate(table.to_dict("records"), start=1)]
         if not rows:
             # MLflow drops columns that it does not know, and rows without any column are none.
             raise ConversationError(f"no turns; expected at least one row, with some of the columns {list(COLUMNS)}")
@@ -110,6 +111,17 @@ class Served(PythonModel):
                     "remark": answer.remark,
                 }
         return [said[index] for index in range(len(rows))]
+
+
+def _cells(where: str, row: dict[str, Any]) -> dict[str, str]:
+    """What a row has; pandas fills up what it has not."""
+    given = {
+        name: each for name, each in row.items() if not (each is None or (isinstance(each, float) and isnan(each)))
+    }
+    for name, each in given.items():
+        if not isinstance(each, str):
+            raise ConversationError(f"{where}: {name}: {each!r}; expected a string")
+    return given
 
 
 def _turn(where: str, row: dict[str, str]) -> Turn:
