@@ -56,26 +56,13 @@ class Recogniser:
 
     def __init__(self, name: str) -> None:
         source, revision = _source(name)
-        options: dict[str, Any] = {"revision": revision, "local_files_only": True, "trust_remote_code": False}
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()  # Its report of missing weights is an error of ours.
         try:
-            config = AutoConfig.from_pretrained(source, **options)
-            model, report = _loader(config).from_pretrained(
-                source, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
-            )
-            _check_weights(report["missing_keys"])
-            self._recognise = pipeline(
-                "automatic-speech-recognition",
-                model=model.eval(),
-                tokenizer=AutoTokenizer.from_pretrained(source, **options),
-                feature_extractor=AutoFeatureExtractor.from_pretrained(source, **options),
-            )
+            self._recognise = _load(source, revision)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
             fetch = "" if revision is None else f"; `hf download {source} --revision {revision}` fetches a model"
             raise EncoderError(f"speech recogniser {name}: {reason}{fetch}") from error
-        self._windows = config.model_type == "whisper"
+        self._windows = self._recognise.model.config.model_type == "whisper"
 
     def __call__(self, clips: Sequence[np.ndarray]) -> list[str]:
         """Return what is said in each clip, float32 ``[n_samples]`` at 16 kHz; empty if nothing is."""
@@ -98,6 +85,23 @@ def _source(name: str) -> tuple[str, str | None]:
             f"speech recogniser {name}: no such folder; of a hub model name the revision, as id@revision"
         )
     return source, revision
+
+
+def _load(source: str, revision: str | None) -> Any:
+    """The recogniser as transformers' pipeline, which resamples, generates and puts letters together."""
+    options: dict[str, Any] = {"revision": revision, "local_files_only": True, "trust_remote_code": False}
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # Its report of missing weights is an error of ours.
+    loader = _loader(AutoConfig.from_pretrained(source, **options))
+    checked = {"use_safetensors": True, "output_loading_info": True}
+    model, report = loader.from_pretrained(source, dtype=torch.float32, **checked, **options)
+    _check_weights(report["missing_keys"])
+    return pipeline(
+        "automatic-speech-recognition",
+        model=model.eval(),
+        tokenizer=AutoTokenizer.from_pretrained(source, **options),
+        feature_extractor=AutoFeatureExtractor.from_pretrained(source, **options),
+    )
 
 
 def _loader(config: Any) -> Any:
