@@ -1,11 +1,13 @@
 """Fixtures that several folders of tests share."""
 
+import asyncio
 import csv
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,33 @@ def _shorten(tree: dict[str, Any]) -> None:
             tree[key] = value | {"epochs": 1}
         elif isinstance(value, dict):
             _shorten(value)
+
+
+@pytest.fixture(scope="session")
+def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Address of a test's folder on an SSH server, ``ssh(folder)``; it asks another ``user`` for a password."""
+    import asyncssh
+
+    base = tmp_path_factory.getbasetemp()
+
+    class Door(asyncssh.SSHServer):
+        def begin_auth(self, username: str) -> bool:
+            return username != "guest"
+
+        def password_auth_supported(self) -> bool:
+            return True
+
+    async def listen() -> asyncssh.SSHAcceptor:
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        files = {"sftp_factory": lambda channel: asyncssh.SFTPServer(channel, chroot=bytes(base))}
+        return await asyncssh.listen("127.0.0.1", 0, server_host_keys=[key], server_factory=Door, **files)
+
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(timeout=60)
+    place = f"127.0.0.1:{server.get_port()}"
+    yield lambda folder, user="guest": f"ssh://{user}@{place}/{folder.relative_to(base)}"
+    loop.call_soon_threadsafe(server.close)
 
 
 @pytest.fixture(scope="session")

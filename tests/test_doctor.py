@@ -1,6 +1,5 @@
 """The doctor finds what works, what is missing and what is broken, and says how to mend it."""
 
-import asyncio
 import logging
 import os
 import shutil
@@ -14,7 +13,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import asyncssh
 import boto3
 import pytest
 import requests
@@ -139,28 +137,6 @@ def web() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def ssh() -> Iterator[str]:
-    """Address of an SSH server that knows one user, ``guest``, and asks everybody else for a password."""
-
-    class Door(asyncssh.SSHServer):
-        def begin_auth(self, username: str) -> bool:
-            return username != "guest"
-
-        def password_auth_supported(self) -> bool:
-            return True
-
-    async def listen() -> asyncssh.SSHAcceptor:
-        key = asyncssh.generate_private_key("ssh-ed25519")
-        return await asyncssh.listen("127.0.0.1", 0, server_host_keys=[key], server_factory=Door, sftp_factory=True)
-
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True).start()
-    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(timeout=60)
-    yield f"127.0.0.1:{server.get_port()}"
-    loop.call_soon_threadsafe(server.close)
-
-
-@pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """Address of an S3 server with the bucket ``team``."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
@@ -205,13 +181,13 @@ def test_a_remote_in_s3_that_does_not_know_you(project: Path, s3: str) -> None:
     assert "AWS_SECRET_ACCESS_KEY" in found.mend
 
 
-def test_a_remote_over_ssh(project: Path, ssh: str, nobody: str, tmp_path: Path) -> None:
+def test_a_remote_over_ssh(project: Path, ssh: Callable[..., str], nobody: str, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    found = remote(project, f"ssh://guest@{ssh}{tmp_path}/there")
+    found = remote(project, ssh(tmp_path / "there"))
     assert (found.state, found.mend) == ("works", ""), found
-    found = remote(project, f"ssh://guest@{ssh}{tmp_path}/elsewhere")
+    found = remote(project, ssh(tmp_path / "elsewhere"))
     assert (found.state, "`dvc push` makes it" in found.what) == ("works", True)
-    found = remote(project, f"ssh://stranger@{ssh}{tmp_path}/there", ask_password="true")  # noqa: S106 - no password
+    found = remote(project, ssh(tmp_path / "there", "stranger"), ask_password="true")  # noqa: S106 - no password
     assert (found.state, "Permission denied" in found.what) == ("broken", True)
     assert "ssh-copy-id" in found.mend
     found = remote(project, f"ssh://guest@{nobody}{tmp_path}/there")
