@@ -23,8 +23,8 @@ from machine import describe, table
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from emofuse.encoders.batches import by_budget, padding_share
-from emofuse.encoders.speech import Config, SpeechEncoder
+from emofuse.encoders.batches import padding_share
+from emofuse.encoders.speech import Config, SpeechEncoder, batches
 
 MELD = Path(__file__).parents[2] / "shared" / "data" / "meld"
 RATE = 16_000
@@ -42,14 +42,13 @@ def main(seconds: float = 80.0) -> None:
     with tempfile.TemporaryDirectory() as name:
         Wav2Vec2Model(Wav2Vec2Config()).save_pretrained(name)
         Wav2Vec2FeatureExtractor().save_pretrained(name)
+        grown = growth(name, pool)  # first, since its peak is the process's
         flops = sum(flops_of(frames) for frames in lengths(clips))
         print(f"# Frozen wav2vec2-base, {len(clips)} clips of {total:.0f} s in all, {source}\n\n{describe()}")
         print(f"{'graphics card, wall clock' if CARD else 'no graphics card at hand; one thread, its own clock'}\n")
         rows = [row for dtype in ("float32", "bfloat16") for row in compare(name, clips, dtype, flops)]
         print(table(["type", "variant", "audio s / s", "padding", "share of the limit", "times (b)"], rows))
-        print(
-            f"\n# Cost and memory grow\n\n{table(['audio s', 'seconds', 'audio s / s', 'peak MB'], growth(name, pool))}"
-        )
+        print(f"\n# Cost and memory grow\n\n{table(['audio s', 'seconds', 'audio s / s', 'peak MB'], grown)}")
 
 
 def compare(model: str, clips: list[np.ndarray], dtype: str, flops: float) -> list[list[str]]:
@@ -69,7 +68,7 @@ def compare(model: str, clips: list[np.ndarray], dtype: str, flops: float) -> li
         rates.append(product_rate(getattr(torch, dtype)))
         taken[name] = clock(run)
     limit = flops / max(rates)
-    ours = list(by_budget(np.array(lengths(clips)), 16 * 50))
+    ours = batches(np.array(lengths(clips)), 50, DEVICE.type)
     padding = [padding_share(np.array(lengths(clips)), each) for each in (ones, sixteens, ours)]
     audio = sum(map(len, clips)) / RATE
     slowest = taken["(b) padded batches of 16, corpus order"]
@@ -97,9 +96,9 @@ def growth(model: str, pool: np.ndarray) -> list[list[str]]:
 
         def run(shards: int = shards, generator: np.random.Generator = generator) -> None:
             for _ in range(shards):
-                list(encoder.encode(draw(pool, 4.0, generator)))
+                list(encoder.encode(draw(pool, 8.0, generator)))
 
-        taken, audio = clock(run), 4.0 * shards
+        taken, audio = clock(run), 8.0 * shards
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         rows.append([f"{audio:.0f}", f"{taken:.1f}", f"{audio / taken:.2f}", f"{peak:,.0f}"])
     return rows

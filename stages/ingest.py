@@ -6,7 +6,6 @@ Usage: python stages/ingest.py CORPUS
 import sys
 from pathlib import Path
 
-from emofuse.overview import write_overview
 from emofuse.params import Params
 from emofuse.process import stage
 
@@ -15,6 +14,7 @@ def main(corpus: str) -> None:
     """Ingest the corpus of that key."""
     with stage(f"ingest@{corpus}"):
         from emofuse.ingest import CorpusConfig, ingest
+        from emofuse.overview import write_overview
 
         config = Params.load().get(f"corpora.{corpus}", CorpusConfig)
         out, summary = Path("data/corpora") / corpus, Path("metrics/corpora") / f"{corpus}.json"

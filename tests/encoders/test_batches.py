@@ -1,5 +1,7 @@
-"""Batches by budget: every example once, next to no padding on real lengths."""
+"""Batches by budget: every example once, the least cost, next to no padding on real lengths."""
 
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -8,28 +10,47 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emofuse.encoders.batches import by_budget, padding_share
+from emofuse.encoders.batches import cheapest, padding_share
+from emofuse.encoders.speech import batches as speech_batches
 
 MELD = Path(__file__).parents[3] / "shared" / "data" / "meld"
 
 
-@given(st.lists(st.integers(0, 300), max_size=40), st.integers(1, 500))
-def test_batches_hold_every_text_once_and_keep_the_budget(lengths: list[int], budget: int) -> None:
+@given(st.lists(st.integers(0, 300), max_size=40), st.integers(1, 500), st.integers(0, 50))
+def test_batches_hold_every_example_once_and_keep_the_budget(lengths: list[int], budget: int, call: int) -> None:
     sizes = np.array(lengths, dtype=np.int64)
-    batches = list(by_budget(sizes, budget))
+    batches = cheapest(sizes, budget, call)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * sizes[batch].max() <= budget
 
 
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=7), st.integers(1, 40), st.integers(0, 20))
+def test_no_other_way_to_cut_the_sorted_lengths_costs_less(lengths: list[int], budget: int, call: int) -> None:
+    sizes = np.array(lengths)
+    order = np.argsort(-sizes, kind="stable")
+    ways = [
+        np.split(order, [place + 1 for place in places])
+        for count in range(len(order))
+        for places in combinations(range(len(order) - 1), count)
+    ]
+    allowed = [way for way in ways if all(len(each) == 1 or len(each) * sizes[each].max() <= budget for each in way)]
+    assert cost(cheapest(sizes, budget, call), sizes, call) == min(cost(way, sizes, call) for way in allowed)
+
+
+def cost(batches: Sequence[np.ndarray], sizes: np.ndarray, call: int) -> int:
+    return sum(call + len(batch) * sizes[batch].max() for batch in batches)
+
+
 def test_padding_on_the_lengths_of_meld() -> None:
-    """A shard of an eighth of the corpus, 16 s a batch; beside it batches of 16 in the corpus's order."""
+    """Shards of 400 clips; beside them batches of 16 in the corpus's order."""
     tables = sorted(MELD.glob("meld_*_audio_features.csv"))
     if not tables:
         pytest.skip(f"{MELD} has no published prosody")
     seconds = pl.concat([pl.read_csv(each, columns=["duration"]) for each in tables])["duration"].to_numpy()
-    frames = np.floor(50 * np.minimum(seconds, 30)).astype(int)[: len(seconds) // 8]
-    assert len(frames) > 1_500
-    assert padding_share(frames, list(by_budget(frames, 16 * 50))) < 0.02
+    frames = np.floor(50 * np.minimum(seconds, 30)).astype(int)
+    shards = np.array_split(np.arange(len(frames)), len(frames) // 400)
+    ours = [shard[batch] for shard in shards for batch in speech_batches(frames[shard], 50, "cpu")]
+    assert padding_share(frames, ours) < 0.02
     in_order = [np.arange(start, min(start + 16, len(frames))) for start in range(0, len(frames), 16)]
     assert padding_share(frames, in_order) > 0.5

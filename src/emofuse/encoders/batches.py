@@ -1,25 +1,38 @@
-"""Batches of equal effort: examples of like length together, so that next to nothing is computed on padding."""
+"""Batches of like length, so that next to nothing is computed on padding."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
-__all__ = ["by_budget", "padding_share"]
+__all__ = ["cheapest", "padding_share"]
 
 
-def by_budget(lengths: np.ndarray, budget: float) -> Iterator[np.ndarray]:
-    """Yield batches of indices, longest first, whose padded size is at most ``budget`` (one index at least).
+def cheapest(lengths: np.ndarray, budget: float, call: float) -> list[np.ndarray]:
+    """Return batches of indices, longest first, that together cost least: their padded sizes, and a price for each.
+
+    Every example is in one batch, and a batch's padded size is at most ``budget`` (one index at least). With lengths in
+    order, the best last cut before each place follows from those before it.
 
     Args:
         lengths: ``[n]`` sizes of the examples
-        budget: sum of the padded sizes of a batch
+        budget: padded size of a batch, at most
+        call: what a batch costs beside its padded size, in the same unit
     """
     order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        count = max(1, int(budget // max(1, lengths[order[start]])))
-        yield order[start : start + count]
-        start += count
+    costs = np.full(len(order) + 1, np.inf)
+    costs[0] = 0
+    cuts = np.zeros(len(order) + 1, dtype=np.int64)
+    for start, longest in enumerate(lengths[order]):
+        most = max(1, int(budget // max(1, longest)))
+        ends = np.arange(start + 1, min(start + most, len(order)) + 1)
+        reached = costs[start] + call + longest * (ends - start)
+        better = ends[reached < costs[ends]]
+        costs[better], cuts[better] = reached[better - start - 1], start
+    places = [len(order)]
+    while places[-1]:
+        places.append(int(cuts[places[-1]]))
+    return [order[start:end] for start, end in pairwise(reversed(places))]
 
 
 def padding_share(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:

@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass
 from transformers import AutoFeatureExtractor
 
 from emofuse.encoders.base import EncoderError
-from emofuse.encoders.batches import by_budget
+from emofuse.encoders.batches import cheapest
 from emofuse.encoders.pretrained import (
     InFlight,
     Layers,
@@ -42,12 +42,15 @@ from emofuse.encoders.windows import Window, cut
 from emofuse.params import STRICT
 from emofuse.schema import SAMPLE_RATE
 
-__all__ = ["Config", "SpeechEncoder", "load"]
+__all__ = ["Config", "SpeechEncoder", "batches", "load"]
 
 _CODE = ("batches", "convolutions", "speech", "speech_networks", "windows")
 
 _BATCH_SECONDS = {"cpu": 16.0, "cuda": 300.0}
 """Audio that is encoded at once: what stays near the caches of a processor, and what fills a graphics card."""
+
+_CALL_SECONDS = {"cpu": 0.3, "cuda": 2.0}
+"""Audio that could be encoded in the time that one more batch takes; measured on a processor, guessed on a card."""
 
 _SAMPLE = 4
 """Clips on which the cost of a smaller type is measured."""
@@ -133,9 +136,8 @@ class SpeechEncoder:
         self, contents: Sequence[np.ndarray], parts: Sequence[_Part]
     ) -> Iterator[tuple[list[_Part], InFlight]]:
         lengths = np.array([self._network.padded(len(each.window)) for each in parts])
-        budget = _BATCH_SECONDS[self._device.type] * SAMPLE_RATE / self._network.stride
         clips: dict[int, Prepared] = {}
-        for batch in by_budget(lengths, budget):
+        for batch in batches(lengths, SAMPLE_RATE / self._network.stride, self._device.type):
             chosen = [parts[index] for index in batch]
             # The windows of a long clip are neighbours, for they are equally long: it is prepared once.
             needed = {each.clip for each in chosen}
@@ -159,6 +161,17 @@ class SpeechEncoder:
         if network.longest is not None and size > network.longest:
             raise EncoderError(f"max_seconds {config.max_seconds}: {self._name} reads {network.longest / rate:g} s")
         return size, overlap
+
+
+def batches(lengths: np.ndarray, rate: float, kind: str) -> list[np.ndarray]:
+    """Return the indices of the clips that are encoded at once.
+
+    Args:
+        lengths: ``[n]`` frames of each
+        rate: frames a second
+        kind: of the device
+    """
+    return cheapest(lengths, _BATCH_SECONDS[kind] * rate, _CALL_SECONDS[kind] * rate)
 
 
 def load(config: Config) -> SpeechEncoder:

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from transformers import AutoTokenizer
 
 from emofuse.encoders.base import EncoderError
-from emofuse.encoders.batches import by_budget
+from emofuse.encoders.batches import cheapest
 from emofuse.encoders.pretrained import (
     InFlight,
     Layers,
@@ -31,6 +31,9 @@ _CODE = ("batches", "text")
 
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
 """Tokens that are encoded at once."""
+
+_CALL_TOKENS = {"cpu": 25, "cuda": 500}
+"""Tokens that could be encoded in the time that one more batch takes; measured on a processor, guessed on a card."""
 
 _SAMPLE = 64
 """Texts on which the cost of a smaller type is measured."""
@@ -98,8 +101,8 @@ class TextEncoder:
         return [pool(each) for each in frames] if self._config.output == "mean" else frames
 
     def _batches(self, ids: Sequence[Sequence[int]]) -> Iterator[tuple[np.ndarray, InFlight]]:
-        lengths = np.array([len(each) for each in ids])
-        for batch in by_budget(lengths, _BATCH_TOKENS[self._network.device.type]):
+        lengths, kind = np.array([len(each) for each in ids]), self._network.device.type
+        for batch in cheapest(lengths, _BATCH_TOKENS[kind], _CALL_TOKENS[kind]):
             yield batch, self._run([ids[index] for index in batch])
 
     @torch.inference_mode()

@@ -4,11 +4,9 @@ A shard is the unit of work and encoding it has no side effect, so that a lost w
 two that encode the same one leave one result.
 """
 
-import inspect
 import logging
 import os
 import socket
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -77,8 +75,7 @@ class Executor:
 
 def version(encoder: Encoder, terms: str) -> str:
     """Digest of all that a shard's bytes depend on beside its contents: encoder, its code, terms, schema and layout."""
-    code = inspect.getsource(sys.modules[type(encoder).__module__])
-    return digest([LAYOUT, _metadata(encoder, terms), encoder.dim, code])
+    return digest([LAYOUT, _metadata(encoder, terms), encoder.dim])
 
 
 @contextmanager
