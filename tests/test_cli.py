@@ -130,6 +130,8 @@ def test_track_says_what_it_added(
             added=("demo/hcam", "demo/hcam/seed-0-fold-0"),
             updated=("demo/late",),
             unchanged=("demo/concat",),
+            registered=("emofuse-demo-hcam",),
+            refused=("demo/late: no text network",),
         )
 
     monkeypatch.setattr(emofuse.tracking, "sync", sync)
@@ -139,7 +141,10 @@ def test_track_says_what_it_added(
     assert capsys.readouterr().out.splitlines() == [
         "added demo/hcam: 2 runs",
         "updated demo/late: 1 run",
-        "tracking: 2 runs added, 1 updated, 1 unchanged in sqlite:////mlflow.db",
+        "registered emofuse-demo-hcam",
+        "not registered demo/late: no text network",
+        "tracking: 2 runs added, 1 updated, 1 unchanged, 1 model registered, 1 model not registered "
+        "in sqlite:////mlflow.db",
     ]
 
 

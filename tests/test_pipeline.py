@@ -40,6 +40,11 @@ def test_plain_repro_fills_the_tracker(finished: Path, small: dict[str, int]) ->
     assert len(children) == 1 + (len(MODELS) - 1) * small["seeds"]
     assert len(runs) - len(children) == len(MODELS)
     assert all("weighted_f1" in run.data.metrics for run in children)
+    inputs = {run.data.tags["model"]: {each.dataset.name for each in run.inputs.dataset_inputs} for run in children}
+    assert inputs["hcam"] == {"demo/utterances", "demo/audio", "demo/text"}
+    assert inputs["text-context"] == {"demo/utterances", "demo/text"}
+    registered = {model.name: list(model.aliases) for model in client.search_registered_models()}
+    assert registered == {f"emofuse-demo-{name}": ["best-on-dev"] for name in MODELS if name != "majority"}
 
 
 def test_two_clean_runs_give_the_same_lock(finished: Path, make_project: Make, dvc: Dvc, tmp_path: Path) -> None:

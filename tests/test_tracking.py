@@ -45,6 +45,8 @@ def write_project(root: Path, task: str = "demo", seeds: int = SEEDS, models: tu
         folder = root / "data/features/small" / modality
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(schema.empty_table(), folder / "shard-00000-of-00001.parquet")
+    (root / "data/corpora/small").mkdir(parents=True, exist_ok=True)
+    (root / "data/corpora/small/utterances.parquet").touch()
     (root / "params.yaml").write_text(
         yaml.safe_dump({"tasks": {task: {"corpus": "small"}}, "tracking": {"experiment": "emofuse"}})
     )
@@ -111,8 +113,15 @@ def write_scores(root: Path, task: str, seeds: int, models: tuple[str, ...], bet
         (metrics / f"plots/{name}.png").write_bytes(b"\x89PNG" + str(better).encode())
 
 
-def write_lock(root: Path, versions: dict[str, str]) -> None:
-    stages = {name: {"cmd": "python", "deps": [{"path": "x", "md5": text}]} for name, text in versions.items()}
+def write_lock(root: Path, versions: dict[str, str], corpus: str = "68ca") -> None:
+    digests = {
+        "data/corpora/small/utterances.parquet": corpus,
+        "data/features/small/audio": "ce99.dir",
+        "data/features/small/text": "cc40.dir",
+        "data/models/demo/audio": "1a2b.dir",
+    }
+    data = [{"path": path, "hash": "md5", "md5": text} for path, text in digests.items()]
+    stages = {name: {"deps": [*data, {"path": "x", "md5": text}]} for name, text in versions.items()}
     (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
 
 
@@ -218,6 +227,34 @@ def test_learning_curves_have_one_point_an_epoch(logged: Path) -> None:
 def test_a_unimodal_run_names_one_encoder(logged: Path) -> None:
     tags = by_name(logged)["demo/audio-context/seed-0-fold-0"].data.tags
     assert [name for name in tags if name.startswith("encoder.")] == ["encoder.audio"]
+
+
+def inputs(run: Run) -> set[tuple[str, str]]:
+    return {(each.dataset.name, each.dataset.digest) for each in run.inputs.dataset_inputs}
+
+
+def test_what_went_in_is_named_without_a_copy_of_it(logged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = by_name(logged)
+    whole = {("small/utterances", "68ca"), ("small/audio", "ce99.dir"), ("small/text", "cc40.dir")}
+    assert inputs(runs["demo/hcam/seed-1-fold-0"]) == inputs(runs["demo/hcam"]) == whole
+    run = runs["demo/audio-context/seed-0-fold-0"]
+    assert inputs(run) == inputs(runs["demo/audio-context"]) == whole - {("small/text", "cc40.dir")}
+    monkeypatch.chdir(logged)
+    found = {each.dataset.name: Path(mlflow.data.get_source(each).load()) for each in run.inputs.dataset_inputs}
+    data = logged / "data"
+    assert found == {
+        "small/utterances": data / "corpora/small/utterances.parquet",
+        "small/audio": data / "features/small/audio",
+    }
+
+
+def test_other_data_with_an_equal_result_are_a_further_input(project: Path) -> None:
+    sync(project, CONFIG)
+    write_lock(project, {stage("demo", model): "first" for model in MODELS}, corpus="77ff")
+    assert counts(sync(project, CONFIG)) == (0, RUNS, 0)
+    run = by_name(project)["demo/hcam/seed-0-fold-0"]
+    assert {digest for name, digest in inputs(run) if name == "small/utterances"} == {"68ca", "77ff"}
+    assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
 
 
 def test_an_ablation_is_a_model_of_its_own(project: Path) -> None:
@@ -346,6 +383,7 @@ def test_a_project_without_dvc_and_without_scores_is_shown_too(project: Path) ->
     run = by_name(project)["demo/hcam/seed-0-fold-0"]
     assert "weighted_f1" not in run.data.metrics
     assert "emofuse.lock" not in run.data.tags
+    assert not inputs(run)
     assert artifacts(project, run) == {"record.json", "predictions.parquet"}
 
     write_project(project)
@@ -375,12 +413,10 @@ sync(Path(sys.argv[1]), TrackingConfig())
 def test_what_a_killed_process_left_is_completed(project: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(project)], capture_output=True, timeout=300)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    (half,) = [run for run in all_runs(project) if run.info.status != "FINISHED"]
-    assert counts(sync(project, CONFIG)) == (RUNS - 5, 1, 4)
-    run = by_name(project)[half.info.run_name]
-    assert run.info.run_id == half.info.run_id
-    assert run.info.status == "FINISHED"
-    assert len(all_runs(project)) == RUNS
+    before = {run.info.run_id: run.info.status for run in all_runs(project)}
+    assert sorted(before.values()) == ["FINISHED"] * 4 + ["RUNNING"] * (RUNS - 4)
+    assert counts(sync(project, CONFIG)) == (0, RUNS - 4, 4)
+    assert {run.info.run_id: run.info.status for run in all_runs(project)} == dict.fromkeys(before, "FINISHED")
     for each in by_name(project).values():
         assert len(history(project, each, "weighted_f1")) == 1
         assert len(history(project, each, "loss")) == (8 if "seed" in each.data.tags else 0)

@@ -219,8 +219,9 @@ def _add_track(commands: Commands) -> None:
         "track",
         _track,
         "bring the MLflow tracker in line with what is on disk",
-        "Log the trained runs that the MLflow tracker lacks, and update those whose scores have changed. Nothing is "
-        "logged twice. The tracker is mlflow.db in this folder, or the one that MLFLOW_TRACKING_URI names.",
+        "Log the trained runs that the MLflow tracker lacks, update those whose scores have changed, and register of "
+        "each model the run that is best on dev. Nothing is logged twice. The tracker is mlflow.db in this folder, or "
+        "the one that MLFLOW_TRACKING_URI names.",
         "dvc pull && emofuse track",
     )
 
@@ -234,6 +235,10 @@ def _track(arguments: argparse.Namespace) -> None:
     for what, names in (("added", summary.added), ("updated", summary.updated)):
         for model, count in Counter(name.partition("/seed-")[0] for name in names).items():
             print(f"{what} {model}: {count} {'run' if count == 1 else 'runs'}")
+    for name in summary.registered:
+        print(f"registered {name}")
+    for reason in summary.refused:
+        print(f"not registered {reason}")
     print(summary)
 
 

@@ -28,7 +28,7 @@ def bundle_of_model(folder: Path) -> Bundle:
         ParamsError: the project's parameters have nothing on its features
     """
     root, task = _project(folder)
-    runs = [folder] if (folder / "record.json").exists() else sorted(folder.glob("seed-*-fold-*"))
+    runs = [folder] if (folder / "record.json").exists() else sorted(folder.glob("seed-*-fold-*"), key=_seed_and_fold)
     if not runs:
         raise BundleError(f"{folder}: no trained runs in it; name a model, as {MODELS}/<task>/<model>")
     records = {path: read_json(path / "record.json") for path in runs}
@@ -67,6 +67,11 @@ def best_models(root: Path = Path()) -> list[Path]:
             found = (record["dev"]["weighted_f1"], path.parent.parent)
             best[record["task"]] = max(best.get(record["task"], found), found, key=lambda each: each[0])
     return [folder for _, folder in best.values()]
+
+
+def _seed_and_fold(run: Path) -> tuple[int, ...]:
+    """What runs are sorted by, so that of equally good ones the first counts: ``seed-2`` stands before ``seed-10``."""
+    return tuple(map(int, run.name.split("-")[1::2]))
 
 
 def _project(folder: Path) -> tuple[Path, str]:

@@ -1,7 +1,6 @@
 """Where a trained model is found: a bundle, a project's model folder, or MLflow's registry."""
 
 import atexit
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from emofuse.inference.bundle import MANIFEST, Bundle, BundleError, read_bundle
 from emofuse.inference.model import Model
 from emofuse.inference.project import MODELS, best_models, bundle_of_model
+from emofuse.tracking.address import TrackingError, database, errors_of, tracker_uri
 
 __all__ = ["BUNDLE", "best_of_project", "find", "load"]
 
@@ -69,15 +69,17 @@ def best_of_project() -> Path:
 
 
 def _of_mlflow(address: str) -> Bundle:
-    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{Path('mlflow.db').resolve()}")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    uri = tracker_uri(Path())
+    file = database(uri)
+    if file and not file.exists():
+        raise BundleError(f"{address}: {file} is not there; run `emofuse track`, or set MLFLOW_TRACKING_URI")
     from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
 
     folder = tempfile.mkdtemp(prefix="emofuse-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
-        downloaded = Path(download_artifacts(artifact_uri=address, dst_path=folder))
-    except (MlflowException, OSError) as error:
-        raise BundleError(f"{address}: {str(error).splitlines()[0]}") from error
-    return read_bundle(downloaded / BUNDLE)
+        with errors_of(uri):
+            downloaded = download_artifacts(address, dst_path=folder, tracking_uri=uri, registry_uri=uri)
+    except TrackingError as error:
+        raise BundleError(f"{address}: {error}") from error
+    return read_bundle(Path(downloaded) / BUNDLE)

@@ -1,9 +1,11 @@
 """Run records to MLflow: the tracker is brought in line with what the stages left on disk, as often as one likes.
 
-:mod:`~emofuse.tracking.results` reads the disk and says what a tracker should show, :mod:`~emofuse.tracking.sync`
-compares that with what it does show and logs the difference. Training itself never talks to a tracker.
+:mod:`~emofuse.tracking.results` reads the disk and says what a tracker should show; :mod:`~emofuse.tracking.runs` and
+:mod:`~emofuse.tracking.registry` compare that with what it does show and log the difference, and
+:mod:`~emofuse.tracking.sync` calls them. Training itself never talks to a tracker.
 """
 
-from emofuse.tracking.sync import Summary, TrackingConfig, TrackingError, sync, training_seconds, try_sync
+from emofuse.tracking.address import TrackingError
+from emofuse.tracking.sync import Summary, TrackingConfig, sync, training_seconds, try_sync
 
 __all__ = ["Summary", "TrackingConfig", "TrackingError", "sync", "training_seconds", "try_sync"]

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from emofuse.process import die_with_parent
-from emofuse.tracking.sync import TrackingConfig, TrackingError, sync
+from emofuse.tracking.address import TrackingError
+from emofuse.tracking.sync import TrackingConfig, sync
 
 
 def main(root: str, experiment: str) -> None:

@@ -8,7 +8,7 @@ scoring stage and absent before it ran; ``metrics/<task>/`` has the means and th
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ import yaml
 from emofuse.features.shards import FeatureError, metadata
 from emofuse.files import digest, file_digest
 from emofuse.params import Params, ParamsError
+from emofuse.scoring.facts import modalities
 from emofuse.store import DEFAULT_ROOT, Store
 
-__all__ = ["CURRENT", "EXPERIMENT", "KEY", "LOCK", "SECONDS", "Card", "Model", "read_models"]
+__all__ = ["CURRENT", "EXPERIMENT", "KEY", "LOCK", "PLACE", "SECONDS", "Card", "Dataset", "Model", "read_models"]
 
 KEY = "emofuse.key"
 """Tag by which a run is found again."""
@@ -45,6 +46,21 @@ CURVES = ("loss", "dev_weighted_f1")
 
 
 @dataclass(frozen=True)
+class Dataset:
+    """What a run was made of.
+
+    Attributes:
+        name: such as ``demo/utterances`` or ``demo/audio``
+        digest: of its contents, as the stage's entry in ``dvc.lock`` has it
+        path: in the project
+    """
+
+    name: str
+    digest: str
+    path: str
+
+
+@dataclass(frozen=True)
 class Card:
     """A run as the tracker should show it.
 
@@ -58,6 +74,7 @@ class Card:
         params: by name
         curves: ``(name, value, epoch)``
         files: artifacts, by the path that they have in the tracker
+        datasets: what went in; none where stages ran without DVC
         confusion: ``true, predicted, count`` of a single run on test, for a picture
     """
 
@@ -70,6 +87,7 @@ class Card:
     firsts: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     curves: tuple[tuple[str, float, int], ...] = ()
+    datasets: tuple[Dataset, ...] = ()
     confusion: pl.DataFrame | None = None
 
 
@@ -80,10 +98,22 @@ class Model:
     Attributes:
         parent: the run of the whole model: means over its runs
         runs: its trained runs, by seed and fold
+        folder: where they are
     """
 
     parent: Card
     runs: tuple[Card, ...]
+    folder: Path
+
+    @property
+    def cards(self) -> tuple[Card, ...]:
+        """The parent, then the runs."""
+        return (self.parent, *self.runs)
+
+    @property
+    def best(self) -> Card:
+        """The run with the best weighted F1 on dev, among equals the first."""
+        return max(self.runs, key=lambda card: card.metrics["dev/weighted_f1"])
 
 
 def read_models(root: Path) -> list[Model]:
@@ -104,7 +134,7 @@ def read_models(root: Path) -> list[Model]:
 class _Task:
     """All that is on disk of one task."""
 
-    def __init__(self, root: Path, name: str, locked: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, name: str, locked: Mapping[str, Mapping[str, Any]]) -> None:
         self.name = name
         self._root, self._locked = root, locked
         experiment = os.environ.get("DVC_EXP_NAME")
@@ -118,17 +148,18 @@ class _Task:
 
     def models(self) -> list[Model]:
         """The task's models in alphabetical order."""
-        cards: dict[str, list[Card]] = {}
+        runs: dict[tuple[str, Path], list[Card]] = {}
         for path in (self._root / "data/models" / self.name).rglob("record.json"):
             try:
                 record = json.loads(path.read_text(encoding="utf-8"))
-                cards.setdefault(record["model"], []).append(self._run(record, path.parent))
+                card = self._run(record, path.parent)
+                runs.setdefault((record["model"], path.parent.parent), []).append(card)
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{path}: not a run's record: {error!r}") from error
         means = self._means()
         return [
-            Model(self._parent(name, means.get(name, {})), tuple(sorted(runs, key=_seed_and_fold)))
-            for name, runs in sorted(cards.items())
+            Model(self._parent(name, means.get(name, {}), cards), tuple(sorted(cards, key=_seed_and_fold)), folder)
+            for (name, folder), cards in sorted(runs.items())
         ]
 
     def _run(self, record: dict[str, Any], folder: Path) -> Card:
@@ -146,7 +177,7 @@ class _Task:
             name=self._prefix + "{task}/{model}/seed-{seed}-fold-{fold}".format(**place),
             contents=digest([key, confusion.rows() if confusion is not None else None]),
             tags={KEY: key, CURRENT: "true", **place, "stage": record["stage"], "mlflow.source.name": record["stage"]}
-            | ({LOCK: lock} if lock else {})
+            | ({LOCK: digest(lock)} if lock else {})
             | self._tags
             | self._encoder_tags(record["model"]),
             metrics=_metrics(record, self._scores.get(run)),
@@ -154,10 +185,11 @@ class _Task:
             files=files,
             params={_clean(name): str(value) for name, value in record["parameters"].items()},
             curves=tuple((name, epoch[name], epoch["epoch"]) for epoch in record["history"] for name in CURVES),
+            datasets=tuple(_datasets(lock, modalities(record["model"]))),
             confusion=confusion,
         )
 
-    def _parent(self, model: str, means: dict[str, float]) -> Card:
+    def _parent(self, model: str, means: dict[str, float], runs: Sequence[Card]) -> Card:
         key = digest([self.name, model, *self._tags.values()])
         files = {path.relative_to(self._metrics).as_posix(): path for path in self._pictures_and_table(model)}
         return Card(
@@ -169,6 +201,7 @@ class _Task:
             | self._encoder_tags(model),
             metrics=means,
             files=files,
+            datasets=tuple(dict.fromkeys(each for card in runs for each in card.datasets)),
         )
 
     def _pictures_and_table(self, model: str) -> list[Path]:
@@ -187,10 +220,8 @@ class _Task:
         return result
 
     def _encoder_tags(self, model: str) -> dict[str, str]:
-        """What made the features; a unimodal model, such as ``audio-context``, has seen one modality's alone."""
-        own = model.partition("-")[0]
-        seen = {own} if own in self._encoders else set(self._encoders)
-        return {f"encoder.{modality}": text for modality, text in self._encoders.items() if modality in seen}
+        """What made the features that a model reads."""
+        return {f"encoder.{each}": self._encoders[each] for each in modalities(model) if each in self._encoders}
 
 
 def _seed_and_fold(card: Card) -> tuple[int, int]:
@@ -217,18 +248,27 @@ def _by_run(path: Path) -> dict[tuple[str, int, int], pl.DataFrame]:
     }
 
 
-def _locked_stages(root: Path) -> dict[str, str]:
-    """Digest of each stage's entry in ``dvc.lock``; none where stages run without DVC."""
+def _datasets(lock: Mapping[str, Any] | None, reads: Sequence[str]) -> Iterator[Dataset]:
+    """The data among a stage's dependencies: the corpus's tables, and the features of the modalities that are read."""
+    for each in (lock or {}).get("deps", ()):
+        path = Path(each["path"])
+        kind = path.parts[:2]
+        if kind == ("data", "corpora") or (kind == ("data", "features") and path.name in reads):
+            yield Dataset(path.relative_to(*kind).with_suffix("").as_posix(), each["md5"], path.as_posix())
+
+
+def _locked_stages(root: Path) -> dict[str, dict[str, Any]]:
+    """The stages' entries in ``dvc.lock``; none where stages run without DVC."""
     path = root / "dvc.lock"
     if not path.exists():
         return {}
     # The parser in C is ten times faster, which a large lock file needs; not every build of PyYAML has it.
     loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        stages = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)["stages"]  # noqa: S506
+        stages: dict[str, dict[str, Any]] = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)["stages"]  # noqa: S506
     except (yaml.YAMLError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: not a lock file of DVC: {error}") from error
-    return {name: digest(entry) for name, entry in stages.items()}
+    return stages
 
 
 def _encoders(root: Path, task: str) -> dict[str, str]:

@@ -1,0 +1,62 @@
+"""Where the tracker is: MLflow's address of it, and errors in one line that names it."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["TrackingError", "database", "errors_of", "public", "tracker_uri"]
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+}
+"""MLflow's own variables that differ from its defaults here, unless the environment has them."""
+
+
+class TrackingError(RuntimeError):
+    """The tracker cannot be reached or does not take the runs; one line, which names the tracker."""
+
+
+def tracker_uri(root: Path) -> str:
+    """Return MLflow's address of a project's tracker; MLflow's own variables are set on the way.
+
+    Args:
+        root: the project's root folder
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # DVC runs queued experiments in copies of the project, and says where the project itself is.
+    home = Path(os.environ.get("DVC_ROOT", root))
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(home / 'mlflow.db').resolve()}"
+
+
+def database(uri: str) -> Path | None:
+    """The file of a SQLite tracker, None for another."""
+    from sqlalchemy.engine import make_url
+
+    path = make_url(uri).database if uri.startswith("sqlite:") else None
+    return Path(path).resolve() if path else None
+
+
+def public(text: str) -> str:
+    """An address, or a message with addresses in it, without user names and passwords."""
+    return re.sub(r"://[^/\s]*@", "://***@", text)
+
+
+@contextmanager
+def errors_of(uri: str) -> Iterator[None]:
+    """Turn what the tracker raises into a :class:`TrackingError`."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TrackingError(public(f"tracker {uri}: {first}")) from error

@@ -1,0 +1,257 @@
+"""The tracker's registry of trained models: the networks that the real stages made, in a SQLite tracker a test."""
+
+import json
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from emofuse.inference import BundleError, find, load
+from emofuse.tracking import TrackingConfig, TrackingError, sync
+from emofuse.tracking.registry import Registry
+from emofuse.tracking.results import Model, read_models
+from emofuse.tracking.runs import Runs
+
+Project = Any
+CONFIG = TrackingConfig()
+HCAM = "emofuse-demo-hcam"
+NAMES = {
+    *(HCAM, f"{HCAM}-no-context"),
+    *("emofuse-demo-audio-utterance", "emofuse-demo-audio-context"),
+    *("emofuse-demo-text-utterance", "emofuse-demo-text-context"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_EXP_NAME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new tracker's database, which takes MLflow seconds to make."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def trained(project: Project, empty: Path, tmp_path: Path) -> Path:
+    """A project with HCAM, its ablation, what it reads from, and the majority, to write into."""
+    models = (f"data/models/demo/{name}" for name in ("audio", "text", "hcam", "majority"))
+    for name in ("params.yaml", "metrics", *models):
+        copy = shutil.copy2 if (project.root / name).is_file() else shutil.copytree
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        copy(project.root / name, tmp_path / name)
+    shutil.copy2(empty, tmp_path / "mlflow.db")
+    return tmp_path
+
+
+def client(root: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+
+
+def versions(root: Path, name: str = HCAM) -> dict[int, ModelVersion]:
+    return {int(each.version): each for each in client(root).search_model_versions(f"name = '{name}'")}
+
+
+def best(root: Path, name: str = HCAM) -> ModelVersion:
+    return client(root).get_model_version_by_alias(name, "best-on-dev")
+
+
+def run_of(root: Path, version: ModelVersion) -> Run:
+    return client(root).get_run(version.run_id)
+
+
+def set_dev(root: Path, seed: int, weighted_f1: float) -> None:
+    """Make a run of HCAM as good on dev as a test needs it."""
+    path = root / f"data/models/demo/hcam/seed-{seed}-fold-0/record.json"
+    record = json.loads(path.read_text())
+    record["dev"]["weighted_f1"] = weighted_f1
+    path.write_text(json.dumps(record))
+
+
+def test_every_network_is_registered_and_predicts(
+    trained: Path, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = sync(trained, CONFIG)
+    assert set(summary.registered) == NAMES
+    assert summary.refused == ()
+    assert str(summary).startswith("tracking: 20 runs added, 0 updated, 0 unchanged, 6 models registered in sqlite:")
+    monkeypatch.chdir(trained)
+    registered, conversation = f"models:/{HCAM}@best-on-dev", next(iter(project.conversations.values()))
+    assert find(registered).manifest == find(trained / "data/models/demo/hcam").manifest
+    expected = load(trained / "data/models/demo/hcam").predict(conversation)
+    assert load(registered).predict(conversation) == expected
+    served = mlflow.pyfunc.load_model(f"{trained}/mlartifacts/{best(trained).run_id}/artifacts/model")
+    assert served.metadata.signature.inputs.input_names() == ["conversation", "speaker", "text", "audio"]
+
+
+def test_a_version_says_which_run_it_is(trained: Path) -> None:
+    set_dev(trained, 0, 0.5)
+    set_dev(trained, 1, 0.7)
+    sync(trained, CONFIG)
+    version = best(trained)
+    assert run_of(trained, version).info.run_name == "demo/hcam/seed-1-fold-0"
+    assert [version.tags[name] for name in ("task", "model", "seed", "fold")] == ["demo", "hcam", "1", "0"]
+    assert (version.tags["run"], version.tags["dev/weighted_f1"]) == ("demo/hcam/seed-1-fold-0", "0.7000")
+
+
+def test_nothing_is_registered_twice(trained: Path) -> None:
+    sync(trained, CONFIG)
+    written = best(trained).last_updated_timestamp
+    summary = sync(trained, CONFIG)
+    assert (summary.added, summary.updated, summary.registered) == ((), (), ())
+    assert list(versions(trained)) == [1]
+    assert best(trained).last_updated_timestamp == written
+
+
+def test_a_new_seed_that_is_better_on_dev_gets_the_alias(trained: Path) -> None:
+    runs = trained / "data/models/demo/hcam"
+    later = trained / "later"
+    shutil.move(runs / "seed-1-fold-0", later)
+    set_dev(trained, 0, 0.5)
+    sync(trained, CONFIG)
+    assert best(trained).tags["seed"] == "0"
+
+    shutil.move(later, runs / "seed-1-fold-0")
+    set_dev(trained, 1, 0.4)
+    assert sync(trained, CONFIG).registered == (HCAM,)  # of two runs now, which its card says
+    assert (best(trained).version, list(versions(trained))) == (1, [1])
+    set_dev(trained, 1, 0.6)
+    assert sync(trained, CONFIG).registered == (HCAM,)
+    assert (best(trained).version, best(trained).tags["seed"]) == (2, "1")
+    set_dev(trained, 1, 0.4)
+    assert sync(trained, CONFIG).registered == (HCAM,)
+    assert (best(trained).version, sorted(versions(trained))) == (1, [1, 2])
+
+
+def test_other_scores_change_the_card_and_not_the_version(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {path.name: path.read_text() for path in (trained / "metrics/demo").glob("scores.*")}
+    for name in scores:
+        (trained / "metrics/demo" / name).unlink()
+    sync(trained, CONFIG)
+    monkeypatch.chdir(trained)
+    assert find(f"models:/{HCAM}@best-on-dev").manifest.scores is None
+    for name, text in scores.items():
+        (trained / "metrics/demo" / name).write_text(text)
+    assert sync(trained, CONFIG).registered == (HCAM, f"{HCAM}-no-context")  # which were scored
+    manifest = find(f"models:/{HCAM}@best-on-dev").manifest
+    assert manifest == find(trained / "data/models/demo/hcam").manifest
+    assert manifest.scores is not None
+    assert list(versions(trained)) == [1]
+
+
+def test_a_version_whose_run_was_deleted_returns_with_it(trained: Path) -> None:
+    sync(trained, CONFIG)
+    deleted = best(trained).run_id
+    client(trained).delete_run(deleted)
+    assert sync(trained, CONFIG).registered == (HCAM,)
+    (version,) = versions(trained).values()
+    assert version.run_id != deleted
+    assert best(trained).version == version.version
+
+
+def test_what_lacks_a_network_that_it_reads_from_is_said_and_the_rest_is_registered(trained: Path) -> None:
+    """Where single outs were pulled."""
+    shutil.rmtree(trained / "data/models/demo/audio")
+    summary = sync(trained, CONFIG)
+    assert set(summary.registered) == {"emofuse-demo-text-utterance", "emofuse-demo-text-context"}
+    assert [line.partition(": ")[0] for line in summary.refused] == ["demo/hcam", "demo/hcam/no-context"]
+    assert "audio/context/seed-" in summary.refused[0]
+    assert ", 2 models registered, 2 models not registered in" in str(summary)
+
+
+def test_an_experiment_of_dvc_is_not_registered(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "wide")
+    assert sync(trained, CONFIG).registered == ()
+    assert list(client(trained).search_registered_models()) == []
+    monkeypatch.delenv("DVC_EXP_NAME")
+    assert set(sync(trained, CONFIG).registered) == NAMES
+
+
+def test_a_tracker_that_goes_away_while_it_registers_costs_nothing_but_the_next_call(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise MlflowException("connection lost\nmore of it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "create_model_version", gone)
+        with pytest.raises(TrackingError, match=r"^tracker sqlite:.*: connection lost$"):
+            sync(trained, CONFIG)
+    summary = sync(trained, CONFIG)
+    assert (summary.added, summary.updated, set(summary.registered)) == ((), (), NAMES)
+    assert list(versions(trained)) == [1]
+
+
+@pytest.fixture
+def machine(trained: Path) -> Callable[[str], tuple[Runs, Registry]]:
+    """What another machine's process knows of the tracker when it begins."""
+    tracker = client(trained)
+    found = tracker.get_experiment_by_name("emofuse")
+    artifacts = (trained / "mlartifacts").as_uri()
+    experiment = found.experiment_id if found else tracker.create_experiment("emofuse", artifact_location=artifacts)
+    return lambda name: (Runs(tracker, experiment, name, None), Registry(tracker))
+
+
+def test_two_machines_make_and_register_each_result_once(trained: Path, machine: Callable[[str], Any]) -> None:
+    """Step by step in the orders that do harm: each has looked before the other has written."""
+    models = read_models(trained)
+    hcam = next(model for model in models if model.folder.name == "hcam")
+    (runs, registry), (others, other_registry) = machine("one"), machine("two")
+    runs.make(models)
+    others.make(models)
+    for model in models:
+        others.show(model, lambda: None)
+        other_registry.show(model, others)  # Everything is in the hands of the first.
+    assert (others.added, others.updated, other_registry.registered) == ([], [], [])
+    for model in models:
+        runs.show(model, lambda: None)
+    assert len(runs.added) == 20
+    late, late_registry = machine("three")
+    registry.show(hcam, runs)
+    late_registry.show(hcam, late)
+    assert [version.run_id for version in versions(trained).values()] == [runs.of(hcam.best).info.run_id]
+    assert best(trained).version == 1
+    tracked = client(trained).search_runs(["1"])
+    assert len(tracked) == len({run.data.tags["emofuse.key"] for run in tracked}) == 20
+
+
+def test_of_equal_runs_the_lowest_seed_is_the_best(trained: Path) -> None:
+    models = trained / "data/models/demo"
+    for old, seed in ((0, 10), (1, 2)):
+        for runs in (models / "hcam", *models.glob("audio/*"), *models.glob("text/*")):
+            shutil.move(runs / f"seed-{old}-fold-0", runs / f"seed-{seed}-fold-0")
+        record = models / f"hcam/seed-{seed}-fold-0/record.json"
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"seed": seed}))
+        set_dev(trained, seed, 0.5)
+    hcam: Model = next(model for model in read_models(trained) if model.folder.name == "hcam")
+    assert hcam.best.tags["seed"] == "2"
+    assert find(models / "hcam").manifest.seed == 2
+
+
+def test_a_tracker_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match=r"mlflow\.db is not there; run `emofuse track`, or set MLFLOW_TRACKING_URI"):
+        find(f"models:/{HCAM}@best-on-dev")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_registry_that_is_down_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{closed.getsockname()[1]}")
+        with pytest.raises(BundleError, match=r"tracker http://\*\*\*@127.0.0.1") as caught:
+            find(f"models:/{HCAM}@best-on-dev")
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
