@@ -65,8 +65,8 @@ def test_a_project_is_examined_and_the_exit_status_says_how(project: Path, capsy
     said = capsys.readouterr()
     found = {line.split()[1]: line for line in said.out.splitlines()}
     assert set(found) == {"python", "torch", "gpu", "decoders", "encoder", "remote", "tracker"}
-    assert found["remote"].startswith("works")
-    assert "`dvc push` makes it" in found["remote"]
+    assert found["remote"].startswith("absent")
+    assert "`dvc push` makes it, but a share has to be mounted first" in found["remote"]
     assert "made when first needed" in found["tracker"]
     broken = [line for line in said.out.splitlines() if line.startswith("broken")]
     assert [line.split()[2] for line in broken] == ["toy-text:"]
@@ -163,7 +163,10 @@ def remote(project: Path, url: str, **options: str) -> Finding:
 
 def test_a_remote_in_s3(project: Path, s3: str, nobody: str) -> None:
     found = remote(project, "s3://team/emofuse", endpointurl=f"http://{s3}")
-    assert (found.state, found.what) == ("works", "team, s3://team/emofuse, empty; `dvc push` fills it")
+    assert (found.state, found.what) == ("absent", "team, s3://team/emofuse: nothing there yet")
+    assert found.mend == "`dvc push` makes it"
+    boto3.client("s3", endpoint_url=f"http://{s3}").put_object(Bucket="team", Key="emofuse/files/md5/00/00", Body=b"")
+    assert remote(project, "s3://team/emofuse", endpointurl=f"http://{s3}").state == "works"
     found = remote(project, "s3://another/emofuse", endpointurl=f"http://{s3}")
     assert (found.state, found.what.split(": ", 1)[1]) == ("broken", "there is no bucket another, or none for you")
     found = remote(project, "s3://team/emofuse", endpointurl=f"http://{nobody}")
@@ -186,7 +189,7 @@ def test_a_remote_over_ssh(project: Path, ssh: Callable[..., str], nobody: str, 
     found = remote(project, ssh(tmp_path / "there"))
     assert (found.state, found.mend) == ("works", ""), found
     found = remote(project, ssh(tmp_path / "elsewhere"))
-    assert (found.state, "`dvc push` makes it" in found.what) == ("works", True)
+    assert (found.state, found.mend) == ("absent", "`dvc push` makes it")
     found = remote(project, ssh(tmp_path / "there", "stranger"), ask_password="true")  # noqa: S106 - no password
     assert (found.state, "Permission denied" in found.what) == ("broken", True)
     assert "ssh-copy-id" in found.mend

@@ -183,62 +183,45 @@ def _remote(repo: Any, name: str) -> Finding:
     url, kind = settings["url"], urlsplit(settings["url"]).scheme
     for question in ("ask_password", "ask_passphrase"):  # whoever called may not be there to answer
         settings.pop(question, None)
-    mend, empty = _REMOTES.get(kind, _OTHER_REMOTE)
     try:
         there = _in_time(lambda: _is_there(repo.cloud.get_remote(name), kind))
     except Exception as error:  # a library's own for each kind of remote
-        mend = f"`pip install dvc-{kind}`" if isinstance(error, ImportError) else mend
+        mend = f"`pip install dvc-{kind}`" if isinstance(error, ImportError) else _MEND_REMOTE.get(kind, _MEND_OTHER)
         return Finding("remote", "broken", _public(f"{name}, {url}: {_first_line(error)}"), mend)
-    return Finding("remote", "works", _public(f"{name}, {url}{'' if there else f', {empty}'}"))
+    if not there:
+        mend = f"`dvc push` makes it{'' if kind else ', but a share has to be mounted first'}"
+        return Finding("remote", "absent", _public(f"{name}, {url}: nothing there yet"), mend)
+    return Finding("remote", "works", _public(f"{name}, {url}"))
 
 
-_HTTP = (
-    "is the server up? `dvc remote modify NAME url URL` changes the address",
-    "answers, and does not list what it has",
-)
-_REMOTES = {
-    "": (
-        "can you read it? a share has to be mounted",
-        "not there yet; a share has to be mounted, else `dvc push` makes it",
-    ),
-    "s3": (
-        "is the server of `endpointurl` up? credentials: AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-        "empty; `dvc push` fills it",
-    ),
-    "ssh": (
-        "does `ssh HOST` log in without a question? `ssh-copy-id HOST` takes it your key",
-        "not there yet; `dvc push` makes it",
-    ),
-    "http": _HTTP,
-    "https": _HTTP,
+_MEND_REMOTE = {
+    "": "you have to be able to read it",
+    "s3": "is `endpointurl` right? credentials: AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    "ssh": "does `ssh HOST` log in without a question? `ssh-copy-id HOST` takes it your key",
+    **dict.fromkeys(("http", "https"), "is the server up? `dvc remote modify NAME url URL` changes the address"),
 }
-"""What mends a remote, and what is said of one without anything in it, by the kind of its address."""
-
-_OTHER_REMOTE = (
-    "see address and credentials with `dvc remote list` and `dvc config --list`",
-    "empty; `dvc push` fills it",
-)
+_MEND_OTHER = "see address and credentials with `dvc remote list` and `dvc config --list`"
 
 
 def _is_there(remote: Any, kind: str) -> bool:
     """Whether a remote has its folder; an error where it could have none.
 
     What a kind of file system calls absent, it may not have reached: a bucket that does not exist, a web server that is
-    down.
+    down. A web server that answers is believed to have the folder, since few list what they have.
     """
     from asyncssh import SSHClient
 
     if kind in ("http", "https"):
         _connect(remote.path)
+        return True
     if kind == "ssh":
         remote.fs.fs_args["client_factory"] = SSHClient  # DVC's own asks for passwords
-    if remote.fs.exists(remote.path):
-        return True
-    if kind == "s3":
+    there = bool(remote.fs.exists(remote.path))
+    if kind == "s3" and not there:
         bucket = remote.path.partition("/")[0]
         if not remote.fs.exists(bucket):
             raise FileNotFoundError(f"there is no bucket {bucket}, or none for you")
-    return False
+    return there
 
 
 def _tracker(root: Path) -> Finding:
