@@ -87,8 +87,10 @@ def object_of(project: Path, md5: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(finished: Path, remote: Remote, dvc: Dvc, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository of the member who has the corpus; the first push was killed half-way, the second went through."""
+def interrupted(
+    finished: Path, remote: Remote, dvc: Dvc, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, set[str]]:
+    """The repository of the member who has the corpus, whose push was killed half-way; and what the others lack."""
     project = tmp_path_factory.mktemp("team") / "first"
     shutil.copytree(finished, project, symlinks=True)
     dvc(project, "remote", "add", "-d", "team", f"s3://{BUCKET}/emofuse")
@@ -96,10 +98,22 @@ def first(finished: Path, remote: Remote, dvc: Dvc, tmp_path_factory: pytest.Tem
     git(project, "add", "-A")
     git(project, "commit", "-qm", "Results")
     kill_push_when(project, lambda: len(remote.objects()) >= 5)
+    return project, not_in_remote(clone(project, project.parent / "member"), dvc)
+
+
+@pytest.fixture(scope="module")
+def first(interrupted: tuple[Path, set[str]], remote: Remote, dvc: Dvc) -> Path:
+    """The same repository, after a second push that went through."""
+    project, _ = interrupted
     survived = remote.objects()
     dvc(project, "push", "--run-cache")
     assert survived < remote.objects()
     return project
+
+
+def not_in_remote(project: Path, dvc: Dvc) -> set[str]:
+    """The outs of which a member is told that they were not pushed."""
+    return set(json.loads(dvc(project, "data", "status", "--not-in-remote", "--json").stdout).get("not_in_remote", []))
 
 
 def kill_push_when(project: Path, reached: Callable[[], bool]) -> None:
@@ -128,6 +142,15 @@ def test_the_speech_stays_here_and_all_else_is_shared(first: Path, remote: Remot
     shared = [TEXT, "data/features/demo/audio", "data/models/demo/hcam", "data/corpora/demo/utterances.parquet"]
     assert all(cached(first, out) <= there for out in shared)
     assert not cached(first, "data/corpora/demo/audio") & there
+
+
+def test_what_an_interrupted_push_left_out_is_named_and_the_next_push_heals(
+    interrupted: tuple[Path, set[str]], first: Path, member: Path, dvc: Dvc
+) -> None:
+    _, lacking = interrupted
+    assert lacking & {"data/models/demo/hcam/", "data/scores/demo/", f"{TEXT}/"}
+    assert "data/corpora/demo/audio/" not in lacking
+    assert not not_in_remote(member, dvc)
 
 
 def test_a_member_recomputes_nothing_and_fills_a_tracker(member: Path, first: Path, dvc: Dvc) -> None:
@@ -163,11 +186,23 @@ def test_another_repository_takes_the_features_alone(first: Path, dvc: Dvc, tmp_
     git(tmp_path, "init", "-q")
     dvc(tmp_path, "init", "-q")
     dvc(tmp_path, "import", str(first), TEXT, "-o", "text")
+    taken = {"".join(path.parts[-2:]) for path in (tmp_path / ".dvc/cache/files/md5").rglob("*") if path.is_file()}
+    assert taken == cached(first, TEXT)
     table = pl.read_parquet(tmp_path / "text/*.parquet")
     utterances = pl.read_parquet(first / "data/corpora/demo/utterances.parquet")
     assert set(table["utterance_id"]) == set(utterances["utterance_id"])
     said: dict[str, Any] = json.loads(pq.read_schema(next((tmp_path / "text").iterdir())).metadata[b"emofuse"])
     assert said["terms"] == "this project's own, MIT"
+
+
+def test_a_remote_over_ssh_takes_and_gives(
+    first: Path, member: Path, ssh: Callable[..., str], dvc: Dvc, tmp_path: Path
+) -> None:
+    for project in (first, member):
+        dvc(project, "remote", "add", "--local", "ssh", ssh(tmp_path / "remote"))
+    dvc(first, "push", "-r", "ssh", TEXT)
+    dvc(member, "pull", "-r", "ssh", TEXT)
+    assert {path.name for path in (member / TEXT).iterdir()} == {path.name for path in (first / TEXT).iterdir()}
 
 
 def test_a_remote_that_is_down_is_named_and_the_next_pull_heals(member: Path, dvc: Dvc) -> None:
