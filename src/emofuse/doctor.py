@@ -2,9 +2,7 @@
 
 import importlib
 import io
-import os
 import queue
-import re
 import shutil
 import socket
 import sys
@@ -179,6 +177,8 @@ def _remotes(root: Path) -> Iterator[Finding]:
 
 
 def _remote(repo: Any, name: str) -> Finding:
+    from emofuse.tracking.address import public
+
     settings = repo.config["remote"][name]
     url, kind = settings["url"], urlsplit(settings["url"]).scheme
     for question in ("ask_password", "ask_passphrase"):  # whoever called may not be there to answer
@@ -187,11 +187,11 @@ def _remote(repo: Any, name: str) -> Finding:
         there = _in_time(lambda: _is_there(repo.cloud.get_remote(name), kind))
     except Exception as error:  # a library's own for each kind of remote
         mend = f"`pip install dvc-{kind}`" if isinstance(error, ImportError) else _MEND_REMOTE.get(kind, _MEND_OTHER)
-        return Finding("remote", "broken", _public(f"{name}, {url}: {_first_line(error)}"), mend)
+        return Finding("remote", "broken", public(f"{name}, {url}: {_first_line(error)}"), mend)
     if not there:
         mend = f"`dvc push` makes it{'' if kind else ', but a share has to be mounted first'}"
-        return Finding("remote", "absent", _public(f"{name}, {url}: nothing there yet"), mend)
-    return Finding("remote", "works", _public(f"{name}, {url}"))
+        return Finding("remote", "absent", public(f"{name}, {url}: nothing there yet"), mend)
+    return Finding("remote", "works", public(f"{name}, {url}"))
 
 
 _MEND_REMOTE = {
@@ -225,10 +225,12 @@ def _is_there(remote: Any, kind: str) -> bool:
 
 
 def _tracker(root: Path) -> Finding:
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
-    file = uri.removeprefix("sqlite:///") if uri.startswith("sqlite:///") else None
-    if file and not Path(file).exists():
-        return Finding("tracker", "works", f"{_public(uri)}, made when first needed")
+    from emofuse.tracking.address import database, public, tracker_uri
+
+    uri = tracker_uri(root)
+    file = database(uri)
+    if file and not file.exists():
+        return Finding("tracker", "works", f"{uri}, made when first needed")
     try:
         if uri.startswith(("http://", "https://")):
             _connect(uri)
@@ -237,8 +239,8 @@ def _tracker(root: Path) -> Finding:
         mend = "start it, or unset MLFLOW_TRACKING_URI; results wait on disk for `emofuse track`"
         if file:
             mend = f"without better advice move {file} away: `emofuse track` fills a new one from what is on disk"
-        return Finding("tracker", "broken", _public(f"{uri}: {_first_line(error)}"), mend)
-    return Finding("tracker", "works", _public(uri))
+        return Finding("tracker", "broken", public(f"{uri}: {_first_line(error)}"), mend)
+    return Finding("tracker", "works", public(uri))
 
 
 def _search(uri: str) -> bool:
@@ -273,11 +275,6 @@ def _in_time(function: Callable[[], bool]) -> bool:
     if isinstance(result, Exception):
         raise result
     return result
-
-
-def _public(text: str) -> str:
-    """An address, or what is said of one, without user name and password."""
-    return re.sub(r"://[^/\s]*@", "://", text)
 
 
 def _first_line(error: Exception) -> str:

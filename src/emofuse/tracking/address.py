@@ -18,6 +18,8 @@ ENVIRONMENT = {
 }
 """MLflow's own variables that differ from its defaults here, unless the environment has them."""
 
+_SQLITE = "sqlite:///"
+
 
 class TrackingError(RuntimeError):
     """The tracker cannot be reached or does not take the runs; one line, which names the tracker."""
@@ -26,14 +28,17 @@ class TrackingError(RuntimeError):
 def tracker_uri(root: Path) -> str:
     """Return MLflow's address of a project's tracker; MLflow's own variables are set on the way.
 
+    A SQLite file without a leading slash, ``sqlite:///mlflow.db``, is in the project's root.
+
     Args:
         root: the project's root folder
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
     # DVC runs queued experiments in copies of the project, and says where the project itself is.
     home = Path(os.environ.get("DVC_ROOT", root))
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(home / 'mlflow.db').resolve()}"
+    return f"{_SQLITE}{(home / uri.removeprefix(_SQLITE)).resolve()}" if uri.startswith(_SQLITE) else uri
 
 
 def database(uri: str) -> Path | None:
