@@ -16,6 +16,7 @@ from typing import Any
 import boto3
 import pytest
 import requests
+import soundfile
 import torch
 from mlflow import MlflowClient
 from moto.server import ThreadedMotoServer
@@ -110,6 +111,16 @@ def test_a_driver_that_torch_does_not_see_is_recognised(monkeypatch: pytest.Monk
     assert doctor._gpu().state == "broken"
     monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
     assert doctor._gpu().state == "absent"
+
+
+def test_a_decoder_that_fails_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise soundfile.LibsndfileError(1)
+
+    assert doctor._decoders().state == "works"
+    monkeypatch.setattr(soundfile, "write", fail)
+    found = doctor._decoders()
+    assert (found.state, found.mend) == ("broken", "run `make setup`")
 
 
 def test_another_python_first_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
