@@ -4,27 +4,53 @@ Usage: python stages/score.py TASK
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emofuse.params import Params
 from emofuse.process import stage
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from emofuse.robustness import DegradedConfig
+    from emofuse.tasks import Task
 
 
 def main(name: str) -> None:
     """Score the task of that key."""
     with stage(f"score@{name}"):
+        from emofuse.robustness import DegradedConfig
         from emofuse.scoring import ScoringConfig
-        from emofuse.scoring.benchmark import benchmark
+        from emofuse.scoring.benchmark import benchmark, run_folders
         from emofuse.tasks import Task, TaskConfig
         from emofuse.tracking import TrackingConfig, try_sync
 
         params = Params.load()
         task = Task.load(name, params.get(f"tasks.{name}", TaskConfig))
         config = params.get("scoring", ScoringConfig)
-        table = benchmark(task, models(params, name), config, Path("data"), Path("metrics"))
+        scored, data = models(params, name), Path("data")
+        entries = params.get("degraded", dict[str, DegradedConfig]).values()
+        conditions = [each for each in entries if each.corpus == task.config.corpus]
+        degraded = under_conditions(params, task, run_folders(data / "models" / name, scored), conditions)
+        told = {each.condition: str(each) for each in conditions}
+        table = benchmark(task, scored, config, data, Path("metrics"), degraded, told)
         print(f"\n{name}\n\n{table}")
         try_sync(Path(), params.get("tracking", TrackingConfig))
+
+
+def under_conditions(
+    params: Params, task: "Task", runs: Sequence[Path], conditions: "Sequence[DegradedConfig]"
+) -> "pl.DataFrame | None":
+    """Ask the trained models about test once more under each condition; None where there are none."""
+    if not conditions:
+        return None
+    from emofuse.inference.degraded import predict_degraded
+    from emofuse.store import Store
+
+    changed = {each.condition: params.get(f"features.{each.features}.modality", str) for each in conditions}
+    return predict_degraded(task, runs, changed, Path("data"), Store())
 
 
 def models(params: Params, task: str) -> list[str]:

@@ -113,18 +113,18 @@ def test_no_file(tmp_path: Path) -> None:
 
 # The shipped file.
 
-NAMED = ("corpora", "features", "tasks", "pretrain", "fuse")
+NAMED = ("corpora", "features", "degraded", "tasks", "pretrain", "fuse")
 """Sections whose keys are names of entries."""
 
 JOBS = ("pretrain", "fuse")
 
 
-@pytest.fixture(scope="module", params=["as it is shipped", "with every corpus switched on"])
+@pytest.fixture(scope="module", params=["as it is shipped", "with everything switched on"])
 def shipped(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's parameter file."""
     path = root / "params.yaml"
     if "switched" in request.param:
-        text = re.sub(r"(?m)^#[a-z]+ (?= )", "", path.read_text(encoding="utf-8"))
+        text = re.sub(r"(?m)^(#[a-z]+ )+(?= )", "", path.read_text(encoding="utf-8"))
         path = tmp_path_factory.mktemp("switched") / "params.yaml"
         path.write_text(text, encoding="utf-8")
     return path
@@ -184,6 +184,7 @@ def test_a_new_key_without_a_comment_is_found(root: Path, after: str, new: str, 
 def test_every_section_is_known_and_valid(shipped: Path, tree: dict[str, Any]) -> None:
     from emofuse.features.extract import ExtractConfig, FeatureConfig
     from emofuse.ingest import CorpusConfig
+    from emofuse.robustness import DegradedConfig
     from emofuse.scoring import ScoringConfig
     from emofuse.tasks import TaskConfig
     from emofuse.tracking import TrackingConfig
@@ -199,6 +200,10 @@ def test_every_section_is_known_and_valid(shipped: Path, tree: dict[str, Any]) -
         features = params.get(f"features.{name}", FeatureConfig)
         family = import_module(f"emofuse.encoders.{features.family}")
         validate(features.options, family.Config, f"features.{name}.options")
+    for name, entry in tree["degraded"].items():
+        degraded = params.get(f"degraded.{name}", DegradedConfig)
+        assert name == f"{entry['corpus']}-{degraded.condition}"
+        assert tree["features"][degraded.features]["corpus"] == degraded.corpus
     for name in tree["tasks"]:
         params.get(f"tasks.{name}", TaskConfig)
     assert set(tree["models"]) == {"audio", "text", *MODELS}

@@ -1,5 +1,6 @@
 """The pipeline as a person runs it: real DVC in a copy of the project, with a small embedded corpus."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -65,6 +66,30 @@ def test_a_new_seed_trains_alone(finished: Path, small: dict[str, int], dvc: Dvc
     assert {key: after[key] for key in before} == before
     # Of the seeded models each has one run more; the majority has no seeds, so its run is the old one.
     assert len(after) == len(before) + len(MODELS) - 1
+
+
+def test_worse_conditions_are_columns_while_they_are_on(finished: Path, root: Path, dvc: Dvc, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(finished, project, symlinks=True)
+    off = (project / "params.yaml").read_bytes()
+    params = yaml.safe_load(off)
+    shipped = yaml.safe_load((root / "params.yaml").read_text().replace("\n#robust ", "\n"))["degraded"]
+    params["degraded"] = {name: shipped[name] for name in ("demo-noise-0", "demo-words-40", "demo-no-text")}
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    ran = re.findall("Running stage '(.*)'", dvc(project, "repro").stdout)
+    assert ran == [*(f"degrade@{name}" for name in sorted(params["degraded"])), "score@demo"]
+    scores = pl.read_csv(project / "metrics/demo/scores.csv")
+    of = scores.filter(pl.col("metric").str.ends_with("weighted_f1")).pivot("metric", index="model", values="mean")
+    assert [name for name in of.columns if "/" in name] == [
+        f"under/{each['condition']}/weighted_f1" for each in params["degraded"].values()
+    ]
+    assert of.null_count().sum_horizontal().item() == 0
+    before = pl.read_csv(finished / "metrics/demo/scores.csv")
+    assert scores.filter(~pl.col("metric").str.starts_with("under/")).equals(before)
+
+    (project / "params.yaml").write_bytes(off)
+    assert re.findall("Running stage '(.*)'", dvc(project, "repro").stdout) == []
+    assert pl.read_csv(project / "metrics/demo/scores.csv").equals(before)
 
 
 @pytest.mark.parametrize(("kind", "stage"), [("features", "extract@demo-text"), ("runs", "pretrain@demo-audio")])

@@ -47,6 +47,19 @@ def test_a_corpus_is_off_in_the_shipped_file_and_on_after_the_readme_s_command(
     assert {name.removeprefix("score@") for name in added if name.startswith("score@")} == tasks
 
 
+def test_worse_conditions_are_off_in_the_shipped_file_and_on_after_the_documented_command(
+    fresh: tuple[Path, set[str]],
+) -> None:
+    folder, before = fresh
+    assert not [name for name in before if name.startswith("degrade")]
+    shutil.copy(ROOT / "params.yaml", folder)
+    text = (ROOT / "docs/robustness.md").read_text()
+    command = next(line for line in text.splitlines() if line.startswith("$ sed")).removeprefix("$ ")
+    subprocess.run(command, cwd=folder, shell=True, check=True)  # noqa: S602
+    levels = ("noise-20", "noise-10", "noise-0", "words-10", "words-20", "words-40", "no-audio", "no-text")
+    assert stages(folder) - before == {f"degrade@demo-{level}" for level in levels}
+
+
 def stages(folder: Path) -> set[str]:
     listed = subprocess.run(
         [Path(sys.executable).parent / "dvc", "stage", "list", "--name-only"],

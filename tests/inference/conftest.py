@@ -86,6 +86,12 @@ def _run_here(_: str, function: Callable[[Any], bool], jobs: Sequence[Any]) -> i
 
 
 @pytest.fixture(scope="session")
+def here() -> type[Executor]:
+    """What stands in for a pool where starting one takes longer than its work."""
+    return _Here
+
+
+@pytest.fixture(scope="session")
 def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """The project; do not write into it."""
     folder = tmp_path_factory.mktemp("project")

@@ -132,6 +132,19 @@ def test_every_part_is_there(page: str) -> None:
     assert "session" in page
 
 
+def test_conditions_have_a_table_and_are_told(truth: Make, guess: Make, classes: tuple[str, ...], page: str) -> None:
+    targets = truth(n_dialogues=20)
+    runs = pl.concat([guess(targets, skill, model) for model, skill in SKILLS.items()])
+    degraded = runs.with_columns(condition=pl.lit("noise-20"))
+    scores = score(runs, targets, classes, ScoringConfig(resamples=200), degraded=degraded)
+    rules = protocol() | {"conditions": {"noise-20": "noise, 20 dB"}}
+    more = report(scores, rules, COMPARISONS, records(), [dialogue()])
+    Page(more)
+    for told in ("<button>noise-20</button>", "Condition noise-20", "noise, 20 dB", "under worse conditions"):
+        assert told in more
+        assert told not in page
+
+
 def test_a_single_model_without_anything_else(
     truth: Make, answer: Make, classes: tuple[str, ...], scores: Scores
 ) -> None:

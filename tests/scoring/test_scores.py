@@ -1,6 +1,7 @@
 """From predictions to tables of scores: means, folds, broadcasting, order, and what must not matter."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -208,6 +209,35 @@ def test_the_best_epoch_on_test_is_each_run_s_own_and_stands_apart(
         got, wanted = row(chosen, metric=prefix + metric), row(only, metric=metric)
         assert (got["model"], got["mean"], got["sd"], got["n_runs"]) == ("hcam", wanted["mean"], wanted["sd"], 3)
         assert (got["low"], got["high"]) == (None, None)
+
+
+@pytest.mark.parametrize("prefix", ["", "other_"])
+def test_a_condition_is_scored_like_test_and_stands_apart(
+    truth: Make, guess: Make, classes: tuple[str, ...], prefix: str
+) -> None:
+    """With one set of test utterances for both folds, and with two, which are pooled."""
+    targets = pl.concat([truth(), truth(fold=1, prefix=prefix)])
+    runs = pl.concat([guess(targets, 0.8, "hcam"), guess(targets, 0.6, "late")])
+    worse = pl.concat([guess(targets, 0.5, "hcam"), guess(targets, 0.6, "late")])
+    conditions = {"noise-0": worse, "words-0": runs}
+    degraded = pl.concat([said.with_columns(condition=pl.lit(name)) for name, said in conditions.items()])
+    plain, both = score(runs, targets, classes, CONFIG), score(runs, targets, classes, CONFIG, degraded=degraded)
+    apart = pl.col("metric").str.starts_with("under/")
+    assert_scores_equal(plain, replace(both, models=both.models.filter(~apart), runs=both.runs.filter(~apart)))
+    for name, said in conditions.items():
+        alone = score(said, targets, classes, CONFIG)
+        for table in ("models", "runs"):
+            own = getattr(alone, table).filter(~pl.col("metric").str.starts_with("fold_mean/"))
+            found = getattr(both, table).filter(pl.col("metric").str.starts_with(f"under/{name}/"))
+            bare = pl.col("metric").str.strip_prefix(f"under/{name}/")
+            assert_frame_equal(found.with_columns(bare), own, check_exact=True)
+
+
+def test_a_condition_without_all_runs_is_an_error(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    runs = guess(truth(), 0.8, "hcam")
+    degraded = runs.with_columns(condition=pl.lit("noise-0"))[1:]
+    with pytest.raises(ScoringError, match="missing utterance ids"):
+        score(runs, truth(), classes, CONFIG, degraded=degraded)
 
 
 def test_the_seed_decides(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from emofuse.scoring.joining import ScoringError
 from emofuse.scoring.scores import Scores, ScoringConfig, score
-from emofuse.scoring.tables import best_model, learning_curves, markdown_table, write_runs, write_scores
+from emofuse.scoring.tables import best_model, learning_curves, markdown_table, scores_json, write_runs, write_scores
 
 Make = Callable[..., pl.DataFrame]
 
@@ -129,6 +129,20 @@ def test_the_best_epoch_on_test_is_called_what_it_is(truth: Make, guess: Make, c
     table = markdown_table(score(runs, targets, classes, ScoringConfig(resamples=50), epochs))
     assert (table.count("| hcam |"), table.count("| late |")) == (2, 1)
     assert "too high, because test chose it" in table
+
+
+def test_conditions_get_a_table_of_their_own(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    targets = truth(n_dialogues=4)
+    runs = guess(targets, 0.7, "hcam")
+    degraded = pl.concat([runs.with_columns(condition=pl.lit(name)) for name in ("words-10", "no-text")])
+    scores = score(runs, targets, classes, ScoringConfig(resamples=50), degraded=degraded)
+    table = markdown_table(scores)
+    assert "| Model | As it is | words-10 | no-text | Runs |" in table
+    line = table.split("| no-text |")[1].splitlines()[2]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1] == cells[2] == cells[3]
+    assert scores_json(scores, {})["scores"]["hcam"]["under/no-text/weighted_f1"]["n_runs"] == 3
+    assert "As it is" not in markdown_table(score(runs, targets, classes, ScoringConfig(resamples=50)))
 
 
 def test_best_model(tiny: Scores) -> None:

@@ -20,7 +20,7 @@ from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConf
 from emofuse.params import ParamsError, validate
 from emofuse.scoring.facts import modalities
 from emofuse.tasks import Fold
-from emofuse.training.data import Sequences, examples, pooled, single_frames
+from emofuse.training.data import Inputs, MappedSequences, Sequences, examples, pooled, single_frames
 from emofuse.training.fit import infer
 from emofuse.training.runs import Reads
 
@@ -63,7 +63,7 @@ class Graph:
     def __contains__(self, name: str) -> bool:
         return name in self._nodes
 
-    def posteriors(self, name: str, frames: Mapping[str, Sequences], fold: Fold) -> np.ndarray:
+    def posteriors(self, name: str, frames: Inputs, fold: Fold) -> np.ndarray:
         """Return the posteriors of a model, float32 ``[n, C]``.
 
         Args:
@@ -77,7 +77,7 @@ class Graph:
 class _Pass:
     """One pass of some utterances through the graph; every network runs once."""
 
-    def __init__(self, nodes: Mapping[str, _Node], frames: Mapping[str, Sequences], fold: Fold) -> None:
+    def __init__(self, nodes: Mapping[str, _Node], frames: Inputs, fold: Fold) -> None:
         self._nodes, self._frames, self._fold = nodes, frames, fold
         self._done: dict[str, tuple[np.ndarray, Mapping[str, Any]]] = {}
 
@@ -97,7 +97,7 @@ class _Pass:
             self._done[name] = infer(network, inputs, self._fold, examples(self._fold, network.unit), _BATCH)
         return self._done[name]
 
-    def _input(self, modality: str, config: Mapping[str, Any]) -> Sequences:
+    def _input(self, modality: str, config: Mapping[str, Any]) -> Sequences | MappedSequences:
         reads = config["reads"]
         if reads in ("utterance", "context"):
             return single_frames(self._infer(_before(modality, config))[1][reads])

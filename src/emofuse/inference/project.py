@@ -11,7 +11,7 @@ from emofuse.inference.graph import MODALITIES, needs
 from emofuse.params import Params
 from emofuse.scoring.facts import modalities
 
-__all__ = ["best_models", "bundle_of_model"]
+__all__ = ["best_models", "bundle_of_model", "folders_of_run"]
 
 MODELS = Path("data/models")
 
@@ -36,7 +36,7 @@ def bundle_of_model(folder: Path) -> Bundle:
     record = records[best]
     if not (best / "config.json").exists():
         raise BundleError(f"{best}: {record['model']} says the same of every utterance; choose another model")
-    folders = _folders(best, root / MODELS / task)
+    folders = folders_of_run(best, root / MODELS / task)
     configs = {name: read_json(path / "config.json") for name, path in folders.items()}
     params = Params.load(root / "params.yaml")
     corpus = params.get(f"tasks.{task}.corpus", str)
@@ -83,8 +83,13 @@ def _project(folder: Path) -> tuple[Path, str]:
     raise BundleError(f"{folder}: neither a bundle nor a model's folder in a project, {MODELS}/<task>/<model>")
 
 
-def _folders(run: Path, models: Path) -> dict[str, Path]:
-    """The run's network, those that it reads from, and those that answer where a modality is missing, by name."""
+def folders_of_run(run: Path, models: Path) -> dict[str, Path]:
+    """Return the run's network, those that it reads from, and those that answer where a modality is missing, by name.
+
+    Args:
+        run: its folder
+        models: of its task, such as ``data/models/demo``
+    """
     config = read_json(run / "config.json")
     folders = {config["model"]: run}
     waiting = needs(config)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -27,7 +28,15 @@ FUSION = ("concat", "late", "hcam", "cma", "hbaf")
 MODALITIES = ("audio", "text")
 
 
-def benchmark(task: Task, models: Sequence[str], config: ScoringConfig, data: Path, metrics: Path) -> str:
+def benchmark(
+    task: Task,
+    models: Sequence[str],
+    config: ScoringConfig,
+    data: Path,
+    metrics: Path,
+    degraded: pl.DataFrame | None = None,
+    conditions: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Score every run of a task and write ``metrics/<task>/`` and ``data/scores/<task>/``.
 
     Args:
@@ -36,6 +45,8 @@ def benchmark(task: Task, models: Sequence[str], config: ScoringConfig, data: Pa
         config: intervals and tests
         data: the project's data folder
         metrics: the project's metrics folder
+        degraded: what all runs say of test under worse conditions, as :func:`~emofuse.scoring.scores.score` takes it
+        conditions: what each of them is, in words, by name
 
     Returns:
         the results table, Markdown
@@ -48,8 +59,8 @@ def benchmark(task: Task, models: Sequence[str], config: ScoringConfig, data: Pa
     runs = pl.concat([pl.read_parquet(folder / "predictions.parquet") for folder in folders])
     kept_epochs = [pl.read_parquet(path) for path in (folder / "epochs.parquet" for folder in folders) if path.exists()]
     epochs = pl.concat(kept_epochs) if kept_epochs else None
-    scores = score(runs, truth_of(task), task.classes, config, epochs)
-    pairs, rules = comparisons(scores), protocol(task, data, records)
+    scores = score(runs, truth_of(task), task.classes, config, epochs, degraded)
+    pairs, rules = comparisons(scores), protocol(task, data, records, conditions)
     table = f"{markdown_table(scores, pairs)}\n{facts_markdown(rules, published(task.name))}"
     out, kept = metrics / task.name, data / "scores" / task.name
     write_scores(out, scores, rules, table)
@@ -94,7 +105,12 @@ def comparisons(scores: Scores) -> list[tuple[str, str]]:
     return [pair for pair in pairs if set(pair) <= known]
 
 
-def protocol(task: Task, data: Path, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def protocol(
+    task: Task,
+    data: Path,
+    records: Sequence[Mapping[str, Any]],
+    conditions: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Return what the numbers rest on: task, splits, context, features, models, and how epochs were chosen."""
     config = task.config
     features = {name: metadata(data / "features" / config.corpus / name) for name in MODALITIES}
@@ -114,7 +130,7 @@ def protocol(task: Task, data: Path, records: Sequence[Mapping[str, Any]]) -> di
         "epoch_chosen_on": "dev weighted F1",
         "features": features,
         "models": model_facts(records, features),
-    }
+    } | ({"conditions": dict(conditions)} if conditions else {})
 
 
 def truth_of(task: Task) -> pl.DataFrame:

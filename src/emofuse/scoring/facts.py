@@ -72,6 +72,7 @@ def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Epoch chosen on", protocol["epoch_chosen_on"]),
         *((f"Features, {name}", _features(made)) for name, made in protocol["features"].items()),
     ]
+    lines += [(f"Condition {name}", text) for name, text in protocol.get("conditions", {}).items()]
     return lines + [("Unlike a full corpus", text) for text in protocol["unlike_a_full_corpus"]]
 
 

@@ -14,7 +14,15 @@ from emofuse.scoring.dialogues import Dialogue
 from emofuse.scoring.facts import protocol_lines
 from emofuse.scoring.literature import published
 from emofuse.scoring.scores import BEST_ON_TEST, ECE, FOLD_MEAN, NONZERO, Scores, in_order
-from emofuse.scoring.tables import BEST_ON_TEST_TITLE, METRIC_TITLES, best_value, learning_curves, pair_row
+from emofuse.scoring.tables import (
+    BEST_ON_TEST_TITLE,
+    UNDER_TITLE,
+    best_value,
+    condition_columns,
+    learning_curves,
+    metric_columns,
+    pair_row,
+)
 
 __all__ = ["report"]
 
@@ -153,22 +161,28 @@ def _whiskers(scores: Scores, models: Sequence[str]) -> tuple[list[dict[str, Any
 
 
 def _grids(scores: Scores, models: Sequence[str], facts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The tables of scores: of all utterances, without the zeros, and as means over folds, where there are such."""
-    grids = [_grid(scores, models, facts, "", "", "")]
+    """The tables of scores; where there are such, also without the zeros, as means over folds, and under conditions."""
+    parts = {"": metric_columns()}
     if (scores.models["metric"] == f"accuracy{NONZERO}").any():
-        grids.append(_grid(scores, models, facts, "Without the utterances of zero sentiment", "", NONZERO))
+        parts["Without the utterances of zero sentiment"] = metric_columns(suffix=NONZERO)
     if scores.pooled:
-        grids.append(_grid(scores, models, facts, "Mean over folds of each fold's own score", FOLD_MEAN, ""))
+        parts["Mean over folds of each fold's own score"] = metric_columns(FOLD_MEAN)
     if scores.models["metric"].str.starts_with(BEST_ON_TEST).any():
-        grids.append(_grid(scores, models, facts, BEST_ON_TEST_TITLE, BEST_ON_TEST, ""))
-    return grids
+        parts[BEST_ON_TEST_TITLE] = metric_columns(BEST_ON_TEST)
+    if condition_columns(scores):
+        parts[UNDER_TITLE] = {METRIC: "As it is", **condition_columns(scores)}
+    return [_grid(scores, models, facts, title, columns) for title, columns in parts.items()]
 
 
 def _grid(
-    scores: Scores, models: Sequence[str], facts: Mapping[str, Mapping[str, Any]], title: str, prefix: str, suffix: str
+    scores: Scores,
+    models: Sequence[str],
+    facts: Mapping[str, Mapping[str, Any]],
+    title: str,
+    columns: Mapping[str, str],
 ) -> dict[str, Any]:
     cells = {(row["model"], row["metric"]): row for row in scores.models.to_dicts()}
-    names = [f"{prefix}{metric}{suffix}" for metric in METRIC_TITLES]
+    names = list(columns)
     models = [model for model in models if (model, names[0]) in cells]
     best = {name: best_value(name, [cells[model, name]["mean"] for model in models]) for name in names}
     rows = []
@@ -180,7 +194,7 @@ def _grid(
                 "cells": [_score_cell(cell, best[cell["metric"]]) for cell in own] + _facts(facts[model], own[0]),
             }
         )
-    return {"title": title, "titles": [*METRIC_TITLES.values(), "Runs", "Parameters", "Labels seen"], "rows": rows}
+    return {"title": title, "titles": [*columns.values(), "Runs", "Parameters", "Labels seen"], "rows": rows}
 
 
 def _score_cell(cell: Mapping[str, Any], best: float) -> dict[str, Any]:

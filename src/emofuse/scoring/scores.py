@@ -22,6 +22,7 @@ __all__ = [
     "FOLD_MEAN",
     "MODELS",
     "NONZERO",
+    "UNDER",
     "Scores",
     "ScoringConfig",
     "in_order",
@@ -50,6 +51,9 @@ BEST_ON_TEST = "best_on_test_epoch/"
 
 NONZERO = "/nonzero"
 """Suffix of the metrics over the utterances whose sentiment is not zero, where the classes come from sentiment."""
+
+UNDER = "under/"
+"""Prefix of the metrics under a worse condition, as ``under/<condition>/<metric>``."""
 
 ECE = "ece"
 """Name of the expected calibration error, beside those of :func:`~emofuse.scoring.metrics.metric_names`."""
@@ -98,12 +102,14 @@ class Scores:
         models: ``model, metric, mean, sd, low, high, n_runs``; mean and sample standard deviation over runs (null for
             one run), bootstrap interval of the mean. Where folds are pooled, rows ``fold_mean/<metric>`` give the mean
             over folds of each fold's own score, by seed, then mean and standard deviation over seeds; they have no
-            interval. Rows ``best_on_test_epoch/<metric>``, where epochs were kept, have none either
+            interval. Rows ``best_on_test_epoch/<metric>``, where epochs were kept, have none either. Rows
+            ``under/<condition>/<metric>``, where conditions were asked for, have one
         pairs: ``model_a, model_b, metric, difference, low, high, p, p_adjusted`` of every two models; difference = a -
             b, where a comes later in the order of tables; ``p_adjusted`` after Holm over all pairs of a metric. The
             calibration error is not among the metrics: how far chance enlarges it depends on how sure a model is, so
             that a difference of two need not be one of calibration
-        runs: ``model, seed, fold, metric, value`` of every trained run, and of every seed's pooled run with fold null
+        runs: ``model, seed, fold, metric, value`` of every trained run, and of every seed's pooled run with fold null;
+            under conditions too
         confusion: ``model, true, predicted, count``, summed over runs
         run_confusion: ``model, seed, fold, true, predicted, count`` of every trained run
         calibration: ``model, low, high, count, confidence, accuracy`` of each bin of confidence that has answers: its
@@ -159,6 +165,7 @@ def score(
     classes: Sequence[str],
     config: ScoringConfig,
     epochs: pl.DataFrame | None = None,
+    degraded: pl.DataFrame | None = None,
 ) -> Scores:
     """Score all models of a task on test, with intervals and paired comparisons.
 
@@ -171,6 +178,8 @@ def score(
         config: settings of intervals and tests
         epochs: what networks said of test after each epoch, with a column ``epoch``, of the runs that kept it; gives
             rows ``best_on_test_epoch/<metric>``, without intervals
+        degraded: what all runs say of test under worse conditions, with a column ``condition``; gives rows
+            ``under/<condition>/<metric>``, which are in no comparison
 
     Raises:
         ScoringError: predictions and targets do not fit (see :func:`~emofuse.scoring.joining.join_targets`), folds
@@ -191,6 +200,9 @@ def score(
     models, pairs, values = (_rounded(pl.concat(tables)) for tables in zip(*parts, strict=True))
     if epochs is not None:
         models = pl.concat([models, _rounded(_best_on_test(epochs, test, classes))])
+    if degraded is not None:
+        under, values_under = _under_conditions(degraded, test, classes, pooled, config)
+        models, values = pl.concat([models, _rounded(under)]), pl.concat([values, _rounded(values_under)])
     return Scores(
         classes=tuple(classes),
         config=config,
@@ -232,17 +244,39 @@ def _count(answers: pl.DataFrame, trained: pl.DataFrame, dialogues: pl.Series, n
 
 def _judge(counts: _Counts, classes: Sequence[str], pooled: bool, config: ScoringConfig) -> list[pl.DataFrame]:
     """The tables ``models``, ``pairs`` and ``runs`` of :class:`Scores`."""
+    counts, summary, values = _means(counts, classes, pooled)
+    draws = _draw(counts, config)
+    models = _with_intervals(summary, counts, classes, config, draws)
+    return [models, _pairs(counts, classes, config, draws), values]
+
+
+def _under_conditions(
+    degraded: pl.DataFrame, test: pl.DataFrame, classes: Sequence[str], pooled: bool, config: ScoringConfig
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows of ``models`` and of ``runs`` under each condition; the draws are those of every other interval."""
+    dialogues = test["dialogue_id"].unique().sort()
+    parts = []
+    for (condition,), said in degraded.group_by("condition", maintain_order=True):
+        answers = join_targets(said.drop("condition"), test, classes)
+        counts = _count(answers, _in_table_order(answers.select(RUN).unique()), dialogues, len(classes))
+        counts, summary, values = _means(counts, classes, pooled)
+        plain = summary.filter(~pl.col("metric").str.starts_with(FOLD_MEAN))
+        models = _with_intervals(plain, counts, classes, config, _draw(counts, config))
+        named = f"{UNDER}{condition}/" + pl.col("metric")
+        parts.append([table.with_columns(metric=named) for table in (models, values)])
+    models, values = (pl.concat(tables) for tables in zip(*parts, strict=True))
+    return models, values
+
+
+def _means(counts: _Counts, classes: Sequence[str], pooled: bool) -> tuple[_Counts, pl.DataFrame, pl.DataFrame]:
+    """Counts of the runs that count, folds pooled where they are to be; summary and values of all metrics."""
     values = _values(counts, classes)
-    summary = _summary(values)
-    if pooled:
-        fold_means = _fold_means(values)
-        counts = _pool_folds(counts)
-        pooled_values = _values(counts, classes)
-        summary = pl.concat([_summary(pooled_values), fold_means])
-        values = pl.concat([pooled_values, values])
-    intervals, pairs = _resample(counts, classes, config)
-    models = summary.join(intervals, on=["model", "metric"], how="left", maintain_order="left")
-    return [models.select("model", "metric", "mean", "sd", "low", "high", "n_runs"), pairs, values]
+    if not pooled:
+        return counts, _summary(values), values
+    counts = _pool_folds(counts)
+    pooled_values = _values(counts, classes)
+    summary = pl.concat([_summary(pooled_values), _fold_means(values)])
+    return counts, summary, pl.concat([pooled_values, values])
 
 
 def _best_on_test(epochs: pl.DataFrame, test: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
@@ -298,28 +332,48 @@ def _fold_means(values: pl.DataFrame) -> pl.DataFrame:
     return _summary(named.group_by("model", "seed", "metric", maintain_order=True).agg(pl.col("value").mean()))
 
 
-def _resample(counts: _Counts, classes: Sequence[str], config: ScoringConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Intervals (model, metric, low, high) and the table of pairs."""
-    models, names = in_order(counts.runs["model"].to_list()), metric_names(classes)
-    tallies, rows = tally(counts.confusion), _line_up(counts.runs, models)
-    bootstrap_draws, swap_draws = np.random.default_rng(config.seed).spawn(2)
-    draws = bootstrap(tallies, counts.gaps, rows, config.resamples, bootstrap_draws)
-    totals = tallies.sum(axis=-1)
-    error = calibration_error(counts.gaps.sum(axis=-1), totals[2].sum(axis=0))[rows].mean(axis=-1)
+def _draw(counts: _Counts, config: ScoringConfig) -> NDArray[np.float64]:
+    """Bootstrap draws of every metric of every model, as :func:`~emofuse.scoring.resampling.bootstrap` gives them."""
+    rows = _line_up(counts.runs, in_order(counts.runs["model"].to_list()))
+    generator, _ = _generators(config)
+    return bootstrap(tally(counts.confusion), counts.gaps, rows, config.resamples, generator)
+
+
+def _generators(config: ScoringConfig) -> list[np.random.Generator]:
+    """Of the bootstrap and of the swap tests."""
+    return np.random.default_rng(config.seed).spawn(2)
+
+
+def _with_intervals(
+    summary: pl.DataFrame, counts: _Counts, classes: Sequence[str], config: ScoringConfig, draws: NDArray[np.float64]
+) -> pl.DataFrame:
+    """The table ``models``: the summary, and the intervals of its means."""
+    models = in_order(counts.runs["model"].to_list())
+    totals = tally(counts.confusion)[2].sum(axis=(0, -1))
+    error = calibration_error(counts.gaps.sum(axis=-1), totals)[_line_up(counts.runs, models)].mean(axis=-1)
     low, high = percentile_interval(draws, config.confidence)
     low[-1], high[-1] = reflected_interval(error, draws[-1], config.confidence)
-    intervals = _table({"model": models}, [*names, ECE], {"low": low, "high": high})
+    intervals = _table({"model": models}, [*metric_names(classes), ECE], {"low": low, "high": high})
+    joined = summary.join(intervals, on=["model", "metric"], how="left", maintain_order="left")
+    return joined.select("model", "metric", "mean", "sd", "low", "high", "n_runs")
+
+
+def _pairs(counts: _Counts, classes: Sequence[str], config: ScoringConfig, draws: NDArray[np.float64]) -> pl.DataFrame:
+    """The table of pairs."""
+    models = in_order(counts.runs["model"].to_list())
     a, b = np.tril_indices(len(models), -1)
     if not len(a):
-        return intervals, pl.DataFrame(schema=PAIRS)
-    means = measure(totals)[:, rows].mean(axis=-1)
+        return pl.DataFrame(schema=PAIRS)
+    tallies, rows = tally(counts.confusion), _line_up(counts.runs, models)
+    means = measure(tallies.sum(axis=-1))[:, rows].mean(axis=-1)
     draws = draws[:-1]
     ends = [percentile_interval(draws[:, i] - draws[:, j], config.confidence) for i, j in zip(a, b, strict=True)]
     low, high = np.stack(ends, axis=-1)
-    p = swap_test(tallies, rows[a], rows[b], config.resamples, swap_draws)
+    _, generator = _generators(config)
+    p = swap_test(tallies, rows[a], rows[b], config.resamples, generator)
     keys = {"model_a": [models[i] for i in a], "model_b": [models[i] for i in b]}
     columns = {"difference": means[:, a] - means[:, b], "low": low, "high": high, "p": p, "p_adjusted": holm(p)}
-    return intervals, _table(keys, names, columns)
+    return _table(keys, metric_names(classes), columns)
 
 
 def _table(keys: dict[str, list[str]], metrics: list[str], columns: dict[str, NDArray[np.float64]]) -> pl.DataFrame:

@@ -8,15 +8,18 @@ import polars as pl
 
 from emofuse.files import write_json, write_table, write_text
 from emofuse.scoring.joining import ScoringError
-from emofuse.scoring.scores import BEST_ON_TEST, DECIMALS, ECE, FOLD_MEAN, NONZERO, Scores, in_order
+from emofuse.scoring.scores import BEST_ON_TEST, DECIMALS, ECE, FOLD_MEAN, NONZERO, UNDER, Scores, in_order
 
 __all__ = [
     "BEST_ON_TEST_TITLE",
     "METRIC_TITLES",
+    "UNDER_TITLE",
     "best_model",
     "best_value",
+    "condition_columns",
     "learning_curves",
     "markdown_table",
+    "metric_columns",
     "pair_row",
     "scores_json",
     "write_csv",
@@ -38,6 +41,12 @@ BEST_ON_TEST_TITLE = (
     "No score above was chosen so"
 )
 """What stands above such a table."""
+
+UNDER_TITLE = (
+    "Weighted F1 on test as it is and under worse conditions, of the same trained models; "
+    "nothing was trained or chosen under these"
+)
+"""What stands above the table of conditions."""
 
 _CURVES_SCHEMA = {
     "model": pl.String,
@@ -144,27 +153,42 @@ def markdown_table(
     Raises:
         ScoringError: a model of ``comparisons`` was not scored
     """
-    parts = [_grid(scores), _legend(scores)]
+    parts = [_grid(scores, metric_columns()), _legend(scores)]
     if (scores.models["metric"] == f"accuracy{NONZERO}").any():
-        parts += [f"Without the utterances whose sentiment is zero:\n\n{_grid(scores, suffix=NONZERO)}"]
+        parts += [f"Without the utterances whose sentiment is zero:\n\n{_grid(scores, metric_columns(suffix=NONZERO))}"]
     if scores.pooled:
-        means = _grid(scores, prefix=FOLD_MEAN)
+        means = _grid(scores, metric_columns(FOLD_MEAN))
         parts += [f"Mean over folds of each fold's own score, averaged over seeds (± sd over seeds):\n\n{means}"]
     if scores.models["metric"].str.starts_with(BEST_ON_TEST).any():
-        best = _grid(scores, prefix=BEST_ON_TEST)
+        best = _grid(scores, metric_columns(BEST_ON_TEST))
         parts += [f"{BEST_ON_TEST_TITLE}:\n\n{best}"]
+    if columns := condition_columns(scores):
+        under = _grid(scores, {"weighted_f1": "As it is", **columns})
+        parts += [f"{UNDER_TITLE}:\n\n{under}"]
     if comparisons:
         lines = [_comparison(scores, a, b, metric) for a, b in comparisons for metric in metrics]
         parts += ["Paired comparisons (difference in points):\n\n" + "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 
-def _grid(scores: Scores, prefix: str = "", suffix: str = "") -> str:
+def metric_columns(prefix: str = "", suffix: str = "") -> dict[str, str]:
+    """Return the columns of a table of all summary metrics: their titles by the metrics' names."""
+    return {f"{prefix}{metric}{suffix}": title for metric, title in METRIC_TITLES.items()}
+
+
+def condition_columns(scores: Scores) -> dict[str, str]:
+    """Return the columns of the table of conditions: their titles by the metrics' names; none without conditions."""
+    names = scores.models["metric"].unique(maintain_order=True)
+    found = (name for name in names if name.startswith(UNDER) and name.endswith("/weighted_f1"))
+    return {name: name.split("/")[1] for name in found}
+
+
+def _grid(scores: Scores, columns: Mapping[str, str]) -> str:
     cells = {(row["model"], row["metric"]): row for row in scores.models.to_dicts()}
-    names = [f"{prefix}{metric}{suffix}" for metric in METRIC_TITLES]
+    names = list(columns)
     models = [model for model in _models(scores) if (model, names[0]) in cells]
     best = {name: best_value(name, [_percent(cells[model, name]["mean"]) for model in models]) for name in names}
-    lines = [["Model", *METRIC_TITLES.values(), "Runs"], ["---", *["---:"] * (len(names) + 1)]]
+    lines = [["Model", *columns.values(), "Runs"], ["---", *["---:"] * (len(names) + 1)]]
     for model in models:
         row = [_cell(cells[model, name], bold=_percent(cells[model, name]["mean"]) == best[name]) for name in names]
         lines.append([model, *row, str(cells[model, names[0]]["n_runs"])])

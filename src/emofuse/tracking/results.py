@@ -275,8 +275,8 @@ def _encoders(root: Path, task: str) -> dict[str, str]:
     """What made the features of the task's corpus, by modality, such as ``logmel@1, layer 40 bands, labels unseen``."""
     try:
         corpus = Params.load(root / "params.yaml").get(f"tasks.{task}.corpus", str)
-        folders = [path for path in sorted((root / "data/features" / corpus).glob("*")) if path.is_dir()]
-        return {folder.name: _identity(metadata(folder)) for folder in folders}
+        folders = [root / "data/features" / corpus / modality for modality in ("audio", "text")]
+        return {folder.name: _identity(metadata(folder)) for folder in folders if folder.is_dir()}
     except (ParamsError, FeatureError):
         # The runs are worth showing without this, such as where only the trained models were pulled.
         return {}
