@@ -35,6 +35,9 @@ EMBEDDED = "demo"
 HUES = ("#6b7784", "#e69f00", "#0072b2", "#d55e00", "#009e73", "#9467bd", "#cc79a7", "#56b4e9")
 """Colours of classes, after Okabe and Ito, told apart with any colour vision; the name always stands beside them."""
 
+FACTS = ("Runs", "Parameters", "Labels seen")
+"""Columns beside the scores."""
+
 LEFT, RIGHT, TOP, BOTTOM = 34, 276, 18, 106
 """Edges of a learning curve's plot in its picture."""
 
@@ -169,9 +172,10 @@ def _grids(scores: Scores, models: Sequence[str], facts: Mapping[str, Mapping[st
         parts["Mean over folds of each fold's own score"] = metric_columns(FOLD_MEAN)
     if scores.models["metric"].str.starts_with(BEST_ON_TEST).any():
         parts[BEST_ON_TEST_TITLE] = metric_columns(BEST_ON_TEST)
-    if condition_columns(scores):
-        parts[UNDER_TITLE] = {METRIC: "As it is", **condition_columns(scores)}
-    return [_grid(scores, models, facts, title, columns) for title, columns in parts.items()]
+    grids = [_grid(scores, models, facts, title, columns) for title, columns in parts.items()]
+    if columns := condition_columns(scores):
+        grids.append(_grid(scores, models, {}, UNDER_TITLE, {METRIC: "As it is", **columns}))
+    return grids
 
 
 def _grid(
@@ -181,6 +185,7 @@ def _grid(
     title: str,
     columns: Mapping[str, str],
 ) -> dict[str, Any]:
+    """A table; without facts it has room for more columns, and leaves the deviations out for them too."""
     cells = {(row["model"], row["metric"]): row for row in scores.models.to_dicts()}
     names = list(columns)
     models = [model for model in models if (model, names[0]) in cells]
@@ -188,19 +193,15 @@ def _grid(
     rows = []
     for model in models:
         own = [cells[model, name] for name in names]
-        rows.append(
-            {
-                "model": model,
-                "cells": [_score_cell(cell, best[cell["metric"]]) for cell in own] + _facts(facts[model], own[0]),
-            }
-        )
-    return {"title": title, "titles": [*columns.values(), "Runs", "Parameters", "Labels seen"], "rows": rows}
+        shown = [_score_cell(cell, best[cell["metric"]], deviation=bool(facts)) for cell in own]
+        rows.append({"model": model, "cells": shown + (_facts(facts[model], own[0]) if facts else [])})
+    return {"title": title, "titles": [*columns.values(), *(FACTS if facts else ())], "rows": rows}
 
 
-def _score_cell(cell: Mapping[str, Any], best: float) -> dict[str, Any]:
-    deviation = "" if cell["sd"] is None else f"± {_percent(cell['sd'])} "
+def _score_cell(cell: Mapping[str, Any], best: float, *, deviation: bool) -> dict[str, Any]:
+    spread = f"± {_percent(cell['sd'])} " if deviation and cell["sd"] is not None else ""
     interval = "" if cell["low"] is None else _ends(cell["low"], cell["high"])
-    beside = f"{deviation}{interval}"
+    beside = f"{spread}{interval}"
     return _cell(cell["mean"], _percent(cell["mean"]), beside, best=cell["mean"] == best)
 
 
