@@ -27,7 +27,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
-from mlflow.types import ColSpec, Schema
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import Array, Map
 
 from emofuse.audio import Sound, read_sound
 from emofuse.files import replace_directory
@@ -39,6 +40,20 @@ from emofuse.inference.sources import load
 __all__ = ["Served", "save"]
 
 COLUMNS = ("conversation", "speaker", "text", "audio")
+
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec("string", name, required=False) for name in COLUMNS]),
+    outputs=Schema(
+        [
+            ColSpec("string", "emotion"),
+            ColSpec(Map(DataType.double), "probabilities"),
+            ColSpec(Array(DataType.string), "notes"),
+            ColSpec("string", "model"),
+            ColSpec("string", "remark", required=False),
+        ]
+    ),
+)
+"""What a row of a request and a row of an answer may have."""
 
 
 def save(bundle: Bundle, out: Path) -> None:
@@ -63,7 +78,7 @@ def save(bundle: Bundle, out: Path) -> None:
                 folder,
                 python_model=str(Path(__file__).with_name("served.py")),
                 artifacts={"bundle": str(Path(temporary) / "bundle")},
-                signature=ModelSignature(Schema([ColSpec("string", name, required=False) for name in COLUMNS])),
+                signature=SIGNATURE,
                 pip_requirements=_requirements(),
             )
 

@@ -2,8 +2,8 @@
 
 Of each model the run that is best on dev is registered, and the alias ``best-on-dev`` is on its version. A version is a
 run's network: it is found again by the run's key, and its files lie with the run, as the artifact ``model``. They are
-written again, in their place, when what its card says of the scores has changed. Where a later training, or another
-seed, is better on dev, the alias moves and the earlier version stays.
+written again, in their place, when the number of runs or the task's scores have changed, which its card tells. Where a
+later training, or another seed, is better on dev, the alias moves and the earlier version stays.
 """
 
 import tempfile
@@ -63,7 +63,7 @@ class Registry:
         run = runs.of(best)
         if EXPERIMENT in best.tags or not any(model.folder.glob("*/config.json")) or run is None:
             return
-        contents = digest([best.key, len(model.runs), model.parent.metrics])
+        contents = digest([best.key, len(model.runs), model.scored])
         found = self._found(name, best.key, run)
         if found is None or found.tags.get(COMPLETE) != contents:
             if not self._log(model, str(found.run_id) if found else run.info.run_id):

@@ -99,11 +99,13 @@ class Model:
         parent: the run of the whole model: means over its runs
         runs: its trained runs, by seed and fold
         folder: where they are
+        scored: digest of what the scoring stage said of the task; None before it ran
     """
 
     parent: Card
     runs: tuple[Card, ...]
     folder: Path
+    scored: str | None
 
     @property
     def cards(self) -> tuple[Card, ...]:
@@ -157,10 +159,12 @@ class _Task:
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{path}: not a run's record: {error!r}") from error
         means = self._means()
-        return [
-            Model(self._parent(name, means.get(name, {}), cards), tuple(sorted(cards, key=_seed_and_fold)), folder)
-            for (name, folder), cards in sorted(runs.items())
-        ]
+        return [self._model(name, folder, cards, means.get(name, {})) for (name, folder), cards in sorted(runs.items())]
+
+    def _model(self, name: str, folder: Path, cards: Sequence[Card], means: dict[str, float]) -> Model:
+        runs, scores = tuple(sorted(cards, key=_seed_and_fold)), self._metrics / "scores.json"
+        scored = file_digest(scores) if scores.exists() else None
+        return Model(self._parent(name, means, runs), runs, folder, scored)
 
     def _run(self, record: dict[str, Any], folder: Path) -> Card:
         place = {name: str(record[name]) for name in ("task", "model", "seed", "fold")}
