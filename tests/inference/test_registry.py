@@ -230,6 +230,20 @@ def test_two_machines_make_and_register_each_result_once(trained: Path, machine:
     assert len(tracked) == len({run.data.tags["emofuse.key"] for run in tracked}) == 20
 
 
+def test_what_a_dead_machine_left_is_completed_by_another_after_some_minutes(
+    trained: Path, machine: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (majority,) = (model for model in read_models(trained) if model.folder.name == "majority")
+    machine("dead")[0].make([majority])
+    runs, _ = machine("living")
+    runs.make([majority])
+    assert runs.of(majority.best) is None
+    monkeypatch.setattr("emofuse.tracking.runs.PATIENCE", -1)
+    runs.show(majority, lambda: None)
+    assert (runs.added, runs.updated) == ([], ["demo/majority", "demo/majority/seed-0-fold-0"])
+    assert {run.info.status for run in client(trained).search_runs(["1"])} == {"FINISHED"}
+
+
 def test_of_equal_runs_the_lowest_seed_is_the_best(trained: Path) -> None:
     models = trained / "data/models/demo"
     for old, seed in ((0, 10), (1, 2)):
