@@ -142,7 +142,8 @@ def test_another_encoder_than_the_model_s_is_refused(project: Project, bundle: B
         model.predict(next(iter(project.conversations.values())))
 
 
-def test_an_encoder_that_is_not_there_is_named(bundle: Bundle) -> None:
+def test_an_encoder_that_is_not_there_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     features = dict(bundle.manifest.features)
     features["text"] = replace(
         features["text"], options={"model": "some/model", "revision": "0" * 40, "labels_seen": False}
