@@ -77,7 +77,8 @@ def test_worse_conditions_are_columns_while_they_are_on(finished: Path, root: Pa
     params["degraded"] = {name: shipped[name] for name in ("demo-noise-0", "demo-words-40", "demo-no-text")}
     (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     ran = re.findall("Running stage '(.*)'", dvc(project, "repro").stdout)
-    assert ran == [*(f"degrade@{name}" for name in sorted(params["degraded"])), "score@demo"]
+    assert ran[-1] == "score@demo"
+    assert set(ran[:-1]) == {f"degrade@{name}" for name in params["degraded"]}
     scores = pl.read_csv(project / "metrics/demo/scores.csv")
     of = scores.filter(pl.col("metric").str.ends_with("weighted_f1")).pivot("metric", index="model", values="mean")
     assert [name for name in of.columns if "/" in name] == [
@@ -88,7 +89,8 @@ def test_worse_conditions_are_columns_while_they_are_on(finished: Path, root: Pa
     assert scores.filter(~pl.col("metric").str.starts_with("under/")).equals(before)
 
     (project / "params.yaml").write_bytes(off)
-    assert re.findall("Running stage '(.*)'", dvc(project, "repro").stdout) == []
+    # The features of the conditions still lie where the stage looks.
+    assert re.findall("Running stage '(.*)'", dvc(project, "repro").stdout) == ["score@demo"]
     assert pl.read_csv(project / "metrics/demo/scores.csv").equals(before)
 
 
