@@ -35,7 +35,7 @@ from emofuse.training.fuse import MODELS
 from emofuse.training.pretrain import UnimodalConfig
 
 PARAMS = Params.load(Path(__file__).parent.parent / "params.yaml")
-SAMPLE, CLASSES = 512, 6
+SAMPLE, CLASSES = 256, 6
 FRAMES = {"audio": 768, "text": 384}
 VECTORS = {"audio": 64, "text": 128}
 POOLED = {"audio": 2 * 768, "text": 2 * 384}
@@ -229,7 +229,7 @@ def main() -> None:
             )
     header = ["size", "network", "seconds an epoch", "a run at most, s", "times the plain loop", "loading", "peak, MB"]
     print(table(header, rows))
-    print("\nCost as clips and corpus grow, audio, stage I (1 is 512 utterances of MELD's lengths):\n")
+    print("\nCost as clips and corpus grow, audio, stage I (1 is 256 utterances of MELD's lengths):\n")
     print(table(["", "1", "2", "4"], growth(cases()[0])))
 
 
@@ -243,7 +243,7 @@ def growth(case: Case) -> list[list[str]]:
     ]
     return [
         ["clips longer", *(f"{each / clips[0]:.1f}" for each in clips)],
-        ["corpora larger (from 128 utterances)", *(f"{each / corpora[0]:.1f}" for each in corpora)],
+        ["corpora larger (from 64 utterances)", *(f"{each / corpora[0]:.1f}" for each in corpora)],
     ]
 
 
