@@ -48,7 +48,7 @@ class Page(HTMLParser):
 def scores(truth: Make, guess: Make, classes: tuple[str, ...]) -> Scores:
     targets = truth(n_dialogues=20)
     runs = pl.concat([guess(targets, skill, model) for model, skill in SKILLS.items()])
-    return score(runs, targets, classes, ScoringConfig(resamples=200))
+    return score(runs, targets, classes, ScoringConfig(resamples=1000))
 
 
 @pytest.fixture

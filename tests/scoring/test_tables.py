@@ -25,8 +25,8 @@ bootstrap over dialogues and runs, 200 resamples].
 
 Paired comparisons (difference in points):
 
-- hcam over majority: Weighted F1 +53.3 [+40.0, +66.7], p = 1, Holm-adjusted 1
-- majority over hcam: Weighted F1 -53.3 [-66.7, -40.0], p = 1, Holm-adjusted 1
+- hcam over majority: Weighted F1 +53.3 [+40.0, +66.7], p = 0.01, Holm-adjusted 0.01
+- majority over hcam: Weighted F1 -53.3 [-66.7, -40.0], p = 0.01, Holm-adjusted 0.01
 """
 
 
@@ -36,9 +36,8 @@ def tiny(answer: Make) -> Scores:
 
     Majority says a: accuracy 2/4, recalls 1 and 0, F1 of a 4/6 and of b 0. hcam's seed 0 takes one b for an a: accuracy
     3/4, recalls 1 and 1/2, F1 4/5 and 2/3, both means 11/15; its seed 1 is perfect. So its accuracy is 0.875 with a
-    deviation of 0.25 / sqrt(2), its F1 13/15 with (4/15) / sqrt(2). With one dialogue the bootstrap draws runs only:
-    twice seed 0, twice seed 1 (a quarter each), or one of each; hence the interval from one seed to the other.
-    Swapping the one dialogue turns a difference round and leaves its size: p = 1. All answers are sure to 0.8, which is
+    deviation of 0.25 / sqrt(2), its F1 13/15 with (4/15) / sqrt(2). With one dialogue the bootstrap draws runs only,
+    one of two; hence the interval from one seed to the other. All 200 draws have hcam ahead: p = 2 / 201. All answers are sure to 0.8, which is
     0.3 from majority's accuracy and 0.05 and 0.2 from those of hcam.
     """
     ids = [f"d_{turn}" for turn in range(4)]
@@ -64,7 +63,7 @@ def test_files(tiny: Scores, tmp_path: Path) -> None:
     pairs = (tmp_path / "pairs.csv").read_text().splitlines()
     assert pairs[:2] == [
         "model_a,model_b,metric,difference,low,high,p,p_adjusted",
-        "hcam,majority,accuracy,0.375,0.25,0.5,1.0,1.0",
+        "hcam,majority,accuracy,0.375,0.25,0.5,0.00995,0.00995",
     ]
     confusion = (tmp_path / "confusion.csv").read_text().splitlines()
     assert confusion[0] == "model,true,predicted,count"

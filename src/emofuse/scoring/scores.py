@@ -13,7 +13,7 @@ from emofuse.params import STRICT
 from emofuse.scoring.calibration import BINS, bin_of, calibration_error, gap_counts
 from emofuse.scoring.joining import RUN, ScoringError, folds_are_pooled, join_targets, scored_utterances
 from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure, metric_names, tally
-from emofuse.scoring.resampling import bootstrap, holm, percentile_interval, reflected_interval, swap_test
+from emofuse.scoring.resampling import bootstrap, bootstrap_p, holm, percentile_interval, reflected_interval
 
 __all__ = [
     "BEST_ON_TEST",
@@ -79,7 +79,7 @@ class ScoringConfig:
     """How sure the scores are: the settings of intervals and tests."""
 
     resamples: int = Field(default=10_000, ge=1)
-    """Number of bootstrap resamples and of random swaps in each paired test; no p is below 1 / (1 + resamples)."""
+    """Number of bootstrap resamples; no p is below 2 / (1 + resamples)."""
 
     confidence: float = Field(default=0.95, gt=0, lt=1)
     """Share of the bootstrap distribution that an interval covers."""
@@ -335,13 +335,8 @@ def _fold_means(values: pl.DataFrame) -> pl.DataFrame:
 def _draw(counts: _Counts, config: ScoringConfig) -> NDArray[np.float64]:
     """Bootstrap draws of every metric of every model, as :func:`~emofuse.scoring.resampling.bootstrap` gives them."""
     rows = _line_up(counts.runs, in_order(counts.runs["model"].to_list()))
-    generator, _ = _generators(config)
+    generator = np.random.default_rng(config.seed)
     return bootstrap(tally(counts.confusion), counts.gaps, rows, config.resamples, generator)
-
-
-def _generators(config: ScoringConfig) -> list[np.random.Generator]:
-    """Of the bootstrap and of the swap tests."""
-    return np.random.default_rng(config.seed).spawn(2)
 
 
 def _with_intervals(
@@ -366,11 +361,9 @@ def _pairs(counts: _Counts, classes: Sequence[str], config: ScoringConfig, draws
         return pl.DataFrame(schema=PAIRS)
     tallies, rows = tally(counts.confusion), _line_up(counts.runs, models)
     means = measure(tallies.sum(axis=-1))[:, rows].mean(axis=-1)
-    draws = draws[:-1]
-    ends = [percentile_interval(draws[:, i] - draws[:, j], config.confidence) for i, j in zip(a, b, strict=True)]
-    low, high = np.stack(ends, axis=-1)
-    _, generator = _generators(config)
-    p = swap_test(tallies, rows[a], rows[b], config.resamples, generator)
+    apart = (draws[:-1, i] - draws[:-1, j] for i, j in zip(a, b, strict=True))  # one at a time: each is megabytes
+    told = [(*percentile_interval(each, config.confidence), bootstrap_p(each)) for each in apart]
+    low, high, p = np.stack(told, axis=-1)
     keys = {"model_a": [models[i] for i in a], "model_b": [models[i] for i in b]}
     columns = {"difference": means[:, a] - means[:, b], "low": low, "high": high, "p": p, "p_adjusted": holm(p)}
     return _table(keys, metric_names(classes), columns)
