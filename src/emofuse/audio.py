@@ -207,8 +207,8 @@ def prepare(source: AudioSource, max_seconds: float) -> Clip:
         samples, rate = source.load()
     except FileNotFoundError as error:
         return _without_sound("audio_missing", str(error))
-    except (OSError, ValueError) as error:
-        return _without_sound("audio_unreadable", str(error))
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        return _without_sound("audio_unreadable", str(error) or f"{source.name}: {type(error).__name__}")
     if samples.size == 0:
         return _without_sound("audio_empty", f"{source.name}: no samples in it")
     if not np.isfinite(samples).all():

@@ -207,12 +207,12 @@ def _is_there(remote: Any, kind: str) -> bool:
     What a kind of file system calls absent, it may not have reached: a bucket that does not exist, a web server that is
     down. A web server that answers is believed to have the folder, since few list what they have.
     """
-    from asyncssh import SSHClient
-
     if kind in ("http", "https"):
         _connect(remote.path)
         return True
     if kind == "ssh":
+        from asyncssh import SSHClient
+
         remote.fs.fs_args["client_factory"] = SSHClient  # DVC's own asks for passwords
     there = bool(remote.fs.exists(remote.path))
     if kind == "s3" and not there:

@@ -2,8 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import field, replace
 from functools import partial
 from multiprocessing import get_context
@@ -164,6 +165,7 @@ def _write_audio(utterances: Sequence[Utterance], config: CorpusConfig, out: Pat
     prepare = partial(audio.prepare, max_seconds=config.max_seconds)
     with (
         bar,
+        _naming(with_audio, clips),
         ProcessPoolExecutor(cores(), get_context("spawn"), initializer=start_worker, initargs=(os.getpid(),)) as pool,
     ):
         for shard, members in sorted(by_shard.items()):
@@ -177,6 +179,19 @@ def _write_audio(utterances: Sequence[Utterance], config: CorpusConfig, out: Pat
             path = out / shard_name(shard, config.shards)
             write_table(path, pa.Table.from_pylist(table, schema.AUDIO), compression="none", row_group_size=256)
     return clips
+
+
+@contextmanager
+def _naming(utterances: Sequence[Utterance], clips: Mapping[str, audio.Clip]) -> Iterator[None]:
+    """Say where a process died that decodes: some of a corpus's files may be too much for a decoder or the memory."""
+    try:
+        yield
+    except BrokenExecutor as error:
+        left = [each.audio.name for each in utterances if each.audio and each.utterance_id not in clips]
+        raise CorpusError(
+            f"a process that decodes sound has died, at {left[0]} or one of the {len(left) - 1} files after it; "
+            "the memory may be full"
+        ) from error
 
 
 def _row(utterance: Utterance, clip: audio.Clip | None, absent: dict[str, set[str]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,8 +96,12 @@ class Store:
 
     def seconds(self, kind: str) -> dict[str, float]:
         """Return how many wall-clock seconds entries took to make, by the SHA-256 of each of their files."""
-        found = (json.loads(path.read_text(encoding="utf-8")) for path in self.root.glob(f"{kind}/[!.]*/{_MANIFEST}"))
-        return {sha256: float(each["seconds"]) for each in found for sha256 in each["files"].values()}
+        result: dict[str, float] = {}
+        for path in sorted(self.root.glob(f"{kind}/[!.]*/{_MANIFEST}")):
+            with suppress(OSError, ValueError, KeyError):  # pruned meanwhile, or damaged: the time is not known then
+                manifest = json.loads(path.read_text(encoding="utf-8"))
+                result |= dict.fromkeys(manifest["files"].values(), float(manifest["seconds"]))
+        return result
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Return, by kind of work, the number of entries and their bytes."""

@@ -40,6 +40,17 @@ def test_what_is_there_and_what_is_missing(tmp_path: Path) -> None:
     assert "  there     clips: 1 file, */dia*_utt*.*" in found
 
 
+def test_what_lies_as_the_archives_unpack_is_counted_together(tmp_path: Path) -> None:
+    """Train's archive holds its transcript, those of dev and test lie beside the archives."""
+    places = ("MELD.Raw/dev_sent_emo.csv", "MELD.Raw/test_sent_emo.csv", "MELD.Raw/train/train_sent_emo.csv")
+    for place in (*places, "MELD.Raw/train/train_splits/dia0_utt0.mp4", "MELD.Raw/dev.tar.gz"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    found = lines({"meld": {"reader": "meld", "source": str(tmp_path)}}, tmp_path, "meld")
+    assert "  there     transcripts: 3 files, */*_sent_emo.csv and */*/*_sent_emo.csv" in found
+    assert "  there     clips: 1 file, */*/*/dia*_utt*.*" in found
+
+
 def test_a_corpus_of_ones_own_has_a_table_or_names(tmp_path: Path) -> None:
     (tmp_path / "a.wav").touch()
     (tmp_path / "b.flac").touch()

@@ -42,7 +42,8 @@ def cost(batches: Sequence[np.ndarray], sizes: np.ndarray, call: int) -> int:
     return sum(call + len(batch) * sizes[batch].max() for batch in batches)
 
 
-def test_padding_on_the_lengths_of_meld() -> None:
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_padding_on_the_lengths_of_meld(kind: str) -> None:
     """Shards of 400 clips; beside them batches of 16 in the corpus's order."""
     tables = sorted(MELD.glob("meld_*_audio_features.csv"))
     if not tables:
@@ -50,7 +51,7 @@ def test_padding_on_the_lengths_of_meld() -> None:
     seconds = pl.concat([pl.read_csv(each, columns=["duration"]) for each in tables])["duration"].to_numpy()
     frames = np.floor(50 * np.minimum(seconds, 30)).astype(int)
     shards = np.array_split(np.arange(len(frames)), len(frames) // 400)
-    ours = [shard[batch] for shard in shards for batch in speech_batches(frames[shard], 50, "cpu")]
+    ours = [shard[batch] for shard in shards for batch in speech_batches(frames[shard], 50, kind)]
     assert padding_share(frames, ours) < 0.02
     in_order = [np.arange(start, min(start + 16, len(frames))) for start in range(0, len(frames), 16)]
     assert padding_share(frames, in_order) > 0.5

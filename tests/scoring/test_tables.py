@@ -37,8 +37,8 @@ def tiny(answer: Make) -> Scores:
     Majority says a: accuracy 2/4, recalls 1 and 0, F1 of a 4/6 and of b 0. hcam's seed 0 takes one b for an a: accuracy
     3/4, recalls 1 and 1/2, F1 4/5 and 2/3, both means 11/15; its seed 1 is perfect. So its accuracy is 0.875 with a
     deviation of 0.25 / sqrt(2), its F1 13/15 with (4/15) / sqrt(2). With one dialogue the bootstrap draws runs only,
-    one of two; hence the interval from one seed to the other. All 200 draws have hcam ahead: p = 2 / 201. All answers are sure to 0.8, which is
-    0.3 from majority's accuracy and 0.05 and 0.2 from those of hcam.
+    one of two; hence the interval from one seed to the other. All 200 draws have hcam ahead: p = 2 / 201. All answers
+    are sure to 0.8, which is 0.3 from majority's accuracy and 0.05 and 0.2 from those of hcam.
     """
     ids = [f"d_{turn}" for turn in range(4)]
     truth = pl.DataFrame({"fold": 0, "split": "test", "utterance_id": ids, "dialogue_id": "d", "target": [0, 0, 1, 1]})

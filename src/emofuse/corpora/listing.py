@@ -63,10 +63,10 @@ KNOWN = {
         "the MELD project, https://github.com/declare-lab/MELD",
         "no form; MELD.Raw.tar.gz is linked on the project's page",
         (
-            Part("transcripts", ("*_sent_emo.csv", "*/*_sent_emo.csv", "MELD.Raw.tar.gz"), 3),
+            Part("transcripts", ("*_sent_emo.csv", "*/*_sent_emo.csv", "*/*/*_sent_emo.csv", "MELD.Raw.tar.gz"), 3),
             Part(
                 "clips",
-                ("*/dia*_utt*.*", "*/*/dia*_utt*.*", "MELD.Raw.tar.gz", "*.tar.gz", "*/*.tar.gz"),
+                ("*/dia*_utt*.*", "*/*/dia*_utt*.*", "*/*/*/dia*_utt*.*", "*.tar.gz", "*/*.tar.gz"),
                 optional=True,
             ),
             Part("prosody that others published", ("meld_*_audio_features.csv",), 3, optional=True),
@@ -148,18 +148,21 @@ def _expected(part: Part) -> str:
 
 
 def _part(part: Part, folder: Path) -> str:
-    # Only one of the ways has to be there; the first one that is counts.
-    counts = (_count(folder, pattern) for pattern in part.patterns)
-    if part.patterns[0].startswith("**"):
-        found, pattern = sum(counts), "any folder"
-    else:
-        found, pattern = next(((n, each) for n, each in zip(counts, part.patterns, strict=True) if n), (0, ""))
-    if not found:
+    # What lies loose may be spread over all the ways; an archive counts where nothing does.
+    counts = {pattern: _count(folder, pattern) for pattern in part.patterns}
+    hits = [pattern for pattern, count in counts.items() if count]
+    chosen = [each for each in hits if not _packed(each)] or hits
+    if not chosen:
         return f"{'absent' if part.optional else 'MISSING':<8}  {part.what}: {_where(part)}"
-    packed = pattern.endswith(".tar.gz")
-    whole = part.files is None or found >= part.files or packed
+    found = sum(counts[each] for each in chosen)
+    whole = part.files is None or found >= part.files or _packed(chosen[0])
     count = f"{found:,} files" if part.files is None or whole else f"{found:,} of {part.files:,} files"
-    return f"{'there' if whole else 'PARTLY':<8}  {part.what}: {count if found > 1 else '1 file'}, {pattern}"
+    where = "any folder" if chosen[0].startswith("**") else " and ".join(chosen)
+    return f"{'there' if whole else 'PARTLY':<8}  {part.what}: {count if found > 1 else '1 file'}, {where}"
+
+
+def _packed(pattern: str) -> bool:
+    return pattern.endswith(".tar.gz")
 
 
 def _count(folder: Path, pattern: str) -> int:

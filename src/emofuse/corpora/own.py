@@ -283,11 +283,11 @@ def _utterance(source: Path, row: "_Row", found: Mapping[str, Path] | None) -> U
     if row.has("split") and split not in SPLITS:
         raise row.fault("split", "train, dev or test")
     text = row.text("text")
-    path = path or (found or {}).get(utterance_id)
-    has_audio = row.has("audio") or found is not None
+    if path is None and found is not None:
+        path = found.get(utterance_id, source / "audio" / f"{utterance_id}.wav")  # which is then said to be missing
     defects = [
         *(["text_empty"] if row.has("text") and text is None else []),
-        *(["audio_missing"] if has_audio and path is None else []),
+        *(["audio_missing"] if row.has("audio") and path is None else []),
     ]
     return Utterance(
         utterance_id=utterance_id,

@@ -49,7 +49,7 @@ _CODE = ("batches", "convolutions", "speech", "speech_networks", "windows")
 _BATCH_SECONDS = {"cpu": 16.0, "cuda": 300.0}
 """Audio that is encoded at once: what stays near the caches of a processor, and what fills a graphics card."""
 
-_CALL_SECONDS = {"cpu": 0.3, "cuda": 2.0}
+_CALL_SECONDS = {"cpu": 0.3, "cuda": 0.5}
 """Audio that could be encoded in the time that one more batch takes; measured on a processor, guessed on a card."""
 
 _SAMPLE = 4

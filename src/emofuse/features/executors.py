@@ -161,8 +161,8 @@ def _slots(nodes: Sequence[dict[str, Any]], threads: int) -> tuple[int, float]:
 
 
 def _gpus() -> list[str]:
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",") if named else [str(each) for each in range(torch.cuda.device_count())]
+    count, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (named.split(",") if named else [str(each) for each in range(count)])[:count]
 
 
 def _start(parent: int, devices: "SimpleQueue[str]") -> None:

@@ -11,7 +11,6 @@ What is wrong with a request is told with status 400.
 """
 
 import base64
-import binascii
 import os
 import re
 import tempfile
@@ -150,7 +149,7 @@ def _sound(where: str, encoded: str) -> Sound:
     try:
         # Line ends are what the command `base64` puts in.
         return read_sound(base64.b64decode(re.sub(r"\s", "", encoded), validate=True), f"{where}: audio")
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error is one, and letters beyond ASCII give another
         raise ConversationError(f"{where}: audio: not base64: {error}") from error
 
 

@@ -1,7 +1,7 @@
 """Accuracies and F1 from confusion counts, for millions of confusion matrices at once.
 
 Every metric here needs three numbers a class: how often it was hit, said and true. These *tallies* are linear in the
-counts, so summing, resampling and swapping are done on them and not on whole matrices. Arrays of tallies and of values
+counts, so summing and resampling are done on them and not on whole matrices. Arrays of tallies and of values
 put classes and metrics first and the many cases last, because numpy reduces over a leading axis several times faster
 than over a short last one.
 """
