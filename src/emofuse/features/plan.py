@@ -90,7 +90,10 @@ def _contents(
 def _table(reads: str, corpus: Path) -> pl.DataFrame:
     path = corpus / "tables" / f"{reads.removeprefix('table:')}.parquet"
     if not path.exists():
-        raise FileNotFoundError(f"{path}: the corpus has no such published table")
+        raise FileNotFoundError(
+            f"{path}: the corpus has no such published table; put it into the corpus's folder, or choose a family of "
+            "encoders that reads the sound"
+        )
     return pl.read_parquet(path)
 
 
