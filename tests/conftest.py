@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import logging
 import os
 import shutil
 import subprocess
@@ -143,6 +144,24 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]
     place = f"127.0.0.1:{server.get_port()}"
     yield lambda folder, user="guest": f"ssh://{user}@{place}/{folder.relative_to(base)}"
     loop.call_soon_threadsafe(server.close)
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    """Address of an S3 server of a module's own, without a bucket, and in the environment who may ask it."""
+    from moto.server import ThreadedMotoServer  # here, for few tests need it and it is slow to import
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)  # a thread that ends with this process at the latest
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # one line a request otherwise
+        server.start()
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+        server.stop()
 
 
 @pytest.fixture(scope="session")

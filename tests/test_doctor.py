@@ -1,6 +1,5 @@
 """The doctor finds what works, what is missing and what is broken, and says how to mend it."""
 
-import logging
 import os
 import shutil
 import socket
@@ -19,7 +18,6 @@ import requests
 import soundfile
 import torch
 from mlflow import MlflowClient
-from moto.server import ThreadedMotoServer
 
 from emofuse import doctor
 from emofuse.cli import main
@@ -148,20 +146,10 @@ def web() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """Address of an S3 server with the bucket ``team``."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_MAX_ATTEMPTS", "1")
-        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # one line a request otherwise
-        server.start()
-        host, port = server.get_host_and_port()
-        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="team")
-        yield f"{host}:{port}"
-        server.stop()
+def s3(s3_server: str) -> str:
+    """Host and port of an S3 server with the bucket ``team``."""
+    boto3.client("s3", endpoint_url=s3_server).create_bucket(Bucket="team")
+    return s3_server.removeprefix("http://")
 
 
 def remote(project: Path, url: str, **options: str) -> Finding:

@@ -1,7 +1,6 @@
 """A team around a real S3 server on loopback: what one computes, the others have; and what goes wrong heals."""
 
 import json
-import logging
 import re
 import shutil
 import signal
@@ -19,7 +18,6 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 import yaml
-from moto.server import ThreadedMotoServer
 
 from emofuse.features.shards import FeatureError, FeatureStore
 
@@ -50,19 +48,10 @@ class Remote:
 
 
 @pytest.fixture(scope="module")
-def remote() -> Iterator[Remote]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)  # a thread that ends with this process at the latest
+def remote(s3_server: str) -> Iterator[Remote]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_MAX_ATTEMPTS", "1")
-        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # one line a request otherwise
-        server.start()
-        host, port = server.get_host_and_port()
-        yield Remote(f"http://{host}:{port}")
-        server.stop()
+        yield Remote(s3_server)
 
 
 def git(project: Path, *arguments: str) -> None:
