@@ -13,6 +13,7 @@ from emofuse.process import stage
 def main(name: str) -> None:
     """Extract the features of that key."""
     with stage(f"extract@{name}"):
+        from emofuse.corpora import CorpusError
         from emofuse.features.extract import ExtractConfig, FeatureConfig, extract
         from emofuse.ingest import CorpusConfig
         from emofuse.store import Store
@@ -22,7 +23,13 @@ def main(name: str) -> None:
         how = params.get("extract", ExtractConfig)
         shards = params.get(f"corpora.{config.corpus}", CorpusConfig).shards
         out = Path("data/features") / config.corpus / config.modality
-        print(extract(name, config, how, shards, Path("data/corpora") / config.corpus, out, Store()))
+        done = extract(name, config, how, shards, Path("data/corpora") / config.corpus, out, Store())
+        if done.masked == done.encoded + done.reused:
+            hint = "`emofuse corpora` says what is expected where, README.md how to take values that others published"
+            raise CorpusError(
+                f"features.{name}: {config.corpus} has no {config.modality} that could be encoded; {hint}"
+            )
+        print(done)
 
 
 if __name__ == "__main__":

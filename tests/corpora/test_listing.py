@@ -5,8 +5,9 @@ from emofuse.corpora.listing import KNOWN, listing
 from emofuse.params import Params
 
 
-def lines(corpora: dict, raw: Path, name: str) -> list[str]:
-    blocks = listing(Params({"corpora": corpora}, Path("params.yaml")), raw).split("\n\n")
+def lines(corpora: dict, raw: Path, name: str, features: dict | None = None) -> list[str]:
+    tree = {"corpora": corpora, "features": features or {}}
+    blocks = listing(Params(tree, Path("params.yaml")), raw).split("\n\n")
     return next(block for block in blocks if block.startswith(f"{name}: ")).splitlines()
 
 
@@ -31,7 +32,8 @@ def test_what_is_there_and_what_is_missing(tmp_path: Path) -> None:
         (folder / f"._{split}_sent_emo.csv").touch()
     found = lines({"friends": {"reader": "meld", "source": str(folder)}}, tmp_path, "friends")
     assert "  PARTLY    transcripts: 2 of 3 files, *_sent_emo.csv" in found
-    assert any(line.startswith("  absent    clips: ") for line in found)
+    assert any(line.startswith("  MISSING   clips: ") for line in found)
+    assert "  absent    prosody that others published: 3 files meld_*_audio_features.csv" in found
     (folder / "test_sent_emo.csv").touch()
     (folder / "dev_splits_complete").mkdir()
     (folder / "dev_splits_complete" / "dia0_utt0.mp4").touch()
@@ -49,6 +51,21 @@ def test_what_lies_as_the_archives_unpack_is_counted_together(tmp_path: Path) ->
     found = lines({"meld": {"reader": "meld", "source": str(tmp_path)}}, tmp_path, "meld")
     assert "  there     transcripts: 3 files, */*_sent_emo.csv and */*/*_sent_emo.csv" in found
     assert "  there     clips: 1 file, */*/*/dia*_utt*.*" in found
+
+
+def test_published_values_stand_in_for_sound(tmp_path: Path) -> None:
+    (tmp_path / "mosi").mkdir()
+    entry = {"reader": "mosi", "source": str(tmp_path / "mosi")}
+    features = {"a": {"corpus": "films", "modality": "audio", "family": "published"}}
+    found = lines({"films": entry}, tmp_path, "films", features)
+    assert "  features  audio features are values that others published" in found
+    assert "  MISSING   openSMILE values that others published: mosi_audio_opensmile73.csv" in found
+    assert any(line.startswith("  absent    sound: 2,199 files ") for line in found)
+    found = lines({"films": entry}, tmp_path, "films", {"a": features["a"] | {"family": "logmel"}})
+    assert any(
+        line.startswith("  features  audio features are of its sound; sed -i 's/^#published //'") for line in found
+    )
+    assert any(line.startswith("  MISSING   sound: ") for line in found)
 
 
 def test_a_corpus_of_ones_own_has_a_table_or_names(tmp_path: Path) -> None:

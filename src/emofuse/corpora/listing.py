@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from emofuse.corpora.own import AUDIO_ENDINGS
 from emofuse.params import Params
@@ -20,12 +20,18 @@ class Part:
         patterns: where they are, below the corpus's folder; each pattern is one way to have them
         files: how many there are in the full corpus, or None if that is not fixed
         optional: whether a corpus works without them
+        gives: the audio features that it does not work without them for: computed from sound, or published
     """
 
     what: str
     patterns: tuple[str, ...]
     files: int | None = None
     optional: bool = False
+    gives: Literal["sound", "published"] | None = None
+
+    def needed(self, source: str) -> bool:
+        """Whether a corpus whose audio features come from ``source`` needs them."""
+        return not self.optional and self.gives in (None, source)
 
 
 @dataclass(frozen=True)
@@ -67,9 +73,9 @@ KNOWN = {
             Part(
                 "clips",
                 ("*/dia*_utt*.*", "*/*/dia*_utt*.*", "*/*/*/dia*_utt*.*", "*.tar.gz", "*/*.tar.gz"),
-                optional=True,
+                gives="sound",
             ),
-            Part("prosody that others published", ("meld_*_audio_features.csv",), 3, optional=True),
+            Part("prosody that others published", ("meld_*_audio_features.csv",), 3, gives="published"),
         ),
     ),
     "mosi": Known(
@@ -81,8 +87,8 @@ KNOWN = {
             Part(
                 "transcripts of the owner's layout", ("Raw/Transcript/Segmented/*.annotprocessed",), 93, optional=True
             ),
-            Part("sound", ("Raw/Audio/WAV_16000/Segmented/*.wav", "Raw/*/*.mp4"), 2_199, optional=True),
-            Part("openSMILE values that others published", ("mosi_audio_opensmile73.csv",), 1, optional=True),
+            Part("sound", ("Raw/Audio/WAV_16000/Segmented/*.wav", "Raw/*/*.mp4"), 2_199, gives="sound"),
+            Part("openSMILE values that others published", ("mosi_audio_opensmile73.csv",), 1, gives="published"),
         ),
     ),
     "own": Known(
@@ -115,21 +121,31 @@ def listing(params: Params, raw: Path = Path("data/raw")) -> str:
         raw: where a corpus without an entry in the parameters is expected
     """
     entries = params.get("corpora", dict[str, dict[str, Any]])
+    published = _published(params)
     blocks = []
     for reader in KNOWN:
         mine = {name: entry for name, entry in entries.items() if entry.get("reader") == reader}
         blocks += [
-            _corpus(name, reader, Path(str(each.get("source", raw / name))), each) for name, each in mine.items()
+            _corpus(name, reader, Path(str(each.get("source", raw / name))), each, name in published)
+            for name, each in mine.items()
         ]
         if not mine:
             folder = raw / ("<your corpus>" if reader == "own" else reader)
-            blocks.append(_corpus(reader, reader, folder, None))
+            blocks.append(_corpus(reader, reader, folder, None, False))
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
-def _corpus(name: str, reader: str, folder: Path, entry: dict[str, Any] | None) -> Iterator[str]:
+def _published(params: Params) -> set[str]:
+    """Return the corpora whose audio features are values that others published."""
+    features = params.get("features", dict[str, dict[str, Any]]).values()
+    wanted = ("audio", "published")
+    return {str(each.get("corpus")) for each in features if (each.get("modality"), each.get("family")) == wanted}
+
+
+def _corpus(name: str, reader: str, folder: Path, entry: dict[str, Any] | None, published: bool) -> Iterator[str]:
     known = KNOWN[reader]
     there = folder.is_dir()
+    source = "published" if published else "sound"
     yield f"{name}: {known.title}"
     yield f"  owner     {known.owner}"
     yield f"  request   {known.request}"
@@ -137,23 +153,27 @@ def _corpus(name: str, reader: str, folder: Path, entry: dict[str, Any] | None) 
     if entry is None:
         hint = "" if reader == "own" else f"; sed -i 's/^#{reader} //' params.yaml switches it on"
         yield f"  params    no entry of params.yaml has the reader {reader}{hint}"
+    if any(part.gives == "published" for part in known.parts):
+        hint = "" if published else "; sed -i 's/^#published //' params.yaml then takes published ones"
+        yield f"  features  audio features are {'values that others published' if published else 'of its sound'}{hint}"
     for part in known.parts:
         if part.what == "table" and "names" in ((entry or {}).get("options") or {}):
             continue  # the files' names are the table
-        yield f"  {_part(part, folder) if there else _expected(part)}"
+        needed = part.needed(source)
+        yield f"  {_part(part, needed, folder) if there else _expected(part, needed)}"
 
 
-def _expected(part: Part) -> str:
-    return f"{'optional' if part.optional else 'expected':<8}  {part.what}: {_where(part)}"
+def _expected(part: Part, needed: bool) -> str:
+    return f"{'expected' if needed else 'optional':<8}  {part.what}: {_where(part)}"
 
 
-def _part(part: Part, folder: Path) -> str:
+def _part(part: Part, needed: bool, folder: Path) -> str:
     # What lies loose may be spread over all the ways; an archive counts where nothing does.
     counts = {pattern: _count(folder, pattern) for pattern in part.patterns}
     hits = [pattern for pattern, count in counts.items() if count]
     chosen = [each for each in hits if not _packed(each)] or hits
     if not chosen:
-        return f"{'absent' if part.optional else 'MISSING':<8}  {part.what}: {_where(part)}"
+        return f"{'MISSING' if needed else 'absent':<8}  {part.what}: {_where(part)}"
     found = sum(counts[each] for each in chosen)
     whole = part.files is None or found >= part.files or _packed(chosen[0])
     count = f"{found:,} files" if part.files is None or whole else f"{found:,} of {part.files:,} files"
