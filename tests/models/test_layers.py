@@ -13,7 +13,6 @@ from emofuse.models.base import from_dialogues, to_dialogues
 from emofuse.models.layers import (
     AttentionPooling,
     CrossAttention,
-    Recurrent,
     SharedDropout,
     Speaker,
     SpeakerEmbedding,
@@ -145,21 +144,6 @@ def test_to_and_from_dialogues_are_inverse(sizes: list[int], seed: int, spare: i
     assert not laid_BLH[places_BL < 0].any()
     for row, size in enumerate(sizes):
         assert torch.equal(laid_BLH[row, :size], x_UH[places_BL[row, :size]])
-
-
-@pytest.mark.parametrize("past", [False, True])
-@settings(max_examples=20, deadline=None)
-@given(lengths=SIZES, seed=SEEDS)
-def test_recurrent_reads_each_sequence_as_if_it_were_alone(past: bool, lengths: list[int], seed: int) -> None:
-    torch.manual_seed(seed)
-    layer = Recurrent(3, 4, 2, 0.0, past)
-    x_UTD = random(seed, len(lengths), max(lengths) + 2, 3)
-    with torch.no_grad():
-        states_UTH = layer(x_UTD, torch.tensor(lengths))
-        for row, length in enumerate(lengths):
-            alone_TH = layer.gru(x_UTD[row, :length])[0]
-            torch.testing.assert_close(states_UTH[row, :length], alone_TH, atol=1e-5, rtol=1e-5)
-            assert not states_UTH[row, length:].any()
 
 
 def test_cross_attention_ignores_what_is_blocked() -> None:

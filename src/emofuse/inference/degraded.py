@@ -43,6 +43,7 @@ _CODE = code_digest(
     "models.hcam",
     "models.late",
     "models.layers",
+    "models.recurrent",
     "models.unimodal",
     "training.data",
     "training.fit",

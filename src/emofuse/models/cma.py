@@ -21,10 +21,10 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from emofuse.models.base import Batch, Network, Output, Unit
 from emofuse.models.layers import Standardize, check_heads, frames_inside
+from emofuse.models.recurrent import Recurrent
 from emofuse.params import STRICT
 
 __all__ = ["CMA", "CMAConfig", "statistics_pooling"]
@@ -109,17 +109,13 @@ class _Encoder(nn.Module):
     def __init__(self, config: CMAConfig, dim: int) -> None:
         super().__init__()
         self.convolve = nn.Conv1d(dim, config.channels, config.kernel, padding="same")
-        self.recurrent = nn.LSTM(config.channels, config.hidden // 2, batch_first=True, bidirectional=True)
+        self.recurrent = Recurrent(config.channels, config.hidden, cell="lstm")
 
     def forward(self, x_UTD: Tensor, lengths_U: Tensor, inside_UT: Tensor) -> Tensor:
         # A standardized padding frame is no longer zero, and the convolution would read it.
         x_UDT = (x_UTD * inside_UT[..., None]).transpose(1, 2)
         convolved_UTC = self.convolve(x_UDT).relu().transpose(1, 2)
-        packed = pack_padded_sequence(convolved_UTC, lengths_U.cpu(), batch_first=True, enforce_sorted=False)
-        padded_UTH, _ = pad_packed_sequence(
-            self.recurrent(packed)[0], batch_first=True, total_length=convolved_UTC.shape[1]
-        )
-        return padded_UTH
+        return self.recurrent(convolved_UTC, lengths_U)
 
 
 def statistics_pooling(x_UTH: Tensor, inside_UT: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from emofuse.models.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
-from emofuse.models.layers import Recurrent, Speaker, SpeakerEmbedding, Standardize
+from emofuse.models.layers import Speaker, SpeakerEmbedding, Standardize
+from emofuse.models.recurrent import Recurrent
 from emofuse.params import STRICT
 
 __all__ = ["Concat", "ConcatConfig"]

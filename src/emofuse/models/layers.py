@@ -5,14 +5,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from emofuse.models.base import from_dialogues
 
 __all__ = [
     "AttentionPooling",
     "CrossAttention",
-    "Recurrent",
     "SharedDropout",
     "Speaker",
     "SpeakerEmbedding",
@@ -84,36 +82,6 @@ class SharedDropout(nn.Module):
     def forward(self, x_UTD: Tensor) -> Tensor:
         """Return ``[U, T, D]``."""
         return x_UTD * self.dropout(torch.ones_like(x_UTD[:, :1]))
-
-
-class Recurrent(nn.Module):
-    """GRU over ragged sequences; bidirectional unless ``past``.
-
-    Args:
-        dim: size D of the input
-        hidden: size of the output, both directions together
-        layers: number of layers
-        dropout: between layers
-        past: read forwards only
-    """
-
-    def __init__(self, dim: int, hidden: int, layers: int, dropout: float, past: bool = False) -> None:
-        super().__init__()
-        self.gru = nn.GRU(
-            dim,
-            hidden if past else hidden // 2,
-            layers,
-            batch_first=True,
-            bidirectional=not past,
-            dropout=dropout if layers > 1 else 0.0,
-        )
-
-    def forward(self, x_UTD: Tensor, lengths_U: Tensor) -> Tensor:
-        """Return ``[U, T, H]``, zero after each sequence's end."""
-        packed = pack_padded_sequence(x_UTD, lengths_U.cpu(), batch_first=True, enforce_sorted=False)
-        output, _ = self.gru(packed)
-        padded_UTH, _ = pad_packed_sequence(output, batch_first=True, total_length=x_UTD.shape[1])
-        return padded_UTH
 
 
 class AttentionPooling(nn.Module):

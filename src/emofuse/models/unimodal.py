@@ -23,7 +23,6 @@ from emofuse.models.base import Batch, Network, Output, Unit, from_dialogues, to
 from emofuse.models.layers import (
     AttentionPooling,
     CrossAttention,
-    Recurrent,
     SharedDropout,
     Speaker,
     SpeakerEmbedding,
@@ -33,6 +32,7 @@ from emofuse.models.layers import (
     frames_inside,
 )
 from emofuse.models.losses import supervised_contrastive
+from emofuse.models.recurrent import Recurrent
 from emofuse.params import STRICT
 
 __all__ = ["ContextConfig", "ContextNetwork", "UtteranceConfig", "UtteranceNetwork"]

@@ -300,14 +300,14 @@ def _code(*own: str) -> str:
 MODELS = {
     "majority": _Kind(_majority, lambda job: [], _code("models.majority"), seeded=False),
     "late": _Kind(_late, lambda job: _predictions(job, "context"), _code("models.late")),
-    "concat": _Kind(_concat, _features, _code("models.concat"), _ConcatStage),
+    "concat": _Kind(_concat, _features, _code("models.concat", "models.recurrent"), _ConcatStage),
     "hcam": _Kind(
         _hcam,
         lambda job: [*_predictions(job, job.config.level), *_vectors(job, job.config.level)],
         _code("models.hcam", "models.late"),
         _HCAMStage,
     ),
-    "cma": _Kind(_cma, _features, _code("models.cma"), _CMAStage),
-    "hbaf": _Kind(_hbaf, lambda job: _vectors(job, "utterance"), _code("models.hbaf"), _HBAFStage),
+    "cma": _Kind(_cma, _features, _code("models.cma", "models.recurrent"), _CMAStage),
+    "hbaf": _Kind(_hbaf, lambda job: _vectors(job, "utterance"), _code("models.hbaf", "models.recurrent"), _HBAFStage),
 }
 """The fusion models by name."""

@@ -27,6 +27,7 @@ _CODE = code_digest(
     "models.base",
     "models.layers",
     "models.losses",
+    "models.recurrent",
     "models.unimodal",
     "scoring.metrics",
     "training.data",
