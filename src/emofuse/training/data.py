@@ -78,10 +78,9 @@ class Sequences:
     def padded(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return some sequences as float32 ``[U, T, D]``, zero after their ends, and their lengths ``[U]``."""
         lengths_U = self.lengths[rows]
-        steps_T = torch.arange(int(lengths_U.max()))
-        inside_UT = steps_T < lengths_U[:, None]
-        places_UT = (self.offsets[rows][:, None] + steps_T).clamp(max=len(self.values) - 1)
-        return self.values[places_UT].float().masked_fill(~inside_UT[..., None], 0.0), lengths_U
+        spans = zip(self.offsets[rows].tolist(), lengths_U.tolist(), strict=True)
+        parts = [self.values[start : start + length] for start, length in spans]
+        return nn.utils.rnn.pad_sequence(parts, batch_first=True).float(), lengths_U
 
 
 class MappedSequences:
