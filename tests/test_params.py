@@ -219,6 +219,16 @@ def test_every_section_is_known_and_valid(shipped: Path, tree: dict[str, Any]) -
     params.get("tracking", TrackingConfig)
 
 
+def test_no_task_has_so_many_models_that_none_could_be_told_from_another(tree: dict[str, Any]) -> None:
+    """No p is below 2 / (1 + resamples), and Holm's correction multiplies the smallest by the number of pairs."""
+    scoring = tree["scoring"]
+    for task in tree["tasks"]:
+        jobs = [job for job in tree["fuse"].values() if job["task"] == task]
+        ablations = [tree["ablations"].get(job["model"], {}) for job in jobs if job.get("ablations")]
+        n_models = 4 + len(jobs) + sum(map(len, ablations))  # two networks of each modality
+        assert n_models * (n_models - 1) / (1 + scoring["resamples"]) < 1 - scoring["confidence"], task
+
+
 @pytest.mark.parametrize("section", JOBS)
 def test_every_job_is_valid_and_of_its_task_s_corpus(
     root: Path, shipped: Path, tree: dict[str, Any], section: str

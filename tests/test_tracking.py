@@ -97,13 +97,14 @@ def write_scores(root: Path, task: str, seeds: int, models: tuple[str, ...], bet
             means += [(model, metric, value, 0.01, value - 0.02, value + 0.02, seeds)]
         for seed in range(seeds):
             counts = np.full((len(CLASSES), len(CLASSES)), 3) + (30 + seed + round(100 * better)) * np.eye(4, dtype=int)
-            confusion += [(model, seed, 0, CLASSES[t], CLASSES[s], int(n)) for (t, s), n in np.ndenumerate(counts)]
+            cells = [(CLASSES[t], CLASSES[s], int(n)) for (t, s), n in np.ndenumerate(counts)]
+            confusion += [(model, seed, 0, "all", *cell) for cell in cells]
     folder, metrics = root / "data/scores" / task, root / "metrics" / task
     folder.mkdir(parents=True, exist_ok=True)
     (metrics / "plots").mkdir(parents=True, exist_ok=True)
     names = ["model", "seed", "fold", "metric", "value"]
     pl.DataFrame(scores, schema=names, orient="row").write_parquet(folder / "runs.parquet")
-    names = ["model", "seed", "fold", "true", "predicted", "count"]
+    names = ["model", "seed", "fold", "utterances", "true", "predicted", "count"]
     pl.DataFrame(confusion, schema=names, orient="row").write_parquet(folder / "confusion.parquet")
     names = ["model", "metric", "mean", "sd", "low", "high", "n_runs"]
     pl.DataFrame(means, schema=names, orient="row").write_csv(metrics / "scores.csv")

@@ -146,7 +146,7 @@ def _run_stages(folder: Path, params: Params) -> None:
     records = [json.loads((each / "record.json").read_text()) for each in folders]
     runs = pl.concat([pl.read_parquet(each / "predictions.parquet") for each in folders])
     scores = score(runs, task.truth(), task.classes, params.get("scoring", ScoringConfig))
-    write_scores(folder / "metrics/demo", scores, protocol(task, data, records), "the table")
+    write_scores(folder / "metrics/demo", scores, protocol(task, data, records, []), "the table")
 
 
 def _conversations(folder: Path) -> Iterator[tuple[str, Path]]:

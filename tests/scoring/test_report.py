@@ -84,7 +84,7 @@ def protocol(task: str = "meld-7") -> dict[str, Any]:
         "transcript": "<subtitles>",
         "epoch_chosen_on": "dev weighted F1",
         "features": features,
-        "models": model_facts(records(), features),
+        "models": model_facts(records(), [], features),
     }
 
 
@@ -107,7 +107,8 @@ def test_the_same_results_give_the_same_page(scores: Scores, page: str) -> None:
 
 
 def test_the_first_lines_say_who_is_better_and_how_sure_that_is(page: str) -> None:
-    assert re.search(r"hcam has the best weighted F1: \d\d\.\d \[\d\d\.\d, \d\d\.\d\]\. The next is text-context", page)
+    assert re.search(r"hcam has the best weighted F1 of 3 models: \d\d\.\d % \[\d\d\.\d, \d\d\.\d\]\.", page)
+    assert re.search(r"<li>It is ahead, in points: majority \+\d\d\.\d \[.*?\]; text-context \+", page)
     assert "hcam − text-context" in page
     assert page.count("the first is ahead; p = ") + page.count("the first is behind; p = ") == 3
     assert page.count("the first is behind; p = ") == 1
@@ -124,7 +125,9 @@ def test_every_part_is_there(page: str) -> None:
         *("Who is better, by how much, how sure", "Scores", "Intervals", "F1 of each class", "Confusion matrices"),
         *("Learning curves", "Calibration", "A dialogue of test", "What others published", "Protocol and provenance"),
     ]
-    assert page.count("<polyline") == 2 * 2 * 3  # loss and dev score of two models that learn, three runs each
+    assert page.count("<polyline") == 3 * 2 * 3  # loss and dev score of three models that learn, three runs each
+    assert page.count("<figcaption>hcam/no-contrastive") == 3
+    assert page.count("<summary>Ablations</summary>") == 3
     assert "true: <strong>angry</strong>" in page
     assert 'class="heat self" style="--v:0.25"' in page
     assert "Dutta and Ganapathy 2023" in page

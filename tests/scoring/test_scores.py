@@ -25,7 +25,7 @@ def row(table: pl.DataFrame, **keys: str | int | None) -> dict[str, Any]:
 
 
 def assert_scores_equal(one: Scores, other: Scores) -> None:
-    for name in ("models", "pairs", "runs", "confusion"):
+    for name in ("models", "pairs", "runs", "run_confusion", "calibration"):
         assert_frame_equal(getattr(one, name), getattr(other, name), check_exact=True)
 
 
@@ -168,7 +168,7 @@ def test_calibration_is_that_of_all_answers(truth: Make, guess: Make, classes: t
     assert got["mean"] == pytest.approx(runs["ece"].mean(), abs=2e-6)
     assert 0 <= got["low"] <= got["mean"] <= got["high"]
     accuracy = runs["accuracy"].mean()
-    assert scores.calibration.rows() == [("hcam", 0.8, 0.866667, 216, 0.8, pytest.approx(accuracy, abs=2e-6))]
+    assert scores.calibration.rows() == [("hcam", "all", 0.8, 0.866667, 216, 0.8, pytest.approx(accuracy, abs=2e-6))]
     assert "ece" not in scores.pairs["metric"]
 
 
@@ -187,7 +187,27 @@ def test_without_zeros_only_the_rest_is_scored(truth: Make, guess: Make, classes
         without = table.filter(part).with_columns(pl.col("metric").str.strip_suffix("/nonzero"))
         assert_frame_equal(without, wanted, check_exact=True)
         assert_frame_equal(table.filter(~part), whole, check_exact=True)
-    assert_frame_equal(both.confusion, plain.confusion)
+    for name in ("confusion", "run_confusion", "calibration"):
+        table = getattr(both, name)
+        for of, alone in (("all", plain), ("nonzero", only)):
+            own = table.filter(utterances=of).with_columns(utterances=pl.lit("all"))
+            assert_frame_equal(own, getattr(alone, name), check_exact=True)
+
+
+def test_without_zeros_other_epochs_and_conditions_are_scored_too(
+    truth: Make, guess: Make, classes: tuple[str, ...]
+) -> None:
+    """The best epoch is that of all utterances."""
+    targets = truth()
+    runs = guess(targets, 0.7, "hcam")
+    sentiment = pl.Series([0.0, 1.0, -1.0] * (len(targets) // 3))
+    rest, with_sentiment = targets.filter(sentiment != 0), targets.with_columns(sentiment=sentiment)
+    epochs, degraded = runs.with_columns(epoch=1), runs.with_columns(condition=pl.lit("noise-0"))
+    both = score(runs, with_sentiment, classes, CONFIG, epochs, degraded).models
+    only = score(runs.join(rest, on="utterance_id", how="semi"), rest, classes, CONFIG).models
+    wanted = row(only, metric="weighted_f1")
+    for metric in ("best_on_test_epoch/weighted_f1/nonzero", "under/noise-0/weighted_f1/nonzero"):
+        assert row(both, metric=metric)["mean"] == wanted["mean"]
 
 
 def test_the_best_epoch_on_test_is_each_run_s_own_and_stands_apart(

@@ -14,6 +14,9 @@ from emofuse.scoring.tables import best_model, learning_curves, markdown_table, 
 Make = Callable[..., pl.DataFrame]
 
 TABLE = """\
+- hcam has the best weighted F1 of 2 models: 86.7 % [73.3, 100.0].
+- It is ahead, in points: majority +53.3 [+40.0, +66.7].
+
 | Model | Accuracy | Balanced accuracy | Weighted F1 | Macro F1 | Calibration error | Runs |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
 | majority | 50.0 [50.0, 50.0] | 50.0 [50.0, 50.0] | 33.3 [33.3, 33.3] | 33.3 [33.3, 33.3] | 30.0 [30.0, 30.0] | 1 |
@@ -66,11 +69,11 @@ def test_files(tiny: Scores, tmp_path: Path) -> None:
         "hcam,majority,accuracy,0.375,0.25,0.5,0.00995,0.00995",
     ]
     confusion = (tmp_path / "confusion.csv").read_text().splitlines()
-    assert confusion[0] == "model,true,predicted,count"
-    assert confusion[5:] == ["hcam,a,a,4", "hcam,a,b,0", "hcam,b,a,1", "hcam,b,b,3"]
+    assert confusion[0] == "model,utterances,true,predicted,count"
+    assert confusion[5:] == ["hcam,all,a,a,4", "hcam,all,a,b,0", "hcam,all,b,a,1", "hcam,all,b,b,3"]
     calibration = (tmp_path / "calibration.csv").read_text().splitlines()
-    assert calibration[0] == "model,low,high,count,confidence,accuracy"
-    assert calibration[1:] == ["majority,0.8,0.866667,4,0.8,0.5", "hcam,0.8,0.866667,8,0.8,0.875"]
+    assert calibration[0] == "model,utterances,low,high,count,confidence,accuracy"
+    assert calibration[1:] == ["majority,all,0.8,0.866667,4,0.8,0.5", "hcam,all,0.8,0.866667,8,0.8,0.875"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "calibration.csv",
         "confusion.csv",
@@ -99,8 +102,9 @@ def test_runs_for_the_tracker(tiny: Scores, tmp_path: Path) -> None:
     assert back.columns == ["model", "seed", "fold", "metric", "value"]
     assert back.filter(metric="accuracy")["value"].to_list() == [0.5, 0.75, 1.0]
     confusion = pl.read_parquet(tmp_path / "confusion.parquet")
-    assert confusion.columns == ["model", "seed", "fold", "true", "predicted", "count"]
-    summed = confusion.group_by("model", "true", "predicted", maintain_order=True).agg(pl.col("count").sum())
+    assert confusion.columns == ["model", "seed", "fold", "utterances", "true", "predicted", "count"]
+    keys = ["model", "utterances", "true", "predicted"]
+    summed = confusion.group_by(keys, maintain_order=True).agg(pl.col("count").sum())
     assert summed.rows() == tiny.confusion.rows()
 
 
@@ -116,9 +120,11 @@ def test_scores_without_zeros_get_a_table_of_their_own(truth: Make, guess: Make,
     targets = truth(n_dialogues=4)
     sentiment = targets.with_columns(sentiment=pl.Series([0.0, 1.5] * (len(targets) // 2)))
     runs = guess(targets, 0.7, "hcam")
-    table = markdown_table(score(runs, sentiment, classes, ScoringConfig(resamples=50)))
-    assert table.count("| hcam |") == 2
-    assert "Without the utterances whose sentiment is zero:" in table
+    degraded = runs.with_columns(condition=pl.lit("no-text"))
+    table = markdown_table(score(runs, sentiment, classes, ScoringConfig(resamples=50), degraded=degraded))
+    assert table.count("| hcam |") == 4
+    assert "\n\nWithout the utterances whose sentiment is zero:" in table
+    assert "under these. Without the utterances whose sentiment is zero:" in table
 
 
 def test_the_best_epoch_on_test_is_called_what_it_is(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
@@ -152,7 +158,7 @@ def test_best_model(tiny: Scores) -> None:
 
 
 def test_a_comparison_with_a_model_that_was_not_scored(tiny: Scores) -> None:
-    with pytest.raises(ScoringError, match=r"'late'.*scored: \['majority', 'hcam'\]"):
+    with pytest.raises(ScoringError, match=r"'late'.*compared: \['hcam', 'majority'\]"):
         markdown_table(tiny, [("hcam", "late")])
 
 

@@ -18,13 +18,13 @@ from emofuse.models.hcam import HCAM, HCAMConfig
 from emofuse.models.late import combine
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
 from emofuse.params import ParamsError, validate
-from emofuse.scoring.facts import modalities
+from emofuse.scoring.facts import before, modalities
 from emofuse.tasks import Fold
 from emofuse.training.data import Inputs, MappedSequences, Sequences, examples, pooled, single_frames
 from emofuse.training.fit import infer
 from emofuse.training.runs import Reads
 
-__all__ = ["FUSION", "MODALITIES", "Graph", "needs"]
+__all__ = ["FUSION", "MODALITIES", "Graph"]
 
 MODALITIES = ("audio", "text")
 
@@ -85,7 +85,7 @@ class _Pass:
         config = self._nodes[name].config
         if "weights" not in config:
             return self._infer(name)[0]
-        parts = {each: self._infer(name if each == "fused" else _before(each, config))[0] for each in config["weights"]}
+        parts = {each: self._infer(name if each == "fused" else before(each, config))[0] for each in config["weights"]}
         return combine(parts, config["weights"])
 
     def _infer(self, name: str) -> tuple[np.ndarray, Mapping[str, Any]]:
@@ -100,24 +100,9 @@ class _Pass:
     def _input(self, modality: str, config: Mapping[str, Any]) -> Sequences | MappedSequences:
         reads = config["reads"]
         if reads in ("utterance", "context"):
-            return single_frames(self._infer(_before(modality, config))[1][reads])
+            return single_frames(self._infer(before(modality, config))[1][reads])
         frames = self._frames[modality]
         return pooled(frames, config["dims"][modality] > frames.dim) if reads == "pooled" else frames
-
-
-def needs(config: Mapping[str, Any]) -> list[str]:
-    """Return the networks that a model reads from, by name; theirs come on top.
-
-    Args:
-        config: the run's ``config.json``
-    """
-    of_frames = config["reads"] in ("frames", "pooled")
-    return [] if of_frames else [_before(each, config) for each in modalities(config["model"])]
-
-
-def _before(modality: str, config: Mapping[str, Any]) -> str:
-    """Name of the network whose vectors or posteriors of a modality a model reads."""
-    return f"{modality}-utterance" if config["reads"] == "utterance" else f"{modality}-context"
 
 
 def _load(folder: Path) -> _Node:

@@ -7,9 +7,9 @@ from typing import Any
 
 from emofuse.features.extract import FeatureConfig
 from emofuse.inference.bundle import Bundle, BundleError, Features, Manifest, read_json
-from emofuse.inference.graph import MODALITIES, needs
+from emofuse.inference.graph import MODALITIES
 from emofuse.params import Params
-from emofuse.scoring.facts import modalities
+from emofuse.scoring.facts import modalities, needs
 
 __all__ = ["best_models", "bundle_of_model", "folders_of_run"]
 

@@ -19,6 +19,7 @@ from emofuse.scoring.plots import plot_confusion, plot_learning, plot_scores, wr
 from emofuse.scoring.report import report
 from emofuse.scoring.scores import Scores, ScoringConfig, in_order, score
 from emofuse.scoring.tables import best_model, learning_curves, markdown_table, write_csv, write_runs, write_scores
+from emofuse.scoring.verdicts import METRIC
 from emofuse.tasks import Task
 
 __all__ = ["benchmark", "comparisons", "protocol", "run_folders", "truth_of"]
@@ -55,12 +56,12 @@ def benchmark(
         ScoringError: a model has no runs, or its predictions do not fit the labels
     """
     folders = run_folders(data / "models" / task.name, models)
-    records = [json.loads((folder / "record.json").read_text(encoding="utf-8")) for folder in folders]
+    records, configs = (_read(folders, name) for name in ("record.json", "config.json"))
     runs = pl.concat([pl.read_parquet(folder / "predictions.parquet") for folder in folders])
     kept_epochs = [pl.read_parquet(path) for path in (folder / "epochs.parquet" for folder in folders) if path.exists()]
     epochs = pl.concat(kept_epochs) if kept_epochs else None
     scores = score(runs, truth_of(task), task.classes, config, epochs, degraded)
-    pairs, rules = comparisons(scores), protocol(task, data, records, conditions)
+    pairs, rules = comparisons(scores), protocol(task, data, records, configs, conditions)
     table = f"{markdown_table(scores, pairs)}\n{facts_markdown(rules, published(task.name))}"
     out, kept = metrics / task.name, data / "scores" / task.name
     write_scores(out, scores, rules, table)
@@ -109,9 +110,22 @@ def protocol(
     task: Task,
     data: Path,
     records: Sequence[Mapping[str, Any]],
+    configs: Sequence[Mapping[str, Any]],
     conditions: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Return what the numbers rest on: task, splits, context, features, models, and how epochs were chosen."""
+    """Return what the numbers rest on: task, splits, context, features, models, and how epochs were chosen.
+
+    Args:
+        task: that is scored
+        data: the project's data folder
+        records: the ``record.json`` of all runs
+        configs: the ``config.json`` of those that have one
+        conditions: worse ones under which test was asked about too, in words, by name
+
+    Raises:
+        ScoringError: a network that a model reads from is not among the runs
+        FeatureError: a modality has no features
+    """
     config = task.config
     features = {name: metadata(data / "features" / config.corpus / name) for name in MODALITIES}
     return {
@@ -129,7 +143,7 @@ def protocol(
         "transcript": config.transcript,
         "epoch_chosen_on": "dev weighted F1",
         "features": features,
-        "models": model_facts(records, features),
+        "models": model_facts(records, configs, features),
     } | ({"conditions": dict(conditions)} if conditions else {})
 
 
@@ -141,8 +155,18 @@ def truth_of(task: Task) -> pl.DataFrame:
     return truth if task.config.intervals and classes == len(task.classes) else truth.drop("sentiment")
 
 
+def _read(folders: Sequence[Path], name: str) -> list[dict[str, Any]]:
+    """A JSON file of all runs that have it."""
+    paths = (folder / name for folder in folders)
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+
+
 def _plot(out: Path, scores: Scores, records: Sequence[dict[str, Any]]) -> None:
     write_plot(out / "scores.png", plot_scores(scores))
     write_plot(out / "learning.png", plot_learning(records))
-    for model in scores.confusion["model"].unique(maintain_order=True):
-        write_plot(out / f"confusion-{model.replace('/', '-')}.png", plot_confusion(scores, model))
+    for model, n_runs in scores.models.filter(pl.col("metric") == METRIC).select("model", "n_runs").rows():
+        picture = plot_confusion(
+            scores.confusion.filter(pl.col("model") == model),
+            f"{model}, {'1 run' if n_runs == 1 else f'sum of {n_runs} runs'}",
+        )
+        write_plot(out / f"confusion-{model.replace('/', '-')}.png", picture)

@@ -3,10 +3,38 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from emofuse.scoring.joining import ScoringError
 from emofuse.scoring.literature import Published
 from emofuse.scoring.scores import in_order
 
-__all__ = ["facts_markdown", "modalities", "model_facts", "protocol_lines"]
+__all__ = [
+    "PARAMETERS",
+    "REPEAT",
+    "TIMES",
+    "before",
+    "facts_markdown",
+    "modalities",
+    "model_facts",
+    "needs",
+    "protocol_lines",
+]
+
+
+PARAMETERS = (
+    "Parameters are those trained in a model's own stage, and in all with those of the networks that it reads from, "
+    "which earlier stages trained. The frozen encoders' are in neither."
+)
+"""What the numbers of parameters count."""
+
+TIMES = (
+    "Training times are in the tracker, as training_seconds of each run; emofuse table --time prints them beside the "
+    "scores. No time stands in a file that has to come out the same again."
+)
+"""Where to look for times."""
+
+
+REPEAT = "A corpus with an owner is put into data/raw and switched on in params.yaml first, as the README says."
+"""What stands beside the command."""
 
 
 def modalities(model: str) -> tuple[str, ...]:
@@ -21,24 +49,60 @@ def modalities(model: str) -> tuple[str, ...]:
     return (own,) if own in ("audio", "text") else ("audio", "text")
 
 
+def needs(config: Mapping[str, Any]) -> list[str]:
+    """Return the networks that a model reads from, by name; theirs come on top.
+
+    Args:
+        config: the run's ``config.json``
+    """
+    of_frames = config["reads"] in ("frames", "pooled")
+    return [] if of_frames else [before(each, config) for each in modalities(config["model"])]
+
+
+def before(modality: str, config: Mapping[str, Any]) -> str:
+    """Return the name of the network whose vectors or posteriors of a modality a model reads."""
+    return f"{modality}-utterance" if config["reads"] == "utterance" else f"{modality}-context"
+
+
 def model_facts(
-    records: Sequence[Mapping[str, Any]], features: Mapping[str, Mapping[str, Any]]
+    records: Sequence[Mapping[str, Any]],
+    configs: Sequence[Mapping[str, Any]],
+    features: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, dict[str, Any]]:
-    """Return by model: ``n_parameters``, ``modalities``, ``labels_seen``.
+    """Return by model: ``n_parameters``, ``n_parameters_in_all``, ``modalities``, ``labels_seen``.
+
+    Parameters are those trained in the model's own stage, and in all with the networks that it reads from; those of
+    the frozen encoders are in neither.
 
     Args:
         records: the ``record.json`` of all runs
+        configs: the ``config.json`` of those that have one
         features: what made each modality's features
+
+    Raises:
+        ScoringError: a network that a model reads from is not among the runs
     """
     sizes = {record["model"]: record["n_parameters"] for record in records}
+    read = {config["model"]: needs(config) for config in configs}
     return {
         model: {
             "n_parameters": sizes[model],
+            "n_parameters_in_all": sum(_sizes(model, sizes, read).values()),
             "modalities": list(modalities(model)),
             "labels_seen": any(features[name]["labels_seen"] for name in modalities(model)),
         }
         for model in in_order(list(sizes))
     }
+
+
+def _sizes(model: str, sizes: Mapping[str, int], read: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Parameters of a model and of all networks that stand before it, each once."""
+    if model not in sizes:
+        raise ScoringError(f"no run of {model!r}, which another model reads from; its task has to train it too")
+    found = {model: sizes[model]}
+    for name in read.get(model, ()):
+        found |= _sizes(name, sizes, read)
+    return found
 
 
 def facts_markdown(protocol: Mapping[str, Any], published: Sequence[Published]) -> str:
@@ -49,9 +113,10 @@ def facts_markdown(protocol: Mapping[str, Any], published: Sequence[Published]) 
         published: what others have published for the task
     """
     lines = [f"- {name}: {text}" for name, text in protocol_lines(protocol)]
-    parts = [_models(protocol["models"]), "Protocol:\n\n" + "\n".join(lines)]
+    parts = [_models(protocol["models"]), PARAMETERS, TIMES, "Protocol:\n\n" + "\n".join(lines)]
     if published:
         parts.append(_published(protocol["task"], published))
+    parts.append(f"To repeat it: `dvc repro score@{protocol['task']}`. {REPEAT}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -97,13 +162,14 @@ def _models(models: Mapping[str, Mapping[str, Any]]) -> str:
         [
             name,
             f"{own['n_parameters']:,}",
+            f"{own['n_parameters_in_all']:,}",
             ", ".join(own["modalities"]) or "nothing",
             "yes" if own["labels_seen"] else "no",
         ]
         for name, own in models.items()
     ]
-    head = ["Model", "Parameters of its own stage", "Reads", "Features have seen labels"]
-    return _table(head, ["---", "---:", "---", "---"], rows)
+    head = ["Model", "Parameters of its own stage", "In all", "Reads", "Features have seen labels"]
+    return _table(head, ["---", "---:", "---:", "---", "---"], rows)
 
 
 def _published(task: str, published: Sequence[Published]) -> str:

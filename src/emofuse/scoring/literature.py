@@ -24,7 +24,7 @@ class Published:
         model: what its authors call it
         source: authors, year and where it is published
         seen: where the figures, and how the epoch was chosen, were read
-        published: by task, the figure in percent, or in words where it is relative to another system
+        published: by task, the figure in percent, or words where it is relative to another system or was not seen
         metric: what is counted
         modalities: what it reads
         encoders: ``tuned`` on the task, ``frozen``, or ``unknown``

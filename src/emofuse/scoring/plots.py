@@ -10,9 +10,8 @@ import polars as pl
 
 from emofuse.files import replace_file
 from emofuse.plotting import BLUE, FAINT, INK, ORANGE, STYLE, render
-from emofuse.scoring.joining import ScoringError
 from emofuse.scoring.scores import Scores, in_order
-from emofuse.scoring.tables import METRIC_TITLES, learning_curves
+from emofuse.scoring.tables import METRIC_TITLES, PART_TITLES, learning_curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,39 +42,21 @@ def write_plot(path: Path, png: bytes) -> None:
 
 
 @_png
-def plot_confusion(scores: Scores, model: str) -> "Figure":
-    """Confusion matrix of a model, summed over its runs: shares of the true class, by colour and number, and counts.
+def plot_confusion(confusion: pl.DataFrame, title: str) -> "Figure":
+    """Confusion matrices, of all utterances and of others side by side: shares of the true class, and counts.
 
-    Raises:
-        ScoringError: the model was not scored
+    Args:
+        confusion: ``utterances, true, predicted, count``, classes in their order
+        title: above the first matrix
     """
     from matplotlib.figure import Figure
 
-    rows = scores.confusion.filter(pl.col("model") == model)
-    if rows.is_empty():
-        raise ScoringError(
-            f"no confusion matrix of model {model!r}; scored: {in_order(scores.confusion['model'].to_list())}"
-        )
-    n_classes = len(scores.classes)
-    counts = rows["count"].to_numpy().reshape(n_classes, n_classes)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = 2.0 + 0.72 * n_classes
-    figure = Figure(figsize=(side, side - 0.3), layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (true, said), share in np.ndenumerate(shares):
-        colour = "white" if share > 0.55 else INK
-        axes.text(said, true - 0.1, f"{100 * share:.0f} %", ha="center", va="center", color=colour)
-        axes.text(said, true + 0.2, f"{counts[true, said]:,}", ha="center", va="center", color=colour, fontsize=7)
-    axes.set_xticks(range(n_classes), scores.classes, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(n_classes), scores.classes)
-    axes.set_xticks(np.arange(n_classes + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(n_classes + 1) - 0.5, minor=True)
-    axes.grid(visible=True, which="minor", linewidth=1)
-    axes.set(xlabel="predicted", ylabel="true")
-    axes.set_title(f"{model}, {_runs(scores, model)}", fontweight="bold")
-    axes.spines[:].set_visible(False)
-    axes.tick_params(which="both", length=0)
+    parts = confusion.partition_by("utterances", maintain_order=True)
+    side = 2.0 + 0.72 * parts[0]["true"].n_unique()
+    figure = Figure(figsize=(side * len(parts), side - 0.3), layout="constrained")
+    for axes, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
+        _matrix(axes, part)
+        axes.set_title(PART_TITLES[part["utterances"][0]] or title, fontweight="bold")
     return figure
 
 
@@ -135,6 +116,25 @@ def plot_learning(records: Sequence[Mapping[str, Any]]) -> "Figure":
     return figure
 
 
+def _matrix(axes: "Axes", confusion: pl.DataFrame) -> None:
+    classes = confusion["true"].unique(maintain_order=True).to_list()
+    counts = confusion["count"].to_numpy().reshape(len(classes), len(classes))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (true, said), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.55 else INK
+        axes.text(said, true - 0.1, f"{100 * share:.0f} %", ha="center", va="center", color=colour)
+        axes.text(said, true + 0.2, f"{counts[true, said]:,}", ha="center", va="center", color=colour, fontsize=7)
+    axes.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xticks(np.arange(len(classes) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(classes) + 1) - 0.5, minor=True)
+    axes.grid(visible=True, which="minor", linewidth=1)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(which="both", length=0)
+
+
 def _whiskers(axes: "Axes", scores: Scores, models: list[str], metric: str) -> None:
     rows = {row["model"]: row for row in scores.models.filter(pl.col("metric") == metric).to_dicts()}
     runs = scores.runs.filter((pl.col("metric") == metric) & (pl.col("fold").is_null() if scores.pooled else True))
@@ -165,8 +165,3 @@ def _curve(axes: "Axes", epochs: pl.Series, values: pl.Series, best: int | None,
     axes.plot(epochs, values, color=colour, linewidth=0.9, alpha=0.6)
     if best is not None:
         axes.plot([epochs[best]], [values[best]], "o", color=colour, markersize=3.5)
-
-
-def _runs(scores: Scores, model: str) -> str:
-    n_runs = scores.models.filter(pl.col("model") == model)["n_runs"][0]
-    return "1 run" if n_runs == 1 else f"sum of {n_runs} runs"

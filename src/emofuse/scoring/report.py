@@ -11,23 +11,13 @@ import polars as pl
 
 from emofuse.scoring.calibration import BINS
 from emofuse.scoring.dialogues import Dialogue
-from emofuse.scoring.facts import protocol_lines
+from emofuse.scoring.facts import PARAMETERS, REPEAT, TIMES, protocol_lines
 from emofuse.scoring.literature import published
-from emofuse.scoring.scores import BEST_ON_TEST, ECE, FOLD_MEAN, NONZERO, Scores, in_order
-from emofuse.scoring.tables import (
-    BEST_ON_TEST_TITLE,
-    UNDER_TITLE,
-    best_value,
-    condition_columns,
-    learning_curves,
-    metric_columns,
-    pair_row,
-)
+from emofuse.scoring.scores import ECE, SUFFIXES, Scores, in_order
+from emofuse.scoring.tables import PART_TITLES, Grid, best_value, grids, learning_curves
+from emofuse.scoring.verdicts import METRIC, between, pair_row, standing, verdict
 
 __all__ = ["report"]
-
-METRIC = "weighted_f1"
-"""The metric of the summary, the comparisons and the picture of intervals."""
 
 EMBEDDED = "demo"
 """The corpus that is made up."""
@@ -35,7 +25,7 @@ EMBEDDED = "demo"
 HUES = ("#6b7784", "#e69f00", "#0072b2", "#d55e00", "#009e73", "#9467bd", "#cc79a7", "#56b4e9")
 """Colours of classes, after Okabe and Ito, told apart with any colour vision; the name always stands beside them."""
 
-FACTS = ("Runs", "Parameters", "Labels seen")
+FACTS = ("Runs", "Parameters in all", "Labels seen")
 """Columns beside the scores."""
 
 LEFT, RIGHT, TOP, BOTTOM = 34, 276, 18, 106
@@ -63,7 +53,7 @@ def report(
     folder = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
     models = in_order(scores.models["model"].to_list())
-    whole = [model for model in models if "/" not in model]
+    parts = scores.confusion["utterances"].unique(maintain_order=True)
     whiskers, axis = _whiskers(scores, models)
     return environment.get_template("report.html.jinja").render(
         task=protocol["task"],
@@ -71,55 +61,33 @@ def report(
         synthetic=protocol["corpus"] == EMBEDDED,
         confidence=f"{100 * scores.config.confidence:g}",
         bins=BINS,
-        summary=_summary(scores),
+        summary=standing(scores.models, scores.pairs, scores.config.confidence),
         comparisons=_comparisons(scores, comparisons),
-        grids=_grids(scores, models, protocol["models"]),
+        grids=[_grid(scores, models, protocol["models"], grid) for grid in grids(scores)],
         whiskers=whiskers,
         axis=axis,
-        by_class=_by_class(scores, models),
-        confusions=[_confusion(scores, model) for model in whole],
-        curves=_curves(records, whole),
-        calibration=[_calibration(scores, model) for model in whole],
+        by_class={PART_TITLES[part]: _by_class(scores, models, part) for part in parts},
+        ablations=[model for model in models if "/" in model],
+        confusions={PART_TITLES[part]: [_confusion(scores, model, part) for model in models] for part in parts},
+        curves=_curves(records, models),
+        calibrations={PART_TITLES[part]: [_calibration(scores, model, part) for model in models] for part in parts},
         dialogues=[_dialogue(each, scores.classes) for each in dialogues],
         hues=_hues(scores.classes),
         published=published(protocol["task"]),
         protocol=protocol_lines(protocol),
+        notes={"parameters": PARAMETERS, "times": TIMES, "repeat": REPEAT},
     )
-
-
-def _summary(scores: Scores) -> str:
-    """Such as ``hcam is best: weighted F1 80.1 [76.0, 84.2]. It is 1.9 points ahead of the next, late: …``."""
-    rows = (
-        scores.models.filter(pl.col("metric") == METRIC).sort("mean", descending=True, maintain_order=True).to_dicts()
-    )
-    best = rows[0]
-    text = f"{best['model']} has the best weighted F1: {_percent(best['mean'])} {_ends(best['low'], best['high'])}."
-    if len(rows) == 1:
-        return text
-    pair = pair_row(scores, best["model"], rows[1]["model"], METRIC)
-    return (
-        f"{text} The next is {rows[1]['model']}, {_percent(pair['difference'])} points below "
-        f"{_ends(pair['low'], pair['high'])}: {_verdict(pair, scores.config.confidence)}."
-    )
-
-
-def _verdict(pair: Mapping[str, Any], confidence: float) -> str:
-    if pair["p_adjusted"] < 1 - confidence:
-        return "the first is ahead" if pair["difference"] > 0 else "the first is behind"
-    if pair["low"] > 0 or pair["high"] < 0:
-        return "perhaps a difference, but not beyond doubt once all comparisons are counted"
-    return "no difference that can be told from chance"
 
 
 def _comparisons(scores: Scores, comparisons: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    pairs = [(first, second, pair_row(scores, first, second, METRIC)) for first, second in comparisons]
+    pairs = [(first, second, pair_row(scores.pairs, first, second)) for first, second in comparisons]
     place = _Axis([0.0, *(pair[end] for _, _, pair in pairs for end in ("low", "high"))])
     return [
         {
             "first": first,
             "second": second,
-            "text": f"{100 * pair['difference']:+.1f} [{100 * pair['low']:+.1f}, {100 * pair['high']:+.1f}]",
-            "verdict": _verdict(pair, scores.config.confidence),
+            "text": between(pair),
+            "verdict": verdict(pair, scores.config.confidence),
             "p": f"{pair['p']:.2g}",
             "p_adjusted": f"{pair['p_adjusted']:.2g}",
             "zero": place(0.0),
@@ -163,39 +131,19 @@ def _whiskers(scores: Scores, models: Sequence[str]) -> tuple[list[dict[str, Any
     return whiskers, {"low": _percent(place.low), "high": _percent(place.high)}
 
 
-def _grids(scores: Scores, models: Sequence[str], facts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The tables of scores; where there are such, also without the zeros, as means over folds, and under conditions."""
-    parts = {"": metric_columns()}
-    if (scores.models["metric"] == f"accuracy{NONZERO}").any():
-        parts["Without the utterances of zero sentiment"] = metric_columns(suffix=NONZERO)
-    if scores.pooled:
-        parts["Mean over folds of each fold's own score"] = metric_columns(FOLD_MEAN)
-    if scores.models["metric"].str.starts_with(BEST_ON_TEST).any():
-        parts[BEST_ON_TEST_TITLE] = metric_columns(BEST_ON_TEST)
-    grids = [_grid(scores, models, facts, title, columns) for title, columns in parts.items()]
-    if columns := condition_columns(scores):
-        grids.append(_grid(scores, models, {}, UNDER_TITLE, {METRIC: "As it is", **columns}))
-    return grids
-
-
-def _grid(
-    scores: Scores,
-    models: Sequence[str],
-    facts: Mapping[str, Mapping[str, Any]],
-    title: str,
-    columns: Mapping[str, str],
-) -> dict[str, Any]:
-    """A table; without facts it has room for more columns, and leaves the deviations out for them too."""
+def _grid(scores: Scores, models: Sequence[str], facts: Mapping[str, Mapping[str, Any]], grid: Grid) -> dict[str, Any]:
+    """A table; under conditions it has more columns, and leaves facts and deviations out for them."""
     cells = {(row["model"], row["metric"]): row for row in scores.models.to_dicts()}
-    names = list(columns)
+    names = list(grid.columns)
     models = [model for model in models if (model, names[0]) in cells]
     best = {name: best_value(name, [cells[model, name]["mean"] for model in models]) for name in names}
     rows = []
     for model in models:
         own = [cells[model, name] for name in names]
-        shown = [_score_cell(cell, best[cell["metric"]], deviation=bool(facts)) for cell in own]
-        rows.append({"model": model, "cells": shown + (_facts(facts[model], own[0]) if facts else [])})
-    return {"title": title, "titles": [*columns.values(), *(FACTS if facts else ())], "rows": rows}
+        shown = [_score_cell(cell, best[cell["metric"]], deviation=not grid.conditions) for cell in own]
+        rows.append({"model": model, "cells": shown + ([] if grid.conditions else _facts(facts[model], own[0]))})
+    titles = [*grid.columns.values(), *(() if grid.conditions else FACTS)]
+    return {"title": grid.title, "titles": titles, "rows": rows}
 
 
 def _score_cell(cell: Mapping[str, Any], best: float, *, deviation: bool) -> dict[str, Any]:
@@ -206,10 +154,10 @@ def _score_cell(cell: Mapping[str, Any], best: float, *, deviation: bool) -> dic
 
 
 def _facts(facts: Mapping[str, Any], cell: Mapping[str, Any]) -> list[dict[str, Any]]:
-    size, seen = facts["n_parameters"], facts["labels_seen"]
+    size, seen = facts["n_parameters_in_all"], facts["labels_seen"]
     return [
         _cell(cell["n_runs"], str(cell["n_runs"])),
-        _cell(size, f"{size:,}"),
+        _cell(size, f"{size:,}", f"own stage {facts['n_parameters']:,}"),
         _cell(int(seen), "yes" if seen else "no"),
     ]
 
@@ -218,14 +166,15 @@ def _cell(value: float, text: str, beside: str = "", *, best: bool = False) -> d
     return {"value": value, "mean": text, "beside": beside, "best": best}
 
 
-def _by_class(scores: Scores, models: Sequence[str]) -> list[dict[str, Any]]:
+def _by_class(scores: Scores, models: Sequence[str], part: str) -> list[dict[str, Any]]:
     means = {(model, metric): mean for model, metric, mean in scores.models.select("model", "metric", "mean").rows()}
-    return [{"model": model, "values": [means[model, f"f1/{name}"] for name in scores.classes]} for model in models]
+    names = [f"f1/{name}{SUFFIXES[part]}" for name in scores.classes]
+    return [{"model": model, "values": [means[model, name] for name in names]} for model in models]
 
 
-def _confusion(scores: Scores, model: str) -> dict[str, Any]:
-    counts = scores.confusion.filter(pl.col("model") == model)["count"].to_numpy()
-    matrix = counts.reshape(len(scores.classes), -1)
+def _confusion(scores: Scores, model: str, part: str) -> dict[str, Any]:
+    own = (pl.col("model") == model) & (pl.col("utterances") == part)
+    matrix = scores.confusion.filter(own)["count"].to_numpy().reshape(len(scores.classes), -1)
     rows = [
         {
             "name": name,
@@ -274,10 +223,11 @@ def _panel(table: pl.DataFrame, column: str, title: str, kept: Mapping[tuple[Any
     return {"title": title, "lines": lines, "ticks": ticks, "epochs": last}
 
 
-def _calibration(scores: Scores, model: str) -> dict[str, Any]:
-    rows = scores.calibration.filter(pl.col("model") == model).to_dicts()
+def _calibration(scores: Scores, model: str, part: str) -> dict[str, Any]:
+    own = (pl.col("model") == model) & (pl.col("utterances") == part)
+    rows = scores.calibration.filter(own).to_dicts()
     total = sum(row["count"] for row in rows)
-    error = scores.models.filter((pl.col("model") == model) & (pl.col("metric") == ECE))["mean"][0]
+    error = scores.models.filter((pl.col("model") == model) & (pl.col("metric") == f"{ECE}{SUFFIXES[part]}"))["mean"][0]
     bins = [
         {
             "x": round(34 + 240 * row["confidence"], 1),

@@ -16,12 +16,14 @@ from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure, metric_n
 from emofuse.scoring.resampling import bootstrap, bootstrap_p, holm, percentile_interval, reflected_interval
 
 __all__ = [
+    "ALL",
     "BEST_ON_TEST",
     "DECIMALS",
     "ECE",
     "FOLD_MEAN",
     "MODELS",
     "NONZERO",
+    "SUFFIXES",
     "UNDER",
     "Scores",
     "ScoringConfig",
@@ -49,8 +51,11 @@ FOLD_MEAN = "fold_mean/"
 BEST_ON_TEST = "best_on_test_epoch/"
 """Prefix of the metrics at each run's epoch with the best weighted F1 on test: what a choice on test would give."""
 
-NONZERO = "/nonzero"
-"""Suffix of the metrics over the utterances whose sentiment is not zero, where the classes come from sentiment."""
+ALL, NONZERO = "all", "nonzero"
+"""Which utterances are counted: all; where the classes come from sentiment, also those whose sentiment is not zero."""
+
+SUFFIXES = {ALL: "", NONZERO: "/nonzero"}
+"""What the names of metrics end in, by which utterances are counted."""
 
 UNDER = "under/"
 """Prefix of the metrics under a worse condition, as ``under/<condition>/<metric>``."""
@@ -69,6 +74,11 @@ PAIRS = {
     "p_adjusted": pl.Float64,
 }
 """Columns of the table of pairs."""
+
+_CONFUSED = {"target": "true", "said": "predicted"}
+"""Columns with the name of a class, by those with its index."""
+
+_CONFUSION = ["model", "utterances", *_CONFUSED.values()]
 
 DECIMALS = 6
 """Every float that scoring hands on is rounded to this many decimals, so that what is written is stable."""
@@ -110,10 +120,11 @@ class Scores:
             that a difference of two need not be one of calibration
         runs: ``model, seed, fold, metric, value`` of every trained run, and of every seed's pooled run with fold null;
             under conditions too
-        confusion: ``model, true, predicted, count``, summed over runs
-        run_confusion: ``model, seed, fold, true, predicted, count`` of every trained run
-        calibration: ``model, low, high, count, confidence, accuracy`` of each bin of confidence that has answers: its
-            ends, the answers of all runs, their mean confidence, and the share that is right
+        confusion: ``model, utterances, true, predicted, count``, summed over runs; ``utterances`` is :data:`ALL`, or
+            :data:`NONZERO` where there are such metrics
+        run_confusion: ``model, seed, fold, utterances, true, predicted, count`` of every trained run
+        calibration: ``model, utterances, low, high, count, confidence, accuracy`` of each bin of confidence that has
+            answers: its ends, the answers of all runs, their mean confidence, and the share that is right
     """
 
     classes: tuple[str, ...]
@@ -135,13 +146,28 @@ class _Counts:
 
     Attributes:
         runs: model, seed, fold
-        confusion: ``[n_runs, n_dialogues, n_classes, n_classes]``
+        tallies: ``[3, n_classes, n_runs, n_dialogues]`` of :func:`~emofuse.scoring.metrics.tally`
         gaps: ``[BINS, n_runs, n_dialogues]``
     """
 
     runs: pl.DataFrame
-    confusion: NDArray[np.float64]
+    tallies: NDArray[np.float64]
     gaps: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Resampled:
+    """Scores of models, and how they vary; metrics in the order of :func:`_names`.
+
+    Attributes:
+        models: names in the order of tables
+        means: over runs, ``[n_metrics, n_models]``
+        draws: of these means, ``[n_metrics, n_models, resamples]``
+    """
+
+    models: list[str]
+    means: NDArray[np.float64]
+    draws: NDArray[np.float64]
 
 
 def in_order(models: Sequence[str]) -> list[str]:
@@ -191,13 +217,13 @@ def score(
     trained = _in_table_order(answers.select(RUN).unique())
     _check_folds(trained, test["fold"].unique().sort().to_list(), pooled)
     dialogues = test["dialogue_id"].unique().sort()
-    counts = _count(answers, trained, dialogues, len(classes))
-    parts = [_judge(counts, classes, pooled, config)]
-    if "sentiment" in test.columns:
-        some = _count(answers.filter(pl.col("sentiment") != 0), trained, dialogues, len(classes))
-        named = pl.concat_str("metric", pl.lit(NONZERO))
-        parts.append([table.with_columns(metric=named) for table in _judge(some, classes, pooled, config)])
-    models, pairs, values = (_rounded(pl.concat(tables)) for tables in zip(*parts, strict=True))
+    judged = []
+    for part, own in _parts(answers):
+        tables = _judge(_count(own, trained, dialogues, len(classes)), classes, pooled, config)
+        judged.append([_named(table, "", part) for table in tables])
+    models, pairs, values = (_rounded(pl.concat(tables)) for tables in zip(*judged, strict=True))
+    counted = pl.concat([own.with_columns(utterances=pl.lit(part)) for part, own in _parts(answers)])
+    confusion = _confusion_table(counted, classes)
     if epochs is not None:
         models = pl.concat([models, _rounded(_best_on_test(epochs, test, classes))])
     if degraded is not None:
@@ -212,10 +238,20 @@ def score(
         models=_in_table_order(models),
         pairs=pairs,
         runs=_in_table_order(values),
-        confusion=_confusion_table(counts, classes),
-        run_confusion=_run_confusion_table(counts, classes),
-        calibration=_calibration_table(answers),
+        confusion=confusion.group_by(_CONFUSION, maintain_order=True).agg(pl.col("count").sum()),
+        run_confusion=confusion,
+        calibration=_calibration_table(counted),
     )
+
+
+def _parts(answers: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
+    """All answers, and those without the zeros where the truth has the sentiment."""
+    whole = (ALL, answers)
+    return [whole, (NONZERO, answers.filter(pl.col("sentiment") != 0))] if "sentiment" in answers.columns else [whole]
+
+
+def _named(table: pl.DataFrame, prefix: str, part: str) -> pl.DataFrame:
+    return table.with_columns(metric=pl.lit(prefix) + pl.col("metric") + pl.lit(SUFFIXES[part]))
 
 
 def _check_folds(trained: pl.DataFrame, folds: list[int], pooled: bool) -> None:
@@ -239,15 +275,14 @@ def _count(answers: pl.DataFrame, trained: pl.DataFrame, dialogues: pl.Series, n
     n_cells = len(trained) * len(dialogues)
     confusion = confusion_counts(cell, true, said, n_cells=n_cells, n_classes=n_classes)
     gaps = gap_counts(cell, places["confidence"].to_numpy(), said == true, n_cells=n_cells)
-    return _Counts(trained, confusion.reshape(*shape, n_classes, n_classes), gaps.reshape(BINS, *shape))
+    return _Counts(trained, tally(confusion.reshape(*shape, n_classes, n_classes)), gaps.reshape(BINS, *shape))
 
 
 def _judge(counts: _Counts, classes: Sequence[str], pooled: bool, config: ScoringConfig) -> list[pl.DataFrame]:
     """The tables ``models``, ``pairs`` and ``runs`` of :class:`Scores`."""
     counts, summary, values = _means(counts, classes, pooled)
-    draws = _draw(counts, config)
-    models = _with_intervals(summary, counts, classes, config, draws)
-    return [models, _pairs(counts, classes, config, draws), values]
+    resampled = _resample(counts, config)
+    return [_with_intervals(summary, resampled, classes, config), _pairs(resampled, classes, config), values]
 
 
 def _under_conditions(
@@ -255,16 +290,16 @@ def _under_conditions(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows of ``models`` and of ``runs`` under each condition; the draws are those of every other interval."""
     dialogues = test["dialogue_id"].unique().sort()
-    parts = []
+    tables = []
     for (condition,), said in degraded.group_by("condition", maintain_order=True):
         answers = join_targets(said.drop("condition"), test, classes)
-        counts = _count(answers, _in_table_order(answers.select(RUN).unique()), dialogues, len(classes))
-        counts, summary, values = _means(counts, classes, pooled)
-        plain = summary.filter(~pl.col("metric").str.starts_with(FOLD_MEAN))
-        models = _with_intervals(plain, counts, classes, config, _draw(counts, config))
-        named = f"{UNDER}{condition}/" + pl.col("metric")
-        parts.append([table.with_columns(metric=named) for table in (models, values)])
-    models, values = (pl.concat(tables) for tables in zip(*parts, strict=True))
+        trained = _in_table_order(answers.select(RUN).unique())
+        for part, own in _parts(answers):
+            counts, summary, values = _means(_count(own, trained, dialogues, len(classes)), classes, pooled)
+            plain = summary.filter(~pl.col("metric").str.starts_with(FOLD_MEAN))
+            models = _with_intervals(plain, _resample(counts, config), classes, config)
+            tables.append([_named(table, f"{UNDER}{condition}/", part) for table in (models, values)])
+    models, values = (pl.concat(own) for own in zip(*tables, strict=True))
     return models, values
 
 
@@ -285,12 +320,15 @@ def _best_on_test(epochs: pl.DataFrame, test: pl.DataFrame, classes: Sequence[st
     tables = []
     for (epoch,), said in epochs.group_by("epoch", maintain_order=True):
         answers = join_targets(said.drop("epoch"), test, classes)
-        counts = _count(answers, _in_table_order(answers.select(RUN).unique()), dialogues, len(classes))
-        tables.append(_values(counts, classes).with_columns(epoch=pl.lit(epoch)))
+        trained = _in_table_order(answers.select(RUN).unique())
+        for part, own in _parts(answers):
+            values = _values(_count(own, trained, dialogues, len(classes)), classes)
+            kept = values.filter(pl.col("metric").is_in([*SUMMARY, ECE]))
+            tables.append(_named(kept, "", part).with_columns(epoch=pl.lit(epoch)))
     values = pl.concat(tables)
     ranked = values.filter(pl.col("metric") == "weighted_f1").sort(["value", "epoch"], descending=[True, False])
     best = ranked.group_by(RUN, maintain_order=True).first().select(*RUN, "epoch")
-    chosen = values.join(best, on=[*RUN, "epoch"], how="semi").filter(pl.col("metric").is_in([*SUMMARY, ECE]))
+    chosen = values.join(best, on=[*RUN, "epoch"], how="semi", maintain_order="left")
     summary = _summary(chosen.with_columns(metric=BEST_ON_TEST + pl.col("metric")))
     nothing = pl.lit(None, pl.Float64)
     return summary.select("model", "metric", "mean", "sd", nothing.alias("low"), nothing.alias("high"), "n_runs")
@@ -301,20 +339,33 @@ def _pool_folds(counts: _Counts) -> _Counts:
     seeds = counts.runs.select("model", "seed").unique(maintain_order=True)
     own = counts.runs.join(seeds.with_row_index("place"), on=["model", "seed"], how="left", maintain_order="left")
     places = own["place"].to_numpy()
-    confusion = np.zeros((len(seeds), *counts.confusion.shape[1:]))
-    np.add.at(confusion, places, counts.confusion)
-    gaps = np.zeros((len(seeds), BINS, counts.gaps.shape[-1]))
-    np.add.at(gaps, places, counts.gaps.swapaxes(0, 1))
-    return _Counts(seeds.with_columns(fold=pl.lit(None, pl.Int32)), confusion, gaps.swapaxes(0, 1))
+    tallies, gaps = (_sum_runs(each, places, len(seeds)) for each in (counts.tallies, counts.gaps))
+    return _Counts(seeds.with_columns(fold=pl.lit(None, pl.Int32)), tallies, gaps)
+
+
+def _sum_runs(counts: NDArray[np.float64], places: NDArray[np.integer], n_places: int) -> NDArray[np.float64]:
+    """Sum ``[..., n_runs, n_dialogues]`` over the runs of each place: ``[..., n_places, n_dialogues]``."""
+    by_run = np.moveaxis(counts, -2, 0)
+    sums = np.zeros((n_places, *by_run.shape[1:]))
+    np.add.at(sums, places, by_run)
+    return np.moveaxis(sums, 0, -2)
+
+
+def _names(classes: Sequence[str]) -> list[str]:
+    return [*metric_names(classes), ECE]
+
+
+def _measured(counts: _Counts) -> NDArray[np.float64]:
+    """Every metric of every run, ``[n_metrics, n_runs]``."""
+    tallies = counts.tallies.sum(axis=-1)
+    error = calibration_error(counts.gaps.sum(axis=-1), tallies[2].sum(axis=0))
+    return np.concatenate([measure(tallies), error[None]])
 
 
 def _values(counts: _Counts, classes: Sequence[str]) -> pl.DataFrame:
     """Every metric of every run: model, seed, fold, metric, value."""
-    names = [*metric_names(classes), ECE]
-    confusion = counts.confusion.sum(axis=1)
-    error = calibration_error(counts.gaps.sum(axis=-1), confusion.sum(axis=(1, 2)))
-    values = np.concatenate([measure(tally(confusion)), error[None]])
-    wide = counts.runs.with_columns(metric=pl.Series([names] * len(counts.runs)), value=pl.Series(values.T.tolist()))
+    names, values = [_names(classes)] * len(counts.runs), _measured(counts).T.tolist()
+    wide = counts.runs.with_columns(metric=pl.Series(names), value=pl.Series(values))
     return wide.explode("metric", "value")
 
 
@@ -332,36 +383,32 @@ def _fold_means(values: pl.DataFrame) -> pl.DataFrame:
     return _summary(named.group_by("model", "seed", "metric", maintain_order=True).agg(pl.col("value").mean()))
 
 
-def _draw(counts: _Counts, config: ScoringConfig) -> NDArray[np.float64]:
-    """Bootstrap draws of every metric of every model, as :func:`~emofuse.scoring.resampling.bootstrap` gives them."""
-    rows = _line_up(counts.runs, in_order(counts.runs["model"].to_list()))
+def _resample(counts: _Counts, config: ScoringConfig) -> _Resampled:
+    models = in_order(counts.runs["model"].to_list())
+    rows = _line_up(counts.runs, models)
     generator = np.random.default_rng(config.seed)
-    return bootstrap(tally(counts.confusion), counts.gaps, rows, config.resamples, generator)
+    draws = bootstrap(counts.tallies, counts.gaps, rows, config.resamples, generator)
+    return _Resampled(models, _measured(counts)[:, rows].mean(axis=-1), draws)
 
 
 def _with_intervals(
-    summary: pl.DataFrame, counts: _Counts, classes: Sequence[str], config: ScoringConfig, draws: NDArray[np.float64]
+    summary: pl.DataFrame, resampled: _Resampled, classes: Sequence[str], config: ScoringConfig
 ) -> pl.DataFrame:
     """The table ``models``: the summary, and the intervals of its means."""
-    models = in_order(counts.runs["model"].to_list())
-    totals = tally(counts.confusion)[2].sum(axis=(0, -1))
-    error = calibration_error(counts.gaps.sum(axis=-1), totals)[_line_up(counts.runs, models)].mean(axis=-1)
-    low, high = percentile_interval(draws, config.confidence)
-    low[-1], high[-1] = reflected_interval(error, draws[-1], config.confidence)
-    intervals = _table({"model": models}, [*metric_names(classes), ECE], {"low": low, "high": high})
+    low, high = percentile_interval(resampled.draws, config.confidence)
+    low[-1], high[-1] = reflected_interval(resampled.means[-1], resampled.draws[-1], config.confidence)
+    intervals = _table({"model": resampled.models}, _names(classes), {"low": low, "high": high})
     joined = summary.join(intervals, on=["model", "metric"], how="left", maintain_order="left")
     return joined.select("model", "metric", "mean", "sd", "low", "high", "n_runs")
 
 
-def _pairs(counts: _Counts, classes: Sequence[str], config: ScoringConfig, draws: NDArray[np.float64]) -> pl.DataFrame:
+def _pairs(resampled: _Resampled, classes: Sequence[str], config: ScoringConfig) -> pl.DataFrame:
     """The table of pairs."""
-    models = in_order(counts.runs["model"].to_list())
+    models, means, draws = resampled.models, resampled.means[:-1], resampled.draws[:-1]
     a, b = np.tril_indices(len(models), -1)
     if not len(a):
         return pl.DataFrame(schema=PAIRS)
-    tallies, rows = tally(counts.confusion), _line_up(counts.runs, models)
-    means = measure(tallies.sum(axis=-1))[:, rows].mean(axis=-1)
-    apart = (draws[:-1, i] - draws[:-1, j] for i, j in zip(a, b, strict=True))  # one at a time: each is megabytes
+    apart = (draws[:, i] - draws[:, j] for i, j in zip(a, b, strict=True))  # one at a time: each is megabytes
     told = [(*percentile_interval(each, config.confidence), bootstrap_p(each)) for each in apart]
     low, high, p = np.stack(told, axis=-1)
     keys = {"model_a": [models[i] for i in a], "model_b": [models[i] for i in b]}
@@ -394,32 +441,30 @@ def _line_up(runs: pl.DataFrame, models: list[str]) -> NDArray[np.intp]:
     return np.stack(rows).astype(np.intp)
 
 
-def _confusion_table(counts: _Counts, classes: Sequence[str]) -> pl.DataFrame:
-    rows = []
-    for model in in_order(counts.runs["model"].to_list()):
-        own = counts.confusion[(counts.runs["model"] == model).to_numpy()].sum(axis=(0, 1)).astype(np.int64)
-        rows += [(model, classes[true], classes[said], int(count)) for (true, said), count in np.ndenumerate(own)]
-    return pl.DataFrame(rows, schema=["model", "true", "predicted", "count"], orient="row")
-
-
-def _run_confusion_table(counts: _Counts, classes: Sequence[str]) -> pl.DataFrame:
-    pairs = pl.DataFrame({"true": classes}).join(pl.DataFrame({"predicted": classes}), how="cross")
-    numbers = counts.confusion.sum(axis=1).astype(np.int64).reshape(-1)
-    return counts.runs.select("model", "seed", "fold").join(pairs, how="cross").with_columns(count=pl.Series(numbers))
+def _confusion_table(answers: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
+    """The table ``run_confusion``, with the confusions that never happened."""
+    true, said = (pl.DataFrame({name: range(len(classes)), of: classes}) for name, of in _CONFUSED.items())
+    keys = [*RUN, "utterances"]
+    cells = answers.select(keys).unique().sort("utterances").join(true, how="cross").join(said, how="cross")
+    counts = answers.group_by(*keys, *_CONFUSED).agg(count=pl.len().cast(pl.Int64))
+    table = cells.join(counts, on=[*keys, *_CONFUSED], how="left", maintain_order="left")
+    return _in_table_order(table.select(*keys, *_CONFUSED.values(), pl.col("count").fill_null(0)))
 
 
 def _calibration_table(answers: pl.DataFrame) -> pl.DataFrame:
     bins = pl.Series(bin_of(answers["confidence"].to_numpy()))
-    rows = answers.select("model", "confidence", right=pl.col("said") == pl.col("target"), bin=bins)
+    keys = ["model", "utterances", "bin"]
+    rows = answers.with_columns(bin=bins).select(*keys, "confidence", right=pl.col("said") == pl.col("target"))
     # Sorted, because a sum of floats depends on its order.
-    table = rows.sort("model", "bin", "confidence", "right").group_by("model", "bin", maintain_order=True)
+    table = rows.sort(*keys, "confidence", "right").group_by(keys, maintain_order=True)
     means = table.agg(
         count=pl.len().cast(pl.Int64),
         confidence=pl.col("confidence").cast(pl.Float64).mean(),
         accuracy=pl.col("right").mean(),
     )
     ends = means.with_columns(low=pl.col("bin") / BINS, high=(pl.col("bin") + 1) / BINS)
-    return _rounded(_in_table_order(ends.select("model", "low", "high", "count", "confidence", "accuracy")))
+    columns = [*keys[:2], "low", "high", "count", "confidence", "accuracy"]
+    return _rounded(_in_table_order(ends.select(columns)))
 
 
 def _in_table_order(table: pl.DataFrame) -> pl.DataFrame:

@@ -1,6 +1,8 @@
 """Scores as files: CSV and JSON for programs, Markdown for people."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +10,29 @@ import polars as pl
 
 from emofuse.files import write_json, write_table, write_text
 from emofuse.scoring.joining import ScoringError
-from emofuse.scoring.scores import BEST_ON_TEST, DECIMALS, ECE, FOLD_MEAN, NONZERO, UNDER, Scores, in_order
+from emofuse.scoring.scores import (
+    ALL,
+    BEST_ON_TEST,
+    DECIMALS,
+    ECE,
+    FOLD_MEAN,
+    NONZERO,
+    SUFFIXES,
+    UNDER,
+    Scores,
+    in_order,
+)
+from emofuse.scoring.verdicts import METRIC, between, pair_row, standing
 
 __all__ = [
-    "BEST_ON_TEST_TITLE",
     "METRIC_TITLES",
-    "UNDER_TITLE",
+    "PART_TITLES",
+    "Grid",
     "best_model",
     "best_value",
-    "condition_columns",
+    "grids",
     "learning_curves",
     "markdown_table",
-    "metric_columns",
-    "pair_row",
     "scores_json",
     "write_csv",
     "write_runs",
@@ -36,17 +48,22 @@ METRIC_TITLES = {
 }
 """What tables and plots for people call the metrics over all classes, in the order of their columns."""
 
-BEST_ON_TEST_TITLE = (
-    "At each run's epoch that is best on test, of the network before any ensemble: too high, because test chose it. "
-    "No score above was chosen so"
-)
-"""What stands above such a table."""
+_TITLES = {
+    "": "",
+    FOLD_MEAN: "Mean over folds of each fold's own score, averaged over seeds (± sd over seeds)",
+    BEST_ON_TEST: (
+        "At each run's epoch that is best on test, of the network before any ensemble: too high, because test chose "
+        "it. No other score was chosen so"
+    ),
+    UNDER: (
+        "Weighted F1 on test as it is and under worse conditions, of the same trained models; "
+        "nothing was trained or chosen under these"
+    ),
+}
+"""What stands above the tables of scores, by the prefix of their metrics."""
 
-UNDER_TITLE = (
-    "Weighted F1 on test as it is and under worse conditions, of the same trained models; "
-    "nothing was trained or chosen under these"
-)
-"""What stands above the table of conditions."""
+PART_TITLES = {ALL: "", NONZERO: "Without the utterances whose sentiment is zero"}
+"""What stands above what is of a part of the utterances."""
 
 _CURVES_SCHEMA = {
     "model": pl.String,
@@ -126,7 +143,7 @@ def learning_curves(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return table.with_columns(pl.col("loss", "dev_weighted_f1").round(DECIMALS))
 
 
-def best_model(scores: Scores, among: Sequence[str], metric: str = "weighted_f1") -> str:
+def best_model(scores: Scores, among: Sequence[str], metric: str = METRIC) -> str:
     """The model of the highest mean, such as the best unimodal one to compare a fusion with; the first one on a tie.
 
     The choice looks at test, in favour of the baseline: a comparison with it understates the other model, if anything.
@@ -141,9 +158,9 @@ def best_model(scores: Scores, among: Sequence[str], metric: str = "weighted_f1"
 
 
 def markdown_table(
-    scores: Scores, comparisons: Sequence[tuple[str, str]] = (), metrics: Sequence[str] = ("weighted_f1",)
+    scores: Scores, comparisons: Sequence[tuple[str, str]] = (), metrics: Sequence[str] = (METRIC,)
 ) -> str:
-    """The table that people read: a row a model, in percent, with the best of each column in bold.
+    """What people read: which model is best, then a row a model, in percent, with the best of each column in bold.
 
     Args:
         scores: what :func:`emofuse.scoring.scores.score` gave
@@ -153,46 +170,60 @@ def markdown_table(
     Raises:
         ScoringError: a model of ``comparisons`` was not scored
     """
-    parts = [_grid(scores, metric_columns()), _legend(scores)]
-    if (scores.models["metric"] == f"accuracy{NONZERO}").any():
-        parts += [f"Without the utterances whose sentiment is zero:\n\n{_grid(scores, metric_columns(suffix=NONZERO))}"]
-    if scores.pooled:
-        means = _grid(scores, metric_columns(FOLD_MEAN))
-        parts += [f"Mean over folds of each fold's own score, averaged over seeds (± sd over seeds):\n\n{means}"]
-    if scores.models["metric"].str.starts_with(BEST_ON_TEST).any():
-        best = _grid(scores, metric_columns(BEST_ON_TEST))
-        parts += [f"{BEST_ON_TEST_TITLE}:\n\n{best}"]
-    if columns := condition_columns(scores):
-        under = _grid(scores, {"weighted_f1": "As it is", **columns})
-        parts += [f"{UNDER_TITLE}:\n\n{under}"]
+    lines = standing(scores.models, scores.pairs, scores.config.confidence)
+    first, *others = (_grid(scores, grid) for grid in grids(scores))
+    parts = ["\n".join(f"- {line}" for line in lines), first, _legend(scores), *others]
     if comparisons:
         lines = [_comparison(scores, a, b, metric) for a, b in comparisons for metric in metrics]
         parts += ["Paired comparisons (difference in points):\n\n" + "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 
-def metric_columns(prefix: str = "", suffix: str = "") -> dict[str, str]:
-    """Return the columns of a table of all summary metrics: their titles by the metrics' names."""
-    return {f"{prefix}{metric}{suffix}": title for metric, title in METRIC_TITLES.items()}
+@dataclass(frozen=True)
+class Grid:
+    """A table of scores for people.
+
+    Attributes:
+        title: what stands above it
+        columns: their titles by the metrics' names
+        conditions: whether the columns are conditions, of one metric
+    """
+
+    title: str
+    columns: Mapping[str, str]
+    conditions: bool = False
 
 
-def condition_columns(scores: Scores) -> dict[str, str]:
-    """Return the columns of the table of conditions: their titles by the metrics' names; none without conditions."""
-    names = scores.models["metric"].unique(maintain_order=True)
-    found = (name for name in names if name.startswith(UNDER) and name.endswith("/weighted_f1"))
-    return {name: name.split("/")[1] for name in found}
+def grids(scores: Scores) -> list[Grid]:
+    """Return the tables that a task has: of all utterances and without the zeros, as means over folds, and so on."""
+    found = scores.models["metric"].unique(maintain_order=True).to_list()
+    kinds = []
+    for (prefix, kind), (part, of) in product(_TITLES.items(), PART_TITLES.items()):
+        title = ". ".join(filter(None, (kind, of)))
+        kinds.append(Grid(title, _columns(prefix, SUFFIXES[part], found), prefix == UNDER))
+    return [grid for grid in kinds if grid.columns]
 
 
-def _grid(scores: Scores, columns: Mapping[str, str]) -> str:
+def _columns(prefix: str, suffix: str, found: Sequence[str]) -> dict[str, str]:
+    """Titles by name of those metrics that were found."""
+    if prefix != UNDER:
+        names = {f"{prefix}{metric}{suffix}": title for metric, title in METRIC_TITLES.items()}
+        return {name: title for name, title in names.items() if name in found}
+    under = [name for name in found if name.startswith(UNDER) and name.endswith(f"/{METRIC}{suffix}")]
+    return {f"{METRIC}{suffix}": "As it is", **{name: name.split("/")[1] for name in under}} if under else {}
+
+
+def _grid(scores: Scores, grid: Grid) -> str:
     cells = {(row["model"], row["metric"]): row for row in scores.models.to_dicts()}
-    names = list(columns)
+    names = list(grid.columns)
     models = [model for model in _models(scores) if (model, names[0]) in cells]
     best = {name: best_value(name, [_percent(cells[model, name]["mean"]) for model in models]) for name in names}
-    lines = [["Model", *columns.values(), "Runs"], ["---", *["---:"] * (len(names) + 1)]]
+    lines = [["Model", *grid.columns.values(), "Runs"], ["---", *["---:"] * (len(names) + 1)]]
     for model in models:
         row = [_cell(cells[model, name], bold=_percent(cells[model, name]["mean"]) == best[name]) for name in names]
         lines.append([model, *row, str(cells[model, names[0]]["n_runs"])])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    above = f"{grid.title}:\n\n" if grid.title else ""
+    return above + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def best_value(metric: str, values: Sequence[float]) -> float:
@@ -219,25 +250,9 @@ def _legend(scores: Scores) -> str:
 
 
 def _comparison(scores: Scores, first: str, second: str, metric: str) -> str:
-    row = pair_row(scores, first, second, metric)
-    difference, low, high = (_percent(row[name]) for name in ("difference", "low", "high"))
-    points = f"{METRIC_TITLES.get(metric, metric)} {difference:+.1f} [{low:+.1f}, {high:+.1f}]"
-    return f"- {first} over {second}: {points}, p = {row['p']:.2g}, Holm-adjusted {row['p_adjusted']:.2g}"
-
-
-def pair_row(scores: Scores, first: str, second: str, metric: str) -> dict[str, Any]:
-    """Return the row of two models, as first less second, whichever way round the table of pairs holds them.
-
-    Raises:
-        ScoringError: they were not compared
-    """
-    for a, b, sign in ((first, second, 1), (second, first, -1)):
-        found = scores.pairs.filter((pl.col("model_a") == a) & (pl.col("model_b") == b) & (pl.col("metric") == metric))
-        if len(found):
-            row = found.row(0, named=True)
-            low, high = sorted(sign * row[end] for end in ("low", "high"))
-            return row | {"difference": sign * row["difference"], "low": low, "high": high}
-    raise ScoringError(f"no comparison of {first!r} and {second!r} on {metric!r}; scored: {_models(scores)}")
+    row = pair_row(scores.pairs, first, second, metric)
+    told = f"{METRIC_TITLES.get(metric, metric)} {between(row)}"
+    return f"- {first} over {second}: {told}, p = {row['p']:.2g}, Holm-adjusted {row['p_adjusted']:.2g}"
 
 
 def _models(scores: Scores) -> list[str]:

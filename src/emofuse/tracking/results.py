@@ -75,7 +75,7 @@ class Card:
         curves: ``(name, value, epoch)``
         files: artifacts, by the path that they have in the tracker
         datasets: what went in; none where stages ran without DVC
-        confusion: ``true, predicted, count`` of a single run on test, for a picture
+        confusion: ``utterances, true, predicted, count`` of a single run on test, for a picture
     """
 
     key: str

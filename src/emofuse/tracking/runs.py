@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from emofuse.tracking.results import CURRENT, KEY, PLACE, Card, Dataset, Model
 
 if TYPE_CHECKING:
@@ -225,30 +223,13 @@ def _log_batches(
 @contextmanager
 def _artifacts(card: Card) -> Iterator[Path]:
     """A temporary folder with the files of a card, and the picture of its confusion matrix."""
+    from emofuse.scoring import plot_confusion
+
     with tempfile.TemporaryDirectory(prefix="emofuse-") as name:
         folder = Path(name)
         for place, source in card.files.items():
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, folder / place)
         if card.confusion is not None:
-            (folder / "confusion.png").write_bytes(_confusion_picture(card.name, card.confusion))
+            (folder / "confusion.png").write_bytes(plot_confusion(card.confusion, card.name))
         yield folder
-
-
-def _confusion_picture(name: str, confusion: pl.DataFrame) -> bytes:
-    from emofuse.scoring import Scores, ScoringConfig, plot_confusion
-
-    scores = Scores(
-        classes=tuple(confusion["true"].unique(maintain_order=True)),
-        config=ScoringConfig(),
-        pooled=False,
-        n_utterances=int(confusion["count"].sum()),
-        n_dialogues=0,
-        models=pl.DataFrame({"model": [name], "n_runs": [1]}),
-        pairs=pl.DataFrame(),
-        runs=pl.DataFrame(),
-        confusion=confusion.select(pl.lit(name).alias("model"), "true", "predicted", "count"),
-        run_confusion=pl.DataFrame(),
-        calibration=pl.DataFrame(),
-    )
-    return plot_confusion(scores, name)
