@@ -22,6 +22,7 @@ from emofuse.files import (
     replace_file,
     sweep,
     write_json,
+    write_row_groups,
     write_table,
     write_text,
 )
@@ -160,3 +161,16 @@ def test_a_file_s_digest_is_that_of_its_bytes(tmp_path: Path) -> None:
     data = random.Random(0).randbytes(100_000)
     (tmp_path / "a").write_bytes(data)
     assert file_digest(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+@given(st.integers(0, 10), st.integers(1, 4))
+def test_row_groups_that_come_one_by_one_are_those_of_a_whole_table(tmp_path: Path, rows: int, size: int) -> None:
+    table = pa.table({"a": list(range(rows))}, pa.schema([("a", pa.int64())]))
+    groups = (table.slice(start, size) for start in range(0, rows, size))
+    write_row_groups(tmp_path / "streamed.parquet", table.schema, groups, compression="none")
+    found = pq.ParquetFile(tmp_path / "streamed.parquet")
+    assert found.num_row_groups == -(-rows // size)
+    assert found.read().equals(table)
+    if rows:
+        write_table(tmp_path / "whole.parquet", table, compression="none", row_group_size=size)
+        assert file_digest(tmp_path / "streamed.parquet") == file_digest(tmp_path / "whole.parquet")

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ import pytest
 import soundfile
 
 from emofuse import corpora, schema
-from emofuse.audio import AudioFile, Clip, decode
+from emofuse.audio import AudioFile, decode
 from emofuse.corpora import Corpus, CorpusError, Utterance
-from emofuse.ingest import CorpusConfig, _naming, check, ingest
+from emofuse.ingest import CorpusConfig, check, ingest
 from emofuse.params import ParamsError, validate
 from emofuse.sharding import shard_name, shard_of
 
@@ -253,7 +252,7 @@ def test_audio_is_spread_over_shards(
 ) -> None:
     corpus = spoken(tmp_path)
     monkeypatch.setattr(corpora, "read", lambda *_: corpus)
-    monkeypatch.setattr("emofuse.ingest.cores", lambda: 1)
+    monkeypatch.setattr("emofuse.decoding.cores", lambda: 1)
     written = run(tmp_path, max_seconds=0.5, shards=3)
     out = tmp_path / "a" / "small"
     rows = {row["utterance_id"]: row for row in pl.read_parquet(out / "utterances.parquet").to_dicts()}
@@ -310,11 +309,3 @@ def test_of_many_defects_the_first_are_printed(
         *(f"  train_dia0_utt{number}" for number in range(10)),
         "  and 2 more",
     ]
-
-
-def test_a_process_that_died_is_an_error_that_says_where() -> None:
-    """What kills a decoder differs from machine to machine, so the end of the pool is raised here by hand."""
-    rows = [turn(f"u{index}", "d", index, audio=AudioFile(Path(f"u{index}.wav"))) for index in range(4)]
-    done = dict.fromkeys(("u0", "u1"), Clip(None, None, 0, (), None))
-    with pytest.raises(CorpusError, match=r"has died, at u2\.wav or one of the 1 files after it"), _naming(rows, done):
-        raise BrokenProcessPool

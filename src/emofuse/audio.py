@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import soundfile
-import torch
-from torchaudio.transforms import Resample
 
-from emofuse.corpora.base import AudioSource
 from emofuse.schema import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from torchaudio.transforms import Resample
+
+    from emofuse.corpora.base import AudioSource
 
 __all__ = ["AudioFile", "Clip", "Sound", "decode", "downmix", "encode", "prepare", "read_sound", "resample"]
 
@@ -196,7 +198,7 @@ class Clip:
     reason: str | None = None
 
 
-def prepare(source: AudioSource, max_seconds: float) -> Clip:
+def prepare(source: "AudioSource", max_seconds: float) -> Clip:
     """Bring one source to the stored form; what is wrong with it becomes a defect and never an exception.
 
     Args:
@@ -246,12 +248,17 @@ def resample(samples: np.ndarray, rate: int) -> np.ndarray:
         rate = round(rate, -1)
     if rate == SAMPLE_RATE:
         return samples
+    import torch
+
     result: np.ndarray = _resampler(rate)(torch.from_numpy(samples)).numpy()
     return result
 
 
 @lru_cache
-def _resampler(rate: int) -> Resample:
+def _resampler(rate: int) -> "Resample":
+    # Imported here, since it takes seconds and much of speech is at 16 kHz already.
+    from torchaudio.transforms import Resample
+
     return Resample(rate, SAMPLE_RATE)
 
 

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ __all__ = [
     "replace_file",
     "sweep",
     "write_json",
+    "write_row_groups",
     "write_table",
     "write_text",
 ]
@@ -84,6 +85,20 @@ def write_table(path: Path, table: pa.Table, **options: Any) -> None:
     """Write a Parquet file atomically; ``options`` go to :func:`pyarrow.parquet.write_table`."""
     with replace_file(path) as temporary:
         pq.write_table(table, temporary, **options)
+
+
+def write_row_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table], **options: Any) -> None:
+    """Write tables as the row groups of one Parquet file, atomically, each as it comes; it may hold none.
+
+    Args:
+        path: the file
+        schema: of every table
+        groups: the tables, one row group each
+        options: go to :class:`pyarrow.parquet.ParquetWriter`
+    """
+    with replace_file(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
+        for group in groups:
+            writer.write_table(group, row_group_size=max(group.num_rows, 1))
 
 
 def file_digest(path: Path) -> str:

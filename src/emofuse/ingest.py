@@ -1,13 +1,10 @@
 """Raw corpus to ``data/corpora/<corpus>/``: the utterance table, audio shards, published tables, and the defects."""
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import field, replace
-from functools import partial
-from multiprocessing import get_context
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,15 +18,19 @@ from emofuse import audio, corpora, schema
 from emofuse.corpora import Corpus, CorpusError, Utterance
 from emofuse.corpora.listing import terms_of
 from emofuse.corpora.tables import TableConfig, read_table
-from emofuse.files import replace_directory, sweep, write_json, write_table
+from emofuse.decoding import prepare_all
+from emofuse.files import replace_directory, sweep, write_json, write_row_groups, write_table
 from emofuse.params import STRICT
-from emofuse.process import cores, quiet, start_worker
+from emofuse.process import quiet
 from emofuse.sharding import shard_name, shard_of
 
 __all__ = ["CorpusConfig", "check", "ingest", "summarise"]
 
 _SHOWN = 10
 """Utterances that are printed for each kind of defect."""
+
+_ROW_GROUP = 256
+"""Clips of a row group of an audio shard: some 30 MB of speech."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -154,44 +155,35 @@ def _coverage(values: pl.DataFrame, known: set[str]) -> dict[str, int]:
 
 
 def _write_audio(utterances: Sequence[Utterance], config: CorpusConfig, out: Path) -> dict[str, audio.Clip]:
-    with_audio = [each for each in utterances if each.audio is not None]
-    if not with_audio:
-        return {}
-    by_shard: dict[int, list[Utterance]] = {}
-    for each in with_audio:
-        by_shard.setdefault(shard_of(each.dialogue_id, config.shards), []).append(each)
+    """Write the shards, row group by row group as the clips come, and return the clips without their data."""
+
+    def place(utterance: Utterance) -> int:
+        return shard_of(utterance.dialogue_id, config.shards)
+
+    with_audio = sorted((each for each in utterances if each.audio is not None), key=place)
+    sources = [each.audio for each in with_audio if each.audio is not None]
     clips: dict[str, audio.Clip] = {}
-    bar = tqdm(total=len(with_audio), desc="audio", unit="clip", disable=quiet())
-    prepare = partial(audio.prepare, max_seconds=config.max_seconds)
-    with (
-        bar,
-        _naming(with_audio, clips),
-        ProcessPoolExecutor(cores(), get_context("spawn"), initializer=start_worker, initargs=(os.getpid(),)) as pool,
-    ):
-        for shard, members in sorted(by_shard.items()):
-            table = []
-            for each, clip in zip(members, pool.map(prepare, [u.audio for u in members], chunksize=8), strict=True):
-                bar.update()
-                clips[each.utterance_id] = replace(clip, data=None)
-                if clip.data is not None and each.audio is not None:
-                    stored = {"bytes": clip.data, "path": each.audio.name}
-                    table.append({"utterance_id": each.utterance_id, "audio": stored})
+    with closing(prepare_all(sources, config.max_seconds)) as prepared:
+        bar = tqdm(prepared, "audio", len(sources), unit="clip", disable=quiet())
+        for shard, members in groupby(zip(with_audio, bar, strict=True), key=lambda member: place(member[0])):
             path = out / shard_name(shard, config.shards)
-            write_table(path, pa.Table.from_pylist(table, schema.AUDIO), compression="none", row_group_size=256)
+            write_row_groups(path, schema.AUDIO, _row_groups(members, clips), compression="none")
     return clips
 
 
-@contextmanager
-def _naming(utterances: Sequence[Utterance], clips: Mapping[str, audio.Clip]) -> Iterator[None]:
-    """Say where a process died that decodes: some of a corpus's files may be too much for a decoder or the memory."""
-    try:
-        yield
-    except BrokenExecutor as error:
-        left = [each.audio.name for each in utterances if each.audio and each.utterance_id not in clips]
-        raise CorpusError(
-            f"a process that decodes sound has died, at {left[0]} or one of the {len(left) - 1} files after it; "
-            "the memory may be full"
-        ) from error
+def _row_groups(members: Iterable[tuple[Utterance, audio.Clip]], clips: dict[str, audio.Clip]) -> Iterator[pa.Table]:
+    """Yield a shard's sound, and put all else of each clip into ``clips``."""
+    rows: list[dict[str, Any]] = []
+    for each, clip in members:
+        clips[each.utterance_id] = replace(clip, data=None)
+        if clip.data is not None and each.audio is not None:
+            stored = {"bytes": clip.data, "path": each.audio.name}
+            rows.append({"utterance_id": each.utterance_id, "audio": stored})
+        if len(rows) == _ROW_GROUP:
+            yield pa.Table.from_pylist(rows, schema.AUDIO)
+            rows = []
+    if rows:
+        yield pa.Table.from_pylist(rows, schema.AUDIO)
 
 
 def _row(utterance: Utterance, clip: audio.Clip | None, absent: dict[str, set[str]]) -> dict[str, Any]:
