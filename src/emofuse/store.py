@@ -20,10 +20,13 @@ from filelock import FileLock, Timeout
 
 from emofuse.files import file_digest, readable_size, replace_directory, sweep, write_json
 
-__all__ = ["DEFAULT_ROOT", "Entry", "Store", "link"]
+__all__ = ["DEFAULT_ROOT", "DISK_FULL", "Entry", "Store", "link"]
 
 DEFAULT_ROOT = Path(os.environ.get("DVC_ROOT", "")) / ".emofuse"
 """In the project's own root folder, also while DVC runs an experiment in a copy of it, which is gone afterwards."""
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What an ``OSError`` says where there is no room: it has to reach :meth:`Store.ensure`, which knows what helps."""
 
 _MANIFEST = "manifest.json"
 
@@ -72,6 +75,8 @@ class Store:
     def ensure(self, kind: str, key: str, make: Callable[[Path], None]) -> Entry:
         """Return the entry, making it first if it is missing; of several processes that ask at once, one makes it.
 
+        Marks it as used now, which is what :meth:`prune` goes by.
+
         Args:
             kind: the family of work
             key: hexadecimal digest of all that the work depends on
@@ -85,6 +90,7 @@ class Store:
         with FileLock(path.with_suffix(".lock")):
             found = self.find(kind, key)
             if found:
+                os.utime(found.path / _MANIFEST)
                 return found
             sweep(path)  # the lock is held
             start = time.perf_counter()
@@ -141,7 +147,7 @@ class Store:
         try:
             yield
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in DISK_FULL:
                 raise
             free = readable_size(shutil.disk_usage(self.root).free)
             advice = f"{free} free; finished work is kept: make room, such as by `emofuse store prune`, and run again"
@@ -159,7 +165,7 @@ class Store:
 def link(entry: Entry, target: Path) -> None:
     """Show an entry's files under ``target``, without the manifest: hard links, or copies across file systems.
 
-    Marks the entry as used now, which is what :meth:`Store.prune` goes by.
+    Marks the entry as used now, as :meth:`Store.ensure` does.
     """
     os.utime(entry.path / _MANIFEST)
     for source in sorted(entry.path.rglob("*")):

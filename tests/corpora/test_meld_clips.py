@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from emofuse.corpora import Corpus, CorpusError
 from emofuse.corpora.archives import unpack
 from emofuse.corpora.meld import CLIPS, Config, read, repair
 from emofuse.ingest import CorpusConfig, ingest
+from emofuse.store import Store
 
 Row = Callable[..., dict[str, str]]
 SaveClip = Callable[..., Path]
@@ -260,6 +262,30 @@ def test_a_damaged_archive_is_named_and_leaves_nothing(packed: Path, in_empty_fo
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(CorpusError, match=r"train\.tar\.gz: cannot be unpacked: "):
+        read(packed, Config())
+    assert not list(in_empty_folder.rglob("*.mp4"))
+
+
+def test_clips_that_are_read_again_are_not_pruned(packed: Path, in_empty_folder: Path) -> None:
+    store = Store(in_empty_folder / ".emofuse")
+    read(packed, Config())
+    for manifest in store.root.glob("unpacked/*/manifest.json"):
+        os.utime(manifest, (0, 0))
+    read(packed, Config())
+    assert store.prune(1) == (0, 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_full_disk_while_unpacking_says_what_helps(
+    packed: Path, in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def to_a_full_disk(archive: tarfile.TarFile, member: tarfile.TarInfo, target: str) -> None:
+        Path("/dev/full").write_bytes(b"more than there is room for")
+
+    monkeypatch.setattr(tarfile.TarFile, "makefile", to_a_full_disk)
+    with pytest.raises(
+        OSError, match=r"No space left on device: .* free; .* make room, such as by `emofuse store prune"
+    ):
         read(packed, Config())
     assert not list(in_empty_folder.rglob("*.mp4"))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from emofuse.corpora.base import CorpusError
 from emofuse.files import digest
-from emofuse.store import Store
+from emofuse.store import DISK_FULL, Store
 
 __all__ = ["unpack"]
 
@@ -28,6 +28,7 @@ def unpack(archive: Path, wanted: Iterable[str]) -> Path:
 
     Raises:
         CorpusError: it is no archive, is damaged, or has a file that would land outside its folder
+        OSError: the disk is full; the message says how to make room
     """
     patterns = sorted(wanted)
     state = archive.stat()
@@ -49,6 +50,8 @@ def _extract(archive: Path, folder: Path, wanted: list[str]) -> None:
     except tarfile.FilterError as error:
         raise CorpusError(f"{archive}: refused, since unpacking it is not safe: {error}") from error
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise
         raise CorpusError(f"{archive}: cannot be unpacked: {error}") from error
 
 
