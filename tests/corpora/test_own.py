@@ -309,14 +309,12 @@ def test_faulty_sound_never_stops_a_corpus(
     tmp_path: Path, save_clip: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, out = tmp_path / "raw", tmp_path / "data" / "mine"
-    source.mkdir()
-    rng = np.random.default_rng(0)
-    speech = rng.normal(0, 0.1, 48_000)
-    (source / "audio").mkdir()
-    soundfile.write(source / "audio" / "stereo.wav", np.stack([speech, speech], axis=1), 48_000)
-    soundfile.write(source / "audio" / "phone.wav", speech[:8000], 8_000)
-    soundfile.write(source / "audio" / "nan.wav", np.full(1600, np.nan), 16_000, subtype="FLOAT")
-    soundfile.write(source / "audio" / "long.flac", rng.normal(0, 0.1, 5 * 16_000), 16_000)
+    save_clip(source / "audio" / "stereo.wav", 1.0, 48_000, 2)
+    save_clip(source / "audio" / "phone.wav", 1.0, 8_000)
+    save_clip(source / "audio" / "long.flac", 5.0)
+    spoken, rate = soundfile.read(save_clip(source / "audio" / "nan.wav"))
+    spoken[len(spoken) // 2] = np.nan
+    soundfile.write(source / "audio" / "nan.wav", spoken, rate, subtype="FLOAT")
     soundfile.write(source / "audio" / "nothing.wav", np.zeros(0), 16_000)
     (source / "audio" / "zero.wav").touch()
     whole = (source / "audio" / "stereo.wav").read_bytes()
