@@ -1,5 +1,6 @@
 """The ``emofuse`` command as a person calls it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -197,7 +198,14 @@ def write_results(root: Path, value: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     metrics = ("accuracy", "balanced_accuracy", "weighted_f1")
     rows = [f"{model},{metric},{value},,0.1,0.9,3" for model in ("hcam", "hcam/no-part") for metric in metrics]
+    rows = [f"late,{metric},0.25,,0.1,0.9,3" for metric in metrics] + rows
     (folder / "scores.csv").write_text("\n".join(["model,metric,mean,sd,low,high,n_runs", *rows, ""]))
+    columns = "model_a,model_b,metric,difference,low,high,p,p_adjusted"
+    (folder / "pairs.csv").write_text(f"{columns}\nhcam,late,weighted_f1,{value - 0.25},0.1,0.4,0.001,0.001\n")
+    models = {"late": {"n_parameters": 0}, "hcam": {"n_parameters": 1234}}
+    scores = {"late": {"weighted_f1": {"mean": 0.25}}, "hcam": {"weighted_f1": {"mean": value}}}
+    written = {"protocol": {"models": models}, "intervals": {"confidence": 0.95}, "scores": scores}
+    (folder / "scores.json").write_text(json.dumps(written))
     (folder / "table.md").write_text(f"table with {value}\n")
 
 
@@ -209,6 +217,8 @@ def test_the_readme_s_results_are_those_of_metrics(root: Path) -> None:
         row = f"| hcam | {100 * value:.1f} [10.0, 90.0] | {100 * value:.1f} [10.0, 90.0] |"
         text = (root / "README.md").read_text()
         assert row in text
+        assert f"- hcam has the best weighted F1 of 2 models: {100 * value:.1f} % [10.0, 90.0]." in text
+        assert f"- It is ahead, in points: late {100 * value - 25:+.1f} [+10.0, +40.0]." in text
         assert "no-part" not in text
         assert "old" not in text
         assert text.startswith("# Title\n")
@@ -234,10 +244,12 @@ def test_table_with_times(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     (root / "params.yaml").write_text("tasks: {demo: {}}\ntracking: {}\n")
     assert main(["table"]) == 0
     assert capsys.readouterr().out == "demo\n\ntable with 0.5\n\n"
-    known = {("demo", "hcam"): 12.34, ("demo", "concat"): 3.0}
+    known = {("demo", "hcam"): 12.34, ("demo", "late"): 3.0, ("other", "hcam"): 9.9}
     monkeypatch.setattr(emofuse.tracking, "training_seconds", lambda *_: known)
     assert main(["table", "--time"]) == 0
-    assert capsys.readouterr().out.splitlines()[-2:] == ["| demo | concat | 3.0 |", "| demo | hcam | 12.3 |"]
+    said = capsys.readouterr().out.splitlines()
+    assert said[-3:] == ["| late | 25.0 | 0 | 3.0 |", "| hcam | 50.0 | 1,234 | 12.3 |", ""]
+    assert "table with 0.5" in said
 
 
 def test_table_without_a_tracker_says_so(
@@ -250,4 +262,6 @@ def test_table_without_a_tracker_says_so(
     (root / "params.yaml").write_text("tasks: {demo: {}}\ntracking: {}\n")
     monkeypatch.setattr(emofuse.tracking, "training_seconds", fail)
     assert main(["table", "--time"]) == 0
-    assert capsys.readouterr().out.endswith("Training times are not known: tracker http://x: down\n")
+    said = capsys.readouterr().out
+    assert said.startswith("Training times are not known: tracker http://x: down\n\ndemo\n\ntable with 0.5\n")
+    assert said.endswith("The tracker has no training times of demo.\n\n")

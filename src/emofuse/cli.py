@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -252,7 +252,9 @@ def _add_table(commands: Commands) -> None:
         "README.md up to date.",
         "emofuse table --time",
     )
-    parser.add_argument("--time", action="store_true", help="add how long training took, from the tracker")
+    parser.add_argument(
+        "--time", action="store_true", help="add how long training took, beside the scores, from the tracker"
+    )
     parser.add_argument("--readme", action="store_true", help="write the results into README.md instead")
 
 
@@ -266,32 +268,36 @@ def _table(arguments: argparse.Namespace) -> None:
         write_results(Path("README.md"), Path("metrics"))
         return
     params = Params.load()
+    known = _seconds(params) if arguments.time else None
     for task in params.get("tasks", dict[str, Any]):
         path = Path("metrics") / task / "table.md"
         if not path.exists():
             raise FileNotFoundError(f"{path}: not there yet; run `dvc repro`")
         print(f"{task}\n\n{path.read_text(encoding='utf-8')}")
-    if arguments.time:
-        print(_times(params))
+        if known is not None:
+            print(_times(path.with_name("scores.json"), task, known))
 
 
-def _times(params: "Params") -> str:
-    """How long a run of each model took to train; why not, where the tracker cannot be asked."""
-    from emofuse.scoring import in_order
+def _seconds(params: "Params") -> dict[tuple[str, str], float]:
+    """How long a run of each model took to train; none, and a line that says why, where the tracker cannot be asked."""
     from emofuse.tracking import TrackingConfig, TrackingError, training_seconds
 
     try:
-        seconds = training_seconds(Path(), params.get("tracking", TrackingConfig))
+        return training_seconds(Path(), params.get("tracking", TrackingConfig))
     except TrackingError as error:
-        return f"Training times are not known: {_one_line(error)}"
+        print(f"Training times are not known: {_one_line(error)}\n")
+        return {}
+
+
+def _times(scores: Path, task: str, known: Mapping[tuple[str, str], float]) -> str:
+    import json
+
+    from emofuse.scoring.facts import times_markdown
+
+    seconds = {model: value for (of, model), value in known.items() if of == task}
     if not seconds:
-        return "The tracker has no training times."
-    lines = [
-        f"| {task} | {model} | {seconds[task, model]:.1f} |"
-        for task in sorted({task for task, _ in seconds})
-        for model in in_order([model for of, model in seconds if of == task])
-    ]
-    return "\n".join(["| Task | Model | Seconds to train a run, from the tracker |", "| --- | --- | ---: |", *lines])
+        return f"The tracker has no training times of {task}.\n"
+    return times_markdown(json.loads(scores.read_text(encoding="utf-8")), seconds)
 
 
 def _add_corpora(commands: Commands) -> None:

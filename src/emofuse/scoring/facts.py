@@ -6,6 +6,7 @@ from typing import Any
 from emofuse.scoring.joining import ScoringError
 from emofuse.scoring.literature import Published
 from emofuse.scoring.scores import in_order
+from emofuse.scoring.verdicts import METRIC
 
 __all__ = [
     "PARAMETERS",
@@ -17,6 +18,7 @@ __all__ = [
     "model_facts",
     "needs",
     "protocol_lines",
+    "times_markdown",
 ]
 
 
@@ -139,6 +141,27 @@ def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     lines += [(f"Condition {name}", text) for name, text in protocol.get("conditions", {}).items()]
     return lines + [("Unlike a full corpus", text) for text in protocol["unlike_a_full_corpus"]]
+
+
+def times_markdown(written: Mapping[str, Any], seconds: Mapping[str, float]) -> str:
+    """How long training took, beside the score that it bought, as Markdown.
+
+    Args:
+        written: a task's ``scores.json``
+        seconds: of a run of each model that the tracker knows, in its own stage
+    """
+    models = [model for model in written["protocol"]["models"] if model in seconds]
+    rows = [
+        [
+            model,
+            f"{100 * written['scores'][model][METRIC]['mean']:.1f}",
+            f"{written['protocol']['models'][model]['n_parameters']:,}",
+            f"{seconds[model]:.1f}",
+        ]
+        for model in models
+    ]
+    head = ["Model", "Weighted F1", "Parameters of its own stage", "Seconds to train a run of it, from the tracker"]
+    return _table(head, ["---", *["---:"] * 3], rows) + "\n"
 
 
 def _folds(protocol: Mapping[str, Any]) -> list[dict[str, int]]:

@@ -1,5 +1,6 @@
 """The README's results: written from ``metrics/`` between two marks, so that nobody copies a number by hand."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import polars as pl
 
 from emofuse.files import write_text
 from emofuse.scoring.joining import ScoringError
+from emofuse.scoring.verdicts import standing
 
 __all__ = ["BEGIN", "END", "results", "with_results", "write_results"]
 
@@ -18,13 +20,19 @@ _COLUMNS = {"weighted_f1": "Weighted F1", "accuracy": "Accuracy", "balanced_accu
 
 
 def results(metrics: Path) -> str:
-    """Return a table a task, of the models without their ablations, from each ``metrics/<task>/scores.csv``.
+    """Return for each task which model is best, and a table of the models without their ablations.
 
     Args:
-        metrics: the project's metrics folder
+        metrics: the project's metrics folder, with a folder a task
     """
-    paths = sorted(metrics.glob("*/scores.csv"))
-    return "\n\n".join(f"**{path.parent.name}**\n\n{_table(pl.read_csv(path))}" for path in paths)
+    return "\n\n".join(map(_results, sorted(path.parent for path in metrics.glob("*/scores.csv"))))
+
+
+def _results(folder: Path) -> str:
+    scores, pairs = (pl.read_csv(folder / f"{name}.csv") for name in ("scores", "pairs"))
+    intervals = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["intervals"]
+    lines = [f"- {line}" for line in standing(scores, pairs, intervals["confidence"])]
+    return "\n\n".join([f"**{folder.name}**", "\n".join(lines), _table(scores)])
 
 
 def with_results(text: str, metrics: Path) -> str:
