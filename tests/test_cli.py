@@ -119,7 +119,7 @@ def test_an_interrupted_command_shows_no_trace(monkeypatch: pytest.MonkeyPatch) 
     assert main(["store"]) == 130
 
 
-def test_track_says_what_it_added(
+def test_track_says_what_it_added_and_fails_where_a_model_could_not_be_registered(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = []
@@ -137,9 +137,11 @@ def test_track_says_what_it_added(
 
     monkeypatch.setattr(emofuse.tracking, "sync", sync)
     (root / "params.yaml").write_text("tracking: {experiment: mine}")
-    assert main(["track"]) == 0
+    assert main(["track"]) == 1
     assert asked == [(root, TrackingConfig(experiment="mine"))]
-    assert capsys.readouterr().out.splitlines() == [
+    said = capsys.readouterr()
+    assert said.err == "emofuse: 1 model was not registered; see above\n"
+    assert said.out.splitlines() == [
         "added demo/hcam: 2 runs",
         "updated demo/late: 1 run",
         "registered emofuse-demo-hcam",

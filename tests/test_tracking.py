@@ -86,11 +86,13 @@ def write_run(root: Path, task: str, model: str, seed: int, gain: float) -> None
     pq.write_table(table, folder / "predictions.parquet")
 
 
-def write_scores(root: Path, task: str, seeds: int, models: tuple[str, ...], better: float = 0.0) -> None:
-    """Leave what the scoring stage leaves."""
+def write_scores(
+    root: Path, task: str, seeds: int, models: tuple[str, ...], better: float = 0.0, further: tuple[str, ...] = ()
+) -> None:
+    """Leave what the scoring stage leaves, with further columns if there are any."""
     scores, confusion, means = [], [], []
     for place, model in enumerate(models):
-        for metric in (*SUMMARY, *(f"f1/{name}" for name in CLASSES)):
+        for metric in (*SUMMARY, *(f"f1/{name}" for name in CLASSES), *further):
             value = 0.6 + 0.05 * place + better
             scores += [(model, seed, 0, metric, value + 0.01 * seed) for seed in range(seeds)]
             scores += [(model, 0, None, metric, 0.1)]
@@ -293,6 +295,31 @@ def test_a_changed_score_updates_the_same_run(project: Path) -> None:
     assert (pictures["demo/hcam/seed-0-fold-0"] / "confusion.png").read_bytes() != drawn
     assert len(history(project, after["demo/hcam/seed-0-fold-0"], "loss")) == 8
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
+
+
+def test_a_column_that_was_switched_off_is_no_number_any_more(project: Path) -> None:
+    """MLflow deletes no metric. What a person has logged to a run stays."""
+    column = "under/noise-0/weighted_f1"
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    shown = []
+    for further in ((column,), (), (), (column,)):
+        write_scores(project, "demo", SEEDS, MODELS, further=further)
+        done = counts(sync(project, CONFIG))
+        runs = by_name(project)
+        values = [runs[name].data.metrics[column] for name in ("demo/hcam", "demo/hcam/seed-1-fold-0")]
+        shown.append((*done, values == pytest.approx([0.65, 0.66]), bool(np.isnan(values).all())))
+        client.log_metric(runs["demo/hcam"].info.run_id, "by/hand", 1.0)
+    assert shown == [
+        (RUNS, 0, 0, True, False),
+        (0, RUNS, 0, False, True),
+        (0, 0, RUNS, False, True),
+        (0, RUNS, 0, True, False),
+    ]
+    assert by_name(project)["demo/hcam"].data.metrics["by/hand"] == 1.0
+    shutil.rmtree(project / "data/scores")
+    shutil.rmtree(project / "metrics")
+    sync(project, CONFIG)
+    assert by_name(project)["demo/hcam"].data.metrics[column] == pytest.approx(0.65)
 
 
 def test_a_model_trained_again_is_a_new_run_and_the_old_one_stays(project: Path) -> None:

@@ -220,8 +220,9 @@ def _add_track(commands: Commands) -> None:
         _track,
         "bring the MLflow tracker in line with what is on disk",
         "Log the trained runs that the MLflow tracker lacks, update those whose scores have changed, and register of "
-        "each model the run that is best on dev. Nothing is logged twice. The tracker is mlflow.db in this folder, or "
-        "the one that MLFLOW_TRACKING_URI names.",
+        "each model the run that is best on dev, as emofuse-<task>-<model>, an ablation's slash a hyphen. Nothing is "
+        "logged twice. The tracker is mlflow.db in this folder, or the one that MLFLOW_TRACKING_URI names. The exit "
+        "status is 1 if a model could not be registered because something that it needs is not on disk.",
         "dvc pull && emofuse track",
     )
 
@@ -229,7 +230,7 @@ def _add_track(commands: Commands) -> None:
 def _track(arguments: argparse.Namespace) -> None:
     del arguments
     from emofuse.params import Params
-    from emofuse.tracking import TrackingConfig, sync
+    from emofuse.tracking import TrackingConfig, TrackingError, sync
 
     summary = sync(Path(), Params.load().get("tracking", TrackingConfig))
     for what, names in (("added", summary.added), ("updated", summary.updated)):
@@ -240,6 +241,9 @@ def _track(arguments: argparse.Namespace) -> None:
     for reason in summary.refused:
         print(f"not registered {reason}")
     print(summary)
+    if summary.refused:
+        count = len(summary.refused)
+        raise TrackingError(f"{count} {'model was' if count == 1 else 'models were'} not registered; see above")
 
 
 def _add_table(commands: Commands) -> None:

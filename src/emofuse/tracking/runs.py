@@ -11,6 +11,7 @@ is logging just then is left to it.
 """
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emofuse.scoring.scores import BEST_ON_TEST, UNDER
+from emofuse.scoring.verdicts import METRIC
 from emofuse.tracking.results import CURRENT, KEY, PLACE, Card, Dataset, Model
 
 if TYPE_CHECKING:
@@ -114,6 +117,7 @@ class Runs:
         tags = {name: value for name, value in {**card.tags, **link}.items() if run.data.tags.get(name) != value}
         metrics = {name: value for name, value in card.metrics.items() if run.data.metrics.get(name) != value}
         metrics |= {name: value for name, value in card.firsts.items() if name not in run.data.metrics}
+        metrics |= _switched_off(card, run)
         datasets = _unknown(card.datasets, run)
         if self._in_other_hands(run) or not (tags or metrics or datasets or not complete):
             self.unchanged.append(card.name)
@@ -168,6 +172,14 @@ def all_pages(search: Callable[..., Any], *arguments: Any, **options: Any) -> It
         token = page.token
         if not token:
             return
+
+
+def _switched_off(card: Card, run: "Run") -> dict[str, float]:
+    """Not a number for each column that the scoring stage has left out since: MLflow deletes no metric."""
+    if METRIC not in card.metrics:
+        return {}  # Nothing was scored here, so that nothing is known of columns.
+    gone = [name for name in run.data.metrics if name.startswith((BEST_ON_TEST, UNDER)) and name not in card.metrics]
+    return {name: math.nan for name in gone if not math.isnan(run.data.metrics[name])}
 
 
 def _age(run: "Run") -> tuple[int, str]:
