@@ -1,4 +1,4 @@
-"""Real recordings from raw audio to a checked task, where they lie beside the repository."""
+"""Real recordings from raw audio to a checked task and features, where they lie beside the repository."""
 
 import re
 from pathlib import Path
@@ -9,8 +9,10 @@ import pytest
 import soundfile
 import yaml
 
+from emofuse.features.extract import ExtractConfig, Extracted, FeatureConfig, extract
 from emofuse.ingest import CorpusConfig, ingest
 from emofuse.params import validate
+from emofuse.store import Store
 from emofuse.tasks import SPLITS, Task, TaskConfig
 
 
@@ -26,6 +28,13 @@ def ingested(folder: Path, name: str, config: dict[str, Any]) -> pl.DataFrame:
     corpus = validate(config, CorpusConfig, f"corpora.{name}")
     ingest(name, corpus, folder / name, folder / f"{name}.json")
     return pl.read_parquet(folder / name / "utterances.parquet")
+
+
+def extracted(folder: Path, corpus: str, features: dict[str, Any], shards: int) -> tuple[Extracted, pl.DataFrame]:
+    config = validate(features, FeatureConfig, f"features.{corpus}-audio")
+    how, out = ExtractConfig(threads=1, workers=1), folder / "features"
+    done = extract(f"{corpus}-audio", config, how, shards, folder / corpus, out, Store(folder / "store"))
+    return done, pl.read_parquet(out / "*.parquet", columns=["utterance_id", "masked", "n_frames", "dim"])
 
 
 def switched_on(root: Path, corpus: str) -> dict[str, Any]:
@@ -57,6 +66,12 @@ def test_meld_s_tasks_run_on_four_real_clips_beside_the_transcripts(root: Path, 
         task = Task(name, validate(params["tasks"][name], TaskConfig, name), utterances)
         assert task.differences() == []
         assert task.counts(0) == {"train": 9_989, "dev": 1_109, "test": 2_610}
+    corpus = params["corpora"]["meld"]
+    done, rows = extracted(tmp_path, "meld", params["features"]["meld-audio"], corpus["shards"])
+    assert (done.encoded, done.masked) == (13_708, 13_708 - 4)
+    found = rows.filter(~pl.col("masked")).sort("utterance_id")
+    assert found["utterance_id"].to_list() == heard["utterance_id"].to_list()
+    assert found["n_frames"].to_list() == [1 + n // 480 for n in heard["n_samples"]]
 
 
 def test_mosi_s_task_has_the_counts_of_the_whole_corpus(root: Path, shared: Path, tmp_path: Path) -> None:
@@ -88,3 +103,8 @@ def test_the_example_of_the_documentation_is_emodb_with_its_speakers_apart(
     assert [len(speakers) for speakers in heard] == [6, 2, 2]
     assert not heard[0] & heard[1]
     assert not (heard[0] | heard[1]) & heard[2]
+    done, rows = extracted(tmp_path, "emodb", params["features"]["emodb-audio"], params["corpora"]["emodb"]["shards"])
+    assert (done.encoded, done.masked) == (535, 0)
+    assert dict(rows.select("utterance_id", "n_frames").iter_rows()) == {
+        name: 1 + count // 320 for name, count in frames.items()
+    }
