@@ -298,12 +298,14 @@ def test_audio_is_spread_over_shards(
     ]
 
 
-def test_of_many_defects_the_first_are_printed(
+def test_notes_are_printed_and_of_many_defects_the_first(
     tmp_path: Path, meld_row: Row, write_meld: Write, run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [meld_row(0, number, "") for number in range(12)]
     run(write_meld(tmp_path / "raw", {"train": rows, "dev": [meld_row(0, 0, "Hi.")], "test": [meld_row(0, 0, "Hi.")]}))
     assert capsys.readouterr().out.splitlines() == [
+        "note: no sound: no clips in folders named train_splits, dev_splits_complete, output_repeated_splits_test",
+        "note: no published prosody: meld_{train,dev,test}_audio_features.csv are not all there",
         "14 utterances, 12 with a defect",
         "text_empty: 12",
         *(f"  train_dia0_utt{number}" for number in range(10)),

@@ -79,6 +79,8 @@ def ingest(name: str, config: CorpusConfig, out: Path, summary: Path) -> None:
     with replace_directory(out) as folder:
         clips = _write_audio(corpus.utterances, config, folder / "audio")
         rows = [_row(each, clips.get(each.utterance_id), absent) for each in corpus.utterances]
+        for note in corpus.notes:
+            print(f"note: {note}")
         _print_defects(rows, clips)
         _refuse_if_defective(rows, config.max_defective)
         utterances = schema.conform(pa.Table.from_pylist(rows, schema.UTTERANCES), schema.UTTERANCES, name)

@@ -68,7 +68,7 @@ def read(source: Path, config: Config) -> Corpus:
     root = source / "IEMOCAP_full_release" if (source / "IEMOCAP_full_release").is_dir() else source
     sessions = [session for session in SESSIONS if _folder(root, session).is_dir()]
     if not sessions:
-        raise CorpusError(f"{root}: no folder Session1 to Session5; expected the full release of IEMOCAP")
+        raise CorpusError(f"{root}: no folder Session1 to Session5; expected the full release of IEMOCAP, unpacked")
     has_sound = any((_folder(root, session) / "sentences/wav").is_dir() for session in sessions)
     utterances: list[Utterance] = []
     ratings: list[dict[str, str | float | None]] = []
