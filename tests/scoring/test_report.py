@@ -1,9 +1,12 @@
 """The page: everything in it, nothing from elsewhere; and in a real browser it sorts and fits."""
 
+import base64
+import json
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -162,60 +165,125 @@ def test_a_single_model_without_anything_else(
 
 # In a browser.
 
-needs_chromium = pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium on the path")
 
-SORT = """<script>
-const heads = [...document.querySelectorAll("table.sortable th button")], order = [];
-const names = () => [...document.querySelectorAll("table.sortable tbody th")].map(each => each.textContent).join(" ");
-for (const column of [3, 3, 0]) { heads[column].click(); order.push(names()); }
-document.body.textContent = order.join("|") + "|" + heads[0].parentElement.ariaSort;
-</script>"""
+class Browser:
+    """Chromium without a window, spoken to over a pipe in its DevTools protocol."""
 
-FRAME = """<body><iframe src="report.html" width="{width}" height="900"></iframe>
-<script>addEventListener("message", said => {{ document.body.textContent = JSON.stringify(said.data); }});</script>"""
+    def __init__(self, profile: Path) -> None:
+        commands, answers = os.pipe(), os.pipe()
+        self._commands, self._answers, self._left, self._number = commands[1], answers[0], b"", 0
+        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
+        # Chromium reads from descriptor 3 and writes to 4, which here are taken.
+        shell = ["bash", "-c", f'exec "$@" 3<&{commands[0]} 4>&{answers[1]}', "bash"]
+        self._process = subprocess.Popen(
+            [*shell, "chromium", *options, f"--user-data-dir={profile}"],
+            pass_fds=(commands[0], answers[1]),
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(commands[0])
+        os.close(answers[1])
+        self._session: dict[str, str] = {}
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        self._session = {"sessionId": self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
 
-MEASURE = """<script>addEventListener("load", () => {
-  const colour = getComputedStyle(document.body).backgroundColor;
-  parent.postMessage([document.documentElement.scrollWidth, innerWidth, colour], "*");
-});</script>"""
+    def ask(self, method: str, **params: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer; events are passed over."""
+        self._number += 1
+        command = {"id": self._number, "method": method, "params": params, **self._session}
+        os.write(self._commands, json.dumps(command).encode() + b"\0")
+        while (answer := self._read()).get("id") != self._number:
+            pass
+        assert "error" not in answer, answer
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def show(self, page: Path, width: int, *, phone: bool = False, dark: bool = False, media: str = "") -> None:
+        """Load a page on a screen of some width, or as it is printed."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.ask("Emulation.setEmulatedMedia", media=media, features=[scheme])
+        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=phone)
+        self.ask("Page.navigate", url=page.as_uri())
+        self.run("new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', done))")
+
+    def run(self, script: str) -> Any:
+        """The value of a piece of JavaScript, or of what it promises."""
+        told = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in told, told
+        return told["result"].get("value")
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=60)
+
+    def _read(self) -> dict[str, Any]:
+        while b"\0" not in self._left:
+            some = os.read(self._answers, 1 << 20)
+            assert some, "the browser has ended"
+            self._left += some
+        message, _, self._left = self._left.partition(b"\0")
+        told: dict[str, Any] = json.loads(message)
+        return told
 
 
-def browse(page: Path, profile: Path, *options: str) -> str:
-    """The text that a page's script leaves in its body."""
-    command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
-    address = f"file://{page}"
-    done = subprocess.run(
-        [*command, *options, "--virtual-time-budget=2000", "--dump-dom", address],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    found = re.search(r"<body>(.*?)</body>", done.stdout, re.DOTALL)
-    assert found, done.stderr
-    return found[1].strip()
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if not shutil.which("chromium"):
+        pytest.skip("needs the browser chromium on the path")
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
 
 
-@needs_chromium
-def test_a_click_sorts_and_a_second_one_turns_the_order_round(page: str, tmp_path: Path) -> None:
-    (tmp_path / "report.html").write_text(page.replace("</body>", SORT + "</body>"))
-    falling, rising, by_name, state = browse(tmp_path / "report.html", tmp_path / "profile").split("|")
-    assert falling.split()[:2] == ["hcam", "text-context"]
-    assert rising.split() == falling.split()[::-1]
-    assert by_name.split() == list(SKILLS)
-    assert state == "ascending"
+@pytest.fixture
+def file(page: str, tmp_path: Path) -> Path:
+    (tmp_path / "report.html").write_text(page)
+    return tmp_path / "report.html"
 
 
-@needs_chromium
+def test_a_click_sorts_and_a_second_one_turns_the_order_round(browser: Browser, file: Path) -> None:
+    browser.show(file, 1200)
+    names = "[...document.querySelectorAll('table.sortable tbody th')].map(each => each.textContent)"
+    head = "document.querySelectorAll('table.sortable th button')[{}]"
+    falling, rising, by_name = (browser.run(f"{head.format(column)}.click(), {names}") for column in (3, 3, 0))
+    assert falling[:2] == ["hcam", "text-context"]
+    assert rising == falling[::-1]
+    assert by_name == list(SKILLS)
+    assert browser.run(f"{head.format(0)}.parentElement.ariaSort") == "ascending"
+
+
+LOOK = """(() => {
+  const of = getComputedStyle(document.body);
+  const grey = rgb => rgb.match(/\\d+/g).slice(0, 3).reduce((a, b) => +a + +b) / 3;
+  return [document.documentElement.scrollWidth - innerWidth, grey(of.backgroundColor), grey(of.color)];
+})()"""
+"""How far a page is too wide, and how light its ground and its letters are, up to 255."""
+
+
 @pytest.mark.parametrize(
-    ("width", "dark", "background"), [(360, False, "rgb(255, 255, 255)"), (1200, True, "rgb(18, 24, 31)")]
+    ("width", "phone", "dark"), [(360, True, False), (360, True, True), (1200, False, False), (1200, False, True)]
 )
-def test_the_page_fits_a_phone_and_a_desk_and_knows_the_dark(
-    page: str, tmp_path: Path, width: int, dark: bool, background: str
+def test_the_page_fits_a_phone_and_a_desk_in_light_and_dark(
+    browser: Browser, file: Path, width: int, phone: bool, dark: bool
 ) -> None:
-    (tmp_path / "report.html").write_text(page.replace("</body>", MEASURE + "</body>"))
-    (tmp_path / "frame.html").write_text(FRAME.format(width=width))
-    options = ["--blink-settings=preferredColorScheme=0"] if dark else []
-    said = browse(tmp_path / "frame.html", tmp_path / "profile", *options)
-    wide, inner, colour = re.match(r'\[(\d+),(\d+),"(.*?)"\]', said).groups()  # type: ignore[union-attr]
-    assert int(wide) <= int(inner) <= width
-    assert colour == background
+    browser.show(file, width, phone=phone, dark=dark)
+    too_wide, ground, letters = browser.run(LOOK)
+    assert too_wide <= 0
+    assert (ground < 40, letters > 200) == (dark, dark)
+    assert abs(ground - letters) > 180
+    assert not browser.run("document.querySelector('details figure').checkVisibility()")
+
+
+A4 = 718
+"""Pixels between the margins of a page of A4, as wide as Chromium prints."""
+
+
+def test_print_is_black_on_white_whole_and_no_wider_than_paper(browser: Browser, file: Path) -> None:
+    """What a screen hides until it is asked for is on paper, such as the pictures of ablations."""
+    browser.show(file, A4, dark=True, media="print")
+    too_wide, ground, letters = browser.run(LOOK)
+    assert too_wide <= 0
+    assert (ground, letters) == (255, 0)
+    assert browser.run("[...document.querySelectorAll('figure')].every(each => each.checkVisibility())")
+    assert browser.run("[...document.querySelectorAll('.wide')].every(each => each.scrollWidth <= innerWidth)")
+    browser.show(file, 1200)
+    assert base64.b64decode(browser.ask("Page.printToPDF")["data"]).startswith(b"%PDF")
