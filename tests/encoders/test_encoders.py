@@ -45,7 +45,16 @@ def test_a_bad_option_is_named(family: str, options: dict[str, Any], fault: str)
 @pytest.mark.parametrize(("family", "options"), [("logmel", {}), ("published", PUBLISHED)])
 def test_an_encoder_says_what_it_depends_on(family: str, options: dict[str, Any]) -> None:
     identity = encoders.load(family, options, "here").identity
-    assert {"id", "revision", "layer", "dtype", "frame_rate", "labels_seen", "code"} <= set(identity)
+    assert {"id", "revision", "layer", "dtype", "frame_rate", "labels_seen", "code", "versions"} <= set(identity)
+
+
+def test_corrected_builds_share_features_and_another_series_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def identity(number: str) -> dict[str, Any]:
+        monkeypatch.setattr("emofuse.encoders.base.version", lambda package: number)
+        return encoders.load("logmel", {}, "here").identity
+
+    assert identity("2.11.0+cu130") == identity("2.11.1")
+    assert identity("2.11.1") != identity("2.12.0")
 
 
 def test_published_values_are_handed_through_with_their_gaps() -> None:

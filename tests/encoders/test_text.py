@@ -189,6 +189,15 @@ def test_weights_that_are_no_safetensors_are_refused(folder: Path, tmp_path: Pat
         load(Config(str(tmp_path), labels_seen=False))
 
 
+def test_cut_weights_are_one_clear_line(folder: Path, tmp_path: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_file():
+            data = path.read_bytes()
+            (tmp_path / path.name).write_bytes(data[:-1000] if path.name == "model.safetensors" else data)
+    with pytest.raises(EncoderError, match=r"^folder:\S+ cannot be loaded: [^\n]*not fully covered$"):
+        load(Config(str(tmp_path), labels_seen=False))
+
+
 def test_a_pinned_hub_model_is_read_from_the_cache(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: Callable[..., TextEncoder]
 ) -> None:

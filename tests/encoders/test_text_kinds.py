@@ -1,5 +1,7 @@
 """Text networks of every kind: what transformers gives for a text alone, whatever else is in the batch."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer
+from transformers.utils import is_flash_attn_2_available
 
 from emofuse.encoders import EncoderError, load
 
@@ -58,14 +61,52 @@ def test_the_mean_leaves_special_tokens_out(kind: str, folders: Callable[[str], 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_smaller_type_is_close_and_says_what_it_costs(
-    kind: str, folders: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_smaller_type_is_close_and_says_what_it_costs(kind: str, folders: Callable[[str], Path]) -> None:
     encoder = build(folders(kind), dtype="bfloat16")
     for found, exact in zip(encoder.encode(TEXTS), build(folders(kind)).encode(TEXTS), strict=True):
         if len(exact):
             assert 1e-5 < np.abs(found - exact).max() / np.abs(exact).max() < 0.05
-    assert f"folder:{kind}: bfloat16 changes " in capsys.readouterr().err
+    assert 1e-5 < encoder.cost < 0.05
+
+
+@pytest.mark.parametrize(("kind", "longest"), [("bert", 40), ("roberta", 39), ("modernbert", 40)])
+def test_a_network_says_how_long_a_text_may_be_where_its_tokenizer_does_not(
+    kind: str, longest: int, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """RoBERTa's kind keeps the first of its 40 positions for padding."""
+    model = shutil.copytree(folders(kind), tmp_path / kind)
+    path = model / "tokenizer_config.json"
+    said = json.loads(path.read_text())
+    del said["model_max_length"]
+    path.write_text(json.dumps(said))
+    (found,) = build(model, max_tokens=longest).encode(["a " * 60])
+    assert found.shape == (longest - 2, 32)
+    with pytest.raises(EncoderError, match=f"max_tokens {longest + 1}: folder:{kind} reads at most {longest}"):
+        build(model, max_tokens=longest + 1)
+
+
+def test_a_tokenizer_without_a_vocabulary_is_refused(folders: Callable[[str], Path], tmp_path: Path) -> None:
+    """transformers makes one up, to which every word is the same unknown one."""
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(folders("bert") / name, tmp_path)
+    with pytest.raises(EncoderError, match="cannot be loaded: its tokenizer has no vocabulary"):
+        build(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({}, "attention: flash_attention_2: needs the dtype bfloat16 or float16"),
+        ({"dtype": "bfloat16"}, "attention: flash_attention_2: not for folder:bert here: .*FlashAttention2"),
+    ],
+)
+@pytest.mark.skipif(is_flash_attn_2_available(), reason="flash-attn is installed, and there is a GPU")
+def test_flash_attention_that_cannot_be_had_is_named(
+    options: dict[str, Any], fault: str, folders: Callable[[str], Path]
+) -> None:
+    encoder = build(folders("bert"), attention="flash_attention_2", **options)
+    with pytest.raises(EncoderError, match=fault):
+        list(encoder.encode(TEXTS))
 
 
 def test_a_network_that_is_no_text_encoder_is_refused(folders: Callable[[str], Path], tmp_path: Path) -> None:

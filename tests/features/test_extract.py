@@ -37,6 +37,7 @@ class Counting:
     modality: Literal["audio", "text"] = "text"
     reads: str = "text"
     dim: int = 2
+    cost: float | None = None
     seen: list[str] = field(default_factory=list)
     calls: int = 0
 
@@ -222,7 +223,7 @@ from emofuse.store import Store
 class Slow:
     __module__ = "emofuse.encoders.base"  # Its code is part of the key, and this has no file.
     modality = reads = "text"
-    dim, identity = 2, {"id": "slow"}
+    dim, identity, cost = 2, {"id": "slow"}, None
     def encode(self, contents):
         for text in contents:
             with open("encoded", "a") as log:

@@ -3,13 +3,18 @@
 import inspect
 import sys
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from emofuse.files import digest
 
-__all__ = ["Encoder", "EncoderError", "code_version"]
+__all__ = ["HOW", "Encoder", "EncoderError", "code_version", "series"]
+
+
+HOW = ("attention", "compile")
+"""Options that say how features are computed and not which: one machine's concern, and no part of an identity."""
 
 
 class EncoderError(ValueError):
@@ -25,14 +30,17 @@ class Encoder(Protocol):
         modality: what its features stand for
         dim: size of a frame
         identity: all that its output depends on, as JSON-able values; among them ``id``, ``revision``, ``layer``,
-            ``dtype``, ``frame_rate`` (Hz, or null), ``labels_seen`` (whether its weights have seen emotion labels) and
-            ``code`` (of :func:`code_version`)
+            ``dtype``, ``frame_rate`` (Hz, or null), ``labels_seen`` (whether its weights have seen emotion labels),
+            ``code`` (of :func:`code_version`) and ``versions`` (of :func:`series`)
+        cost: what computing in ``dtype`` instead of float32 changed in the first contents that it encoded: the root
+            mean square of the change over that of the features; null in float32
     """
 
     reads: str
     modality: Literal["audio", "text"]
     dim: int
     identity: dict[str, Any]
+    cost: float | None
 
     def encode(self, contents: Sequence[Any]) -> Iterator[np.ndarray]:
         """Yield for each content, in order, its frames: float ``[n_frames, dim]``; none at all if it is too short."""
@@ -41,3 +49,12 @@ class Encoder(Protocol):
 def code_version(*modules: str) -> str:
     """Return a digest of the source code of imported modules, by name."""
     return digest([inspect.getsource(sys.modules[each]) for each in modules])[:16]
+
+
+def series(*packages: str) -> dict[str, str]:
+    """Return the series of the packages that compute features, such as 2.11 of 2.11.0+cu130.
+
+    Another series may compute other features; within one there are corrections alone, and members of a team whose
+    builds differ in them use the same features.
+    """
+    return {each: ".".join(version(each).split(".")[:2]) for each in packages}

@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torchaudio.transforms import MelSpectrogram
 
-from emofuse.encoders.base import code_version
+from emofuse.encoders.base import code_version, series
 from emofuse.params import STRICT
 from emofuse.schema import SAMPLE_RATE
 
@@ -38,6 +38,7 @@ class LogMel:
 
     reads = "audio"
     modality: Literal["audio"] = "audio"
+    cost = None
 
     def __init__(self, config: Config) -> None:
         self.dim = config.n_mels
@@ -50,6 +51,7 @@ class LogMel:
             "frame_rate": 1000 / config.hop_ms,
             "labels_seen": False,
             "code": code_version(__name__),
+            "versions": series("torch", "torchaudio"),
         }
         self._window = window
         n_fft = 1 << (window - 1).bit_length()

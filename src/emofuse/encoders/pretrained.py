@@ -5,10 +5,8 @@ network whose weights do not all fit is an error, not a warning: transformers wo
 """
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass as plain_dataclass
-from importlib.metadata import version
 from importlib.resources import files
 from itertools import chain, pairwise
 from pathlib import Path
@@ -18,12 +16,13 @@ import numpy as np
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+from safetensors import SafetensorError
 from torch import nn
-from tqdm import tqdm
 from transformers import AutoModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
-from emofuse.encoders.base import EncoderError, code_version
+from emofuse.encoders.base import EncoderError, code_version, series
 from emofuse.files import digest, file_digest
 from emofuse.params import STRICT
 
@@ -32,7 +31,9 @@ __all__ = [
     "Layers",
     "PretrainedConfig",
     "Source",
-    "cost_of_precision",
+    "bucketed",
+    "change",
+    "compile_layers",
     "describe",
     "device",
     "load_network",
@@ -40,9 +41,14 @@ __all__ = [
     "one_ahead",
     "pool",
     "record",
+    "to_device",
+    "use_attention",
 ]
 
 T = TypeVar("T")
+
+_BUCKET = 8
+"""Compiled networks meet lengths that are multiples of it: few shapes, and masks as attention's kernels want them."""
 
 _READ = {".safetensors", ".json", ".txt", ".model"}
 """Files of a model folder that shape its features: weights, configuration, vocabulary."""
@@ -65,6 +71,9 @@ class PretrainedConfig:
         output: all ``frames``, or their ``mean``
         dtype: in which the network computes
         local_files_only: whether a hub model must be in the local cache already
+        attention: ``sdpa``, torch's own where the architecture has it; or ``flash_attention_2``, of the package
+            flash-attn, on a GPU and in a type smaller than float32
+        compile: whether torch compiles the network's layers, which takes a minute and a C++ compiler
     """
 
     model: str
@@ -74,6 +83,8 @@ class PretrainedConfig:
     output: Literal["frames", "mean"] = "frames"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     local_files_only: bool = False
+    attention: Literal["sdpa", "flash_attention_2"] = "sdpa"
+    compile: bool = False
 
 
 @plain_dataclass(frozen=True)
@@ -106,8 +117,9 @@ class Source:
                 if not self.ask_hub:
                     raise
                 return loader.from_pretrained(self.place, **options)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise EncoderError(f"{self.identity['id']} cannot be loaded: {error}") from error
+        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise EncoderError(f"{self.identity['id']} cannot be loaded: {reason}") from error
 
 
 def locate(config: PretrainedConfig) -> Source:
@@ -142,13 +154,16 @@ def load_network(source: Source) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def describe(config: PretrainedConfig, source: Source, modules: Sequence[str]) -> dict[str, Any]:
+def describe(
+    config: PretrainedConfig, source: Source, modules: Sequence[str], packages: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return an encoder's identity, as far as the families share it.
 
     Args:
         config: the options
         source: where the network lies
         modules: names of the modules whose code makes the features
+        packages: that compute them beside torch and transformers
     """
     return {
         **source.identity,
@@ -157,7 +172,7 @@ def describe(config: PretrainedConfig, source: Source, modules: Sequence[str]) -
         "dtype": config.dtype,
         "labels_seen": config.labels_seen,
         "code": code_version(__name__, *modules),
-        "versions": {each: version(each).partition("+")[0] for each in ("torch", "transformers")},
+        "versions": series("torch", "transformers", *packages),
     }
 
 
@@ -261,18 +276,73 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def cost_of_precision(name: str, dtype: str, exact: Iterable[np.ndarray], rounded: Iterable[np.ndarray]) -> None:
-    """Print what a type costs: the root mean square of the features' change, relative to that of the features.
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Bring what a network reads to where it runs, without waiting for it on a graphics card."""
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def bucketed(length: int) -> int:
+    """Return the length, in frames or tokens, to which a compiled network's batch is padded."""
+    return -(-length // _BUCKET) * _BUCKET
+
+
+def compile_layers(network: nn.Module, name: str) -> None:
+    """Have torch compile a transformer's layers: a program or a few for all that are alike, and batches of any shape.
 
     Args:
-        name: of the network
-        dtype: the type that was asked for
+        network: the network
+        name: of the network, for messages
+
+    Raises:
+        EncoderError: there is no compiler, or the architecture does not say what its layers are
+    """
+    layers = [each for each in network.modules() if isinstance(each, GradientCheckpointingLayer)]
+    if not layers:
+        raise EncoderError(
+            f"compile: true: {name} has no layers that are known to transformers as such; set it to false"
+        )
+    try:
+        torch.compile(torch.neg)(torch.zeros(2, device=device()))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise EncoderError(f"compile: true: torch cannot compile here, set it to false; {reason}") from error
+    for layer in layers:
+        # Not the layer, whose hooks then stay outside.
+        layer.forward = torch.compile(layer.forward, dynamic=True)  # type: ignore[method-assign]
+
+
+def use_attention(network: Any, config: PretrainedConfig, name: str) -> None:
+    """Compute attention as the options ask for it. transformers begins with torch's own where the architecture has it.
+
+    Args:
+        network: the network
+        config: the options
+        name: of the network, for messages
+
+    Raises:
+        EncoderError: it is not installed, or cannot be used with this network, type or machine
+    """
+    if config.attention == "sdpa":
+        return
+    if config.dtype == "float32":
+        raise EncoderError(f"attention: {config.attention}: needs the dtype bfloat16 or float16")
+    try:
+        network.set_attn_implementation(config.attention)
+    except (ImportError, ValueError) as error:
+        raise EncoderError(
+            f"attention: {config.attention}: not for {name} here: {' '.join(str(error).split())}"
+        ) from error
+
+
+def change(exact: Iterable[np.ndarray], rounded: Iterable[np.ndarray]) -> float:
+    """Return the root mean square of the features' change, relative to that of the features.
+
+    Args:
         exact: features ``[n_frames, dim]`` of some examples in float32
-        rounded: of the same examples in that type
+        rounded: of the same examples in a smaller type
     """
     before, after = (np.concatenate(list(each)).astype(np.float64) for each in (exact, rounded))
-    error = np.sqrt(np.square(after - before).sum() / max(np.square(before).sum(), np.finfo(np.float64).tiny))
-    tqdm.write(f"{name}: {dtype} changes {len(before)} frames by {error:.2%} of their size", file=sys.stderr)
+    return float(np.sqrt(np.square(after - before).sum() / max(np.square(before).sum(), np.finfo(np.float64).tiny)))
 
 
 def _check_weights(source: Source, network: Any, report: dict[str, Any]) -> None:

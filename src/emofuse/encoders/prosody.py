@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from emofuse.encoders.base import EncoderError, code_version
+from emofuse.encoders.base import EncoderError, code_version, series
 from emofuse.params import STRICT
 from emofuse.schema import SAMPLE_RATE
 
@@ -75,6 +75,7 @@ class Prosody:
     reads = "audio"
     modality: Literal["audio"] = "audio"
     dim = len(COLUMNS)
+    cost = None
 
     def __init__(self, config: Config) -> None:
         if config.floor >= config.ceiling:
@@ -96,6 +97,7 @@ class Prosody:
             "frame_rate": 1000 / config.hop_ms,
             "labels_seen": False,
             "code": code_version(__name__),
+            "versions": series("numpy"),
         }
 
     def encode(self, contents: Sequence[np.ndarray]) -> Iterator[np.ndarray]:

@@ -35,6 +35,8 @@ class Config:
 class Published:
     """Hands values through; a missing value stays NaN. See :class:`emofuse.encoders.base.Encoder`."""
 
+    cost = None
+
     def __init__(self, config: Config) -> None:
         self.reads = f"table:{config.table}"
         self.modality = config.modality
@@ -47,6 +49,7 @@ class Published:
             "frame_rate": None,
             "labels_seen": config.labels_seen,
             "code": code_version(__name__),
+            "versions": {},
         }
 
     def encode(self, contents: Sequence[np.ndarray]) -> Iterator[np.ndarray]:

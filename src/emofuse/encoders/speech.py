@@ -28,7 +28,8 @@ from emofuse.encoders.pretrained import (
     Layers,
     PretrainedConfig,
     Source,
-    cost_of_precision,
+    change,
+    compile_layers,
     describe,
     device,
     load_network,
@@ -36,6 +37,7 @@ from emofuse.encoders.pretrained import (
     one_ahead,
     pool,
     record,
+    use_attention,
 )
 from emofuse.encoders.speech_networks import CONVOLUTIONAL, Convolutional, Network, Prepared, Whisper
 from emofuse.encoders.windows import Window, cut
@@ -88,13 +90,14 @@ class SpeechEncoder:
     def __init__(self, config: Config) -> None:
         source = locate(config)
         self._name, self._config = source.identity["id"], config
-        self._network = _load_network(source)
+        self._network = _load_network(source, config.compile)
         depth = len(self._network.blocks)
         self._layers = Layers(config.layers, depth, self._network.width, self._name)
         self._depth, self._states = depth, record(self._network.blocks, self._layers.numbers)
         self._size, self._overlap = self._window_size()
-        self._device, self._type = device(), torch.float32
+        self._device, self._settled = device(), False
         self.dim = self._layers.dim
+        self.cost: float | None = None
         self.identity: dict[str, Any] = {
             **describe(config, source, [f"emofuse.encoders.{each}" for each in _CODE]),
             "frame_rate": None if config.output == "mean" else SAMPLE_RATE / self._network.stride,
@@ -105,16 +108,23 @@ class SpeechEncoder:
     def encode(self, contents: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield float32 ``[n_frames, dim]`` for each clip; no frame if it is shorter than the receptive field.
 
-        The first call in a type smaller than float32 prints what that type costs.
+        Raises:
+            EncoderError: at the first clips, what the options ask for cannot be done on this machine
         """
-        wanted = getattr(torch, self._config.dtype)
-        if self._type != wanted and len(contents):
-            sample = [contents[index] for index in range(min(_SAMPLE, len(contents)))]
-            exact = self._encode(sample)
-            self._network.cast(wanted)
-            self._type = wanted
-            cost_of_precision(self._name, self._config.dtype, exact, self._encode(sample))
+        if not self._settled and len(contents):
+            self._settle([contents[index] for index in range(min(_SAMPLE, len(contents)))])
         yield from self._encode(contents)
+
+    def _settle(self, sample: Sequence[np.ndarray]) -> None:
+        """Bring the network to the form that computes features; clips tell what its type costs."""
+        exact = self._encode(sample) if self._config.dtype != "float32" else []
+        self._network.cast(getattr(torch, self._config.dtype))
+        use_attention(self._network.transformer, self._config, self._name)
+        if exact:
+            self.cost = change(exact, self._encode(sample))
+        if self._config.compile:
+            compile_layers(self._network.transformer, self._name)
+        self._settled = True
 
     def _encode(self, contents: Sequence[np.ndarray]) -> list[np.ndarray]:
         parts = [
@@ -179,7 +189,7 @@ def load(config: Config) -> SpeechEncoder:
     return SpeechEncoder(config)
 
 
-def _load_network(source: Source) -> Network:
+def _load_network(source: Source, compiled: bool) -> Network:
     network = load_network(source)
     extractor = source.load(AutoFeatureExtractor)
     kind, name = network.config.model_type, source.identity["id"]
@@ -188,5 +198,5 @@ def _load_network(source: Source) -> Network:
     if kind == "whisper":
         return Whisper(network.get_encoder().to(device()), extractor)
     if kind in CONVOLUTIONAL:
-        return Convolutional(network.to(device()), extractor)
+        return Convolutional(network.to(device()), extractor, compiled)
     raise EncoderError(f"{name} is of the type {kind!r}; this family has {', '.join([*CONVOLUTIONAL, 'whisper'])}")

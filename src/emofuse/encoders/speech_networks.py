@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from emofuse.encoders.convolutions import ConvolutionStack, Filter
+from emofuse.encoders.pretrained import bucketed, to_device
 from emofuse.encoders.windows import Window
 from emofuse.schema import SAMPLE_RATE
 
@@ -32,12 +33,14 @@ class Network(Protocol):
     """What differs between the kinds.
 
     Attributes:
-        blocks: the transformer's layers
+        transformer: transformers' network
+        blocks: its layers
         width: size of a hidden state
         stride: samples from frame to frame
         longest: frames that it reads at most at once, or null
     """
 
+    transformer: Any
     blocks: nn.ModuleList
     width: int
     stride: int
@@ -65,14 +68,15 @@ class Convolutional:
     Args:
         network: of one of the types :data:`CONVOLUTIONAL`, in float32 on its device
         extractor: its feature extractor, which says whether clips are normalised
+        compiled: whether its layers will be compiled, and want lengths of :func:`.pretrained.bucketed`
     """
 
     longest: int | None = None
 
-    def __init__(self, network: Any, extractor: Any) -> None:
+    def __init__(self, network: Any, extractor: Any, compiled: bool) -> None:
         self.width = network.config.hidden_size
         self.blocks = network.encoder.layers
-        self._network, self._extractor = network, extractor
+        self.transformer, self._extractor, self._compiled = network, extractor, compiled
         self._mask_BT: torch.Tensor | None = None
         for module in network.encoder.modules():
             if is_parametrized(module, "weight"):  # a weight norm, which would be computed anew for every batch
@@ -87,22 +91,22 @@ class Convolutional:
         return self._stack.n_frames(n_samples)
 
     def padded(self, n_frames: int) -> int:
-        """The frames themselves."""
-        return n_frames
+        """The frames themselves, or those of their bucket."""
+        return bucketed(n_frames) if self._compiled else n_frames
 
     def prepare(self, samples: np.ndarray) -> Prepared:
         """Normalise a clip where the network wants that, and fit the first convolution to it."""
         (values,) = self._extractor([samples], sampling_rate=SAMPLE_RATE)["input_values"]
-        signal = _to_device(torch.from_numpy(np.asarray(values, np.float32)), self._network.device)
+        signal = to_device(torch.from_numpy(np.asarray(values, np.float32)), self.transformer.device)
         return Prepared(signal, self._stack.filter(signal))
 
     def cast(self, dtype: torch.dtype) -> None:
         """Compute in this type from now on; the first call must find the weights in float32."""
-        self._stack = ConvolutionStack(self._network.feature_extractor, dtype)
-        self._network.to(dtype)
+        self._stack = ConvolutionStack(self.transformer.feature_extractor, dtype)
+        self.transformer.to(dtype)
 
     def __call__(self, clips: Sequence[Prepared], windows: Sequence[Window]) -> torch.Tensor:
-        """Return ``[n, T, width]``, T that of the longest window."""
+        """Return ``[n, T, width]``, T that of the longest window, or of its bucket."""
         stack, lengths = self._stack, [len(each) for each in windows]
         reach = stack.receptive_field - stack.stride
         signals = [
@@ -113,11 +117,13 @@ class Convolutional:
         # A processor is fastest on what fits its caches, a graphics card on everything at once.
         step = 1 if signals[0].device.type == "cpu" else len(signals)
         parts = [stack(signals[at : at + step], filters[at : at + step]) for at in range(0, len(signals), step)]
-        projected: Any = self._network.feature_projection(torch.cat(parts))
+        projected: Any = self.transformer.feature_projection(torch.cat(parts))
         frames_TC = projected[0] if isinstance(projected, tuple) else projected
-        padded_BTC = nn.utils.rnn.pad_sequence(frames_TC.split(lengths), batch_first=True)
-        self._mask_BT = _mask(lengths, padded_BTC.device)
-        states: torch.Tensor = self._network.encoder(padded_BTC, attention_mask=self._mask_BT).last_hidden_state
+        padded_BTC = frames_TC.new_zeros(len(lengths), self.padded(max(lengths)), frames_TC.shape[-1])
+        for room, frames in zip(padded_BTC, frames_TC.split(lengths), strict=True):
+            room[: len(frames)] = frames
+        self._mask_BT = _mask(lengths, padded_BTC.shape[1], padded_BTC.device)
+        states: torch.Tensor = self.transformer.encoder(padded_BTC, attention_mask=self._mask_BT).last_hidden_state
         return states
 
     def _hide_padding(self, _module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
@@ -137,10 +143,10 @@ class Whisper:
     def __init__(self, network: Any, extractor: Any) -> None:
         self.width = network.config.d_model
         self.blocks = network.layers
-        self._positions: int = network.config.max_source_positions
+        self._positions: int = network.config.max_source_positions  # always all of them: one bucket
         self.longest: int | None = self._positions
         self.stride = extractor.n_samples // self._positions
-        self._network, self._extractor = network, extractor
+        self.transformer, self._extractor = network, extractor
 
     def n_frames(self, n_samples: int) -> int:
         """Frames that a clip reaches into; 0 if it is shorter than the spectrogram's window."""
@@ -156,7 +162,7 @@ class Whisper:
 
     def cast(self, dtype: torch.dtype) -> None:
         """Compute in this type from now on."""
-        self._network.to(dtype)
+        self.transformer.to(dtype)
 
     def __call__(self, clips: Sequence[Prepared], windows: Sequence[Window]) -> torch.Tensor:
         """Return ``[n, T, width]``, T the frames of 30 s."""
@@ -165,16 +171,11 @@ class Whisper:
             for clip, each in zip(clips, windows, strict=True)
         ]
         mel = self._extractor(signals, sampling_rate=SAMPLE_RATE, return_tensors="pt")["input_features"]
-        states: torch.Tensor = self._network(_to_device(mel, self._network.device).to(self._network.dtype))[0]
+        states: torch.Tensor = self.transformer(to_device(mel, self.transformer.device).to(self.transformer.dtype))[0]
         return states
 
 
-def _mask(lengths: Sequence[int], device: torch.device) -> torch.Tensor | None:
-    if min(lengths) == max(lengths):
+def _mask(lengths: Sequence[int], size: int, device: torch.device) -> torch.Tensor | None:
+    if min(lengths) == size:
         return None  # Attention without a mask is faster.
-    inside = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
-    return _to_device(inside, device)
-
-
-def _to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+    return to_device(torch.arange(size)[None, :] < torch.tensor(lengths)[:, None], device)

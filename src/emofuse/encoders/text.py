@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+from torch import nn
 from transformers import AutoTokenizer
 
 from emofuse.encoders.base import EncoderError
@@ -15,13 +16,18 @@ from emofuse.encoders.pretrained import (
     InFlight,
     Layers,
     PretrainedConfig,
-    cost_of_precision,
+    Source,
+    bucketed,
+    change,
+    compile_layers,
     describe,
     device,
     load_network,
     locate,
     one_ahead,
     pool,
+    to_device,
+    use_attention,
 )
 from emofuse.params import STRICT
 
@@ -63,16 +69,20 @@ class TextEncoder:
     def __init__(self, config: Config) -> None:
         source = locate(config)
         self._name, self._config = source.identity["id"], config
-        self._tokenizer = source.load(AutoTokenizer)
+        self._tokenizer = _load_tokenizer(source)
         self._network = load_network(source).to(device())
         shape = self._network.config
         if shape.is_encoder_decoder or getattr(shape, "is_decoder", False):
             raise EncoderError(f"{self._name} is of the type {shape.model_type!r}, which is no encoder of text")
         self._layers = Layers(config.layers, shape.num_hidden_layers, shape.hidden_size, self._name)
-        self._check_length()
+        self._longest = _longest(self._tokenizer, self._network)
+        if config.max_tokens > self._longest:
+            raise EncoderError(f"max_tokens {config.max_tokens}: {self._name} reads at most {self._longest}")
+        self._settled = False
         self.dim = self._layers.dim
+        self.cost: float | None = None
         self.identity: dict[str, Any] = {
-            **describe(config, source, [f"emofuse.encoders.{each}" for each in _CODE]),
+            **describe(config, source, [f"emofuse.encoders.{each}" for each in _CODE], ["tokenizers"]),
             "frame_rate": None,
             "max_tokens": config.max_tokens,
         }
@@ -80,14 +90,23 @@ class TextEncoder:
     def encode(self, contents: Sequence[str]) -> Iterator[np.ndarray]:
         """Yield float32 ``[n_tokens, dim]`` for each text, special tokens left out; ``[0, dim]`` if it has no token.
 
-        The first call in a type smaller than float32 prints what that type costs.
+        Raises:
+            EncoderError: at the first texts, what the options ask for cannot be done on this machine
         """
-        wanted = getattr(torch, self._config.dtype)
-        if self._network.dtype != wanted and contents:
-            exact = self._encode(contents[:_SAMPLE])
-            self._network.to(wanted)
-            cost_of_precision(self._name, self._config.dtype, exact, self._encode(contents[:_SAMPLE]))
+        if not self._settled and contents:
+            self._settle(contents[:_SAMPLE])
         yield from self._encode(contents)
+
+    def _settle(self, sample: Sequence[str]) -> None:
+        """Bring the network to the form that computes features; texts tell what its type costs."""
+        exact = self._encode(sample) if self._config.dtype != "float32" else []
+        self._network.to(getattr(torch, self._config.dtype))
+        use_attention(self._network, self._config, self._name)
+        if exact:
+            self.cost = change(exact, self._encode(sample))
+        if self._config.compile:
+            compile_layers(self._network, self._name)
+        self._settled = True
 
     def _encode(self, contents: Sequence[str]) -> list[np.ndarray]:
         if not contents:
@@ -101,24 +120,43 @@ class TextEncoder:
         return [pool(each) for each in frames] if self._config.output == "mean" else frames
 
     def _batches(self, ids: Sequence[Sequence[int]]) -> Iterator[tuple[np.ndarray, InFlight]]:
-        lengths, kind = np.array([len(each) for each in ids]), self._network.device.type
+        lengths, kind = np.array([self._padded(len(each)) for each in ids]), self._network.device.type
         for batch in cheapest(lengths, _BATCH_TOKENS[kind], _CALL_TOKENS[kind]):
             yield batch, self._run([ids[index] for index in batch])
 
     @torch.inference_mode()
     def _run(self, ids: list[Sequence[int]]) -> InFlight:
-        padded = self._tokenizer.pad({"input_ids": ids}, padding_side="right", return_tensors="pt")
-        states = self._network(**padded.to(self._network.device), output_hidden_states=True).hidden_states
-        return InFlight(
-            self._layers.combine([states[each] for each in self._layers.numbers]), [len(each) for each in ids]
-        )
+        lengths = [len(each) for each in ids]
+        size = {"padding": "max_length", "max_length": self._padded(max(lengths))}
+        padded = self._tokenizer.pad({"input_ids": ids}, padding_side="right", return_tensors="pt", **size)
+        inputs = {name: to_device(each, self._network.device) for name, each in padded.items()}
+        states = self._network(**inputs, output_hidden_states=True).hidden_states
+        return InFlight(self._layers.combine([states[each] for each in self._layers.numbers]), lengths)
 
-    def _check_length(self) -> None:
-        longest = self._tokenizer.model_max_length
-        if self._config.max_tokens > longest:
-            raise EncoderError(f"max_tokens {self._config.max_tokens}: {self._name} reads at most {longest}")
+    def _padded(self, n_tokens: int) -> int:
+        return min(bucketed(n_tokens), self._longest) if self._config.compile else n_tokens
 
 
 def load(config: Config) -> TextEncoder:
     """Return the encoder."""
     return TextEncoder(config)
+
+
+def _load_tokenizer(source: Source) -> Any:
+    tokenizer = source.load(AutoTokenizer)
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        # transformers makes up a tokenizer to which every word is unknown.
+        raise EncoderError(
+            f"{source.identity['id']} cannot be loaded: its tokenizer has no vocabulary; are files missing?"
+        )
+    return tokenizer
+
+
+def _longest(tokenizer: Any, network: nn.Module) -> int:
+    """Tokens that a network reads at most: what tokenizer and network say, and what its tables of positions hold."""
+    limits = [tokenizer.model_max_length, getattr(network.config, "max_position_embeddings", None)]
+    for name, table in network.named_modules():
+        if name.endswith("position_embeddings") and isinstance(table, nn.Embedding):
+            # RoBERTa's kind counts positions from behind that of padding.
+            limits.append(table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1))
+    return min(each for each in limits if each is not None)

@@ -4,6 +4,7 @@ A shard is the unit of work and encoding it has no side effect, so that a lost w
 two that encode the same one leave one result.
 """
 
+import inspect
 import logging
 import os
 import socket
@@ -27,7 +28,7 @@ from emofuse.features.storage import Storage
 from emofuse.files import digest
 from emofuse.process import cores, follow_parent
 
-__all__ = ["Executor", "ExecutorError", "Recipe", "local", "on_ray", "version"]
+__all__ = ["Encoded", "Executor", "ExecutorError", "Recipe", "local", "on_ray", "version"]
 
 _AHEAD = 2
 """Shards beside those that are being encoded: one is read and decoded, one is written."""
@@ -59,23 +60,32 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """A shard's bytes, and what the encoder of that process says of its ``cost``."""
+
+    data: pa.Buffer | bytes
+    cost: float | None
+
+
+@dataclass(frozen=True)
 class Executor:
     """Where shards are encoded.
 
     Attributes:
         width: how many shards it takes at once
-        encode: return the bytes of the shard of that key; called from several threads
+        encode: encode the shard of that key; called from several threads
         finished: return the bytes of the shard of that key if an earlier run left them there
     """
 
     width: int
-    encode: Callable[[str, Shard], pa.Buffer | bytes]
+    encode: Callable[[str, Shard], Encoded]
     finished: Callable[[str], bytes | None] = lambda key: None
 
 
 def version(encoder: Encoder, terms: str) -> str:
     """Digest of all that a shard's bytes depend on beside its contents: encoder, its code, terms, schema and layout."""
-    return digest([LAYOUT, _metadata(encoder, terms), encoder.dim])
+    reading = inspect.getsource(audio.decode) if encoder.reads == "audio" else ""
+    return digest([LAYOUT, _metadata(encoder, terms), encoder.dim, reading])
 
 
 @contextmanager
@@ -99,7 +109,7 @@ def local(recipe: Recipe, encoder: Encoder, workers: int) -> Iterator[Executor]:
         devices.put(gpus[worker % len(gpus)] if gpus else "")
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(os.getpid(), devices)) as pool:
 
-        def encode(_: str, shard: Shard) -> pa.Buffer:
+        def encode(_: str, shard: Shard) -> Encoded:
             try:
                 return pool.submit(_encode_alone, recipe, _carrying(shard)).result()
             except BrokenExecutor as error:
@@ -132,9 +142,9 @@ def on_ray(recipe: Recipe, storage: Storage) -> Iterator[Executor]:
         slots, gpus = _slots(ray.nodes(), recipe.threads)
         task = ray.remote(num_cpus=recipe.threads, num_gpus=gpus)(_encode_into)
 
-        def encode(key: str, shard: Shard) -> bytes:
+        def encode(key: str, shard: Shard) -> Encoded:
             try:
-                ray.get(task.remote(storage.url, key, recipe, _carrying(shard)))
+                cost = ray.get(task.remote(storage.url, key, recipe, _carrying(shard)))
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from error
             except ray.exceptions.RayError as error:
@@ -142,7 +152,7 @@ def on_ray(recipe: Recipe, storage: Storage) -> Iterator[Executor]:
             data = storage.get(key)
             if data is None:
                 raise ExecutorError(f"{storage.url}: {shard.file} is not there; do all machines reach this place?")
-            return data
+            return Encoded(data, cost)
 
         yield Executor(2 * slots + _AHEAD, encode, storage.get)
     finally:
@@ -180,11 +190,13 @@ def _carrying(shard: Shard) -> Shard:
     return replace(shard, source=shard.contents())
 
 
-def _encode_into(url: str, key: str, recipe: Recipe, shard: Shard) -> None:
-    Storage(url).put(key, _encode_alone(recipe, shard))
+def _encode_into(url: str, key: str, recipe: Recipe, shard: Shard) -> float | None:
+    encoded = _encode_alone(recipe, shard)
+    Storage(url).put(key, encoded.data)
+    return encoded.cost
 
 
-def _encode_alone(recipe: Recipe, shard: Shard) -> pa.Buffer:
+def _encode_alone(recipe: Recipe, shard: Shard) -> Encoded:
     """Encode in a worker process, which loads the encoder once."""
     torch.set_num_threads(recipe.threads)
     if recipe.version not in _loaded:
@@ -197,8 +209,8 @@ def _encode_alone(recipe: Recipe, shard: Shard) -> pa.Buffer:
     return _encode(_loaded[recipe.version], recipe.terms, shard)
 
 
-def _encode(encoder: Encoder, terms: str, shard: Shard, thread: ThreadPoolExecutor | None = None) -> pa.Buffer:
-    """Return the bytes of a shard; the encoder runs in a thread of its own if there is one."""
+def _encode(encoder: Encoder, terms: str, shard: Shard, thread: ThreadPoolExecutor | None = None) -> Encoded:
+    """Encode a shard; the encoder runs in a thread of its own if there is one."""
     contents = shard.contents()
     if encoder.reads == "audio":
         contents = [audio.decode(each) for each in contents]
@@ -210,7 +222,7 @@ def _encode(encoder: Encoder, terms: str, shard: Shard, thread: ThreadPoolExecut
         Row(each, content, frames.get(index, empty))
         for index, (each, content) in enumerate(zip(shard.ids, shard.digests, strict=True))
     ]
-    return pack(rows, encoder.dim, _metadata(encoder, terms))
+    return Encoded(pack(rows, encoder.dim, _metadata(encoder, terms)), encoder.cost)
 
 
 def _listed(encoder: Encoder, contents: Sequence[Any]) -> list[np.ndarray]:

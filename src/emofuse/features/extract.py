@@ -73,6 +73,8 @@ class Extracted:
         masked: number of utterances among both that have no features: nothing to encode, or too short
         seconds: wall-clock seconds
         bytes: size of all shards
+        cost: what a type smaller than float32 changed in the features, as a share of their size, where it was measured:
+            on the first contents of each process that encoded; the most of them
     """
 
     encoded: int
@@ -80,10 +82,22 @@ class Extracted:
     masked: int
     seconds: float
     bytes: int
+    cost: float | None = None
 
     def __str__(self) -> str:
         counts = f"{self.encoded} utterances encoded, {self.reused} reused, {self.masked} defective and masked"
-        return f"{counts}, {self.seconds:.1f} s, {readable_size(self.bytes)}"
+        cost = "" if self.cost is None else f"; the smaller type changed features by {self.cost:.2%} of their size"
+        return f"{counts}, {self.seconds:.1f} s, {readable_size(self.bytes)}{cost}"
+
+
+@plain_dataclass(frozen=True)
+class _Done:
+    """A shard with its entry in the store, whether this call encoded it, and what its encoder says of its ``cost``."""
+
+    shard: Shard
+    entry: Entry
+    is_new: bool = False
+    cost: float | None = None
 
 
 def extract(
@@ -116,27 +130,29 @@ def extract(
     out.mkdir(parents=True, exist_ok=True)
     for stale in {each.name for each in out.glob("shard-*.parquet")} - {each.file for each in planned}:
         (out / stale).unlink()
-    encoded = 0
-    for shard, entry, is_new in _entries(name, planned, recipe, encoder, how, store):
-        link(entry, out)
-        encoded += is_new * len(shard.ids)
+    encoded, costs = 0, []
+    for done in _entries(name, planned, recipe, encoder, how, store):
+        link(done.entry, out)
+        encoded += done.is_new * len(done.shard.ids)
+        costs += [done.cost] if done.cost is not None else []
     files = [out / each.file for each in planned]
     masked = sum(sum(pq.read_table(each, columns=["masked"])["masked"].to_pylist()) for each in files)
     size = sum(each.stat().st_size for each in files)
     utterances = sum(len(each.ids) for each in planned)
-    return Extracted(encoded, utterances - encoded, masked, time.perf_counter() - start, size)
+    seconds = time.perf_counter() - start
+    return Extracted(encoded, utterances - encoded, masked, seconds, size, max(costs, default=None))
 
 
 def _entries(
     name: str, planned: Sequence[Shard], recipe: Recipe, encoder: Encoder, how: ExtractConfig, store: Store
-) -> Iterator[tuple[Shard, Entry, bool]]:
-    """Yield each shard with its entry in the store and whether this call encoded it: the finished ones, then others."""
+) -> Iterator[_Done]:
+    """Yield what was done of each shard: the finished ones, then others."""
     missing: list[tuple[str, Shard]] = []
     for shard in planned:
         key = digest([recipe.version, shard.file, shard.ids, shard.digests])
         found = store.find(_KIND, key)
         if found:
-            yield shard, found, False
+            yield _Done(shard, found)
         else:
             missing.append((key, shard))
     if not missing:
@@ -149,25 +165,26 @@ def _entries(
         futures = [threads.submit(_ensure, store, executor, key, shard) for key, shard in missing]
         try:
             for future in as_completed(futures):
-                shard, entry, is_new = future.result()
-                progress(shard)
-                yield shard, entry, is_new
+                done = future.result()
+                progress(done.shard)
+                yield done
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)  # What is in work is finished and kept.
             raise
 
 
-def _ensure(store: Store, executor: Executor, key: str, shard: Shard) -> tuple[Shard, Entry, bool]:
-    encoded = False
+def _ensure(store: Store, executor: Executor, key: str, shard: Shard) -> _Done:
+    is_new, cost = False, None
 
     def make(folder: Path) -> None:
-        nonlocal encoded
+        nonlocal is_new, cost
         data = executor.finished(key)
         if data is None:
-            data, encoded = executor.encode(key, shard), True
+            encoded = executor.encode(key, shard)
+            data, is_new, cost = encoded.data, True, encoded.cost
         (folder / shard.file).write_bytes(data)
 
-    return shard, store.ensure(_KIND, key, make), encoded
+    return _Done(shard, store.ensure(_KIND, key, make), is_new, cost)
 
 
 def _executor(recipe: Recipe, encoder: Encoder, how: ExtractConfig) -> AbstractContextManager[Executor]:

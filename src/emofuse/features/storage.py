@@ -20,7 +20,7 @@ class Storage:
         self.url = url if "://" in url else str(Path(url).absolute())
         self._files, self._root = fsspec.url_to_fs(self.url)
 
-    def put(self, key: str, data: pa.Buffer) -> None:
+    def put(self, key: str, data: pa.Buffer | bytes) -> None:
         """Keep the bytes of a shard; two writers of one key write the same object."""
         self._files.makedirs(self._root, exist_ok=True)
         self._files.pipe_file(f"{self._root}/{key}.{hashlib.sha256(data).hexdigest()}.parquet", bytes(data))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from emofuse.encoders.base import HOW
 from emofuse.features.extract import FeatureConfig
 from emofuse.inference.bundle import Bundle, BundleError, Features, Manifest, read_json
 from emofuse.inference.graph import MODALITIES
@@ -112,9 +113,14 @@ def _features(params: Params, corpus: str, configs: Mapping[str, Mapping[str, An
     if missing:
         raise BundleError(f"{params.path}: features: no {' and no '.join(missing)} of the corpus {corpus}")
     return {
-        name: Features(family=made[name].family, options=made[name].options, identity=identity)
+        name: Features(family=made[name].family, options=_portable(made[name].options), identity=identity)
         for name, identity in identities.items()
     }
+
+
+def _portable(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options without those that another machine may not be able to follow, and that change nothing."""
+    return {name: value for name, value in options.items() if name not in HOW}
 
 
 def _scores(path: Path, model: str) -> dict[str, Any]:
