@@ -16,8 +16,8 @@ import pytest
 
 from emofuse import audio, encoders, schema
 from emofuse.encoders import EncoderError
-from emofuse.features.extract import ExtractConfig, FeatureConfig, extract
-from emofuse.features.shards import FeatureError, FeatureStore, metadata
+from emofuse.features.extract import ExtractConfig, Extracted, FeatureConfig, extract
+from emofuse.features.shards import FeatureError, FeatureStore, defects, metadata
 from emofuse.sharding import shard_name, shard_of
 from emofuse.store import Store
 
@@ -345,6 +345,12 @@ def test_masked_utterances_are_counted(corpus: Corpus) -> None:
     ids = list(corpus.texts)
     masked = FeatureStore(corpus.out).align(ids).masked
     assert {each for each, is_masked in zip(ids, masked, strict=True) if is_masked} == {"d0-0", "d3-2", "d7-1"}
+    found = defects(corpus.out)
+    assert {kind: set(each) for kind, each in found.items()} == {
+        "nothing_to_encode": {"d0-0", "d3-2"},
+        "too_short": {"d7-1"},
+    }
+    assert "\ntoo_short: 1, such as d7-1" in str(Extracted(36, 0, found, 1.0, 1))
 
 
 def test_a_shard_without_any_text_is_all_masked(corpus: Corpus) -> None:

@@ -13,6 +13,7 @@ from sklearn.metrics import f1_score
 from emofuse.features.shards import FeatureError, Row, write_shard
 from emofuse.files import write_json
 from emofuse.scoring.benchmark import benchmark, comparisons, run_folders, truth_of
+from emofuse.scoring.facts import protocol_lines
 from emofuse.scoring.joining import ScoringError
 from emofuse.scoring.scores import Scores, ScoringConfig, score
 from emofuse.tasks import SPLITS, Interval, Task, TaskConfig
@@ -106,7 +107,8 @@ def write_project(root: Path) -> Path:
     for modality in ("audio", "text"):
         shard = root / "data" / "features" / "toy" / modality / "shard-00000-of-00001.parquet"
         identity = {"encoder": f"encoder of {modality}", "labels_seen": modality == "text"}
-        write_shard(shard, [Row("d0_0", "0", np.zeros((1, 2)))], 2, identity)
+        rows = [Row("d0_0", "0", np.zeros((1, 2))), Row("d0_1", "0" if modality == "audio" else None, np.zeros((0, 2)))]
+        write_shard(shard, rows, 2, identity)
     return root
 
 
@@ -175,6 +177,8 @@ def test_the_scores_are_those_of_the_test_predictions(scored: Path) -> None:
 def test_the_protocol_tells_what_the_numbers_rest_on(scored: Path) -> None:
     written = json.loads((scored / "metrics" / "tiny" / "scores.json").read_text())
     protocol = written["protocol"]
+    assert protocol["utterances_without_features"] == {"audio": {"too_short": 1}, "text": {"nothing_to_encode": 1}}
+    assert ("Utterances without features, audio", "1 too short") in protocol_lines(protocol)
     assert protocol["features"] == {
         "audio": {"encoder": "encoder of audio", "labels_seen": False},
         "text": {"encoder": "encoder of text", "labels_seen": True},

@@ -9,7 +9,6 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import pyarrow.parquet as pq
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
@@ -18,6 +17,7 @@ from emofuse import encoders
 from emofuse.encoders import Encoder, EncoderError
 from emofuse.features.executors import Executor, ExecutorError, Recipe, local, on_ray, version
 from emofuse.features.plan import Shard, plan, terms
+from emofuse.features.shards import defects
 from emofuse.features.storage import Storage
 from emofuse.files import digest, readable_size
 from emofuse.params import STRICT
@@ -27,6 +27,9 @@ from emofuse.store import Entry, Store, link
 __all__ = ["ExtractConfig", "Extracted", "FeatureConfig", "extract"]
 
 _KIND = "features"
+
+_SHOWN = 5
+"""Defective utterances that the summary names of each kind; the scores say how many there are."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -70,7 +73,8 @@ class Extracted:
     Attributes:
         encoded: number of utterances in shards that it encoded
         reused: number of utterances in shards that were finished before
-        masked: number of utterances among both that have no features: nothing to encode, or too short
+        defects: ids of the utterances among both that have no features, by what is wrong with them; see
+            :func:`emofuse.features.shards.defects`
         seconds: wall-clock seconds
         bytes: size of all shards
         cost: what a type smaller than float32 changed in the features, as a share of their size, where it was measured:
@@ -79,15 +83,21 @@ class Extracted:
 
     encoded: int
     reused: int
-    masked: int
+    defects: dict[str, list[str]]
     seconds: float
     bytes: int
     cost: float | None = None
 
+    @property
+    def masked(self) -> int:
+        """Number of utterances that have no features."""
+        return sum(map(len, self.defects.values()))
+
     def __str__(self) -> str:
         counts = f"{self.encoded} utterances encoded, {self.reused} reused, {self.masked} defective and masked"
         cost = "" if self.cost is None else f"; the smaller type changed features by {self.cost:.2%} of their size"
-        return f"{counts}, {self.seconds:.1f} s, {readable_size(self.bytes)}{cost}"
+        listed = [f"\n{kind}: {len(ids)}, such as {', '.join(ids[:_SHOWN])}" for kind, ids in self.defects.items()]
+        return f"{counts}, {self.seconds:.1f} s, {readable_size(self.bytes)}{cost}{''.join(listed)}"
 
 
 @plain_dataclass(frozen=True)
@@ -136,11 +146,10 @@ def extract(
         encoded += done.is_new * len(done.shard.ids)
         costs += [done.cost] if done.cost is not None else []
     files = [out / each.file for each in planned]
-    masked = sum(sum(pq.read_table(each, columns=["masked"])["masked"].to_pylist()) for each in files)
     size = sum(each.stat().st_size for each in files)
     utterances = sum(len(each.ids) for each in planned)
     seconds = time.perf_counter() - start
-    return Extracted(encoded, utterances - encoded, masked, seconds, size, max(costs, default=None))
+    return Extracted(encoded, utterances - encoded, defects(out), seconds, size, max(costs, default=None))
 
 
 def _entries(

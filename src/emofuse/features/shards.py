@@ -18,7 +18,18 @@ import pyarrow.parquet as pq
 from emofuse import schema
 from emofuse.files import replace_file
 
-__all__ = ["LAYOUT", "FeatureError", "FeatureStore", "Frames", "Row", "as_stored", "metadata", "pack", "write_shard"]
+__all__ = [
+    "LAYOUT",
+    "FeatureError",
+    "FeatureStore",
+    "Frames",
+    "Row",
+    "as_stored",
+    "defects",
+    "metadata",
+    "pack",
+    "write_shard",
+]
 
 LAYOUT = 2
 """Version of the layout inside the file; part of the work store's keys."""
@@ -117,6 +128,24 @@ def metadata(folder: Path) -> dict[str, Any]:
         FeatureError: there are no shards
     """
     return _identity(pq.read_schema(_paths(folder)[0]), _paths(folder)[0])
+
+
+def defects(folder: Path) -> dict[str, list[str]]:
+    """Return the ids of the masked utterances by what is wrong with them.
+
+    ``nothing_to_encode``: the corpus has no sound, text or values; ``too_short``: the encoder made no frame of them.
+
+    Raises:
+        FeatureError: there are no shards
+    """
+    columns = ["utterance_id", "content_sha256", "masked"]
+    rows = pa.concat_tables([pq.read_table(path, columns=columns) for path in _paths(folder)]).to_pylist()
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row["masked"]:
+            kind = "too_short" if row["content_sha256"] else "nothing_to_encode"
+            found.setdefault(kind, []).append(row["utterance_id"])
+    return found
 
 
 class FeatureStore:

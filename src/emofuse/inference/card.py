@@ -74,7 +74,11 @@ def _encoder(item: tuple[str, Any]) -> tuple[str, str, str]:
 def _protocol(protocol: Mapping[str, Any] | None) -> str:
     if protocol is None:
         return "Not known: the model was not scored when this bundle was written."
-    shown = {name: value for name, value in protocol.items() if name not in ("features", "models")}
+    shown = {
+        name: value
+        for name, value in protocol.items()
+        if name not in ("features", "models", "utterances_without_features")
+    }
     rows = ((name.replace("_", " "), _plain(value)) for name, value in shown.items())
     return _table(("", ""), rows)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from emofuse.features.shards import metadata
+from emofuse.features.shards import defects, metadata
 from emofuse.files import write_text
 from emofuse.scoring.dialogues import read_dialogues, words
 from emofuse.scoring.facts import facts_markdown, model_facts
@@ -127,7 +127,9 @@ def protocol(
         FeatureError: a modality has no features
     """
     config = task.config
-    features = {name: metadata(data / "features" / config.corpus / name) for name in MODALITIES}
+    folders = {name: data / "features" / config.corpus / name for name in MODALITIES}
+    features = {name: metadata(folder) for name, folder in folders.items()}
+    without = {name: {kind: len(ids) for kind, ids in defects(folder).items()} for name, folder in folders.items()}
     return {
         "task": task.name,
         "corpus": config.corpus,
@@ -143,6 +145,7 @@ def protocol(
         "transcript": config.transcript,
         "epoch_chosen_on": "dev weighted F1",
         "features": features,
+        "utterances_without_features": without,
         "models": model_facts(records, configs, features),
     } | ({"conditions": dict(conditions)} if conditions else {})
 

@@ -139,6 +139,8 @@ def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Epoch chosen on", protocol["epoch_chosen_on"]),
         *((f"Features, {name}", _features(made)) for name, made in protocol["features"].items()),
     ]
+    for name, kinds in protocol.get("utterances_without_features", {}).items():
+        lines += [(f"Utterances without features, {name}", _kinds(kinds))] if kinds else []
     lines += [(f"Condition {name}", text) for name, text in protocol.get("conditions", {}).items()]
     return lines + [("Unlike a full corpus", text) for text in protocol["unlike_a_full_corpus"]]
 
@@ -178,6 +180,10 @@ def _features(made: Mapping[str, Any]) -> str:
     where = f", layer {_words(layer)}" if layer is not None else ""
     seen = "seen" if made["labels_seen"] else "not seen"
     return f"{made.get('id', 'unknown')}, revision {made.get('revision', 'unknown')}{where}, emotion labels {seen}"
+
+
+def _kinds(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in sorted(kinds.items()))
 
 
 def _models(models: Mapping[str, Mapping[str, Any]]) -> str:
