@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["plot_confusion", "plot_learning", "plot_scores", "write_plot"]
 
 P = ParamSpec("P")
+
+LETTERS = 10
+"""Letters of a title to an inch."""
 
 
 def _png(draw: Callable[P, "Figure"]) -> Callable[P, bytes]:
@@ -56,7 +60,8 @@ def plot_confusion(confusion: pl.DataFrame, title: str) -> "Figure":
     figure = Figure(figsize=(side * len(parts), side - 0.3), layout="constrained")
     for axes, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
         _matrix(axes, part)
-        axes.set_title(PART_TITLES[part["utterances"][0]] or title, fontweight="bold")
+        above = fill(PART_TITLES[part["utterances"][0]] or title, int(LETTERS * (side - 0.9)))
+        axes.set_title(above, fontweight="bold")
     return figure
 
 
