@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+# Set before torch is there. What tests compute is so little that threads wait for each other longer than they work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import yaml
 from hypothesis import HealthCheck, settings
@@ -25,8 +28,23 @@ PROSODY = (
     "filename,duration,avg_intensity,intensity_variation,avg_pitch,pitch_std,pitch_range,articulation_rate,mean_hnr"
 )
 
+TESTS = Path(__file__).parent
+
 SMALL = {"dialogues": 24, "shards": 12, "seeds": 2}
 """Size of the embedded corpus and its task where a test runs the pipeline as a whole."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests together that share what takes long to set up, for a run with several workers; the longest first."""
+    items.sort(key=lambda item: "finished" not in _fixtures(item))
+    for item in items:
+        folder = item.path.parent
+        shares = "finished" if "finished" in _fixtures(item) else item.path.stem if folder == TESTS else folder.name
+        item.add_marker(pytest.mark.xdist_group(shares))
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return getattr(item, "fixturenames", [])
 
 
 @pytest.fixture(scope="session")
