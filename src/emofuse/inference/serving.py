@@ -7,12 +7,13 @@ turn has audio or text::
     {"dataframe_records": [{"speaker": "Ann", "text": "You are late."}, {"speaker": "Ben", "text": "Sorry!"}]}
 
 The answer has as many, ``{"predictions": [{"emotion": "angry", "probabilities": {...}, "model": ..., ...}, ...]}``.
-What is wrong with a request is told with status 400.
+What is wrong with a request is told with status 400, a body that is not declared as JSON or CSV with 415.
 """
 
 import base64
 import os
 import re
+import sys
 import tempfile
 import warnings
 from importlib.metadata import requires
@@ -89,6 +90,7 @@ class Served(PythonModel):
         """Load networks and encoders, so that a model that cannot answer does not start."""
         self._model: Model = load(context.artifacts["bundle"])
         self._model.load_encoders()
+        _blame_the_request()
 
     def predict(  # type: ignore[override]
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -125,6 +127,25 @@ class Served(PythonModel):
                     "remark": answer.remark,
                 }
         return [said[index] for index in range(len(rows))]
+
+
+def _blame_the_request() -> None:
+    """Have MLflow's server, if this process is one, answer with a reason where it takes for granted what may not be.
+
+    That is a header Content-Type, and a body that is not nested without end; it answers 500 otherwise.
+    """
+    server = sys.modules.get("mlflow.pyfunc.scoring_server")
+    if server is None:
+        return
+    answer = server.invocations
+
+    def invocations(body: bytes, kind: str | None, *rest: Any) -> Any:
+        try:
+            return answer(body, kind or "none", *rest)
+        except RecursionError as error:
+            raise MlflowException("the body is nested too deeply", error_code=INVALID_PARAMETER_VALUE) from error
+
+    server.invocations = invocations  # type: ignore[attr-defined]
 
 
 def _cells(where: str, row: dict[str, Any]) -> dict[str, str]:
