@@ -65,6 +65,38 @@ def test_a_model_that_was_not_scored_has_a_card_that_says_so(bundle: Bundle) -> 
     assert card.count("not scored when this bundle was written") == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "published", "says"),
+    [
+        ("hcam", (), "Where no turn has a transcript, the audio network answers alone"),
+        ("hcam", ("audio",), "So the text network answers alone, and says so; without transcripts none can."),
+        ("hcam", ("audio", "text"), "So it cannot answer for new recordings."),
+        ("audio/context", (), "The model reads sound alone, and cannot answer without."),
+        ("text/utterance", (), "The model reads transcripts alone, and cannot answer without."),
+    ],
+)
+def test_the_card_says_what_answers_where_something_is_missing(
+    project: Project, name: str, published: tuple[str, ...], says: str
+) -> None:
+    manifest = find(project.model(name)).manifest
+    features = {
+        each: replace(features, family="published") if each in published else features
+        for each, features in manifest.features.items()
+    }
+    card = model_card(replace(manifest, features=features))
+    assert says in card
+    for each in published:
+        assert f"Its {each} features are values that others published" in card
+
+
+def test_the_card_names_the_terms_of_the_corpus(bundle: Bundle) -> None:
+    assert "so its terms apply to them: this project's own, MIT." in model_card(bundle.manifest)
+    features = bundle.manifest.features["text"]
+    owned = replace(features, identity=features.identity | {"terms": "the owner's"})
+    card = model_card(replace(bundle.manifest, features={"audio": owned, "text": owned}))
+    assert "so its terms apply to them: the owner's." in card
+
+
 def test_a_bundle_is_replaced_and_other_things_are_not(bundle: Bundle, folder: Path, tmp_path: Path) -> None:
     write_bundle(bundle, folder)
     (tmp_path / "mine").mkdir()

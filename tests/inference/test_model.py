@@ -1,5 +1,6 @@
 """A loaded model says what the training stage wrote down, whatever it is loaded from and however it is asked."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,22 @@ def model(bundle: Bundle) -> Model:
 
 
 @pytest.mark.parametrize("name", [*MODELS, *FUSED])
-def test_predictions_are_those_that_are_scored(project: Project, name: str) -> None:
-    model = load(project.model(name))
-    run = project.model(name) / f"seed-{model.manifest.seed}-fold-0"
-    expected = project.predicted(run)
-    answers = model.predict_all(list(project.conversations.values()))
+def test_a_bundle_says_what_is_scored_whether_asked_for_one_conversation_or_all(
+    project: Project, name: str, tmp_path: Path
+) -> None:
+    write_bundle(find(project.model(name)), tmp_path / "bundle")
+    model = load(tmp_path / "bundle")
+    folders = list(project.conversations.values())
+    alone = [model.predict(folder) for folder in folders]
+    expected = project.predicted(project.model(name) / f"seed-{model.manifest.seed}-fold-0")
+    for answers in (alone, model.predict_all(folders)):
+        assert scored(project, model, answers, expected) == len(expected)
+    # The project's own folder, of which the bundle was made, is another way to the same.
+    assert load(project.model(name)).predict(folders[0]) == alone[0]
+
+
+def scored(project: Project, model: Model, answers: Sequence[Answer], expected: Mapping[str, Sequence[float]]) -> int:
+    """Hold answers against a run's predictions; return the number of turns that have one."""
     compared = 0
     for dialogue, answer in zip(project.conversations, answers, strict=True):
         for utterance, turn in zip(project.ids(dialogue), answer.turns, strict=True):
@@ -42,19 +54,7 @@ def test_predictions_are_those_that_are_scored(project: Project, name: str) -> N
                 np.testing.assert_allclose(said, expected[utterance], atol=2e-5)
                 assert turn.emotion == model.manifest.classes[int(np.argmax(said))]
                 compared += 1
-    assert compared == len(expected)
-
-
-def test_a_conversation_is_answered_alone_as_among_others(project: Project, model: Model) -> None:
-    folders = list(project.conversations.values())
-    for folder, together in zip(folders, model.predict_all(folders), strict=True):
-        np.testing.assert_allclose(probabilities(model.predict(folder)), probabilities(together), atol=2e-5)
-
-
-def test_a_bundle_answers_as_the_project_does(project: Project, bundle: Bundle, model: Model, tmp_path: Path) -> None:
-    write_bundle(bundle, tmp_path / "bundle")
-    folder = next(iter(project.conversations.values()))
-    assert load(tmp_path / "bundle").predict(folder) == model.predict(folder)
+    return compared
 
 
 def test_the_seed_is_the_best_on_dev(project: Project) -> None:

@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from emofuse.schema import TERMS
+from emofuse.scoring.facts import modalities
+
 if TYPE_CHECKING:
     from emofuse.inference.bundle import Manifest
 
@@ -26,8 +29,8 @@ model = emofuse.load("THIS_FOLDER")
 print(model.predict("CONVERSATION"))
 ```
 
-A conversation is a folder of sound files, or a JSON or CSV file with `audio`, `text` and `speaker` for each turn. Where
-no turn has a transcript, the audio network answers alone, and says so; where none has sound, the text network does.
+A conversation is a folder of sound files, or a JSON or CSV file with `audio`, `text` and `speaker` for each turn.
+{answers}
 
 ## Features
 
@@ -45,7 +48,11 @@ no turn has a transcript, the audio network answers alone, and says so; where no
 
 The model was trained on one corpus, and its numbers hold for that corpus's speakers, language, recordings and labels;
 on others they have to be measured again. It names what raters would call an utterance, not what a person feels. Do not
-use it to judge people. The weights are derived from the corpus, whose owner's terms apply to them.
+use it to judge people.
+
+## Terms
+
+The weights are derived from the corpus, so its terms apply to them: {terms}.
 """
 
 
@@ -56,11 +63,43 @@ def model_card(manifest: "Manifest") -> str:
         task=manifest.task,
         model=manifest.model,
         classes=", ".join(manifest.classes),
+        answers=_answers(manifest),
+        terms="; ".join(sorted({_terms(each.identity) for each in manifest.features.values()})),
         choice=f"Seed {manifest.seed}, fold {manifest.fold}: of {manifest.runs} runs the best on dev ({weighted_f1}).",
         features=_table(("modality", "encoder", "options"), map(_encoder, manifest.features.items())),
         protocol=_protocol(manifest.protocol),
         scores=_scores(manifest.scores),
     )
+
+
+def _answers(manifest: "Manifest") -> str:
+    """What answers where something is missing, as :class:`emofuse.inference.model.Model` has it."""
+    reads = modalities(manifest.model)
+    computed = [each for each in reads if manifest.features[each].family != "published"]  # type: ignore[index]
+    said = [
+        f"Its {each} features are values that others published, which cannot be computed from a recording."
+        for each in reads
+        if each not in computed
+    ]
+    if len(computed) == 2:
+        said.append(
+            "Where no turn has a transcript, the audio network answers alone, and says so; where none has sound, the "
+            "text network does."
+        )
+    elif computed and len(reads) == 2:
+        said.append(f"So the {computed[0]} network answers alone, and says so; without {_NEEDS[computed[0]]} none can.")
+    elif computed:
+        said.append(f"The model reads {_NEEDS[computed[0]]} alone, and cannot answer without.")
+    else:
+        said.append("So it cannot answer for new recordings.")
+    return " ".join(said)
+
+
+_NEEDS = {"audio": "sound", "text": "transcripts"}
+
+
+def _terms(identity: Mapping[str, Any]) -> str:
+    return str(identity.get(TERMS) or "those of its owner, which the features do not name")
 
 
 def _encoder(item: tuple[str, Any]) -> tuple[str, str, str]:
