@@ -53,8 +53,9 @@ def test_the_whole_help_has_every_command_with_an_example(capsys: pytest.Capture
     listed = {line.split()[0] for line in shown.splitlines() if line.startswith("    ")}
     for command in COMMANDS:
         assert command[0] in listed
-        assert f"emofuse {command[0]}" in shown.split("examples:")[1]
+        assert " ".join(["emofuse", *command]) in shown.split("examples:")[1]
     assert "130 interrupted" in shown
+    assert "EMOFUSE_DEBUG" in shown
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,8 +20,12 @@ __all__ = ["main"]
 Command = Callable[[argparse.Namespace], None]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-EXIT_STATUS = """exit status:
-  0 done, 1 an error, told in one line (--debug shows where), 2 wrong use, 130 interrupted"""
+END = """exit status:
+  0 done, 1 an error, told in one line (--debug shows where), 2 wrong use, 130 interrupted
+
+environment:
+  EMOFUSE_DEBUG=1      like --debug; of the pipeline's stages, too: EMOFUSE_DEBUG=1 dvc repro
+  MLFLOW_TRACKING_URI  the tracker; without it mlflow.db in the project's root folder"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,9 +66,15 @@ def _parser() -> argparse.ArgumentParser:
         *(_add_corpora, _add_store, _add_doctor, _add_completion),
     ):
         add(commands)
-    examples = (str(each.epilog).replace("example: ", "  ") for each in commands.choices.values())
-    parser.epilog = "\n".join(("examples:", *examples, "", EXIT_STATUS))
+    parser.epilog = "\n".join(("examples:", *_examples(parser), "", END))
     return parser
+
+
+def _examples(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """An example of each command, and of the commands that it has."""
+    for command in _choices(parser).values():
+        yield str(command.epilog).replace("example: ", "  ")
+        yield from _examples(command)
 
 
 def _common() -> argparse.ArgumentParser:
@@ -96,7 +106,8 @@ def _add_predict(commands: Commands) -> None:
         "Print for each turn of a conversation the likeliest emotion and all probabilities. The conversation is a "
         "folder of sound files in the order of their names, each with a transcript of the same name (.txt) if there is "
         "one; or a JSON or CSV file with audio, text and speaker for each turn. Without transcripts the audio network "
-        "answers alone.",
+        "answers alone and says so, if the model has one and its features are computed from sound; without sound the "
+        "text network does.",
         "emofuse predict talk/ --model data/models/demo/hcam",
     )
     parser.add_argument("conversation", type=Path, metavar="CONVERSATION", help="folder, JSON file or CSV file")
@@ -210,7 +221,7 @@ def _completion(arguments: argparse.Namespace) -> None:
 
 def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     groups = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    return dict(next(groups).choices)
+    return {name: command for group in groups for name, command in group.choices.items()}
 
 
 def _add_track(commands: Commands) -> None:
