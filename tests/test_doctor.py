@@ -111,6 +111,18 @@ def test_a_driver_that_torch_does_not_see_is_recognised(monkeypatch: pytest.Monk
     assert doctor._gpu().state == "absent"
 
 
+def test_a_torch_that_cannot_be_imported_is_mended_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    found = doctor._gpu()
+    assert (found.state, found.mend) == ("broken", "mend torch first, see there")
+
+
+def test_parameters_that_cannot_be_read_are_recognised(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("features: {toy-audio: {corpus: toy}}\n")
+    (found,) = doctor._encoders(tmp_path)
+    assert (found.state, "git diff params.yaml" in found.mend) == ("broken", True)
+
+
 def test_a_decoder_that_fails_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise soundfile.LibsndfileError(1)

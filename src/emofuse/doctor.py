@@ -44,6 +44,7 @@ def examine(root: Path = Path()) -> Iterator[Finding]:
     """Yield findings, one after the other, for a project's root folder."""
     yield from (_python(), _torch(), _gpu(), _decoders())
     yield from _encoders(root)
+    yield from _cache(root)
     yield from _remotes(root)
     yield _tracker(root)
 
@@ -81,7 +82,7 @@ def _gpu() -> Finding:
     try:
         import torch
     except (ImportError, OSError) as error:
-        return Finding("gpu", "broken", f"torch: {_first_line(error)}")
+        return Finding("gpu", "broken", f"torch: {_first_line(error)}", "mend torch first, see there")
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         return Finding("gpu", "works", ", ".join(names))
@@ -131,7 +132,8 @@ def _encoders(root: Path) -> Iterator[Finding]:
     try:
         entries = Params.load(root / "params.yaml").get("features", dict[str, FeatureConfig])
     except ParamsError as error:
-        yield Finding("params", "broken", _first_line(error))
+        mend = "set that key right; `git diff params.yaml` shows what was changed, `git checkout params.yaml` undoes it"
+        yield Finding("params", "broken", _first_line(error), mend)
         return
     for name, config in entries.items():
         yield _encoder(name, config)
@@ -155,6 +157,19 @@ def _mend_encoder(model: str, revision: str | None) -> str:
     if model and revision:
         return f"`hf download {model} --revision {revision}` brings it; --force-download where it is damaged"
     return f"see features in params.yaml{', which names the folder' if model else ''}"
+
+
+def _cache(root: Path) -> Iterator[Finding]:
+    from emofuse.cache import find_damaged
+
+    try:
+        damaged = find_damaged(root)
+    except Exception as error:  # DVC's own, and a lock file that is no YAML
+        yield Finding("cache", "broken", _first_line(error), "see dvc.lock, which git has")
+        return
+    for each in damaged:
+        mend = f"`rm -f {each.stored} {each.path}`, then `dvc pull {each.out}` brings it again, or `dvc repro` makes it"
+        yield Finding("cache", "broken", f"{each.path}: cut off in DVC's cache", mend)
 
 
 def _remotes(root: Path) -> Iterator[Finding]:

@@ -5,11 +5,12 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from emofuse.cache import Damaged, take_away_damaged
 from emofuse.store import DEFAULT_ROOT
 
 __all__ = ["cores", "die_with_parent", "follow_parent", "quiet", "stage", "start_worker"]
@@ -31,8 +32,9 @@ def stage(name: str) -> Iterator[None]:
     """Run a stage so that an orphan of a killed run never writes beside its successor.
 
     The process dies with DVC, holds a lock for as long as it lives, and turns errors that a person can mend into one
-    line on standard error with exit status 1. Imports that take seconds belong inside: before, a killed DVC leaves the
-    process alive.
+    line on standard error with exit status 1. A file that is damaged in DVC's cache is then taken away, so that DVC
+    sees that it has to bring it again. Imports that take seconds belong inside: before, a killed DVC leaves the process
+    alive.
 
     Args:
         name: the stage's name in ``dvc.yaml``, such as ``extract@demo-audio``
@@ -45,10 +47,15 @@ def stage(name: str) -> Iterator[None]:
         sys.exit(f"{name}: another process is running this stage; wait for it, or end it")
     try:
         yield
-    except (ValueError, OSError) as error:
-        if os.environ.get("EMOFUSE_DEBUG"):
+    except Exception as error:
+        damaged: list[Damaged] = []
+        with suppress(Exception):  # the error that counts is the stage's
+            damaged = take_away_damaged(Path(), str(error))
+        if os.environ.get("EMOFUSE_DEBUG") or not (damaged or isinstance(error, (ValueError, OSError))):
             raise
-        lines = (line.strip() for line in str(error).splitlines())
+        lines = [line.strip() for line in str(error).splitlines()]
+        lines += [f"{each.path}: was damaged in DVC's cache and is taken away" for each in damaged]
+        lines += ["`dvc pull` brings it again, or `dvc repro` makes it again"] if damaged else []
         sys.exit(f"{name}: {'; '.join(line for line in lines if line)}")
     finally:
         lock.release()
