@@ -4,7 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from emofuse import ingest as ingest_module
+from emofuse import decoding as decoding_module
 from emofuse.features.extract import ExtractConfig, FeatureConfig, extract
 from emofuse.inference import Bundle, find
 from emofuse.ingest import CorpusConfig, ingest
@@ -77,8 +77,10 @@ class _Here(Executor):
     def __init__(self, *_: Any, **__: Any) -> None:
         super().__init__()
 
-    def map(self, function: Callable[..., Any], *values: Any, **_: Any) -> Iterator[Any]:
-        return map(function, *values)
+    def submit(self, function: Callable[..., Any], /, *values: Any, **options: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(function(*values, **options))
+        return done
 
 
 def _run_here(_: str, function: Callable[[Any], bool], jobs: Sequence[Any]) -> int:
@@ -101,7 +103,7 @@ def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)  # where the corpus's source is
-        patch.setattr(ingest_module, "ProcessPoolExecutor", _Here)
+        patch.setattr(decoding_module, "ProcessPoolExecutor", _Here)
         patch.setattr(pretrain_module, "run_all", _run_here)
         patch.setattr(fuse_module, "run_all", _run_here)
         _run_stages(folder, Params.load(folder / "params.yaml"))
