@@ -16,7 +16,7 @@ from emofuse.store import Store
 from emofuse.tracking import Summary, TrackingConfig, TrackingError
 
 COMMANDS = [
-    *(["predict"], ["export"], ["track"], ["corpora"], ["table"], ["store"], ["store", "prune"]),
+    *(["predict"], ["export"], ["track"], ["corpora"], ["table"], ["report"], ["store"], ["store", "prune"]),
     *(["doctor"], ["completion"]),
 ]
 
@@ -253,6 +253,22 @@ def test_table_with_times(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     said = capsys.readouterr().out.splitlines()
     assert said[-3:] == ["| late | 25.0 | 0 | 3.0 |", "| hcam | 50.0 | 1,234 | 12.3 |", ""]
     assert "table with 0.5" in said
+
+
+def test_report_takes_the_page_with_words_where_it_is_there(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "params.yaml").write_text("tracking: {}\n")
+    known = {("demo", "hcam"): 12.34, ("other", "hcam"): 9.9}
+    monkeypatch.setattr(emofuse.tracking, "training_seconds", lambda *_: known)
+    assert main(["report", "demo"]) == 1
+    assert capsys.readouterr().err.startswith("emofuse: metrics/demo/report.html: not there yet")
+    for folder in ("metrics/demo", "data/scores/demo"):
+        (root / folder).mkdir(parents=True)
+        page = f'<p>{folder}</p><script type="application/json" id="seconds">{{}}</script>\n'
+        (root / folder / "report.html").write_text(page)
+        assert main(["report", "demo"]) == 0
+        assert capsys.readouterr().out == page.replace("{}", '{"hcam": 12.34}')
 
 
 def test_table_without_a_tracker_says_so(

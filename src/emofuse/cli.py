@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (
-        *(_add_predict, _add_export, _add_track, _add_table),
+        *(_add_predict, _add_export, _add_track, _add_table, _add_report),
         *(_add_corpora, _add_store, _add_doctor, _add_completion),
     ):
         add(commands)
@@ -291,6 +291,33 @@ def _table(arguments: argparse.Namespace) -> None:
         print(f"{task}\n\n{path.read_text(encoding='utf-8')}")
         if known is not None:
             print(_times(path.with_name("scores.json"), task, known))
+
+
+def _add_report(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "report",
+        _report,
+        "print a task's page with training times",
+        "Print a task's page, to look at in a browser, with a column of training times from the tracker: the one in "
+        "data/scores/ with the words of its dialogue, or the one in metrics/ where that is not there.",
+        "emofuse report demo > demo.html",
+    )
+    parser.add_argument("task", metavar="TASK", help="a task of params.yaml")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from emofuse.params import Params
+    from emofuse.scoring.report import with_times
+    from emofuse.tracking import TrackingConfig, training_seconds
+
+    paths = [Path(folder) / arguments.task / "report.html" for folder in ("data/scores", "metrics")]
+    page = next((path for path in paths if path.exists()), None)
+    if page is None:
+        raise FileNotFoundError(f"{paths[1]}: not there yet; run `dvc repro`")
+    known = training_seconds(Path(), Params.load().get("tracking", TrackingConfig))
+    seconds = {model: value for (task, model), value in known.items() if task == arguments.task}
+    print(with_times(page.read_text(encoding="utf-8"), seconds), end="")
 
 
 def _seconds(params: "Params") -> dict[tuple[str, str], float]:

@@ -219,7 +219,7 @@ def test_facts_stand_beside_the_scores(scored: Path) -> None:
     table = (scored / "metrics/tiny/table.md").read_text()
     assert "| audio-context | 0 | 0 | audio | no |" in table
     assert "| hcam/no-contrastive | 0 | 0 | audio, text | yes |" in table
-    assert "emofuse table --time prints" in table
+    assert "emofuse table --time" in table
     assert "To repeat it: `dvc repro score@tiny`." in table
     assert "- Context: the past alone" in table
 

@@ -16,7 +16,7 @@ import pytest
 
 from emofuse.scoring.dialogues import Dialogue
 from emofuse.scoring.facts import model_facts
-from emofuse.scoring.report import report
+from emofuse.scoring.report import report, with_times
 from emofuse.scoring.scores import Scores, ScoringConfig, score
 
 Make = Callable[..., pl.DataFrame]
@@ -249,6 +249,15 @@ def test_a_click_sorts_and_a_second_one_turns_the_order_round(browser: Browser, 
     assert rising == falling[::-1]
     assert by_name == list(SKILLS)
     assert browser.run(f"{head.format(0)}.parentElement.ariaSort") == "ascending"
+
+
+def test_training_times_are_a_column_where_they_are_known(browser: Browser, page: str, tmp_path: Path) -> None:
+    (tmp_path / "timed.html").write_text(with_times(page, {"hcam": 12.34, "text-context": 5}))
+    browser.show(tmp_path / "timed.html", 1200)
+    column = "[...document.querySelectorAll('table.facts tr')].map(row => row.lastElementChild.textContent)"
+    assert browser.run(column) == ["Seconds to train", "", "5.0", "12.3", ""]
+    browser.run("document.querySelector('table.facts th:last-child button').click()")
+    assert browser.run(column) == ["Seconds to train", "12.3", "5.0", "", ""]
 
 
 LOOK = """(() => {

@@ -29,8 +29,8 @@ PARAMETERS = (
 """What the numbers of parameters count."""
 
 TIMES = (
-    "Training times are in the tracker, as training_seconds of each run; emofuse table --time prints them beside the "
-    "scores. No time stands in a file that has to come out the same again."
+    "Training times are in the tracker, as training_seconds of each run: emofuse table --time and emofuse report show "
+    "them beside the scores. No time stands in a file that has to come out the same again."
 )
 """Where to look for times."""
 

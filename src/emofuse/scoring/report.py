@@ -3,6 +3,7 @@
 What is drawn is laid out here, as numbers; ``report.html.jinja`` says how it looks.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from emofuse.scoring.scores import ECE, SUFFIXES, Scores, in_order
 from emofuse.scoring.tables import PART_TITLES, Grid, best_value, grids, learning_curves
 from emofuse.scoring.verdicts import METRIC, between, pair_row, standing, verdict
 
-__all__ = ["report"]
+__all__ = ["report", "with_times"]
 
 EMBEDDED = "demo"
 """The corpus that is made up."""
@@ -27,6 +28,9 @@ HUES = ("#6b7784", "#e69f00", "#0072b2", "#d55e00", "#009e73", "#9467bd", "#cc79
 
 FACTS = ("Runs", "Parameters in all", "Labels seen")
 """Columns beside the scores."""
+
+_TIMES = '<script type="application/json" id="seconds">{}</script>'
+"""Where a page has its training times, by model."""
 
 LEFT, RIGHT, TOP, BOTTOM = 34, 276, 18, 106
 """Edges of a learning curve's plot in its picture."""
@@ -75,8 +79,19 @@ def report(
         hues=_hues(scores.classes),
         published=published(protocol["task"]),
         protocol=protocol_lines(protocol),
+        no_times=_TIMES.format("{}"),
         notes={"parameters": PARAMETERS, "times": TIMES, "repeat": REPEAT},
     )
+
+
+def with_times(page: str, seconds: Mapping[str, float]) -> str:
+    """Return a page with a column of training times, which an out cannot have: no two trainings take equally long.
+
+    Args:
+        page: what :func:`report` gave
+        seconds: of a run of each model, in its own stage
+    """
+    return page.replace(_TIMES.format("{}"), _TIMES.format(json.dumps(seconds)))
 
 
 def _comparisons(scores: Scores, comparisons: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -143,7 +158,7 @@ def _grid(scores: Scores, models: Sequence[str], facts: Mapping[str, Mapping[str
         shown = [_score_cell(cell, best[cell["metric"]], deviation=not grid.conditions) for cell in own]
         rows.append({"model": model, "cells": shown + ([] if grid.conditions else _facts(facts[model], own[0]))})
     titles = [*grid.columns.values(), *(() if grid.conditions else FACTS)]
-    return {"title": grid.title, "titles": titles, "rows": rows}
+    return {"title": grid.title, "titles": titles, "rows": rows, "facts": not grid.conditions}
 
 
 def _score_cell(cell: Mapping[str, Any], best: float, *, deviation: bool) -> dict[str, Any]:
