@@ -286,8 +286,9 @@ A4 = 718
 """Pixels between the margins of a page of A4, as wide as Chromium prints."""
 
 
-def test_print_is_black_on_white_whole_and_no_wider_than_paper(browser: Browser, file: Path) -> None:
+def test_print_is_black_on_white_whole_and_no_wider_than_paper(browser: Browser, page: str, file: Path) -> None:
     """What a screen hides until it is asked for is on paper, such as the pictures of ablations."""
+    file.write_text(with_times(page, dict.fromkeys(SKILLS, 1234.5)))
     browser.show(file, A4, dark=True, media="print")
     too_wide, ground, letters = browser.run(LOOK)
     assert too_wide <= 0
