@@ -165,7 +165,7 @@ def test_track_fails_in_one_line_when_the_tracker_is_down(
 
 
 def test_corpora_lists_what_is_there_and_what_is_missing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (root / "params.yaml").write_text("corpora: {mosi: {reader: mosi, source: data/raw/mosi}}")
+    (root / "params.yaml").write_text("corpora: {mosi: {reader: mosi, source: data/raw/mosi}}\nfeatures: {}\n")
     (root / "data/raw/mosi").mkdir(parents=True)
     (root / "data/raw/mosi/label.csv").touch()
     assert main(["corpora"]) == 0
