@@ -24,7 +24,7 @@ def meld(tmp_path: Path, meld_row: Callable[..., Any], write_meld: Callable[...,
     source = write_meld(tmp_path / "raw", {split: [meld_row(0, turn, "Hi.") for turn in (0, 1)] for split in CLIPS})
     for folder in CLIPS.values():
         for turn in (0, 1):
-            save_clip(source / folder / f"dia0_utt{turn}.mp4", 0.4, 44_100, 2)
+            save_clip(source / folder / f"dia0_utt{turn}.mp4", 0.4)
     return source
 
 

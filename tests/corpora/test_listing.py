@@ -63,7 +63,8 @@ def test_published_values_stand_in_for_sound(tmp_path: Path) -> None:
     assert any(line.startswith("  absent    sound: 2,199 files ") for line in found)
     found = lines({"films": entry}, tmp_path, "films", {"a": features["a"] | {"family": "logmel"}})
     assert any(
-        line.startswith("  features  audio features are of its sound; sed -i 's/^#published //'") for line in found
+        line.startswith("  features  audio features are computed from its sound; sed -i 's/^#published //'")
+        for line in found
     )
     assert any(line.startswith("  MISSING   sound: ") for line in found)
 

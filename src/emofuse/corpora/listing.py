@@ -154,8 +154,8 @@ def _corpus(name: str, reader: str, folder: Path, entry: dict[str, Any] | None, 
         hint = "" if reader == "own" else f"; sed -i 's/^#{reader} //' params.yaml switches it on"
         yield f"  params    no entry of params.yaml has the reader {reader}{hint}"
     if any(part.gives == "published" for part in known.parts):
-        hint = "" if published else "; sed -i 's/^#published //' params.yaml then takes published ones"
-        yield f"  features  audio features are {'values that others published' if published else 'of its sound'}{hint}"
+        hint = "computed from its sound; sed -i 's/^#published //' params.yaml then takes published ones"
+        yield f"  features  audio features are {'values that others published' if published else hint}"
     for part in known.parts:
         if part.what == "table" and "names" in ((entry or {}).get("options") or {}):
             continue  # the files' names are the table
