@@ -23,6 +23,7 @@ def project(root: Path, dvc: Dvc, tmp_path_factory: pytest.TempPathFactory) -> P
     git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, "init", "-q"], check=True)
     dvc(folder, "init", "-q")
+    shutil.copytree(root / ".dvc/plots", folder / ".dvc/plots")
     for command in (["add", "-A"], ["commit", "-q", "-m", "results"]):
         subprocess.run([*git, *command], check=True)
     return folder
@@ -53,3 +54,5 @@ def test_plots_show_has_every_picture_and_the_learning_curves(project: Path, dvc
         assert shown.name in page
     rows = (project / "metrics/demo/learning.csv").read_text().splitlines()[1:]
     assert page.count('"dev_weighted_f1": "') == len(rows)
+    assert '"facet": {"field": "model"' in page
+    assert "DVC_METRIC" not in page
