@@ -17,6 +17,12 @@ def test_a_task_has_its_own_figures() -> None:
     assert published("demo") == []
 
 
+def test_the_three_systems_are_there_and_what_was_not_seen_is_no_figure() -> None:
+    entries = {entry.model: entry for task in TASKS for entry in published(task)}
+    assert {"HCAM", "CMA", "HBAF"} <= set(entries)
+    assert set(entries["HBAF"].published.values()) == {"not seen"}
+
+
 def test_every_entry_is_of_a_task_and_says_its_source() -> None:
     entries = {entry.model: entry for task in TASKS for entry in published(task)}
     for entry in entries.values():
