@@ -59,7 +59,7 @@ def small() -> dict[str, int]:
     return SMALL
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """The environment in which a person runs DVC: this Python's programs first, no tracker elsewhere."""
     return _environment()

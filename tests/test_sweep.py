@@ -1,80 +1,116 @@
-"""A sweep as docs/team.md has it: encoders side by side in DVC's queue, and the same numbers in the tracker."""
+"""A sweep as docs/team.md has it: encoders in DVC's queue, and the same numbers in the tracker."""
 
 import json
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
+import torch
 import yaml
 from mlflow.entities import Run
+from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from emofuse.tracking import TrackingConfig, sync
 
 Dvc = Callable[..., subprocess.CompletedProcess[str]]
 
-LAYERS = {"baseline": [2, 4, 6], "top": "last", "early": [1]}
-"""Three encoders of the text: the project's own, and the two of the queue."""
+ENCODERS = {"baseline": "logmel", "prosody": "prosody", "wav2vec2": "folder:wav2vec2-base"}
+"""Three encoders of the sound: the project's own, and the two of the queue."""
 
 
 @pytest.fixture(scope="module")
-def project(finished: Path, dvc: Dvc, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with one task's text networks alone, one seed, all of it committed, and two experiments run."""
+def project(
+    finished: Path, root: Path, dvc: Dvc, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A project with one task's audio networks alone, one seed, all of it committed, and two experiments run."""
     project = tmp_path_factory.mktemp("sweep") / "project"
     shutil.copytree(finished, project, symlinks=True)
     shutil.rmtree(project / "data/models")
     (project / "mlflow.db").unlink()
     params = yaml.safe_load((project / "params.yaml").read_text())
     params["tasks"]["demo"]["seeds"] = 1
-    params |= {"pretrain": {"demo-text": params["pretrain"]["demo-text"]}, "fuse": {}}
+    params |= {"pretrain": {"demo-audio": params["pretrain"]["demo-audio"]}, "fuse": {}}
     (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     dvc(project, "repro")
     git = ("git", "-c", "user.name=emofuse", "-c", "user.email=emofuse@localhost")
     subprocess.run([*git, "add", "-A"], cwd=project, check=True, timeout=60)
     subprocess.run([*git, "commit", "-qm", "Baseline"], cwd=project, check=True, timeout=60)
-    for name in ("top", "early"):
-        value = json.dumps(LAYERS[name]).strip('"')
-        dvc(project, "exp", "run", "--queue", "-n", name, "-S", f"features.demo-text.options.layers={value}")
-    dvc(project, "exp", "run", "--run-all", "-j", "2")
-    return project
+    save_wav2vec2(project / "data/raw/models/wav2vec2-base")
+    queue, show = re.findall("```bash\n(dvc exp .*?)```", (root / "docs/team.md").read_text(), re.DOTALL)
+    in_shell(queue, project, environment)
+    wait_for(project, set(ENCODERS) - {"baseline"})
+    assert "logmel" in in_shell(show, project, environment)
+    yield project
+    dvc(project, "queue", "stop")
+
+
+def save_wav2vec2(folder: Path) -> None:
+    """The smallest network of the kind, with seeded random weights."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    positions = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+    Wav2Vec2Model(Wav2Vec2Config(conv_dim=(8,) * 7, **sizes, **positions)).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor().save_pretrained(folder)
+
+
+def in_shell(script: str, project: Path, environment: dict[str, str]) -> str:
+    """What a script of the documentation prints."""
+    shell = ["bash", "-euc", script]
+    done = subprocess.run(shell, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def wait_for(project: Path, names: set[str]) -> None:
+    """Wait until the queue's worker has brought experiments to their end."""
+    deadline = time.monotonic() + 600
+    done: set[str] = set()
+    while not names <= done:
+        assert time.monotonic() < deadline, f"only {done} were run"
+        time.sleep(0.5)
+        refs = ["git", "for-each-ref", "--format=%(refname:lstrip=-1)", "refs/exps"]
+        done = set(subprocess.run(refs, cwd=project, capture_output=True, text=True, check=True).stdout.split())
 
 
 def test_the_tracker_has_the_numbers_that_dvc_shows(project: Path, dvc: Dvc) -> None:
     shown = {(name, model): scores for name, model, scores in of_dvc(project, dvc)}
     tracked = {place(run): run.data.metrics["weighted_f1"] for run in runs(project) if "seed" not in run.data.tags}
-    assert set(shown) == {(name, f"text-{level}") for name in LAYERS for level in ("utterance", "context")}
+    assert set(shown) == {(name, f"audio-{level}") for name in ENCODERS for level in ("utterance", "context")}
     assert tracked == shown
     assert len(set(shown.values())) > 2, "the encoders make no difference"
 
 
 def test_each_run_says_its_experiment_and_its_encoder(project: Path) -> None:
-    found = {place(run): run.data.tags["encoder.text"] for run in runs(project) if "seed" in run.data.tags}
-    assert len(found) == 2 * len(LAYERS)
+    found = {place(run): run.data.tags["encoder.audio"] for run in runs(project) if "seed" in run.data.tags}
+    assert len(found) == 2 * len(ENCODERS)
     for (name, _), encoder in found.items():
-        assert f"layer {LAYERS[name]}," in encoder
+        assert encoder.startswith(ENCODERS[name])
     assert all(run.data.tags["emofuse.current"] == "true" for run in runs(project))
     assert not list((project / ".dvc/tmp/exps").glob("**/mlflow.db"))
 
 
 def test_the_documented_comparison_has_a_row_for_each_encoder(root: Path, project: Path) -> None:
     (code,) = re.findall("```python\n(import mlflow\n.*?)```", (root / "docs/team.md").read_text(), re.DOTALL)
-    command = [sys.executable, "-c", code.replace("hcam", "text-context")]
+    command = [sys.executable, "-c", code.replace("hcam", "audio-context")]
     said = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True, timeout=120).stdout
-    assert sorted(re.findall("layer (.*), labels", said)) == sorted(map(str, LAYERS.values()))
+    for name in ENCODERS.values():
+        assert len(re.findall(f"^{name}@", said, re.MULTILINE)) == 1
 
 
 def test_the_variant_that_is_kept_becomes_the_project_s_own(project: Path, dvc: Dvc, tmp_path: Path) -> None:
     scores = {(name, model): each for name, model, each in of_dvc(project, dvc)}
     copy = Path(shutil.copytree(project, tmp_path / "project", symlinks=True))
-    dvc(copy, "exp", "apply", "top")
+    dvc(copy, "exp", "apply", "prosody")
     assert "Running stage" not in dvc(copy, "repro").stdout
     sync(copy, TrackingConfig())
     now = {place(run): run for run in runs(copy) if "seed" not in run.data.tags}
-    assert now["baseline", "text-context"].data.metrics["weighted_f1"] == scores["top", "text-context"]
+    assert now["baseline", "audio-context"].data.metrics["weighted_f1"] == scores["prosody", "audio-context"]
     assert len(runs(copy)) == len(runs(project)) + 2
 
 

@@ -19,13 +19,10 @@ import pytest
 import requests
 import yaml
 
-from emofuse.features.shards import FeatureError, FeatureStore
-
 Dvc = Callable[..., subprocess.CompletedProcess[str]]
 
 BUCKET = "team"
 TEXT = "data/features/demo/text"
-LOOK_AGAIN = "find .dvc/cache/files -type f -exec chmod u+w {} + -exec touch {} +"
 GIT = ("git", "-c", "user.name=emofuse", "-c", "user.email=emofuse@localhost")
 
 
@@ -171,12 +168,15 @@ def test_a_change_runs_its_own_stages_on_what_was_pulled(member: Path, dvc: Dvc)
     assert re.findall("Running stage '(.*)'", said) == ["score@demo"]
 
 
-def test_another_repository_takes_the_features_alone(first: Path, dvc: Dvc, tmp_path: Path) -> None:
+def test_another_repository_takes_the_features_alone(first: Path, member: Path, dvc: Dvc, tmp_path: Path) -> None:
+    dvc(tmp_path, "get", str(member), TEXT, "-o", "once")  # the member has no cache: this is the remote's
     git(tmp_path, "init", "-q")
     dvc(tmp_path, "init", "-q")
     dvc(tmp_path, "import", str(first), TEXT, "-o", "text")
     taken = {"".join(path.parts[-2:]) for path in (tmp_path / ".dvc/cache/files/md5").rglob("*") if path.is_file()}
     assert taken == cached(first, TEXT)
+    for path in (tmp_path / "text").glob("*.parquet"):
+        assert (tmp_path / "once" / path.name).read_bytes() == path.read_bytes()
     table = pl.read_parquet(tmp_path / "text/*.parquet")
     utterances = pl.read_parquet(first / "data/corpora/demo/utterances.parquet")
     assert set(table["utterance_id"]) == set(utterances["utterance_id"])
@@ -218,19 +218,21 @@ def test_a_bad_credential_is_said_and_the_next_pull_heals(member: Path, remote: 
     assert list((member / TEXT).glob("*.parquet"))
 
 
-def test_a_damaged_cache_file_is_named_and_fetched_again(member: Path, first: Path, dvc: Dvc) -> None:
-    dvc(member, "pull", TEXT)
+def test_a_damaged_cache_file_is_named_and_the_next_pull_heals(member: Path, first: Path, dvc: Dvc) -> None:
+    dvc(member, "pull", TEXT, "data/corpora/demo/utterances.parquet")
     whole = {path.name: path.read_bytes() for path in (member / TEXT).iterdir()}
     damaged = object_of(member, next(each for each in cached(first, TEXT) if not each.endswith(".dir")))
     damage(damaged)
     shutil.rmtree(member / TEXT)
     dvc(member, "pull", TEXT)  # DVC trusts what is write-protected
-    with pytest.raises(FeatureError, match=r"shard-\d+-of-\d+\.parquet: not a whole Parquet file"):
-        FeatureStore(member / TEXT)
-
-    # As docs/team.md says.
-    subprocess.run(LOOK_AGAIN.split(), cwd=member, check=True)
-    shutil.rmtree(member / TEXT)
+    stage = [sys.executable, "stages/pretrain.py", "demo-text"]
+    done = subprocess.run(stage, cwd=member, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    (said,) = done.stderr.splitlines()
+    assert re.search(r"^pretrain@demo-text: data/.*/shard-\d+-of-\d+\.parquet: not a whole Parquet file", said)
+    assert re.search(
+        rf"; {TEXT}/shard-\d+-of-\d+\.parquet: was damaged in DVC's cache and is taken away; `dvc pull`", said
+    )
     dvc(member, "pull", TEXT)
     assert {path.name: path.read_bytes() for path in (member / TEXT).iterdir()} == whole
 
