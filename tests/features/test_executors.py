@@ -9,14 +9,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from emofuse import schema
+from emofuse import audio, schema
+from emofuse.features.executors import ExecutorError, _gpus, _slots
 from emofuse.features.extract import ExtractConfig, Extracted, FeatureConfig, extract
 from emofuse.features.shards import FeatureStore
+from emofuse.sharding import shard_name, shard_of
 from emofuse.store import Store
 
 SHARDS = 12
@@ -40,8 +45,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(corpus: Path, folder: Path, how: ExtractConfig) -> Extracted:
-    return extract("small", CONFIG, how, SHARDS, corpus, folder / "features", Store(folder / "store"))
+def run(corpus: Path, folder: Path, how: ExtractConfig, config: FeatureConfig = CONFIG) -> Extracted:
+    return extract("small", config, how, SHARDS, corpus, folder / "features", Store(folder / "store"))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -114,3 +119,85 @@ def test_a_cluster_gives_the_same_bytes_and_its_storage_outlives_it(
     again = run(corpus, tmp_path, how)
     assert (again.encoded, again.reused) == (lost, 240 - lost)
     assert files(tmp_path) == expected
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of noise, a clip a dialogue, the last one too short for any frame."""
+    folder = tmp_path_factory.mktemp("spoken")
+    (folder / "audio").mkdir()
+    generator, rows, clips = np.random.default_rng(0), [], {}
+    for number, length in enumerate([*range(4_000, 16_000, 1_500), 300]):
+        name = f"d{number}"
+        row = {"utterance_id": name, "dialogue_id": name, "turn": 0, "audio_sha256": name, "defects": []}
+        rows.append(dict.fromkeys(schema.UTTERANCES.names) | row | {"n_samples": length})
+        data = audio.encode(generator.integers(-5_000, 5_000, length).astype(np.int16))
+        clip = {"utterance_id": name, "audio": {"bytes": data, "path": name}}
+        clips.setdefault(shard_of(name, SHARDS), []).append(clip)
+    for shard, members in clips.items():
+        pq.write_table(pa.Table.from_pylist(members, schema.AUDIO), folder / "audio" / shard_name(shard, SHARDS))
+    pq.write_table(pa.Table.from_pylist(rows, schema.UTTERANCES), folder / "utterances.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def listening(tmp_path_factory: pytest.TempPathFactory) -> FeatureConfig:
+    """Features by a small group-normalised network, in a type whose cost is told."""
+    folder = tmp_path_factory.mktemp("network")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    torch.manual_seed(0)
+    Wav2Vec2Model(Wav2Vec2Config(**sizes, conv_dim=(16,) * 7, num_conv_pos_embeddings=16)).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    options = {"model": str(folder), "labels_seen": False, "dtype": "bfloat16"}
+    return FeatureConfig("spoken", "audio", "speech", options)
+
+
+def test_a_cluster_gives_the_same_bytes_of_sound_and_says_what_the_type_cost(
+    spoken: Path, listening: FeatureConfig, tmp_path: Path, cluster: Any
+) -> None:
+    here = run(spoken, tmp_path / "here", ExtractConfig(threads=1, workers=1), listening)
+    there = run(spoken, tmp_path / "there", ExtractConfig("ray", threads=1, storage=str(tmp_path)), listening)
+    assert files(tmp_path / "there") == files(tmp_path / "here")
+    for done in (here, there):
+        assert (done.encoded, done.defects) == (9, {"too_short": ["d8"]})
+        assert done.cost is not None
+        assert 0.001 < done.cost < 0.05
+        assert f"; the smaller type changed features by {done.cost:.2%} of their size" in str(done)
+
+
+def node(alive: bool = True, **resources: float) -> dict[str, Any]:
+    return {"Alive": alive, "Resources": resources}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "threads", "expected"),
+    [
+        ([node(CPU=8)], 2, (4, 0)),
+        ([node(CPU=3), node(CPU=5), node(memory=1)], 2, (3, 0)),
+        ([node(CPU=8), node(alive=False, CPU=64, GPU=8)], 4, (2, 0)),
+        ([node(CPU=8, GPU=1), node(CPU=64, GPU=3), node(CPU=64)], 2, (8, 0.5)),
+    ],
+)
+def test_a_cluster_takes_two_shards_a_gpu_or_one_for_so_many_cores(
+    nodes: list[dict[str, Any]], threads: int, expected: tuple[int, float]
+) -> None:
+    assert _slots(nodes, threads) == expected
+
+
+def test_a_cluster_of_machines_that_are_too_small_is_refused() -> None:
+    with pytest.raises(ExecutorError, match="threads: 4: no machine of the cluster has as many processor cores"):
+        _slots([node(CPU=2), node(CPU=3)], 4)
+
+
+@pytest.mark.parametrize(
+    ("named", "count", "expected"),
+    [(None, 0, []), (None, 2, ["0", "1"]), ("3,5", 2, ["3", "5"]), ("GPU-1f", 1, ["GPU-1f"]), ("", 0, [])],
+)
+def test_workers_are_given_the_gpus_that_this_process_may_use(
+    named: str | None, count: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert _gpus() == expected
