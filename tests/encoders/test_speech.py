@@ -80,6 +80,13 @@ def test_a_batch_gives_what_transformers_gives_for_each_clip_alone(kind: str, bu
         assert found.shape[1] == encoder.dim == 3 * 32
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_attention_is_torchs_own_where_the_architecture_has_it(kind: str, build: Build) -> None:
+    network = build(kind, layers=[0, 2, 4])._network.transformer
+    assert network.config._attn_implementation == ("sdpa" if network._supports_sdpa else "eager")
+    assert network._supports_sdpa == (not kind.startswith("wavlm"))
+
+
 @pytest.mark.parametrize(
     ("layers", "pick"),
     [
