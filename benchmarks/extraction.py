@@ -2,80 +2,166 @@
 
 The weights are random: only their shapes cost time. The audio is noise of MELD's durations where the published prosody
 lies in ``../shared/data``, else of durations drawn from a like distribution. On a processor one thread computes and
-its own clock counts, so that other programs disturb little; on a graphics card the wall clock counts.
+its own clock counts, so that other programs disturb little; on a graphics card the wall clock counts. Every row is
+measured in a process of its own, whose peak memory it shows: on a processor all of it, Python and the weights too.
+
+The second table is the whole stage ``extract`` on corpora that grow: FLAC is decoded, encoded, written and kept.
 
 Usage: python benchmarks/extraction.py [SECONDS_OF_AUDIO]
 """
 
+import multiprocessing
+import os
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from machine import describe, table
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
+from emofuse import audio, schema
 from emofuse.encoders.batches import padding_share
 from emofuse.encoders.speech import Config, SpeechEncoder, batches
+from emofuse.features.extract import ExtractConfig, FeatureConfig, extract
+from emofuse.sharding import shard_name, shard_of
+from emofuse.store import Store
 
 MELD = Path(__file__).parents[2] / "shared" / "data" / "meld"
 RATE = 16_000
 CARD = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CARD else "cpu")
 
+ONE, PADDED, OURS = "(a) one clip at a time", "(b) padded batches of 16, corpus order", "(c) this project"
+
+SHARDS, SHARD_SECONDS = 4, 4.0
+"""Shards of the smallest corpus, one more than the stage has in hand at once, and the audio of each."""
+
 
 def main(seconds: float = 80.0) -> None:
     """Measure and print the tables."""
-    torch.set_num_threads(1)
-    pool, source = durations()
-    generator = np.random.default_rng(0)
-    clips = draw(pool, seconds, generator)
+    clips, source = made_of(seconds)
     total = sum(map(len, clips)) / RATE
     with tempfile.TemporaryDirectory() as name:
         Wav2Vec2Model(Wav2Vec2Config()).save_pretrained(name)
         Wav2Vec2FeatureExtractor().save_pretrained(name)
-        grown = growth(name, pool)  # first, since its peak is the process's
         flops = sum(flops_of(frames) for frames in lengths(clips))
-        print(f"# Frozen wav2vec2-base, {len(clips)} clips of {total:.0f} s in all, {source}\n\n{describe()}")
-        print(f"{'graphics card, wall clock' if CARD else 'no graphics card at hand; one thread, its own clock'}\n")
-        rows = [row for dtype in ("float32", "bfloat16") for row in compare(name, clips, dtype, flops)]
-        print(table(["type", "variant", "audio s / s", "padding", "share of the limit", "times (b)"], rows))
-        print(f"\n# Cost and memory grow\n\n{table(['audio s', 'seconds', 'audio s / s', 'peak MB'], grown)}")
+        rows = [row for dtype in ("float32", "bfloat16") for row in compare(name, seconds, dtype, flops)]
+        grown = [alone(stage, name, times) for times in (1, 4, 16)]
+    print(f"# Frozen wav2vec2-base, {len(clips)} clips of {total:.0f} s in all, {source}\n\n{describe()}")
+    print("graphics card, wall clock" if CARD else "no graphics card at hand; one thread, its own clock")
+    print(f"programs that wanted a processor meanwhile, this one counted: {os.getloadavg()[2]:.1f}\n")
+    head = ["type", "variant", "audio s / s", "padding", "peak MB", "share of the limit", "times (a)", "times (b)"]
+    print(table(head, rows))
+    print("\n# The whole stage, float32: decode, encode, write, keep\n")
+    print(table(["shards", "audio s", "processor s", "audio s / s", "features MB", "peak MB"], grown))
 
 
-def compare(model: str, clips: list[np.ndarray], dtype: str, flops: float) -> list[list[str]]:
-    """Return the rows of one type: each variant, in turns."""
-    network = Wav2Vec2Model.from_pretrained(model, dtype=getattr(torch, dtype)).eval().to(DEVICE)
-    encoder = SpeechEncoder(Config(model, labels_seen=False, dtype=dtype))  # type: ignore[arg-type]
-    list(encoder.encode(clips[:4]))
-    ones = [np.array([index]) for index in range(len(clips))]
-    sixteens = [np.arange(at, min(at + 16, len(clips))) for at in range(0, len(clips), 16)]
-    variants: dict[str, Callable[[], object]] = {
-        "(a) one clip at a time": lambda: plain(network, clips, ones),
-        "(b) padded batches of 16, corpus order": lambda: plain(network, clips, sixteens),
-        "(c) this project": lambda: list(encoder.encode(clips)),
-    }
-    taken, rates = {}, []
-    for name, run in variants.items():
-        rates.append(product_rate(getattr(torch, dtype)))
-        taken[name] = clock(run)
-    limit = flops / max(rates)
-    ours = batches(np.array(lengths(clips)), 50, DEVICE.type)
-    padding = [padding_share(np.array(lengths(clips)), each) for each in (ones, sixteens, ours)]
-    audio = sum(map(len, clips)) / RATE
-    slowest = taken["(b) padded batches of 16, corpus order"]
+def compare(model: str, seconds: float, dtype: str, flops: float) -> list[list[str]]:
+    """Return the rows of one type: each variant in a process of its own."""
+    measured = {name: alone(measure, name, model, seconds, dtype) for name in (ONE, PADDED, OURS)}
+    limit = flops / max(rate for _, rate, _, _ in measured.values())
+    clips, _ = made_of(seconds)
+    total = sum(map(len, clips)) / RATE
     return [
-        [dtype, name, f"{audio / each:.2f}", f"{share:.1%}", f"{limit / each:.2f}", f"{slowest / each:.2f}"]
-        for (name, each), share in zip(taken.items(), padding, strict=True)
+        [
+            dtype,
+            name,
+            f"{total / taken:.2f}",
+            f"{padding:.1%}",
+            f"{peak:,.0f}",
+            f"{limit / taken:.2f}",
+            f"{measured[ONE][0] / taken:.2f}",
+            f"{measured[PADDED][0] / taken:.2f}",
+        ]
+        for name, (taken, _, padding, peak) in measured.items()
     ]
+
+
+def alone(function: Callable[..., Any], *values: Any) -> Any:
+    """Return what a function gives in a new process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *values).result()
+
+
+def measure(variant: str, model: str, seconds: float, dtype: str) -> tuple[float, float, float, float]:
+    """Return a variant's seconds, the rate of a matrix product, the share of padding, and the peak of memory in MB."""
+    torch.set_num_threads(1)
+    clips, _ = made_of(seconds)
+    frames, kind = np.array(lengths(clips)), getattr(torch, dtype)
+    if variant == OURS:
+        encoder = SpeechEncoder(Config(model, labels_seen=False, dtype=dtype))  # type: ignore[arg-type]
+        cut = batches(frames, 50, DEVICE.type)
+        run: Callable[[], object] = lambda: list(encoder.encode(clips))  # noqa: E731
+        list(encoder.encode(clips[:4]))
+    else:
+        network = Wav2Vec2Model.from_pretrained(model, dtype=kind).eval().to(DEVICE)
+        size = 1 if variant == ONE else 16
+        cut = [np.arange(at, min(at + size, len(clips))) for at in range(0, len(clips), size)]
+        run = lambda: plain(network, clips, cut)  # noqa: E731
+        plain(network, clips, [np.array([0])])
+    taken = clock(run)
+    memory = peak()  # before the matrix product, which takes some too
+    return taken, product_rate(kind), padding_share(frames, cut), memory
+
+
+def stage(model: str, times: int) -> list[str]:
+    """Return the row of the stage ``extract`` on a corpus of so many times the smallest."""
+    shards = SHARDS * times
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        seconds = write_corpus(folder / "corpus", shards)
+        options = {"model": model, "labels_seen": False}
+        config = FeatureConfig("noise", "audio", "speech", options)
+        how = ExtractConfig(threads=1, workers=1)
+        start = time.process_time()
+        done = extract("noise", config, how, shards, folder / "corpus", folder / "features", Store(folder / "store"))
+        taken = time.process_time() - start
+        rate = f"{seconds / taken:.2f}"
+        return [str(shards), f"{seconds:.0f}", f"{taken:.1f}", rate, f"{done.bytes / 1e6:.1f}", f"{peak():,.0f}"]
+
+
+def write_corpus(folder: Path, shards: int) -> float:
+    """Write noise of MELD's lengths as the stage ``ingest`` does, a dialogue a shard; return its seconds."""
+    (folder / "audio").mkdir(parents=True)
+    pool, _ = durations()
+    generator, rows, seconds = np.random.default_rng(1), [], 0.0
+    for shard in range(shards):
+        dialogue = next(f"d{each}" for each in count() if shard_of(f"d{each}", shards) == shard)
+        sounds = []
+        for turn, clip in enumerate(draw(pool, SHARD_SECONDS, generator)):
+            name = f"{dialogue}-{turn}"
+            data = audio.encode(np.clip(32_768 * clip, -32_768, 32_767).astype(np.int16))
+            sounds.append({"utterance_id": name, "audio": {"bytes": data, "path": name}})
+            row = {"utterance_id": name, "dialogue_id": dialogue, "turn": turn, "defects": []}
+            rows.append(dict.fromkeys(schema.UTTERANCES.names) | row | {"audio_sha256": name, "n_samples": len(clip)})
+            seconds += len(clip) / RATE
+        pq.write_table(pa.Table.from_pylist(sounds, schema.AUDIO), folder / "audio" / shard_name(shard, shards))
+    pq.write_table(pa.Table.from_pylist(rows, schema.UTTERANCES), folder / "utterances.parquet")
+    return seconds
+
+
+def peak() -> float:
+    """Return the most memory that this process has held, or on a graphics card what its tensors took there, in MB."""
+    return torch.cuda.max_memory_allocated() / 1e6 if CARD else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def made_of(seconds: float) -> tuple[list[np.ndarray], str]:
+    """Return the clips that all variants encode, and where their lengths are from."""
+    pool, source = durations()
+    return draw(pool, seconds, np.random.default_rng(0)), source
 
 
 @torch.inference_mode()
@@ -85,23 +171,6 @@ def plain(network: Any, clips: Sequence[np.ndarray], batches: Sequence[np.ndarra
     for batch in batches:
         inputs = extractor([clips[index] for index in batch], sampling_rate=RATE, padding=True, return_tensors="pt")
         network(inputs["input_values"].to(DEVICE, network.dtype)).last_hidden_state.float().cpu().numpy()
-
-
-def growth(model: str, pool: np.ndarray) -> list[list[str]]:
-    """Return rows for 1, 4 and 16 times as many shards of one size, in float32."""
-    encoder = SpeechEncoder(Config(model, labels_seen=False))
-    rows = []
-    for shards in (1, 4, 16):
-        generator = np.random.default_rng(1)
-
-        def run(shards: int = shards, generator: np.random.Generator = generator) -> None:
-            for _ in range(shards):
-                list(encoder.encode(draw(pool, 8.0, generator)))
-
-        taken, audio = clock(run), 8.0 * shards
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        rows.append([f"{audio:.0f}", f"{taken:.1f}", f"{audio / taken:.2f}", f"{peak:,.0f}"])
-    return rows
 
 
 def durations() -> tuple[np.ndarray, str]:
