@@ -4,10 +4,12 @@ A shard is the unit of work and encoding it has no side effect, so that a lost w
 two that encode the same one leave one result.
 """
 
+import ctypes
 import inspect
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -222,7 +224,16 @@ def _encode(encoder: Encoder, terms: str, shard: Shard, thread: ThreadPoolExecut
         Row(each, content, frames.get(index, empty))
         for index, (each, content) in enumerate(zip(shard.ids, shard.digests, strict=True))
     ]
-    return Encoded(pack(rows, encoder.dim, _metadata(encoder, terms)), encoder.cost)
+    data = pack(rows, encoder.dim, _metadata(encoder, terms))
+    _give_memory_back()
+    return Encoded(data, encoder.cost)
+
+
+def _give_memory_back() -> None:
+    """Hand the system what is free: a heap in which batches of many shapes come and go does not shrink by itself."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # musl has none
+    if trim is not None:
+        trim(0)
 
 
 def _listed(encoder: Encoder, contents: Sequence[Any]) -> list[np.ndarray]:
