@@ -32,7 +32,7 @@ repro: setup  ## rebuild what changed of the pipeline and print the results
 	@echo "To look at: data/scores/<task>/report.html, a page for the browser; \`make ui\` shows every run."
 
 test: setup  ## run the whole test suite
-	python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	python -m pytest --numprocesses logical --maxprocesses 4
 
 lint: setup  ## check style
 	ruff check .

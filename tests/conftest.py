@@ -30,21 +30,30 @@ PROSODY = (
 
 TESTS = Path(__file__).parent
 
+PIPELINE = ("test_pipeline.py", "test_sweep.py", "test_team.py")
+"""Tests of the pipeline as a whole, which begin with the project ``finished``."""
+
 SMALL = {"dialogues": 24, "shards": 12, "seeds": 2}
 """Size of the embedded corpus and its task where a test runs the pipeline as a whole."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests together that share what takes long to set up, for a run with several workers; the longest first."""
-    items.sort(key=lambda item: "finished" not in _fixtures(item))
-    for item in items:
-        folder = item.path.parent
-        shares = "finished" if "finished" in _fixtures(item) else item.path.stem if folder == TESTS else folder.name
-        item.add_marker(pytest.mark.xdist_group(shares))
+    """Begin with what takes longest."""
+    items.sort(key=lambda item: item.path.name not in PIPELINE)
 
 
-def _fixtures(item: pytest.Item) -> list[str]:
-    return getattr(item, "fixturenames", [])
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several workers run, give tests to one that share what takes long to set up: a folder's, or a file's."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduler(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = Path(nodeid.partition("::")[0])
+            folder = path.parent.name
+            return "pipeline" if path.name in PIPELINE else path.name if folder == TESTS.name else folder
+
+    config.option.loadscopereorder = False
+    return Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")
