@@ -3,7 +3,8 @@
 Sizes are the corpora's, clip lengths a log-normal distribution with the mean of each and the spread of MELD's, features
 random: 384-dimensional text tokens, 768-dimensional audio frames at 50 a second. Networks that read frames are timed on
 a sample of the utterances, those that read a vector an utterance on all. The reference of each is a GRU of the same
-size over padded sequences in the order of the corpus, 16 in a batch, with Adam.
+size over padded sequences in the order of the corpus, 16 in a batch, with Adam. Seconds are the processor's, of one
+thread: what the run would take alone.
 
 Usage: python benchmarks/training.py
 """
@@ -157,15 +158,15 @@ def measure(case: Case, size: Size, longer: float = 1.0, reference: bool = True)
     lengths = torch.stack([each.lengths for each in inputs.values()]).amax(dim=0).numpy()
     epoch = loading = 0.0
     for batch_items in shuffled_batches(items, lengths, case.fit.batch, np.random.default_rng(0)):
-        start = time.perf_counter()
+        start = time.process_time()
         batch = collate(batch_items, inputs, fold)[1]
-        loaded = time.perf_counter()
+        loaded = time.process_time()
         learner.step(batch, 0.5)
         loading += loaded - start
-        epoch += time.perf_counter() - start
-    start = time.perf_counter()
+        epoch += time.process_time() - start
+    start = time.process_time()
     infer(network, inputs, fold, items, case.fit.batch)
-    answered = time.perf_counter() - start
+    answered = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     plain = plain_epoch(inputs, fold, network) if reference else 0.0
     return Timing(epoch * scale, loading * scale, answered * scale, plain * scale, peak)
@@ -179,7 +180,7 @@ def plain_epoch(inputs: dict[str, Sequences], fold: Fold, network: Network) -> f
     classify = nn.Linear(2 * hidden * len(grus), CLASSES)
     optimizer = torch.optim.Adam([*grus.parameters(), *classify.parameters()])
     items = examples(fold, network.unit, "train")
-    start = time.perf_counter()
+    start = time.process_time()
     for first in range(0, len(items), 16):
         rows = items[first : first + 16]
         states = [_plain_states(gru, each, rows) for gru, each in zip(grus, inputs.values(), strict=True)]
@@ -188,7 +189,7 @@ def plain_epoch(inputs: dict[str, Sequences], fold: Fold, network: Network) -> f
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def _plain_states(gru: nn.Module, sequences: Sequences, rows: list[np.ndarray]) -> Tensor:
