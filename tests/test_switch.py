@@ -81,7 +81,10 @@ def test_audio_is_heard_unless_what_the_committed_results_rest_on_is_asked_for(
     published = encoder(folder, f"{corpus}-audio")
     assert published.reads.startswith("table:")
     committed = json.loads((ROOT / f"metrics/{task}/scores.json").read_text())["protocol"]["features"]["audio"]
-    assert published.identity.items() <= committed.items()
+    asked = {name: value for name, value in published.identity.items() if name not in ("code", "versions")}
+    assert asked == {
+        name: committed[name] for name in asked
+    }  # The program that read them may have been an earlier one.
 
 
 def encoder(folder: Path, name: str) -> encoders.Encoder:
