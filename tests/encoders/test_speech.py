@@ -186,6 +186,8 @@ def test_a_smaller_type_is_close_and_says_what_it_costs(
     clips = [noise(9_000), noise(12_000)]
     options = {"model": str(folders(kind)), "labels_seen": False, "dtype": dtype}
     encoder = load("speech", options, "here")
+    list(encoder.encode([noise(10)]))
+    assert encoder.cost is None, "a clip that is too short for a frame tells no cost"
     for found, exact in zip(encoder.encode(clips), build(kind).encode(clips), strict=True):
         assert found.dtype == np.float32
         assert 1e-5 < error(found, exact) < 0.05

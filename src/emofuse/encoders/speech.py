@@ -13,6 +13,7 @@ group-norm statistics are those of the whole clip.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass as plain_dataclass
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -111,8 +112,9 @@ class SpeechEncoder:
         Raises:
             EncoderError: at the first clips, what the options ask for cannot be done on this machine
         """
-        if not self._settled and len(contents):
-            self._settle([contents[index] for index in range(min(_SAMPLE, len(contents)))])
+        heard = (clip for clip in contents if self._network.n_frames(len(clip)))
+        if not self._settled and (sample := list(islice(heard, _SAMPLE))):
+            self._settle(sample)
         yield from self._encode(contents)
 
     def _settle(self, sample: Sequence[np.ndarray]) -> None:
