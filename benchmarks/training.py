@@ -2,15 +2,17 @@
 
 Sizes are the corpora's, clip lengths a log-normal distribution with the mean of each and the spread of MELD's, features
 random: 384-dimensional text tokens, 768-dimensional audio frames at 50 a second. Networks that read frames are timed on
-a sample of the utterances, those that read a vector an utterance on all. The reference of each is a GRU of the same
-size over padded sequences in the order of the corpus, 16 in a batch, with Adam. Seconds are the processor's, of one
-thread: what the run would take alone.
+a sample of the utterances, and their memory is that of the sample; those that read a vector an utterance on all. Frames
+that would be more than a run holds in memory are read from mapped shards, as in training. The reference of each is a
+GRU of the same size over padded sequences in the order of the corpus, all in memory, 16 in a batch, with Adam. Without
+a GPU, seconds are the processor's, of one thread: what the run would take alone. On a GPU they are the clock's.
 
 Usage: python benchmarks/training.py
 """
 
 import math
 import resource
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -25,13 +27,23 @@ import torch
 from machine import describe, table
 from torch import Tensor, nn
 
+from emofuse.features.shards import Row, write_shard
 from emofuse.inference.graph import FUSION
 from emofuse.models.base import Network
 from emofuse.models.unimodal import ContextNetwork, UtteranceNetwork
 from emofuse.params import Params
 from emofuse.tasks import Fold
-from emofuse.training.data import Sequences, collate, examples, shuffled_batches
-from emofuse.training.fit import FitConfig, Learner, class_weights, infer
+from emofuse.training.data import (
+    MOST_BYTES,
+    Inputs,
+    MappedSequences,
+    Sequences,
+    collate,
+    examples,
+    read_features,
+    shuffled_batches,
+)
+from emofuse.training.fit import FitConfig, Learner, _device, _to, class_weights, infer
 from emofuse.training.fuse import MODELS
 from emofuse.training.pretrain import UnimodalConfig
 
@@ -132,6 +144,22 @@ def _random(lengths: np.ndarray, dim: int) -> Sequences:
     return Sequences(torch.from_numpy(values), torch.from_numpy(np.concatenate([[0], lengths.cumsum()])))
 
 
+def mapped(sequences: Sequences, fold: Fold, folder: Path) -> Sequences | MappedSequences:
+    """Return the same sequences as training would read them from shards that are too large for its memory."""
+    parts = zip(fold.utterance_ids, sequences.values.split(sequences.lengths.tolist()), strict=True)
+    rows = [Row(name, "0", frames_TD.numpy()) for name, frames_TD in parts]
+    write_shard(folder / "shard-00000-of-00001.parquet", rows, sequences.dim, {"id": "random"})
+    return read_features(folder, fold.utterance_ids, most=0)
+
+
+def clock() -> float:
+    """Return seconds: the processor's, or where a GPU works the clock's, once it has done what it was asked to."""
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 @dataclass(frozen=True)
 class Timing:
     """Seconds of an epoch, of its loading, of an answer for every utterance, of the reference's epoch; and memory."""
@@ -146,29 +174,35 @@ class Timing:
 def measure(case: Case, size: Size, longer: float = 1.0, reference: bool = True) -> Timing:
     """Time one epoch of a network, on a sample where it reads frames, scaled to the whole corpus."""
     torch.set_num_threads(1)
-    scale = 1.0
+    device, scale = _device(0), 1.0
     if case.frames and size.utterances > SAMPLE:
         scale = size.utterances / SAMPLE
         size = replace(size, utterances=SAMPLE, dialogues=max(1, round(size.dialogues / scale)))
-    fold, inputs = corpus(size, case, longer)
-    torch.manual_seed(0)
-    network = case.build(case.dims)
-    learner = Learner(network, case.fit, class_weights(fold, 0.0))
-    items = examples(fold, network.unit, "train")
-    lengths = torch.stack([each.lengths for each in inputs.values()]).amax(dim=0).numpy()
-    epoch = loading = 0.0
-    for batch_items in shuffled_batches(items, lengths, case.fit.batch, np.random.default_rng(0)):
-        start = time.process_time()
-        batch = collate(batch_items, inputs, fold)[1]
-        loaded = time.process_time()
-        learner.step(batch, 0.5)
-        loading += loaded - start
-        epoch += time.process_time() - start
-    start = time.process_time()
-    infer(network, inputs, fold, items, case.fit.batch)
-    answered = time.process_time() - start
+    fold, held = corpus(size, case, longer)
+    with tempfile.TemporaryDirectory() as folder:
+        inputs: Inputs = {
+            name: mapped(each, fold, Path(folder) / name) if 2 * scale * each.values.numel() > MOST_BYTES else each
+            for name, each in held.items()
+        }
+        torch.manual_seed(0)
+        network = case.build(case.dims).to(device)
+        learner = Learner(network, case.fit, class_weights(fold, 0.0).to(device))
+        items = examples(fold, network.unit, "train")
+        lengths = torch.stack([each.lengths for each in inputs.values()]).amax(dim=0).numpy()
+        loading, begin = 0.0, clock()
+        for batch_items in shuffled_batches(items, lengths, case.fit.batch, np.random.default_rng(0)):
+            start = clock()
+            batch = _to(collate(batch_items, inputs, fold)[1], device)
+            loading += clock() - start
+            learner.step(batch, 0.5)
+        epoch = clock() - begin
+        start = clock()
+        infer(network, inputs, fold, items, case.fit.batch)
+        answered = clock() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    plain = plain_epoch(inputs, fold, network) if reference else 0.0
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated() / 2**20
+    plain = plain_epoch(held, fold, network) if reference else 0.0
     return Timing(epoch * scale, loading * scale, answered * scale, plain * scale, peak)
 
 
@@ -176,26 +210,28 @@ def plain_epoch(inputs: dict[str, Sequences], fold: Fold, network: Network) -> f
     """Time an epoch of a padded GRU over the corpus in order, 16 examples in a batch."""
     sizes = [each.hidden_size for each in network.modules() if isinstance(each, nn.RNNBase)]
     hidden = max(sizes, default=64)
+    device = next(network.parameters()).device
     grus = nn.ModuleList(nn.GRU(each.dim, hidden, 2, batch_first=True, bidirectional=True) for each in inputs.values())
-    classify = nn.Linear(2 * hidden * len(grus), CLASSES)
+    grus, classify = grus.to(device), nn.Linear(2 * hidden * len(grus), CLASSES, device=device)
     optimizer = torch.optim.Adam([*grus.parameters(), *classify.parameters()])
     items = examples(fold, network.unit, "train")
-    start = time.process_time()
+    start = clock()
     for first in range(0, len(items), 16):
         rows = items[first : first + 16]
         states = [_plain_states(gru, each, rows) for gru, each in zip(grus, inputs.values(), strict=True)]
         logits = classify(torch.cat(states, dim=-1))
-        loss = nn.functional.cross_entropy(logits, torch.from_numpy(fold.targets[np.concatenate(rows)]))
+        loss = nn.functional.cross_entropy(logits, torch.from_numpy(fold.targets[np.concatenate(rows)]).to(device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return time.process_time() - start
+    return clock() - start
 
 
 def _plain_states(gru: nn.Module, sequences: Sequences, rows: list[np.ndarray]) -> Tensor:
     """Vectors of all utterances of a batch: means over frames, or a dialogue's states."""
     parts = [sequences.values[sequences.offsets[each[0]] : sequences.offsets[each[-1] + 1]].float() for each in rows]
-    states_BTH = gru(nn.utils.rnn.pad_sequence(parts, batch_first=True))[0]
+    padded_BTD = nn.utils.rnn.pad_sequence(parts, batch_first=True)
+    states_BTH = gru(padded_BTD.to(next(gru.parameters()).device))[0]
     own = [states_TH[: len(part)] for states_TH, part in zip(states_BTH, parts, strict=True)]
     if all(len(each) == 1 for each in rows):
         return torch.stack([states_TH.mean(dim=0) for states_TH in own])
@@ -230,22 +266,26 @@ def main() -> None:
             )
     header = ["size", "network", "seconds an epoch", "a run at most, s", "times the plain loop", "loading", "peak, MB"]
     print(table(header, rows))
-    print("\nCost as clips and corpus grow, audio, stage I (1 is 256 utterances of MELD's lengths):\n")
-    print(table(["", "1", "2", "4"], growth(cases()[0])))
+    print("\nCost of an epoch as clips, corpus and dialogues grow:\n")
+    named = {case.name: case for case in cases()}
+    print(table(["", "1", "2", "4"], growth(named["audio, stage I"], named["text, stage II"])))
 
 
-def growth(case: Case) -> list[list[str]]:
-    """Seconds of an epoch on corpora and on clips two and four times as long, as multiples."""
+def growth(case: Case, context: Case) -> list[list[str]]:
+    """Seconds of an epoch as what it reads gets two and four times as long, as multiples."""
     small = replace(MELD, utterances=SAMPLE, dialogues=53)
     clips = [apart(case, small, factor, False).epoch for factor in (1.0, 2.0, 4.0)]
     corpora = [
         apart(case, replace(small, utterances=SAMPLE // (4 // factor), dialogues=13 * factor), 1.0, False).epoch
         for factor in (1, 2, 4)
     ]
-    return [
-        ["clips longer", *(f"{each / clips[0]:.1f}" for each in clips)],
-        ["corpora larger (from 64 utterances)", *(f"{each / corpora[0]:.1f}" for each in corpora)],
-    ]
+    dialogues = [apart(context, replace(MELD, dialogues=MELD.dialogues // factor), 1.0, False) for factor in (1, 2, 4)]
+    rows = {
+        "clips longer: audio, stage I, 256 utterances of MELD's lengths": clips,
+        "corpora larger: the same, from 64 utterances": corpora,
+        "dialogues longer, as many utterances: text, stage II, from MELD's": [each.epoch for each in dialogues],
+    }
+    return [[name, *(f"{each / taken[0]:.1f}" for each in taken)] for name, taken in rows.items()]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -238,7 +238,9 @@ def _without_sound(defect: str, reason: str) -> Clip:
 
 def downmix(samples: np.ndarray) -> np.ndarray:
     """Average the channels: ``[channels, n_samples]`` to ``[n_samples]``."""
-    return samples.mean(axis=0, dtype=np.float32)
+    # Channel by channel: numpy's mean goes sample by sample, which took half of an ingest.
+    total: np.ndarray = reduce(np.add, samples)
+    return total / np.float32(len(samples))
 
 
 def resample(samples: np.ndarray, rate: int) -> np.ndarray:

@@ -316,8 +316,7 @@ def _report(arguments: argparse.Namespace) -> None:
     if page is None:
         raise FileNotFoundError(f"{paths[1]}: not there yet; run `dvc repro`")
     known = training_seconds(Path(), Params.load().get("tracking", TrackingConfig))
-    seconds = {model: value for (task, model), value in known.items() if task == arguments.task}
-    print(with_times(page.read_text(encoding="utf-8"), seconds), end="")
+    print(with_times(page.read_text(encoding="utf-8"), _of(arguments.task, known)), end="")
 
 
 def _seconds(params: "Params") -> dict[tuple[str, str], float]:
@@ -331,12 +330,16 @@ def _seconds(params: "Params") -> dict[tuple[str, str], float]:
         return {}
 
 
+def _of(task: str, known: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    return {model: seconds for (of, model), seconds in known.items() if of == task}
+
+
 def _times(scores: Path, task: str, known: Mapping[tuple[str, str], float]) -> str:
     import json
 
     from emofuse.scoring.facts import times_markdown
 
-    seconds = {model: value for (of, model), value in known.items() if of == task}
+    seconds = _of(task, known)
     if not seconds:
         return f"The tracker has no training times of {task}.\n"
     return times_markdown(json.loads(scores.read_text(encoding="utf-8")), seconds)

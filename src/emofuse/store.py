@@ -163,11 +163,7 @@ class Store:
 
 
 def link(entry: Entry, target: Path) -> None:
-    """Show an entry's files under ``target``, without the manifest: hard links, or copies across file systems.
-
-    Marks the entry as used now, as :meth:`Store.ensure` does.
-    """
-    os.utime(entry.path / _MANIFEST)
+    """Show an entry's files under ``target``, without the manifest: hard links, or copies across file systems."""
     for source in sorted(entry.path.rglob("*")):
         if source.is_file() and source != entry.path / _MANIFEST:
             place = target / source.relative_to(entry.path)

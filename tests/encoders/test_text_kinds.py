@@ -63,6 +63,8 @@ def test_the_mean_leaves_special_tokens_out(kind: str, folders: Callable[[str], 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_smaller_type_is_close_and_says_what_it_costs(kind: str, folders: Callable[[str], Path]) -> None:
     encoder = build(folders(kind), dtype="bfloat16")
+    list(encoder.encode(["", " "]))
+    assert encoder.cost is None, "texts without a token tell no cost"
     for found, exact in zip(encoder.encode(TEXTS), build(folders(kind)).encode(TEXTS), strict=True):
         if len(exact):
             assert 1e-5 < np.abs(found - exact).max() / np.abs(exact).max() < 0.05

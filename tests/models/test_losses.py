@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from emofuse.models.base import IGNORE
-from emofuse.models.losses import cross_entropy, supervised_contrastive
+from emofuse.models.losses import cosine_similarities, cross_entropy, supervised_contrastive
 
 TARGETS = st.lists(st.sampled_from([IGNORE, 0, 1, 2]), min_size=1, max_size=12)
 
@@ -41,6 +41,14 @@ def test_supervised_contrastive_is_khosla_equation_2(targets: list[int], seed: i
     vectors_NH = random(seed, len(targets), 3)
     got = supervised_contrastive(vectors_NH, torch.tensor(targets), temperature)
     assert float(got) == pytest.approx(khosla(vectors_NH.numpy(), targets, temperature), rel=1e-9, abs=1e-12)
+
+
+def test_similarities_are_not_rounded_where_the_network_is() -> None:
+    vectors_NH = random(0, 6, 4).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        found_NN = cosine_similarities(vectors_NH, vectors_NH)
+    assert torch.equal(found_NN, cosine_similarities(vectors_NH, vectors_NH))
+    assert found_NN.dtype == torch.float32
 
 
 @settings(max_examples=50, deadline=None)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +46,15 @@ BIMODAL = HBAFConfig(
     temperature=0.2,
 )
 
+
+def _hcam(**changes: Any) -> HCAM:
+    return HCAM(replace(FUSION, **changes), DIMS, CLASSES, True)
+
+
+def _hbaf(past: bool = True, **changes: Any) -> HBAF:
+    return HBAF(replace(BIMODAL, **changes), DIMS, CLASSES, past)
+
+
 NETWORKS: dict[str, tuple[Callable[[], Network], tuple[str, ...]]] = {
     "utterance": (lambda: UtteranceNetwork(UTTERANCE, DIMS["audio"], CLASSES), ("audio",)),
     "context": (lambda: ContextNetwork(CONTEXT, DIMS["audio"], CLASSES, False), ("audio",)),
@@ -60,13 +70,29 @@ NETWORKS: dict[str, tuple[Callable[[], Network], tuple[str, ...]]] = {
     "concat-same-past": (lambda: Concat(replace(CONCAT, speaker="same"), DIMS, CLASSES, True), ("audio", "text")),
     "hcam-role-past": (lambda: HCAM(replace(FUSION, speaker="role"), DIMS, CLASSES, True), ("audio", "text")),
     "hbaf-same-past": (lambda: HBAF(replace(BIMODAL, speaker="same"), DIMS, CLASSES, True), ("audio", "text")),
+    "context-no-contrastive": (
+        lambda: ContextNetwork(replace(CONTEXT, contrastive=0.0), 5, CLASSES, False),
+        ("audio",),
+    ),
+    "cma-no-attention": (lambda: CMA(replace(CROSS, attention=False), DIMS, CLASSES, False), ("audio", "text")),
+    "cma-mean-pooling": (lambda: CMA(replace(CROSS, pooling="mean"), DIMS, CLASSES, False), ("audio", "text")),
+    "hcam-no-contrastive-past": (lambda: _hcam(contrastive=0.0), ("audio", "text")),
+    "hcam-no-co-attention-past": (lambda: _hcam(co_attention=False), ("audio", "text")),
+    "hbaf-no-audio-context-past": (lambda: _hbaf(context=False), ("audio", "text")),
+    "hbaf-no-gate-past": (lambda: _hbaf(gate=False), ("audio", "text")),
+    "hbaf-no-absolute": (lambda: _hbaf(past=False, absolute=0.0), ("audio", "text")),
+    "hbaf-no-relative": (lambda: _hbaf(past=False, relative=0.0), ("audio", "text")),
+    "hbaf-no-contrastive": (lambda: _hbaf(past=False, absolute=0.0, relative=0.0), ("audio", "text")),
+    "hbaf-no-heads": (lambda: _hbaf(past=False, text_loss=0.0, audio_loss=0.0), ("audio", "text")),
+    "hbaf-self-attention-past": (lambda: _hbaf(cross_attention=False), ("audio", "text")),
+    "hbaf-cross-attention-past": (lambda: _hbaf(self_attention=False), ("audio", "text")),
 }
-"""By name, how a network is built and the modalities that it reads."""
+"""By name, how a network is built and the modalities that it reads; the last ones are the ablations."""
 
 SPEAKERS = (7, 3, 3, -1, 7)
 """Of the turns of a dialogue; -1 is unknown."""
 
-READ_FRAMES = ("utterance", "cma")
+READ_FRAMES = ("utterance", "cma", "cma-no-attention", "cma-mean-pooling")
 """Networks that read sequences of frames; the others read one vector an utterance."""
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
@@ -272,14 +298,23 @@ def test_the_utterance_network_reads_no_context() -> None:
     assert not torch.isclose(after[0], before[0]).all()
 
 
-@pytest.mark.parametrize("name", ["context", "hcam"])
-def test_the_contrastive_loss_can_be_switched_off(name: str) -> None:
-    network = network_of(name)
-    batch = batch_of(name, dialogues_of(name, [4, 3]))
-    assert network(batch).auxiliary["contrastive"] > 0
-    config = CONTEXT if name == "context" else FUSION
-    object.__setattr__(network, "config", type(config)(**{**config.__dict__, "contrastive": 0.0}))
-    assert network(batch).auxiliary == {}
+@pytest.mark.parametrize(
+    ("name", "losses"),
+    [
+        ("context", {"contrastive"}),
+        ("context-no-contrastive", set()),
+        ("hcam", {"contrastive"}),
+        ("hcam-no-contrastive-past", set()),
+        ("hbaf", {"absolute", "relative"}),
+        ("hbaf-no-absolute", {"relative"}),
+        ("hbaf-no-relative", {"absolute"}),
+        ("hbaf-no-contrastive", set()),
+    ],
+)
+def test_the_contrastive_losses_can_be_switched_off(name: str, losses: set[str]) -> None:
+    found = network_of(name)(batch_of(name, dialogues_of(name, [4, 3]))).auxiliary
+    assert set(found) == losses
+    assert all(loss > 0 for loss in found.values())
 
 
 def test_the_contrastive_loss_of_hcam_sees_two_views_of_an_utterance() -> None:

@@ -174,6 +174,14 @@ def test_the_scores_are_those_of_the_test_predictions(scored: Path) -> None:
         assert scores.filter(here)["n_runs"].to_list() == [len(f1)]
 
 
+def test_a_cross_entropy_that_is_not_the_plain_one_stands_in_the_table_and_on_the_page(root: Path) -> None:
+    assert "Cross-entropy" not in run(root)
+    fit = {"config": {"fit": {"balance": 0.0, "focus": 2.0}}, "model": "concat", "reads": "pooled"}
+    write_json(root / "data/models/tiny/concat/seed-0-fold-0/config.json", fit)
+    assert "- Cross-entropy of concat: focal loss with exponent 2\n" in run(root)
+    assert "Cross-entropy of concat" in (root / "metrics" / "tiny" / "report.html").read_text()
+
+
 def test_the_protocol_tells_what_the_numbers_rest_on(scored: Path) -> None:
     written = json.loads((scored / "metrics" / "tiny" / "scores.json").read_text())
     protocol = written["protocol"]

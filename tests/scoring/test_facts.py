@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from emofuse.scoring.facts import model_facts, needs
+from emofuse.scoring.facts import losses, model_facts, needs
 from emofuse.scoring.joining import ScoringError
 
 FEATURES = {"audio": {"labels_seen": False}, "text": {"labels_seen": True}}
@@ -45,6 +45,20 @@ def test_a_context_network_reads_the_one_of_its_own_modality() -> None:
 def test_labels_are_seen_by_what_reads_features_that_have_seen_them() -> None:
     facts = model_facts(records({**SIZES, "concat": 7}), configs(READS), FEATURES)
     assert [model for model, own in facts.items() if own["labels_seen"]] == ["text-utterance", "text-context", "concat"]
+
+
+def test_a_cross_entropy_that_is_not_the_plain_one_is_stated() -> None:
+    fits = {"concat": (0.0, 0.0), "hcam": (0.5, 0.0), "cma": (0.0, 2.0), "hbaf": (1.0, 1.0)}
+    known = [
+        {"model": model, "seed": seed, "config": {"fit": {"balance": balance, "focus": focus}}}
+        for model, (balance, focus) in fits.items()
+        for seed in range(2)
+    ]
+    assert losses([*known, {"model": "late", "config": {}}]) == {
+        "hcam": "classes weighed by frequency ** -0.5",
+        "cma": "focal loss with exponent 2",
+        "hbaf": "classes weighed by frequency ** -1, focal loss with exponent 1",
+    }
 
 
 def test_a_model_without_what_it_reads_from_is_an_error() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from emofuse.features.shards import Frames, Row, write_shard
@@ -39,6 +39,7 @@ def sequences_of(lengths: list[int], dim: int = 3, seed: int = 0) -> tuple[Seque
 
 @settings(max_examples=60, deadline=None)
 @given(lengths=LENGTHS, seed=SEEDS, picks=st.integers(1, 8))
+@example(lengths=[1, 1, 1, 1], seed=0, picks=5)
 def test_padded_is_the_sequences_and_zeros(lengths: list[int], seed: int, picks: int) -> None:
     sequences, parts = sequences_of(lengths, seed=seed)
     rows = torch.from_numpy(np.random.default_rng(seed).integers(0, len(lengths), picks))

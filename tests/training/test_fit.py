@@ -1,7 +1,8 @@
 """The fit loop: which epoch is kept, what the seed decides, and that only train is learned from."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from itertools import product
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,15 +16,15 @@ from torch import Tensor, nn
 from emofuse.models.base import Batch, Network, Output, Unit
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
 from emofuse.tasks import IGNORE, SPLITS, Fold
-from emofuse.training.data import Sequences, examples, single_frames
-from emofuse.training.fit import FitConfig, Fitted, class_weights, dev_scores, fit, infer, standardize
+from emofuse.training.data import Sequences, collate, examples, single_frames
+from emofuse.training.fit import FitConfig, Fitted, Learner, class_weights, dev_scores, fit, infer, rate, standardize
 
 MakeFold = Callable[..., Fold]
 ROWS = 8
 """Utterances of each split in the scripted folds."""
 
 
-def schedule(**changes: float) -> FitConfig:
+def schedule(**changes: Any) -> FitConfig:
     values = {"epochs": 4, "patience": 4, "batch": 8, "learning_rate": 0.01, "weight_decay": 0.01, "clip": 1.0}
     return FitConfig(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -261,6 +262,31 @@ def test_the_learning_rate_rises_and_falls_and_the_gradient_is_clipped(
     assert rates[0] < 0.002
     assert 0 <= rates[-1] < 0.0001
     assert max(norm for _, norm, _ in taken) <= 0.01 * 1.001
+
+
+def test_the_learning_rate_stays_where_its_schedule_is_constant() -> None:
+    assert rate(0.0, "constant") < 0.02
+    assert all(rate(progress, "constant") == 1.0 for progress in (0.1, 0.5, 1.0))
+    assert rate(0.5, "cosine") == pytest.approx(0.5)
+
+
+def test_adam_pulls_weights_by_its_gradient_and_adamw_beside_it(make_fold: MakeFold) -> None:
+    """One step from the same weights: AdamW shrinks each by rate times decay; to Adam it is part of the gradient."""
+    fold, inputs = noisy(make_fold)
+    _, batch = collate(examples(fold, "utterance", "train"), inputs, fold)
+    moved = {}
+    for optimizer, decay in product(("adam", "adamw"), (0.0, 0.5)):
+        torch.manual_seed(0)
+        network = UtteranceNetwork(UTTERANCE, 3, 2)
+        config = schedule(optimizer=optimizer, weight_decay=decay, schedule="constant")
+        Learner(network, config, torch.ones(2)).step(batch, 0.5)
+        moved[optimizer, decay] = nn.utils.parameters_to_vector(network.parameters()).detach()
+    torch.manual_seed(0)
+    start = nn.utils.parameters_to_vector(UtteranceNetwork(UTTERANCE, 3, 2).parameters()).detach()
+    assert torch.equal(moved["adam", 0.0], moved["adamw", 0.0])
+    torch.testing.assert_close(moved["adamw", 0.5], moved["adamw", 0.0] - 0.01 * 0.5 * start, atol=1e-6, rtol=1e-5)
+    assert ((moved["adam", 0.5] - start).abs() <= 0.0101).all(), "a first step of Adam is the learning rate at most"
+    assert not torch.equal(moved["adam", 0.5], moved["adam", 0.0])
 
 
 @pytest.mark.parametrize("average", [0.0, 0.5, 0.99])

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
+from emofuse.training import runs
 from emofuse.training.runs import run_all
 
 Project = Any
@@ -34,15 +36,36 @@ def test_the_number_of_workers_and_the_runs_beside_change_no_byte(
         own = project.copy(tmp_path / f"workers-{workers}")
         own.run_all = partial(run_all, workers=workers)
         own.pretrain("audio")
-        assert "tiny-audio: 3 trained, 0 reused" in capsys.readouterr().out
+        own.fuse("cma")
+        said = capsys.readouterr().out
+        assert all(f"tiny-{each}: 3 trained, 0 reused" in said for each in ("audio", "cma"))
         outs.append(own.outs())
     assert outs[0] == outs[1]
-    assert len(outs[0]) == 3 * 2 * 5
+    assert len(outs[0]) == 3 * (2 * 5 + 4)
 
     alone = project.copy(tmp_path / "alone")
     alone.tree["tasks"]["tiny"]["seeds"] = 1
     alone.pretrain("audio")
+    alone.fuse("cma")
     assert alone.outs().items() < outs[0].items()
+
+
+@pytest.mark.parametrize(("gpus", "cores", "expected"), [(0, 64, 40), (1, 64, 8), (2, 64, 16), (1, 4, 4)])
+def test_as_many_runs_go_side_by_side_as_the_machine_serves(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, cores: int, expected: int
+) -> None:
+    asked = []
+
+    def start(count: int, *rest: Any, **options: Any) -> None:
+        asked.append(count)
+        raise InterruptedError
+
+    monkeypatch.setattr(runs, "ProcessPoolExecutor", start)
+    monkeypatch.setattr(runs, "cores", lambda: cores)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(InterruptedError):
+        run_all("here", bool, list(range(40)))
+    assert asked == [expected]
 
 
 def test_an_error_in_one_run_reaches_the_caller_and_the_others_are_kept(tmp_path: Path) -> None:

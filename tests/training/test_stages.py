@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, f1_score
 
@@ -301,7 +302,7 @@ def test_code_that_is_edited_while_a_stage_runs_is_not_taken_for_the_code_that_r
     assert trained.fuse("hcam") == (0, 2)
 
 
-KEYED_BY_VALUE = {"features.shards", "files", "params", "process", "schema", "store", "tasks", "training"}
+KEYED_BY_VALUE = {"files", "params", "process", "schema", "store", "tasks", "training"}
 """Modules that are no part of a key: what they hand on is part of it by value (the bytes of the features, what the
 fold shows, the parameters), by the schema's version, or has no say in a result."""
 
@@ -335,6 +336,30 @@ def test_the_keys_cover_all_code_that_a_run_depends_on() -> None:
     for name, kind in fuse_module.MODELS.items():
         own = imports_of(f"models.{name}", set()) | ALSO.get(name, set())
         assert code_digest(*common, *own) == kind.code, name
+
+
+def test_training_never_asks_for_the_labels_of_test() -> None:
+    """A task knows them, for scoring; what it hands to training, a fold, does not."""
+    for path in Path(next(iter(emofuse.__path__)), "training").glob("*.py"):
+        asked = {
+            node.attr
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Attribute)
+        }
+        assert not asked & {"truth", "_table"}, path.name
+
+
+def test_dvc_knows_the_code_that_a_run_depends_on() -> None:
+    """Or an edited file would leave `dvc repro` with nothing to do."""
+    stages = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    known = {
+        stage: {each.removeprefix("src/emofuse/").removesuffix(".py").replace("/", ".") for each in told["do"]["deps"]}
+        for stage, told in stages.items()
+    }
+    models = {f"models.{name}" for name in fuse_module.MODELS}
+    own = {"models.${item.model}"} | {each for name in models for each in imports_of(name, models) - {name}}
+    assert imports_of("training.pretrain", set()) <= known["pretrain"]
+    assert imports_of("training.fuse", models) | own | {"models.late"} <= known["fuse"]
 
 
 def test_the_fold_is_known_by_what_it_shows(trained: Project) -> None:

@@ -1,6 +1,7 @@
 """Frozen transformers text encoders (BERT, RoBERTa, DeBERTa, MiniLM, ModernBERT …): tokens without the special ones."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -93,8 +94,9 @@ class TextEncoder:
         Raises:
             EncoderError: at the first texts, what the options ask for cannot be done on this machine
         """
-        if not self._settled and contents:
-            self._settle(contents[:_SAMPLE])
+        written = (each for each in contents if each.strip())
+        if not self._settled and (sample := list(islice(written, _SAMPLE))):
+            self._settle(sample)
         yield from self._encode(contents)
 
     def _settle(self, sample: Sequence[str]) -> None:

@@ -5,14 +5,16 @@ multi-head attention lets audio query text and text query audio; statistics pool
 time) makes one vector a modality; early fusion concatenates them and classifies. Published: 1.88 points absolute over
 its reference [3] on IEMOCAP-4, five folds, one session left out.
 
-Our reading, for audio frames ``x_a`` and text frames ``x_t`` (sizes, padding and the layer norm are not published)::
+Our reading, for frames ``x_m`` ``[T_m, D_m]`` of modality m, audio or text (sizes and padding are not published)::
 
-    h_m = BiLSTM(ReLU(Conv1D(x_m)))                                       m in {audio, text}
+    h_m = BiLSTM(ReLU(Conv1D(x_m)))                                       [T_m, H]
     a   = MHA(query h_audio, key and value h_text)                        t = MHA(query h_text, key and value h_audio)
-    s_m = [mean_t, std_t] of the attended frames
+    s_m = [mean, std] of the attended frames over time                    [2 H]
     logits = W [s_audio; s_text] + b
 
-With attention off, ``a = h_audio`` and ``t = h_text``.
+With attention off, ``a = h_audio`` and ``t = h_text``. There is no residual around the attention, so what a modality
+says comes through the other's queries alone: where the audio is a single vector an utterance, as with published
+prosody, ``t`` is the same in every frame, and text is heard through audio's one query only.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -54,6 +56,8 @@ class CMAConfig:
 
     def __post_init__(self) -> None:
         check_heads(self.hidden, self.heads)
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel: {self.kernel} is even and has no frame in its middle")
 
 
 class CMA(Network):
@@ -75,14 +79,18 @@ class CMA(Network):
         self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
         self.encode = nn.ModuleDict({name: _Encoder(config, dim) for name, dim in dims.items()})
         self.attend = nn.ModuleDict(
-            {name: nn.MultiheadAttention(config.hidden, config.heads, batch_first=True) for name in dims}
+            {
+                name: nn.MultiheadAttention(config.hidden, config.heads, batch_first=True)
+                for name in dims
+                if config.attention
+            }
         )
         self.dropout = nn.Dropout(config.dropout)
         pooled = config.hidden * (2 if config.pooling == "statistics" else 1)
         self.classify = nn.Linear(2 * pooled, classes)
 
     def forward(self, batch: Batch) -> Output:
-        """Return logits, and the early-fused vectors as ``vectors['fused']``."""
+        """Return logits, and ``vectors['fused']``: early fusion, ``[U, 4 H]``, or half of it without deviations."""
         inside = {name: frames_inside(batch.frames[name], lengths_U) for name, lengths_U in batch.lengths.items()}
         states = {
             name: self.dropout(

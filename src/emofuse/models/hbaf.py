@@ -7,12 +7,13 @@ relation, and residuals; an inter-modal contrastive module learns absolute relat
 match) and relative ones (the similarity structure between utterances agrees across modalities); audio, text and the
 fusion each have a cross-entropy.
 
-Our reading, for the utterance vectors ``x_a, x_t`` of HCAM's stage I (the paper's encoders are unpublished in part)::
+Our reading, for the utterance vectors ``x_a, x_t`` of HCAM's stage I (the paper's encoders are unpublished in part),
+``[L, .]`` of a dialogue's L turns, narrow ``a'`` and ``[L, H]`` from there on::
 
     t = W_t x_t + GRU(W_t x_t)                       a' = V_a x_a,  a = W_a LN(a' + GRU(a') + MHA(a', a', a'))
     t* = LN(t + MHA(t, t, t) + g_t MHA(t, a, a))     g_t = sigmoid(U_t [t; MHA(t, a, a)] + c)       and so for a*
     logits = W [a*; t*] + b                          loss = CE + w_t CE(t) + w_a CE(a) + w_abs L_abs + w_rel L_rel
-    L_abs: symmetric InfoNCE between P a and P t     L_rel: mean squared difference of their cosine similarities
+    L_abs: symmetric InfoNCE between P_a a, P_t t    L_rel: mean squared difference of their cosine similarities
 
 The gate starts nearly closed (c = -2), so that a weak modality has to earn its influence.
 """
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 from emofuse.models.base import IGNORE, Batch, Network, Output, Unit, from_dialogues, to_dialogues
 from emofuse.models.layers import Speaker, SpeakerEmbedding, Standardize, attention_mask, check_heads
+from emofuse.models.losses import cosine_similarities
 from emofuse.models.recurrent import Recurrent
 from emofuse.params import STRICT
 
@@ -45,7 +47,7 @@ class HBAFConfig:
         hidden: size of the fused modalities' vectors
         audio_hidden: size inside the audio context network
         heads: attention heads
-        dropout: on the inputs, in the attention and before the classes
+        dropout: on the text's vectors and around its GRU, in the attention and before the classes
         context: whether the audio context network runs
         gate: whether the cross-attention is gated
         self_attention: whether a modality attends to itself
@@ -113,8 +115,10 @@ class HBAF(Network):
         self.audio_context = _AudioContext(config, past) if config.context else None
         self.widen_audio = nn.Linear(narrow, hidden)
         self.fuse = nn.ModuleDict({name: _BimodalAttention(config) for name in dims})
-        self.heads = nn.ModuleDict({name: nn.Linear(hidden, classes) for name in dims})
-        self.project = nn.ModuleDict({name: nn.Linear(hidden, hidden // 2) for name in dims})
+        weights = {"audio": config.audio_loss, "text": config.text_loss}
+        self.heads = nn.ModuleDict({name: nn.Linear(hidden, classes) for name in dims if weights[name]})
+        contrasted = dims if config.absolute or config.relative else {}
+        self.project = nn.ModuleDict({name: nn.Linear(hidden, hidden // 2) for name in contrasted})
         self.classify = nn.Linear(2 * hidden, classes)
 
     def forward(self, batch: Batch) -> Output:
@@ -155,13 +159,11 @@ class HBAF(Network):
 
     def _heads(self, vectors: dict[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
         weights = {"audio": self.config.audio_loss, "text": self.config.text_loss}
-        return {
-            name: (weight, self.heads[name](self.dropout(vectors[name]))) for name, weight in weights.items() if weight
-        }
+        return {name: (weights[name], head(self.dropout(vectors[name]))) for name, head in self.heads.items()}
 
     def _contrastive(self, vectors: dict[str, Tensor], labelled_U: Tensor) -> dict[str, Tensor]:
         config, losses = self.config, {}
-        if config.absolute or config.relative:
+        if self.project:
             audio_UP, text_UP = (self.project[name](vectors[name])[labelled_U] for name in ("audio", "text"))
             if config.absolute:
                 losses["absolute"] = config.absolute * absolute_contrastive(audio_UP, text_UP, config.temperature)
@@ -219,7 +221,7 @@ def absolute_contrastive(audio_UP: Tensor, text_UP: Tensor, temperature: float) 
         text_UP: projected text vectors of the same utterances
         temperature: divides the cosine similarities
     """
-    similarity_UU = nn.functional.normalize(audio_UP, dim=1) @ nn.functional.normalize(text_UP, dim=1).T / temperature
+    similarity_UU = cosine_similarities(audio_UP, text_UP) / temperature
     own_U = torch.arange(len(audio_UP), device=audio_UP.device)
     if len(own_U) == 0:
         return similarity_UU.sum()
@@ -228,9 +230,7 @@ def absolute_contrastive(audio_UP: Tensor, text_UP: Tensor, temperature: float) 
 
 def relative_contrastive(audio_UP: Tensor, text_UP: Tensor) -> Tensor:
     """Mean squared difference between the modalities' cosine similarities of every two utterances."""
-    audio_UU, text_UU = (
-        unit_UP @ unit_UP.T for unit_UP in (nn.functional.normalize(each, dim=1) for each in (audio_UP, text_UP))
-    )
+    audio_UU, text_UU = (cosine_similarities(each, each) for each in (audio_UP, text_UP))
     return (audio_UU - text_UU).square().sum() / max(1, audio_UU.numel())
 
 

@@ -5,14 +5,14 @@ query the text's, with residual and layer norm; self-attention follows in each m
 classified, with cross-entropy and a supervised contrastive loss over the two modalities' vectors as two views of an
 utterance; at test time the posteriors of audio, text and fusion are ensembled, with weights chosen on dev.
 
-Our reading, with ``a, t`` the contextual vectors of stage II, projected to one size and each block being
-attention, residual and layer norm::
+Our reading, with ``a, t`` ``[L, H]`` the contextual vectors of stage II of a dialogue's L turns, projected to one
+size, and each block being attention, residual and layer norm::
 
     a' = LN(a + MHA(a, t, t))        t' = LN(t + MHA(t, a, a))          co-attention, `blocks` times
     a" = LN(a' + MHA(a', a', a'))    t" = LN(t' + MHA(t', t', t'))      self-attention
     logits = W [a"; t"] + b          loss = CE + w SupCon({P a", P t"})
 
-With co-attention off, stage II's vectors go to self-attention as they are, and fusion is the concatenation alone. The
+With co-attention off, ``a, t`` go to self-attention as they are, and fusion is the concatenation alone. The
 paper uses no speaker identity. Ensembling is in :mod:`emofuse.models.late`.
 """
 
@@ -87,7 +87,7 @@ class HCAM(Network):
         blocks = config.blocks if config.co_attention else 0
         self.co_attention = nn.ModuleDict({name: _blocks(config, blocks) for name in dims})
         self.self_attention = nn.ModuleDict({name: _blocks(config, 1)[0] for name in dims})
-        self.project = nn.Linear(config.hidden, config.hidden)
+        self.project = nn.Linear(config.hidden, config.hidden) if config.contrastive else None
         self.dropout = nn.Dropout(config.dropout)
         self.classify = nn.Linear(2 * config.hidden, classes)
 
@@ -107,7 +107,7 @@ class HCAM(Network):
         audio_UH, text_UH = from_dialogues(audio_BLH, places_BL), from_dialogues(text_BLH, places_BL)
         fused_UH = torch.cat([audio_UH, text_UH], dim=1)
         auxiliary = {}
-        if self.config.contrastive:
+        if self.project is not None:
             views_NH = self.project(torch.cat([audio_UH, text_UH]))
             loss = supervised_contrastive(views_NH, batch.targets_U.repeat(2), self.config.temperature)
             auxiliary["contrastive"] = self.config.contrastive * loss

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from emofuse.models.base import IGNORE
 
-__all__ = ["cross_entropy", "supervised_contrastive"]
+__all__ = ["cosine_similarities", "cross_entropy", "supervised_contrastive"]
 
 
 def cross_entropy(logits_UC: Tensor, targets_U: Tensor, weights_C: Tensor | None = None, focus: float = 0.0) -> Tensor:
@@ -27,6 +27,14 @@ def cross_entropy(logits_UC: Tensor, targets_U: Tensor, weights_C: Tensor | None
     return (weights_N * loss_N).sum() / weights_N.sum().clamp(min=torch.finfo(loss_N.dtype).tiny)
 
 
+def cosine_similarities(queries_NH: Tensor, keys_MH: Tensor) -> Tensor:
+    """Return ``[N, M]``, in float32 at least whatever the precision: a temperature magnifies what was rounded."""
+    exact = torch.promote_types(queries_NH.dtype, torch.float32)
+    with torch.autocast(queries_NH.device.type, enabled=False):
+        queries_NH, keys_MH = (nn.functional.normalize(each.to(exact), dim=1) for each in (queries_NH, keys_MH))
+        return queries_NH @ keys_MH.T
+
+
 def supervised_contrastive(vectors_NH: Tensor, targets_N: Tensor, temperature: float) -> Tensor:
     """Supervised contrastive loss (Khosla et al. 2020, equation 2), zero if no two vectors share a class.
 
@@ -36,10 +44,9 @@ def supervised_contrastive(vectors_NH: Tensor, targets_N: Tensor, temperature: f
         temperature: divides the cosine similarities
     """
     kept_N = targets_N != IGNORE
-    unit_NH = nn.functional.normalize(vectors_NH[kept_N], dim=1)
-    classes_N = targets_N[kept_N]
+    kept_NH, classes_N = vectors_NH[kept_N], targets_N[kept_N]
     own_NN = torch.eye(len(classes_N), dtype=torch.bool, device=vectors_NH.device)
-    similarity_NN = (unit_NH @ unit_NH.T / temperature).masked_fill(own_NN, -torch.inf)
+    similarity_NN = (cosine_similarities(kept_NH, kept_NH) / temperature).masked_fill(own_NN, -torch.inf)
     log_share_NN = similarity_NN - similarity_NN.logsumexp(dim=1, keepdim=True)
     positive_NN = (classes_N[:, None] == classes_N) & ~own_NN
     positives_N = positive_NN.sum(dim=1)

@@ -4,17 +4,19 @@ The paper says: in stage I the frames of an utterance pass a bidirectional GRU w
 trained to classify the utterance; stage I is then frozen, and in stage II the utterance vectors of a conversation pass
 a bidirectional GRU with self-attention, trained with cross-entropy and a supervised contrastive loss.
 
-Our reading: two GRU layers in each stage, and a linear path around each, so that a layer can only add to what went in.
-Stage I pools with additive attention, stage II adds multi-head self-attention with residual and layer norm::
+Our reading: a linear path around each stage, so that a layer can only add to what went in. Stage I pools with additive
+attention, stage II adds multi-head self-attention with residual and layer norm::
 
-    u = sum_t a_t h_t + R mean_t(x_t)      h = GRU(P x),  a = softmax_t(v . tanh(W h_t))
-    c = LN(h + MHA(h, h, h)) + R u         h = GRU(u) over the dialogue
+    u = sum_t a_t h_t + R [mean_t(x_t); max_t(x_t)]      h = GRU(P x),  a = softmax_t(v . tanh(W h_t))
+    c = LN(h + MHA(h, h, h)) + R u                       h = GRU(u) over the dialogue
 
-The contrastive loss acts on a linear projection of ``c``.
+with an utterance's frames ``x`` ``[T, D]``, ``h`` ``[T, H]`` and its vector ``u`` ``[H]``; in stage II ``u``, ``h``
+and ``c`` are ``[L, H]``, of the L turns of a dialogue. The contrastive loss acts on a linear projection of ``c``.
 """
 
 from typing import Annotated, ClassVar
 
+import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -78,7 +80,7 @@ class UtteranceNetwork(Network):
         self.project = nn.Linear(dim, config.project) if config.project else nn.Identity()
         self.recurrent = Recurrent(config.project or dim, config.hidden, config.layers, config.dropout)
         self.pool = AttentionPooling(config.hidden)
-        self.around = nn.Linear(dim, config.hidden)
+        self.around = nn.Linear(2 * dim, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
         self.classify = nn.Linear(config.hidden, classes)
 
@@ -89,7 +91,8 @@ class UtteranceNetwork(Network):
         x_UTD = self.input_dropout(self.standardize(x_UTD)) * inside_UT1
         states_UTH = self.recurrent(self.project(x_UTD), lengths_U)
         mean_UD = x_UTD.sum(dim=1) / inside_UT1.sum(dim=1)
-        pooled_UH = self.pool(states_UTH, lengths_U) + self.around(mean_UD)
+        most_UD = x_UTD.masked_fill(~inside_UT1, -torch.inf).amax(dim=1)
+        pooled_UH = self.pool(states_UTH, lengths_U) + self.around(torch.cat([mean_UD, most_UD], dim=1))
         return Output(self.classify(self.dropout(pooled_UH)), {"utterance": pooled_UH})
 
 
@@ -140,7 +143,7 @@ class ContextNetwork(Network):
         self.recurrent = Recurrent(dim, config.hidden, config.layers, config.dropout, past)
         self.attend = CrossAttention(config.hidden, config.heads, config.dropout)
         self.around = nn.Linear(dim, config.hidden)
-        self.project = nn.Linear(config.hidden, config.hidden)
+        self.project = nn.Linear(config.hidden, config.hidden) if config.contrastive else None
         self.classify = nn.Linear(config.hidden, classes)
 
     def forward(self, batch: Batch) -> Output:
@@ -150,7 +153,7 @@ class ContextNetwork(Network):
         x_UD = self.speaker(x_UD, batch.speakers_U, batch.places_BL)
         context_UH = self.contextualise(x_UD, batch.places_BL)
         auxiliary = {}
-        if self.config.contrastive:
+        if self.project is not None:
             loss = supervised_contrastive(self.project(context_UH), batch.targets_U, self.config.temperature)
             auxiliary["contrastive"] = self.config.contrastive * loss
         return Output(self.classify(self.dropout(context_UH)), {"context": context_UH}, auxiliary=auxiliary)

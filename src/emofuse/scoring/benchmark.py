@@ -12,7 +12,7 @@ import polars as pl
 from emofuse.features.shards import defects, metadata
 from emofuse.files import write_text
 from emofuse.scoring.dialogues import read_dialogues, words
-from emofuse.scoring.facts import facts_markdown, model_facts
+from emofuse.scoring.facts import facts_markdown, losses, model_facts
 from emofuse.scoring.joining import ScoringError
 from emofuse.scoring.literature import published
 from emofuse.scoring.plots import plot_confusion, plot_learning, plot_scores, write_plot
@@ -130,6 +130,7 @@ def protocol(
     folders = {name: data / "features" / config.corpus / name for name in MODALITIES}
     features = {name: metadata(folder) for name, folder in folders.items()}
     without = {name: {kind: len(ids) for kind, ids in defects(folder).items()} for name, folder in folders.items()}
+    stated = {"losses": losses(configs), "conditions": dict(conditions)}
     return {
         "task": task.name,
         "corpus": config.corpus,
@@ -147,7 +148,7 @@ def protocol(
         "features": features,
         "utterances_without_features": without,
         "models": model_facts(records, configs, features),
-    } | ({"conditions": dict(conditions)} if conditions else {})
+    } | {name: each for name, each in stated.items() if each}
 
 
 def truth_of(task: Task) -> pl.DataFrame:

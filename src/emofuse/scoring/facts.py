@@ -14,6 +14,7 @@ __all__ = [
     "TIMES",
     "before",
     "facts_markdown",
+    "losses",
     "modalities",
     "model_facts",
     "needs",
@@ -97,6 +98,22 @@ def model_facts(
     }
 
 
+def losses(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return in words what the cross-entropy of a model is in its own stage, where it is not the plain one.
+
+    Args:
+        configs: the ``config.json`` of all runs that have one
+    """
+    found = {}
+    for config in configs:
+        fit = config["config"].get("fit", {})
+        words = [f"classes weighed by frequency ** -{fit['balance']:g}"] if fit.get("balance") else []
+        words += [f"focal loss with exponent {fit['focus']:g}"] if fit.get("focus") else []
+        if words:
+            found[config["model"]] = ", ".join(words)
+    return found
+
+
 def _sizes(model: str, sizes: Mapping[str, int], read: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """Parameters of a model and of all networks that stand before it, each once."""
     if model not in sizes:
@@ -141,6 +158,7 @@ def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     for name, kinds in protocol.get("utterances_without_features", {}).items():
         lines += [(f"Utterances without features, {name}", _kinds(kinds))] if kinds else []
+    lines += [(f"Cross-entropy of {model}", text) for model, text in protocol.get("losses", {}).items()]
     lines += [(f"Condition {name}", text) for name, text in protocol.get("conditions", {}).items()]
     return lines + [("Unlike a full corpus", text) for text in protocol["unlike_a_full_corpus"]]
 

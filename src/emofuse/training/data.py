@@ -78,6 +78,8 @@ class Sequences:
     def padded(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return some sequences as float32 ``[U, T, D]``, zero after their ends, and their lengths ``[U]``."""
         lengths_U = self.lengths[rows]
+        if lengths_U.numel() and int(lengths_U.max()) == 1:
+            return self.values[self.offsets[rows], None].float(), lengths_U  # vectors: nothing to cut, nothing to pad
         spans = zip(self.offsets[rows].tolist(), lengths_U.tolist(), strict=True)
         parts = [self.values[start : start + length] for start, length in spans]
         return nn.utils.rnn.pad_sequence(parts, batch_first=True).float(), lengths_U

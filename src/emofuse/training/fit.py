@@ -43,14 +43,16 @@ class FitConfig:
         epochs: at most so many passes over the training split
         patience: stop after so many epochs without a better dev weighted F1
         batch: utterances a step at most; in whole dialogues, one at least, for a network that reads context
-        learning_rate: of AdamW, rising over the first tenth of the steps, then falling along a half cosine
-        weight_decay: of AdamW
+        learning_rate: of the optimizer, rising over the first tenth of the steps
+        weight_decay: of AdamW, or the L2 penalty of Adam
         clip: largest norm of the gradient
         average: decay of the exponential moving average of the weights that dev, and all later use, sees; 0 for none
         balance: classes weigh ``frequency ** -balance`` in the cross-entropy; 0 for equal weights, 1 for equal classes
         focus: exponent of the focal loss; 0 for plain cross-entropy
-        precision: of the forward pass; weights, losses and gradients are float32
+        precision: of the forward pass in training; weights, losses, gradients and answers are float32
         keep_epochs: keep what is said of test after every epoch, for a column of the results; it changes nothing else
+        optimizer: AdamW (Loshchilov and Hutter 2019), or Adam (Kingma and Ba 2015)
+        schedule: after the rise the learning rate falls along a half cosine over all passes, or stays
     """
 
     epochs: Annotated[int, Field(ge=1)]
@@ -64,6 +66,8 @@ class FitConfig:
     focus: Annotated[float, Field(ge=0, le=10)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     keep_epochs: bool = False
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    schedule: Literal["cosine", "constant"] = "cosine"
 
 
 @plain_dataclass(frozen=True)
@@ -169,9 +173,10 @@ def dev_scores(probabilities: np.ndarray, fold: Fold) -> dict[str, float]:
     return dict(zip(SUMMARY, measure_confusion(confusion[0]).tolist(), strict=False))
 
 
-def rate(progress: float) -> float:
-    """Return the share of the learning rate after a share of all passes: a rise over a tenth, and a half cosine."""
-    return min(1.0, _START + progress / _RISE) * (1 + math.cos(math.pi * progress)) / 2
+def rate(progress: float, schedule: Literal["cosine", "constant"] = "cosine") -> float:
+    """Return the share of the learning rate after a share of all passes: a rise over a tenth, and the schedule."""
+    height = (1 + math.cos(math.pi * progress)) / 2 if schedule == "cosine" else 1.0
+    return min(1.0, _START + progress / _RISE) * height
 
 
 class Learner:
@@ -183,9 +188,8 @@ class Learner:
 
     def __init__(self, network: Network, config: FitConfig, weights_C: Tensor) -> None:
         self._network, self._config, self._weights_C = network, config, weights_C
-        self._optimizer = torch.optim.AdamW(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        optimizer = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
+        self._optimizer = optimizer(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         self.shown = copy.deepcopy(network) if config.average else network
         self._taken = 0
 
@@ -202,7 +206,7 @@ class Learner:
         loss.backward()
         nn.utils.clip_grad_norm_(self._network.parameters(), self._config.clip)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._config.learning_rate * rate(progress)
+            group["lr"] = self._config.learning_rate * rate(progress, self._config.schedule)
         self._optimizer.step()
         if self._config.average:
             self._update_average()

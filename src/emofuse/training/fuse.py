@@ -284,6 +284,7 @@ class _Kind:
 
 def _code(*own: str) -> str:
     return code_digest(
+        "features.shards",
         "models.base",
         "models.layers",
         "models.losses",

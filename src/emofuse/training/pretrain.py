@@ -24,6 +24,7 @@ __all__ = ["Modality", "UnimodalConfig", "pretrain"]
 Modality = Literal["audio", "text"]
 
 _CODE = code_digest(
+    "features.shards",
     "models.base",
     "models.layers",
     "models.losses",

@@ -51,6 +51,9 @@ Reads = Literal["frames", "pooled", "utterance", "context", "posteriors"]
 """What a model reads of each modality: frames, their mean and deviation, vectors of HCAM's stage I or II, or the
 posteriors of stage II alone."""
 
+RUNS_A_GPU = 8
+"""Training runs side by side on a GPU: none of these networks fills one, and each process holds some of its memory."""
+
 DECIMALS = 6
 
 
@@ -183,12 +186,14 @@ def run_all(label: str, function: Callable[[T], bool], arguments: Sequence[T], w
         label: for the progress bar
         function: trains and keeps a run; returns whether the store had it already
         arguments: one a run
-        workers: processes, 0 for as many as there are cores
+        workers: processes, 0 for one a core, and on a machine with GPUs at most :data:`RUNS_A_GPU` for each of them
 
     Returns:
         number of runs that the store had already
     """
-    count = min(workers or cores(), len(arguments))
+    gpus = torch.cuda.device_count()
+    most = min(cores(), RUNS_A_GPU * gpus) if gpus else cores()
+    count = min(workers or most, len(arguments))
     reused = 0
     with (
         tqdm(total=len(arguments), desc=label, unit="run", disable=quiet()) as bar,
