@@ -1,7 +1,8 @@
 """Ingesting sound: hours a minute from files on disk to stored shards, against decoding the same files and no more.
 
-The programs of `ingest` take seconds to start, whatever the corpus: an ingest of a few clips shows them, and the rate
-is also given for what is left of the time without them. A file stands for several utterances, each decoded anew.
+The programs of `ingest` take seconds to start, whatever the corpus, and each loads torch where it has to resample: an
+ingest of a few clips for each program shows it, and the rate is also given for what is left of the time without it. A
+file stands for several utterances, each decoded anew.
 
 Usage: python benchmarks/ingest.py
 """
@@ -17,12 +18,14 @@ from pathlib import Path
 import av
 import numpy as np
 import soundfile
+import torch
 from machine import describe, table
 from scipy.signal import resample_poly
 
 from emofuse.audio import AudioFile, prepare
 from emofuse.corpora.speech import Speech
 from emofuse.ingest import CorpusConfig, ingest
+from emofuse.process import cores
 
 FILES, TIMES, SECONDS, REPEATS = 200, 3, 10, 3
 HOURS = FILES * TIMES * SECONDS / 3600
@@ -36,6 +39,7 @@ FORMATS = {
 
 def main() -> None:
     """Measure and print the table."""
+    torch.set_num_threads(1)  # or one core would be two
     lines = []
     for name, (ending, rate, channels) in FORMATS.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +50,7 @@ def main() -> None:
                 "decoder": partial(decode, files * TIMES),
                 "one core": partial(convert, files * TIMES),
                 "ingest": partial(whole, source, files * TIMES),
-                "start": partial(whole, source, files[:2]),
+                "start": partial(whole, source, files[: 8 * cores()]),
             }
             taken = seconds(ways)
         start = taken.pop("start")
