@@ -1,5 +1,6 @@
 """The stage `degrade` and what the models say then: the corpus, the encoder and the networks are the real ones."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -141,9 +142,16 @@ def test_a_model_that_does_not_read_what_is_changed_says_what_it_said(said: pl.D
 
 
 @pytest.mark.parametrize("condition", ["noise-0", "words-40", "no-audio", "no-text"])
-def test_a_change_reaches_every_model_that_reads_it(said: pl.DataFrame, clean: pl.DataFrame, condition: str) -> None:
+def test_a_change_reaches_every_model_that_reads_it(
+    said: pl.DataFrame, clean: pl.DataFrame, data: Path, condition: str
+) -> None:
+    """Late fusion reads what it gives a weight, which dev chose."""
     modality = ENTRIES[condition][0]
-    for model in (f"{modality}-utterance", f"{modality}-context", *MODELS[3:]):
+    mixtures = [json.loads(path.read_text()) for path in (data / "models/demo/late").glob("*/config.json")]
+    assert mixtures
+    mixed = any(each["weights"][modality] for each in mixtures)
+    models = [model for model in MODELS[3:] if model != "late" or mixed]
+    for model in (f"{modality}-utterance", f"{modality}-context", *models):
         asked = posteriors(said, condition=condition, model=model)
         assert np.isfinite(asked).all()
         assert np.abs(asked - posteriors(clean, model=model)).max() > 1e-4, model
