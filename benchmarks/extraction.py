@@ -32,12 +32,13 @@ from machine import describe, table
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from emofuse import audio, schema
+from emofuse.audio import clips as audio
+from emofuse.core import schema
+from emofuse.core.sharding import shard_name, shard_of
+from emofuse.core.store import Store
 from emofuse.encoders.batches import padding_share
 from emofuse.encoders.speech import Config, SpeechEncoder, batches
 from emofuse.features.extract import ExtractConfig, FeatureConfig, extract
-from emofuse.sharding import shard_name, shard_of
-from emofuse.store import Store
 
 MELD = Path(__file__).parents[2] / "shared" / "data" / "meld"
 RATE = 16_000

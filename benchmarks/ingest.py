@@ -22,10 +22,10 @@ import torch
 from machine import describe, table
 from scipy.signal import resample_poly
 
-from emofuse.audio import AudioFile, prepare
-from emofuse.corpora.speech import Speech
-from emofuse.ingest import CorpusConfig, ingest
-from emofuse.process import cores
+from emofuse.audio.clips import AudioFile, prepare
+from emofuse.core.process import cores
+from emofuse.corpora.demo.voice import Speech
+from emofuse.corpora.ingest import CorpusConfig, ingest
 
 FILES, TIMES, SECONDS, REPEATS = 200, 3, 10, 3
 HOURS = FILES * TIMES * SECONDS / 3600

@@ -10,7 +10,7 @@ import polars as pl
 from machine import describe, table
 from sklearn.metrics import f1_score
 
-from emofuse.scoring import ScoringConfig, score
+from emofuse.scoring.scores import ScoringConfig, score
 
 MODELS, SEEDS, UTTERANCES, DIALOGUES, CLASSES, RESAMPLES = 20, 10, 2610, 280, 7, 10_000
 LOOP = 200

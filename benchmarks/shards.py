@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import torch
 from machine import describe, table
 
-from emofuse import schema
+from emofuse.core import schema
+from emofuse.core.sharding import shard_name
 from emofuse.features.reading import JoinedFeatures
 from emofuse.features.shards import FeatureStore, Row, write_shard
-from emofuse.sharding import shard_name
 
 UTTERANCES, FRAMES, DIM, REPEATS = 1000, 100, 768, 5
 

@@ -27,11 +27,11 @@ import torch
 from machine import describe, table
 from torch import Tensor, nn
 
+from emofuse.core.params import Params
 from emofuse.features.shards import Row, write_shard
 from emofuse.inference.graph import FUSION
 from emofuse.models.base import Network
 from emofuse.models.unimodal import ContextNetwork, UtteranceNetwork
-from emofuse.params import Params
 from emofuse.tasks import Fold
 from emofuse.training.data import (
     MOST_BYTES,

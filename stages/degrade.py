@@ -6,18 +6,18 @@ Usage: python stages/degrade.py DEGRADED
 import sys
 from pathlib import Path
 
-from emofuse.params import Params
-from emofuse.process import stage
+from emofuse.core.params import Params
+from emofuse.core.process import stage
 
 
 def main(name: str) -> None:
     """Make the features of that key."""
     with stage(f"degrade@{name}"):
-        from emofuse.degrade import extract_degraded
+        from emofuse.core.store import Store
+        from emofuse.corpora.ingest import CorpusConfig
         from emofuse.features.extract import ExtractConfig, FeatureConfig
-        from emofuse.ingest import CorpusConfig
-        from emofuse.robustness import DegradedConfig
-        from emofuse.store import Store
+        from emofuse.robustness.conditions import DegradedConfig
+        from emofuse.robustness.features import extract_degraded
 
         params = Params.load()
         config = params.get(f"degraded.{name}", DegradedConfig)

@@ -6,17 +6,17 @@ Usage: python stages/extract.py FEATURES
 import sys
 from pathlib import Path
 
-from emofuse.params import Params
-from emofuse.process import stage
+from emofuse.core.params import Params
+from emofuse.core.process import stage
 
 
 def main(name: str) -> None:
     """Extract the features of that key."""
     with stage(f"extract@{name}"):
+        from emofuse.core.store import Store
         from emofuse.corpora import CorpusError
+        from emofuse.corpora.ingest import CorpusConfig
         from emofuse.features.extract import ExtractConfig, FeatureConfig, extract
-        from emofuse.ingest import CorpusConfig
-        from emofuse.store import Store
 
         params = Params.load()
         config = params.get(f"features.{name}", FeatureConfig)

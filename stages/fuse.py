@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from emofuse.params import STRICT, Params
-from emofuse.process import stage
+from emofuse.core.params import STRICT, Params
+from emofuse.core.process import stage
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -29,7 +29,7 @@ class Job:
 def main(name: str) -> None:
     """Run the job of that key."""
     with stage(f"fuse@{name}"):
-        from emofuse.store import Store
+        from emofuse.core.store import Store
         from emofuse.training.fuse import fuse
 
         params = Params.load()

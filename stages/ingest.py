@@ -6,15 +6,15 @@ Usage: python stages/ingest.py CORPUS
 import sys
 from pathlib import Path
 
-from emofuse.params import Params
-from emofuse.process import stage
+from emofuse.core.params import Params
+from emofuse.core.process import stage
 
 
 def main(corpus: str) -> None:
     """Ingest the corpus of that key."""
     with stage(f"ingest@{corpus}"):
-        from emofuse.ingest import CorpusConfig, ingest
-        from emofuse.overview import write_overview
+        from emofuse.corpora.ingest import CorpusConfig, ingest
+        from emofuse.reporting.corpus_page import write_overview
 
         config = Params.load().get(f"corpora.{corpus}", CorpusConfig)
         out, summary = Path("data/corpora") / corpus, Path("metrics/corpora") / f"{corpus}.json"

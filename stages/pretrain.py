@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from emofuse.params import STRICT, Params
-from emofuse.process import stage
+from emofuse.core.params import STRICT, Params
+from emofuse.core.process import stage
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -25,7 +25,7 @@ class Job:
 def main(name: str) -> None:
     """Run the job of that key."""
     with stage(f"pretrain@{name}"):
-        from emofuse.store import Store
+        from emofuse.core.store import Store
         from emofuse.training.pretrain import pretrain
 
         params = Params.load()

@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emofuse.params import Params
-from emofuse.process import stage
+from emofuse.core.params import Params
+from emofuse.core.process import stage
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from emofuse.robustness import DegradedConfig
+    from emofuse.robustness.conditions import DegradedConfig
     from emofuse.tasks import Task
 
 
 def main(name: str) -> None:
     """Score the task of that key."""
     with stage(f"score@{name}"):
-        from emofuse.robustness import DegradedConfig
-        from emofuse.scoring import ScoringConfig
-        from emofuse.scoring.benchmark import benchmark, run_folders
+        from emofuse.reporting.benchmark import benchmark, run_folders
+        from emofuse.robustness.conditions import DegradedConfig
+        from emofuse.scoring.scores import ScoringConfig
         from emofuse.tasks import Task, TaskConfig
         from emofuse.tracking import TrackingConfig, try_sync
 
@@ -46,8 +46,8 @@ def under_conditions(
     """Ask the trained models about test once more under each condition; None where there are none."""
     if not conditions:
         return None
-    from emofuse.inference.degraded import predict_degraded
-    from emofuse.store import Store
+    from emofuse.core.store import Store
+    from emofuse.robustness.predictions import predict_degraded
 
     changed = {each.condition: params.get(f"features.{each.features}.modality", str) for each in conditions}
     return predict_degraded(task, runs, changed, Path("data"), Store())

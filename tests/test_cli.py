@@ -11,8 +11,8 @@ import pytest
 
 import emofuse.tracking
 from emofuse.cli import main
-from emofuse.scoring.readme import BEGIN, END, with_results
-from emofuse.store import Store
+from emofuse.core.store import Store
+from emofuse.reporting.readme import BEGIN, END, with_results
 from emofuse.tracking import Summary, TrackingConfig, TrackingError
 
 COMMANDS = [

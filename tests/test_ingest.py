@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from emofuse import corpora, schema
-from emofuse.audio import AudioFile, decode
+from emofuse import corpora
+from emofuse.audio.clips import AudioFile, decode
+from emofuse.core import schema
+from emofuse.core.params import ParamsError, validate
+from emofuse.core.sharding import shard_name, shard_of
 from emofuse.corpora import Corpus, CorpusError, Utterance
-from emofuse.ingest import CorpusConfig, check, ingest
-from emofuse.params import ParamsError, validate
-from emofuse.sharding import shard_name, shard_of
+from emofuse.corpora.ingest import CorpusConfig, check, ingest
 
 Row = Callable[..., dict[str, str]]
 Write = Callable[..., Path]
@@ -252,7 +253,7 @@ def test_audio_is_spread_over_shards(
 ) -> None:
     corpus = spoken(tmp_path)
     monkeypatch.setattr(corpora, "read", lambda *_: corpus)
-    monkeypatch.setattr("emofuse.decoding.cores", lambda: 1)
+    monkeypatch.setattr("emofuse.audio.parallel.cores", lambda: 1)
     written = run(tmp_path, max_seconds=0.5, shards=3)
     out = tmp_path / "a" / "small"
     rows = {row["utterance_id"]: row for row in pl.read_parquet(out / "utterances.parquet").to_dicts()}

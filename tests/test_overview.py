@@ -9,8 +9,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from emofuse import schema
-from emofuse.overview import overview, write_overview
+from emofuse.core import schema
+from emofuse.reporting.corpus_page import overview, write_overview
 
 ROW: dict[str, Any] = dict.fromkeys(schema.UTTERANCES.names) | {"dialogue_id": "d", "turn": 0, "defects": []}
 

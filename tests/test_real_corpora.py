@@ -9,10 +9,10 @@ import pytest
 import soundfile
 import yaml
 
+from emofuse.core.params import validate
+from emofuse.core.store import Store
+from emofuse.corpora.ingest import CorpusConfig, ingest
 from emofuse.features.extract import ExtractConfig, Extracted, FeatureConfig, extract
-from emofuse.ingest import CorpusConfig, ingest
-from emofuse.params import validate
-from emofuse.store import Store
 from emofuse.tasks import SPLITS, Task, TaskConfig
 
 

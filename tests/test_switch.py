@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from emofuse import encoders
+from emofuse.core.params import Params
 from emofuse.features.extract import FeatureConfig
-from emofuse.params import Params
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emofuse.params import ParamsError, validate
+from emofuse.core.params import ParamsError, validate
 from emofuse.tasks import IGNORE, SPLITS, Task, TaskConfig, TaskError
 
 CLASSES = {"good": ("joy", "love"), "bad": ("fear",)}

@@ -19,8 +19,8 @@ import pytest
 import yaml
 from mlflow.entities import Run
 
-from emofuse.params import ParamsError, validate
-from emofuse.store import Store
+from emofuse.core.params import ParamsError, validate
+from emofuse.core.store import Store
 from emofuse.tracking import Summary, TrackingConfig, TrackingError, sync, training_seconds, try_sync
 
 CONFIG = TrackingConfig()

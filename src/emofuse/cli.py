@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from emofuse.params import Params
+    from emofuse.core.params import Params
 
 # Nothing heavy is imported up here, so that help is there at once.
 
@@ -186,7 +186,7 @@ def _add_doctor(commands: Commands) -> None:
 
 def _doctor(arguments: argparse.Namespace) -> None:
     del arguments
-    from emofuse.doctor import examine
+    from emofuse.health.doctor import examine
 
     broken = 0
     for finding in examine():
@@ -240,7 +240,7 @@ def _add_track(commands: Commands) -> None:
 
 def _track(arguments: argparse.Namespace) -> None:
     del arguments
-    from emofuse.params import Params
+    from emofuse.core.params import Params
     from emofuse.tracking import TrackingConfig, TrackingError, sync
 
     summary = sync(Path(), Params.load().get("tracking", TrackingConfig))
@@ -276,8 +276,8 @@ def _add_table(commands: Commands) -> None:
 def _table(arguments: argparse.Namespace) -> None:
     from typing import Any
 
-    from emofuse.params import Params
-    from emofuse.scoring.readme import write_results
+    from emofuse.core.params import Params
+    from emofuse.reporting.readme import write_results
 
     if arguments.readme:
         write_results(Path("README.md"), Path("metrics"))
@@ -307,8 +307,8 @@ def _add_report(commands: Commands) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from emofuse.params import Params
-    from emofuse.scoring.report import with_times
+    from emofuse.core.params import Params
+    from emofuse.reporting.report import with_times
     from emofuse.tracking import TrackingConfig, training_seconds
 
     paths = [Path(folder) / arguments.task / "report.html" for folder in ("data/scores", "metrics")]
@@ -337,7 +337,7 @@ def _of(task: str, known: Mapping[tuple[str, str], float]) -> dict[str, float]:
 def _times(scores: Path, task: str, known: Mapping[tuple[str, str], float]) -> str:
     import json
 
-    from emofuse.scoring.facts import times_markdown
+    from emofuse.reporting.protocol import times_markdown
 
     seconds = _of(task, known)
     if not seconds:
@@ -359,8 +359,8 @@ def _add_corpora(commands: Commands) -> None:
 
 def _corpora(arguments: argparse.Namespace) -> None:
     del arguments
+    from emofuse.core.params import Params
     from emofuse.corpora.listing import listing
-    from emofuse.params import Params
 
     print(listing(Params.load()))
 
@@ -380,8 +380,8 @@ def _add_store(commands: Commands) -> None:
 
 def _store(arguments: argparse.Namespace) -> None:
     del arguments
-    from emofuse.files import readable_size
-    from emofuse.store import Store
+    from emofuse.core.files import readable_size
+    from emofuse.core.store import Store
 
     store = Store()
     sizes = store.sizes()
@@ -404,8 +404,8 @@ def _add_prune(commands: Commands) -> None:
 
 
 def _prune(arguments: argparse.Namespace) -> None:
-    from emofuse.files import readable_size
-    from emofuse.store import Store
+    from emofuse.core.files import readable_size
+    from emofuse.core.store import Store
 
     removed, freed = Store().prune(arguments.older_than_days)
     print(f"removed {removed} {'entry' if removed == 1 else 'entries'}, {readable_size(freed)}")

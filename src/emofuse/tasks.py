@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from emofuse.params import STRICT
+from emofuse.core.params import STRICT
 
 __all__ = ["IGNORE", "SPLITS", "Fold", "Interval", "Split", "SplitRule", "Task", "TaskConfig", "TaskError"]
 
@@ -153,7 +153,7 @@ class Task:
     Args:
         name: key in the parameters
         config: the task
-        utterances: the corpus's utterance table, :data:`emofuse.schema.UTTERANCES`
+        utterances: the corpus's utterance table, :data:`emofuse.core.schema.UTTERANCES`
 
     Raises:
         TaskError: a split or a class is empty, a label or a group is unknown, or a split leaks

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from scipy.signal import resample_poly
 
-from emofuse.corpora.speech import Speech
+from emofuse.corpora.demo.voice import Speech
 
 
 @cache

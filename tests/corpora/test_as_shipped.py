@@ -11,11 +11,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from emofuse.core.params import Params
+from emofuse.core.store import Store
+from emofuse.corpora.ingest import CorpusConfig, ingest
 from emofuse.corpora.meld import CLIPS
 from emofuse.features.extract import ExtractConfig, Extracted, FeatureConfig, extract
-from emofuse.ingest import CorpusConfig, ingest
-from emofuse.params import Params
-from emofuse.store import Store
 
 
 @pytest.fixture

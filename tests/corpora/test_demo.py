@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from emofuse.corpora.base import Corpus, Utterance
-from emofuse.corpora.demo import Config, read
-from emofuse.corpora.demo_grammar import CLEAR, LABELS, PLAIN, REPLIES, VOICES
-from emofuse.corpora.speech import Speech
+from emofuse.corpora.demo.grammar import CLEAR, LABELS, PLAIN, REPLIES, VOICES
+from emofuse.corpora.demo.reader import Config, read
+from emofuse.corpora.demo.voice import Speech
 
 SPLITS = ("train", "dev", "test")
 
 # The reader does not open it: the script is written from tables.
-SOURCE = Path("src/emofuse/corpora/demo_grammar.py")
+SOURCE = Path("src/emofuse/corpora/demo/grammar.py")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_processes_agree():
     config = Config(seed=3, dialogues=5)
     script = (
         "import pickle, sys\n"
-        "from emofuse.corpora.demo import Config, read\n"
+        "from emofuse.corpora.demo.reader import Config, read\n"
         f"sys.stdout.buffer.write(pickle.dumps(read(None, {config!r})))\n"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "1"}

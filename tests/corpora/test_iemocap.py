@@ -4,11 +4,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from emofuse.audio import AudioFile
+from emofuse.audio.clips import AudioFile
 from emofuse.corpora import Corpus, CorpusError, read
 from emofuse.corpora.iemocap import Config
 from emofuse.corpora.iemocap import read as read_iemocap
-from emofuse.ingest import CorpusConfig, ingest
+from emofuse.corpora.ingest import CorpusConfig, ingest
 
 EVALUATION = """% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]
 

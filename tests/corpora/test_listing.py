@@ -1,8 +1,8 @@
 from pathlib import Path
 
+from emofuse.core.params import Params
 from emofuse.corpora import READERS
 from emofuse.corpora.listing import KNOWN, listing
-from emofuse.params import Params
 
 
 def lines(corpora: dict, raw: Path, name: str, features: dict | None = None) -> list[str]:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emofuse.corpora import Corpus, CorpusError
+from emofuse.corpora.ingest import check
 from emofuse.corpora.meld import Config, read, repair
-from emofuse.ingest import check
 
 Row = Callable[..., dict[str, str]]
 Write = Callable[..., Path]

@@ -9,12 +9,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from emofuse.audio import AudioFile
+from emofuse.audio.clips import AudioFile
+from emofuse.core.store import Store
 from emofuse.corpora import Corpus, CorpusError
 from emofuse.corpora.archives import unpack
+from emofuse.corpora.ingest import CorpusConfig, ingest
 from emofuse.corpora.meld import CLIPS, Config, read, repair
-from emofuse.ingest import CorpusConfig, ingest
-from emofuse.store import Store
 
 Row = Callable[..., dict[str, str]]
 SaveClip = Callable[..., Path]

@@ -5,11 +5,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from emofuse.audio import AudioFile
+from emofuse.audio.clips import AudioFile
 from emofuse.corpora import Corpus, CorpusError, Utterance, read
+from emofuse.corpora.ingest import CorpusConfig, check, ingest
 from emofuse.corpora.mosi import Config
 from emofuse.corpora.mosi import read as read_mosi
-from emofuse.ingest import CorpusConfig, check, ingest
 
 # Videos of the standard folds: the first trains, the second is of dev, the third of test.
 TRAIN, DEV, TEST = "03bSnISJMiM", "_dI--eQ6qVU", "c7UH_rxdZv4"

@@ -11,11 +11,11 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emofuse.audio import AudioFile
+from emofuse.audio.clips import AudioFile
+from emofuse.core.params import ParamsError, validate
 from emofuse.corpora import READERS, Corpus, CorpusError, Utterance
+from emofuse.corpora.ingest import CorpusConfig, check, ingest
 from emofuse.corpora.own import Config, Splits, read, split
-from emofuse.ingest import CorpusConfig, check, ingest
-from emofuse.params import ParamsError, validate
 
 EMODB = Path(__file__).parents[3] / "shared" / "data" / "emodb"
 EMODB_OPTIONS = {

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emofuse.corpora.speech import Speech, SpeechError
+from emofuse.corpora.demo.voice import Speech, SpeechError
 
 SPEECH = Speech("The oak table is in the hallway.", "en-us+m3", rate=175, pitch=50, range=50, volume=50, name="a.wav")
 

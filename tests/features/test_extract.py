@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from emofuse import audio, encoders, schema
+from emofuse import encoders
+from emofuse.audio import clips as audio
+from emofuse.core import schema
+from emofuse.core.sharding import shard_name, shard_of
+from emofuse.core.store import Store
 from emofuse.encoders import EncoderError
 from emofuse.features.extract import ExtractConfig, Extracted, FeatureConfig, extract
 from emofuse.features.shards import FeatureError, FeatureStore, defects, metadata
-from emofuse.sharding import shard_name, shard_of
-from emofuse.store import Store
 
 SHARDS = 4
 TURNS = 3
@@ -218,7 +220,7 @@ from pathlib import Path
 import numpy as np
 from emofuse import encoders
 from emofuse.features.extract import ExtractConfig, FeatureConfig, extract
-from emofuse.store import Store
+from emofuse.core.store import Store
 
 class Slow:
     __module__ = "emofuse.encoders.base"  # Its code is part of the key, and this has no file.

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from emofuse import schema
+from emofuse.core import schema
+from emofuse.core.sharding import shard_name
 from emofuse.features.reading import JoinedFeatures
 from emofuse.features.shards import FeatureError, Row, write_shard
-from emofuse.sharding import shard_name
 
 IDS = ["a-0", "a-1", "b-0", "a-2"]
 DIM = {"audio": 3, "text": 2}

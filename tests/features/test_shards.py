@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from emofuse import schema
+from emofuse.core import schema
+from emofuse.core.sharding import shard_name, shard_of
 from emofuse.features import shards
 from emofuse.features.shards import FeatureError, FeatureStore, Row, as_stored, metadata, write_shard
-from emofuse.sharding import shard_name, shard_of
 
 IDENTITY = {"id": "logmel", "revision": "1", "layer": [2, 4], "frame_rate": None, "labels_seen": False}
 FINITE = st.floats(-60_000, 60_000, width=16)

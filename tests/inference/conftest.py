@@ -27,16 +27,15 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from emofuse import decoding as decoding_module
+from emofuse.audio import parallel as decoding_module
+from emofuse.core.params import Params
+from emofuse.core.store import Store
+from emofuse.corpora.ingest import CorpusConfig, ingest
 from emofuse.features.extract import ExtractConfig, FeatureConfig, extract
 from emofuse.inference import Bundle, find
-from emofuse.ingest import CorpusConfig, ingest
-from emofuse.params import Params
-from emofuse.scoring import ScoringConfig
-from emofuse.scoring.benchmark import protocol, run_folders
-from emofuse.scoring.scores import score
-from emofuse.scoring.tables import write_scores
-from emofuse.store import Store
+from emofuse.reporting.benchmark import protocol, run_folders
+from emofuse.reporting.tables import write_scores
+from emofuse.scoring.scores import ScoringConfig, score
 from emofuse.tasks import Task, TaskConfig
 from emofuse.training import fuse as fuse_module
 from emofuse.training import pretrain as pretrain_module

@@ -13,19 +13,19 @@ import pyarrow.parquet as pq
 import pytest
 from torchaudio.functional import edit_distance
 
-from emofuse import audio
+from emofuse.audio import clips as audio
+from emofuse.core.params import Params
+from emofuse.core.schema import UTTERANCES
+from emofuse.core.store import Store
 from emofuse.corpora import CorpusError
-from emofuse.degrade import degrade, extract_degraded
 from emofuse.features.extract import ExtractConfig, FeatureConfig
 from emofuse.features.shards import FeatureError, FeatureStore
-from emofuse.inference import degraded as degraded_module
-from emofuse.inference.degraded import predict_degraded, test_dialogues
-from emofuse.params import Params
-from emofuse.robustness import DegradedConfig, Noise, WordErrors
-from emofuse.schema import UTTERANCES
-from emofuse.scoring import ScoringConfig, score
-from emofuse.scoring.benchmark import run_folders
-from emofuse.store import Store
+from emofuse.reporting.benchmark import run_folders
+from emofuse.robustness import predictions as degraded_module
+from emofuse.robustness.conditions import DegradedConfig, Noise, WordErrors
+from emofuse.robustness.features import degrade, extract_degraded
+from emofuse.robustness.predictions import predict_degraded, test_dialogues
+from emofuse.scoring.scores import ScoringConfig, score
 from emofuse.tasks import SPLITS, Task, TaskConfig
 
 Project = Any

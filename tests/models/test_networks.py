@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from emofuse.core.params import ParamsError, validate
 from emofuse.models.base import IGNORE, Batch, Network
 from emofuse.models.cma import CMA, CMAConfig
 from emofuse.models.concat import Concat, ConcatConfig
@@ -20,7 +21,6 @@ from emofuse.models.hcam import HCAM, HCAMConfig
 from emofuse.models.layers import Standardize
 from emofuse.models.losses import supervised_contrastive
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
-from emofuse.params import ParamsError, validate
 
 DIMS = {"audio": 5, "text": 3}
 CLASSES = 4

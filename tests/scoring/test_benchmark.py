@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 from sklearn.metrics import f1_score
 
+from emofuse.core.files import write_json
 from emofuse.features.shards import FeatureError, Row, write_shard
-from emofuse.files import write_json
-from emofuse.scoring.benchmark import benchmark, comparisons, run_folders, truth_of
-from emofuse.scoring.facts import protocol_lines
-from emofuse.scoring.joining import ScoringError
+from emofuse.reporting.benchmark import benchmark, comparisons, run_folders, truth_of
+from emofuse.reporting.protocol import protocol_lines
+from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import Scores, ScoringConfig, score
 from emofuse.tasks import SPLITS, Interval, Task, TaskConfig
 from emofuse.training.runs import Run, save_run

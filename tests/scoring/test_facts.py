@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from emofuse.scoring.facts import losses, model_facts, needs
-from emofuse.scoring.joining import ScoringError
+from emofuse.reporting.protocol import losses, model_facts, needs
+from emofuse.scoring.predictions import ScoringError
 
 FEATURES = {"audio": {"labels_seen": False}, "text": {"labels_seen": True}}
 SIZES = {"audio-utterance": 1, "audio-context": 20, "text-utterance": 300, "text-context": 4000}

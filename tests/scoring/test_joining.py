@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from emofuse.scoring.joining import ScoringError, folds_are_pooled, join_targets, scored_utterances
+from emofuse.scoring.predictions import ScoringError, folds_are_pooled, join_targets, scored_utterances
 
 Make = Callable[..., pl.DataFrame]
 

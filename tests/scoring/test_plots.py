@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from emofuse.scoring.plots import plot_confusion, plot_learning, plot_scores, write_plot
+from emofuse.reporting.plots import plot_confusion, plot_learning, plot_scores, write_plot
 from emofuse.scoring.scores import Scores, ScoringConfig, score
 
 Make = Callable[..., pl.DataFrame]

@@ -14,9 +14,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from emofuse.scoring.dialogues import Dialogue
-from emofuse.scoring.facts import model_facts
-from emofuse.scoring.report import report, with_times
+from emofuse.reporting.dialogues import Dialogue
+from emofuse.reporting.protocol import model_facts
+from emofuse.reporting.report import report, with_times
 from emofuse.scoring.scores import Scores, ScoringConfig, score
 
 Make = Callable[..., pl.DataFrame]

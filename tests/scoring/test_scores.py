@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 from sklearn.metrics import f1_score
 
-from emofuse.scoring.joining import ScoringError
+from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import Scores, ScoringConfig, in_order, score
 
 Make = Callable[..., pl.DataFrame]

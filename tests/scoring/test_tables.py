@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from emofuse.scoring.joining import ScoringError
+from emofuse.reporting.tables import best_model, learning_curves, markdown_table, scores_json, write_runs, write_scores
+from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import Scores, ScoringConfig, score
-from emofuse.scoring.tables import best_model, learning_curves, markdown_table, scores_json, write_runs, write_scores
 
 Make = Callable[..., pl.DataFrame]
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emofuse.reporting.verdicts import points, standing
 from emofuse.scoring.scores import PAIRS
-from emofuse.scoring.verdicts import points, standing
 
 MODELS = {"majority": 0.3, "text-context": 0.62, "concat": 0.6, "hcam": 0.61, "hcam/no-contrastive": 0.9}
 

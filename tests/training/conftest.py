@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 import torch
 
+from emofuse.core.params import Params
+from emofuse.core.schema import UTTERANCES, conform
+from emofuse.core.store import Store
 from emofuse.features.shards import Row, write_shard
-from emofuse.params import Params
-from emofuse.schema import UTTERANCES, conform
-from emofuse.store import Store
 from emofuse.tasks import SPLITS, Fold, Task, TaskConfig
 from emofuse.training import fuse as fuse_module
 from emofuse.training import pretrain as pretrain_module

@@ -19,8 +19,8 @@ from emofuse.models.late import choose_weights, combine
 from emofuse.models.layers import AttentionPooling, Standardize
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
 from emofuse.tasks import IGNORE, SPLITS, Fold
+from emofuse.training.attention import save_example
 from emofuse.training.data import Sequences, pooled, single_frames
-from emofuse.training.example import save_example
 from emofuse.training.fit import FitConfig, Fitted, dev_scores, fit, standardize
 
 MakeFold = Callable[..., Fold]

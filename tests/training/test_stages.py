@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, f1_score
 
 import emofuse
+from emofuse.core.params import validate
+from emofuse.core.schema import PREDICTIONS
 from emofuse.features.shards import FeatureStore
 from emofuse.models.unimodal import UtteranceNetwork
-from emofuse.params import validate
-from emofuse.schema import PREDICTIONS
 from emofuse.tasks import IGNORE, SPLITS, Fold
 from emofuse.training import fuse as fuse_module
 from emofuse.training import pretrain as pretrain_module

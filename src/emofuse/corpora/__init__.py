@@ -4,10 +4,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from emofuse.corpora.base import AudioSource, Corpus, CorpusError, Utterance
-from emofuse.params import validate
+from emofuse.core.params import validate
+from emofuse.corpora.base import Corpus, CorpusError, Utterance
 
-__all__ = ["READERS", "AudioSource", "Corpus", "CorpusError", "Utterance", "read"]
+__all__ = ["READERS", "Corpus", "CorpusError", "Utterance", "read"]
 
 READERS = ("demo", "iemocap", "meld", "mosi", "own")
 

@@ -7,9 +7,9 @@ from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
+from emofuse.core.files import digest
+from emofuse.core.store import DISK_FULL, Store
 from emofuse.corpora.base import CorpusError
-from emofuse.files import digest
-from emofuse.store import DISK_FULL, Store
 
 __all__ = ["unpack"]
 

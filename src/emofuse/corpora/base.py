@@ -3,32 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 import polars as pl
 
-__all__ = ["AudioSource", "Corpus", "CorpusError", "Utterance"]
+from emofuse.audio.source import AudioSource
+
+__all__ = ["Corpus", "CorpusError", "Utterance"]
 
 
 class CorpusError(ValueError):
     """A corpus folder does not hold what its reader expects; the message names the file and the row."""
 
 
-class AudioSource(Protocol):
-    """Anything that yields sound: a file on disk, or a synthesizer's instructions. Must be picklable."""
-
-    @property
-    def name(self) -> str:
-        """File name that is stored beside the audio."""
-
-    def load(self) -> tuple[np.ndarray, int]:
-        """Return samples, float32 ``[channels, n_samples]`` in [-1, 1], and their rate in Hz."""
-
-
 @dataclass(frozen=True)
 class Utterance:
-    """One turn of a dialogue as the corpus gives it; fields as in :data:`emofuse.schema.UTTERANCES`.
+    """One turn of a dialogue as the corpus gives it; fields as in :data:`emofuse.core.schema.UTTERANCES`.
 
     Attributes:
         defects: what the reader found wrong, as short codes such as ``text_empty``

@@ -31,9 +31,9 @@ from pathlib import Path
 import polars as pl
 from pydantic.dataclasses import dataclass
 
-from emofuse.audio import AudioFile
+from emofuse.audio.clips import AudioFile
+from emofuse.core.params import STRICT
 from emofuse.corpora.base import Corpus, CorpusError, Utterance, required
-from emofuse.params import STRICT
 
 __all__ = ["Config", "read"]
 

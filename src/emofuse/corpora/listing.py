@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from emofuse.core.params import Params
 from emofuse.corpora.own import AUDIO_ENDINGS
-from emofuse.params import Params
 
 __all__ = ["KNOWN", "Known", "Part", "listing", "terms_of"]
 

@@ -42,9 +42,9 @@ import polars as pl
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from emofuse.audio import AudioFile
+from emofuse.audio.clips import AudioFile
+from emofuse.core.params import STRICT
 from emofuse.corpora.base import Corpus, CorpusError, Utterance, required
-from emofuse.params import STRICT
 
 __all__ = ["AUDIO_ENDINGS", "COLUMNS", "Config", "Splits", "read"]
 

@@ -28,9 +28,9 @@ import polars as pl
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from emofuse.core.params import STRICT
 from emofuse.corpora import pickles
 from emofuse.corpora.base import CorpusError, required
-from emofuse.params import STRICT
 
 __all__ = ["TableConfig", "outline", "read_table"]
 

@@ -3,8 +3,8 @@
 from importlib import import_module
 from typing import Any
 
+from emofuse.core.params import validate
 from emofuse.encoders.base import Encoder, EncoderError
-from emofuse.params import validate
 
 __all__ = ["FAMILIES", "Encoder", "EncoderError", "load"]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from emofuse.files import digest
+from emofuse.core.files import digest
 
 __all__ = ["HOW", "Encoder", "EncoderError", "code_version", "series"]
 

@@ -9,9 +9,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torchaudio.transforms import MelSpectrogram
 
+from emofuse.core.params import STRICT
+from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders.base import code_version, series
-from emofuse.params import STRICT
-from emofuse.schema import SAMPLE_RATE
 
 __all__ = ["Config", "LogMel", "load"]
 

@@ -22,9 +22,9 @@ from transformers import AutoModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
+from emofuse.core.files import digest, file_digest
+from emofuse.core.params import STRICT
 from emofuse.encoders.base import EncoderError, code_version, series
-from emofuse.files import digest, file_digest
-from emofuse.params import STRICT
 
 __all__ = [
     "InFlight",

@@ -17,9 +17,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from emofuse.core.params import STRICT
+from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders.base import EncoderError, code_version, series
-from emofuse.params import STRICT
-from emofuse.schema import SAMPLE_RATE
 
 __all__ = ["COLUMNS", "Config", "Prosody", "load"]
 

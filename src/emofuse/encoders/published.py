@@ -7,8 +7,8 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from emofuse.core.params import STRICT
 from emofuse.encoders.base import code_version
-from emofuse.params import STRICT
 
 __all__ = ["Config", "Published", "load"]
 

@@ -22,6 +22,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from transformers import AutoFeatureExtractor
 
+from emofuse.core.params import STRICT
+from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders.base import EncoderError
 from emofuse.encoders.batches import cheapest
 from emofuse.encoders.pretrained import (
@@ -42,8 +44,6 @@ from emofuse.encoders.pretrained import (
 )
 from emofuse.encoders.speech_networks import CONVOLUTIONAL, Convolutional, Network, Prepared, Whisper
 from emofuse.encoders.windows import Window, cut
-from emofuse.params import STRICT
-from emofuse.schema import SAMPLE_RATE
 
 __all__ = ["Config", "SpeechEncoder", "batches", "load"]
 

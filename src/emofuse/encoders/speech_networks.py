@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
+from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders.convolutions import ConvolutionStack, Filter
 from emofuse.encoders.pretrained import bucketed, to_device
 from emofuse.encoders.windows import Window
-from emofuse.schema import SAMPLE_RATE
 
 __all__ = ["CONVOLUTIONAL", "Convolutional", "Network", "Prepared", "Whisper"]
 

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 from transformers import AutoTokenizer
 
+from emofuse.core.params import STRICT
 from emofuse.encoders.base import EncoderError
 from emofuse.encoders.batches import cheapest
 from emofuse.encoders.pretrained import (
@@ -30,7 +31,6 @@ from emofuse.encoders.pretrained import (
     to_device,
     use_attention,
 )
-from emofuse.params import STRICT
 
 __all__ = ["Config", "TextEncoder", "load"]
 

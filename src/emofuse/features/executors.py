@@ -22,13 +22,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from emofuse import audio, encoders, schema
+from emofuse import encoders
+from emofuse.audio import clips as audio
+from emofuse.core import schema
+from emofuse.core.files import digest
+from emofuse.core.process import cores, follow_parent
 from emofuse.encoders import Encoder, EncoderError
-from emofuse.features.plan import Shard
+from emofuse.features.contents import Shard
 from emofuse.features.shards import LAYOUT, Row, pack
 from emofuse.features.storage import Storage
-from emofuse.files import digest
-from emofuse.process import cores, follow_parent
 
 __all__ = ["Encoded", "Executor", "ExecutorError", "Recipe", "local", "on_ray", "version"]
 

@@ -14,15 +14,15 @@ from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from emofuse import encoders
+from emofuse.core.files import digest, readable_size
+from emofuse.core.params import STRICT
+from emofuse.core.process import quiet
+from emofuse.core.store import Entry, Store, link
 from emofuse.encoders import Encoder, EncoderError
+from emofuse.features.contents import Shard, plan, terms
 from emofuse.features.executors import Executor, ExecutorError, Recipe, local, on_ray, version
-from emofuse.features.plan import Shard, plan, terms
 from emofuse.features.shards import defects
 from emofuse.features.storage import Storage
-from emofuse.files import digest, readable_size
-from emofuse.params import STRICT
-from emofuse.process import quiet
-from emofuse.store import Entry, Store, link
 
 __all__ = ["ExtractConfig", "Extracted", "FeatureConfig", "extract"]
 

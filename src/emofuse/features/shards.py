@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emofuse import schema
-from emofuse.files import replace_file
+from emofuse.core import schema
+from emofuse.core.files import replace_file
 
 __all__ = [
     "LAYOUT",

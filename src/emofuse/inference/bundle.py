@@ -22,9 +22,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from emofuse.files import replace_directory, write_json, write_text
+from emofuse.core.files import replace_directory, write_json, write_text
+from emofuse.core.params import STRICT, ParamsError, validate
 from emofuse.inference.card import model_card
-from emofuse.params import STRICT, ParamsError, validate
 
 __all__ = ["MANIFEST", "Bundle", "BundleError", "Features", "Manifest", "read_bundle", "read_json", "write_bundle"]
 

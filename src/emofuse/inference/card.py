@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from emofuse.schema import TERMS
-from emofuse.scoring.facts import modalities
+from emofuse.core.schema import TERMS
+from emofuse.reporting.protocol import modalities
 
 if TYPE_CHECKING:
     from emofuse.inference.bundle import Manifest

@@ -17,10 +17,10 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from emofuse.audio import AudioFile
-from emofuse.corpora.base import AudioSource
+from emofuse.audio.clips import AudioFile
+from emofuse.audio.source import AudioSource
+from emofuse.core.params import STRICT, ParamsError, validate
 from emofuse.corpora.own import AUDIO_ENDINGS
-from emofuse.params import STRICT, ParamsError, validate
 
 __all__ = ["ConversationError", "Turn", "read_conversation"]
 
@@ -36,7 +36,7 @@ class Turn:
     """One turn of a conversation.
 
     Attributes:
-        audio: its sound, such as :class:`emofuse.audio.AudioFile`
+        audio: its sound, such as :class:`emofuse.audio.clips.AudioFile`
         text: what is said
         speaker: who speaks
     """

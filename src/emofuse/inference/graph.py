@@ -9,6 +9,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from emofuse.core.params import ParamsError, validate
 from emofuse.inference.bundle import BundleError, read_json
 from emofuse.models.base import Network
 from emofuse.models.cma import CMA, CMAConfig
@@ -17,8 +18,7 @@ from emofuse.models.hbaf import HBAF, HBAFConfig
 from emofuse.models.hcam import HCAM, HCAMConfig
 from emofuse.models.late import combine
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
-from emofuse.params import ParamsError, validate
-from emofuse.scoring.facts import before, modalities
+from emofuse.reporting.protocol import before, modalities
 from emofuse.tasks import Fold
 from emofuse.training.data import Inputs, MappedSequences, Sequences, examples, pooled, single_frames
 from emofuse.training.fit import infer

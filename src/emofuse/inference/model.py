@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from emofuse import audio, encoders
+from emofuse import encoders
+from emofuse.audio import clips as audio
 from emofuse.encoders import Encoder
 from emofuse.features.shards import Row, as_stored
 from emofuse.inference.bundle import Bundle, BundleError
 from emofuse.inference.conversation import ConversationError, Turn, read_conversation
 from emofuse.inference.graph import MODALITIES, Graph
-from emofuse.scoring.facts import modalities
+from emofuse.reporting.protocol import modalities
 from emofuse.tasks import IGNORE, Fold
 from emofuse.training.data import Sequences
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from emofuse.core.params import Params
 from emofuse.encoders.base import HOW
 from emofuse.features.extract import FeatureConfig
 from emofuse.inference.bundle import Bundle, BundleError, Features, Manifest, read_json
 from emofuse.inference.graph import MODALITIES
-from emofuse.params import Params
-from emofuse.scoring.facts import modalities, needs
+from emofuse.reporting.protocol import modalities, needs
 
 __all__ = ["best_models", "bundle_of_model", "folders_of_run"]
 

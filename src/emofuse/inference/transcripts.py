@@ -23,8 +23,8 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging
 
+from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders import EncoderError
-from emofuse.schema import SAMPLE_RATE
 
 __all__ = ["Recogniser"]
 

@@ -24,10 +24,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from emofuse.core.params import STRICT
 from emofuse.models.base import Batch, Network, Output, Unit
 from emofuse.models.layers import Standardize, check_heads, frames_inside
 from emofuse.models.recurrent import Recurrent
-from emofuse.params import STRICT
 
 __all__ = ["CMA", "CMAConfig", "statistics_pooling"]
 

@@ -7,10 +7,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
 
+from emofuse.core.params import STRICT
 from emofuse.models.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
 from emofuse.models.layers import Speaker, SpeakerEmbedding, Standardize
 from emofuse.models.recurrent import Recurrent
-from emofuse.params import STRICT
 
 __all__ = ["Concat", "ConcatConfig"]
 

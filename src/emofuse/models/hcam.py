@@ -24,10 +24,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from emofuse.core.params import STRICT
 from emofuse.models.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
 from emofuse.models.layers import CrossAttention, Speaker, SpeakerEmbedding, Standardize, attention_mask, check_heads
 from emofuse.models.losses import supervised_contrastive
-from emofuse.params import STRICT
 
 __all__ = ["HCAM", "HCAMConfig"]
 

@@ -21,6 +21,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from emofuse.core.params import STRICT
 from emofuse.models.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
 from emofuse.models.layers import (
     AttentionPooling,
@@ -35,7 +36,6 @@ from emofuse.models.layers import (
 )
 from emofuse.models.losses import supervised_contrastive
 from emofuse.models.recurrent import Recurrent
-from emofuse.params import STRICT
 
 __all__ = ["ContextConfig", "ContextNetwork", "UtteranceConfig", "UtteranceNetwork"]
 

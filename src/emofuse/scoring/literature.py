@@ -7,7 +7,7 @@ import yaml
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from emofuse.params import STRICT, validate
+from emofuse.core.params import STRICT, validate
 
 __all__ = ["Published", "published"]
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from emofuse.params import STRICT
+from emofuse.core.params import STRICT
 from emofuse.scoring.calibration import BINS, bin_of, calibration_error, gap_counts
-from emofuse.scoring.joining import RUN, ScoringError, folds_are_pooled, join_targets, scored_utterances
 from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure, metric_names, tally
+from emofuse.scoring.predictions import RUN, ScoringError, folds_are_pooled, join_targets, scored_utterances
 from emofuse.scoring.resampling import bootstrap, bootstrap_p, holm, percentile_interval, reflected_interval
 
 __all__ = [
@@ -196,7 +196,7 @@ def score(
     """Score all models of a task on test, with intervals and paired comparisons.
 
     Args:
-        runs: rows of :data:`emofuse.schema.PREDICTIONS` of all models, in any order; those of split ``test`` are scored
+        runs: rows of :data:`emofuse.core.schema.PREDICTIONS` of all models, in any order; those of test are scored
         truth: ``fold, split, utterance_id, dialogue_id, target`` (an index of ``classes``), labelled utterances only;
             with a column ``sentiment``, every metric is also given without the utterances where that is zero, as
             ``<metric>/nonzero``
@@ -208,7 +208,7 @@ def score(
             ``under/<condition>/<metric>``, which are in no comparison
 
     Raises:
-        ScoringError: predictions and targets do not fit (see :func:`~emofuse.scoring.joining.join_targets`), folds
+        ScoringError: predictions and targets do not fit (see :func:`~emofuse.scoring.predictions.join_targets`), folds
             overlap in part, a model lacks a fold, or two models with several seeds have different ones
     """
     test = scored_utterances(truth, classes)

@@ -6,7 +6,7 @@ Usage: python -m emofuse.tracking ROOT EXPERIMENT
 import sys
 from pathlib import Path
 
-from emofuse.process import die_with_parent
+from emofuse.core.process import die_with_parent
 from emofuse.tracking.address import TrackingError
 from emofuse.tracking.sync import TrackingConfig, sync
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emofuse.files import digest
-from emofuse.params import ParamsError
+from emofuse.core.files import digest
+from emofuse.core.params import ParamsError
 from emofuse.tracking.results import EXPERIMENT, KEY, Card, Model
 from emofuse.tracking.runs import COMPLETE, Runs, all_pages
 

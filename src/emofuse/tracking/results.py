@@ -16,11 +16,11 @@ from typing import Any
 import polars as pl
 import yaml
 
+from emofuse.core.files import digest, file_digest
+from emofuse.core.params import Params, ParamsError
+from emofuse.core.store import DEFAULT_ROOT, Store
 from emofuse.features.shards import FeatureError, metadata
-from emofuse.files import digest, file_digest
-from emofuse.params import Params, ParamsError
-from emofuse.scoring.facts import modalities
-from emofuse.store import DEFAULT_ROOT, Store
+from emofuse.reporting.protocol import modalities
 
 __all__ = ["CURRENT", "EXPERIMENT", "KEY", "LOCK", "PLACE", "SECONDS", "Card", "Dataset", "Model", "read_models"]
 

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emofuse.reporting.verdicts import METRIC
 from emofuse.scoring.scores import BEST_ON_TEST, UNDER
-from emofuse.scoring.verdicts import METRIC
 from emofuse.tracking.results import CURRENT, KEY, PLACE, Card, Dataset, Model
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def _log_batches(
 @contextmanager
 def _artifacts(card: Card) -> Iterator[Path]:
     """A temporary folder with the files of a card, and the picture of its confusion matrix."""
-    from emofuse.scoring import plot_confusion
+    from emofuse.reporting.plots import plot_confusion
 
     with tempfile.TemporaryDirectory(prefix="emofuse-") as name:
         folder = Path(name)

@@ -16,9 +16,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 from tqdm import tqdm
 
-from emofuse.files import digest
-from emofuse.params import STRICT
-from emofuse.process import quiet
+from emofuse.core.files import digest
+from emofuse.core.params import STRICT
+from emofuse.core.process import quiet
 from emofuse.tracking.address import TrackingError, database, errors_of, public, tracker_uri
 from emofuse.tracking.registry import Registry
 from emofuse.tracking.results import CURRENT, EXPERIMENT, SECONDS, Model, read_models

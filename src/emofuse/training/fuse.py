@@ -16,19 +16,19 @@ import numpy as np
 import torch
 from pydantic.dataclasses import dataclass
 
+from emofuse.core.files import digest, file_digest
+from emofuse.core.params import STRICT, Params
+from emofuse.core.store import Store, link
 from emofuse.features.shards import metadata
-from emofuse.files import digest, file_digest
 from emofuse.models.cma import CMA, CMAConfig
 from emofuse.models.concat import Concat, ConcatConfig
 from emofuse.models.hbaf import HBAF, HBAFConfig
 from emofuse.models.hcam import HCAM, HCAMConfig
 from emofuse.models.late import choose_weights, combine
 from emofuse.models.majority import prior
-from emofuse.params import STRICT, Params
-from emofuse.store import Store, link
 from emofuse.tasks import SPLITS, Fold, Task, TaskConfig
+from emofuse.training.attention import save_example
 from emofuse.training.data import Inputs, pooled, read_features, single_frames
-from emofuse.training.example import save_example
 from emofuse.training.fit import FitConfig, dev_scores, fit, standardize
 from emofuse.training.runs import (
     Reads,
@@ -290,7 +290,7 @@ def _code(*own: str) -> str:
         "models.losses",
         "scoring.metrics",
         "training.data",
-        "training.example",
+        "training.attention",
         "training.fit",
         "training.fuse",
         "training.runs",

@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from pydantic.dataclasses import dataclass
 
+from emofuse.core.files import digest, file_digest
+from emofuse.core.params import STRICT, Params
+from emofuse.core.store import Store, link
 from emofuse.features.shards import metadata
-from emofuse.files import digest, file_digest
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
-from emofuse.params import STRICT, Params
-from emofuse.store import Store, link
 from emofuse.tasks import Task, TaskConfig
 from emofuse.training.data import read_features, single_frames
 from emofuse.training.fit import FitConfig, fit, standardize

@@ -26,9 +26,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from emofuse import schema
-from emofuse.files import digest, write_json, write_table
-from emofuse.process import cores, quiet, start_worker
+from emofuse.core import schema
+from emofuse.core.files import digest, write_json, write_table
+from emofuse.core.process import cores, quiet, start_worker
 from emofuse.tasks import SPLITS, Fold
 from emofuse.training.fit import Fitted, dev_scores
 

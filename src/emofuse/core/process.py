@@ -1,0 +1,107 @@
+"""What a stage's process owes its surroundings: to die with its parent, to run alone, to use all cores."""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from emofuse.core.dvc_cache import Damaged, take_away_damaged
+from emofuse.core.store import DEFAULT_ROOT
+
+__all__ = ["cores", "die_with_parent", "follow_parent", "quiet", "stage", "start_worker"]
+
+_PR_SET_PDEATHSIG = 1
+
+_PATIENCE = 10.0
+"""Seconds that a stage waits for another process that runs it, which may be dying."""
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent ends; does nothing where the kernel cannot."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Run a stage so that an orphan of a killed run never writes beside its successor.
+
+    The process dies with DVC, holds a lock for as long as it lives, and turns errors that a person can mend into one
+    line on standard error with exit status 1. A file that is damaged in DVC's cache is then taken away, so that DVC
+    sees that it has to bring it again. Imports that take seconds belong inside: before, a killed DVC leaves the process
+    alive.
+
+    Args:
+        name: the stage's name in ``dvc.yaml``, such as ``extract@demo-audio``
+    """
+    die_with_parent()
+    lock = FileLock(_lock_file(name))
+    try:
+        lock.acquire(timeout=_PATIENCE)
+    except Timeout:
+        sys.exit(f"{name}: another process is running this stage; wait for it, or end it")
+    try:
+        yield
+    except Exception as error:
+        damaged: list[Damaged] = []
+        with suppress(Exception):  # the error that counts is the stage's
+            damaged = take_away_damaged(Path(), str(error))
+        if os.environ.get("EMOFUSE_DEBUG") or not (damaged or isinstance(error, (ValueError, OSError))):
+            raise
+        lines = [line.strip() for line in str(error).splitlines()]
+        lines += [f"{each.path}: was damaged in DVC's cache and is taken away" for each in damaged]
+        lines += ["`dvc pull` brings it again, or `dvc repro` makes it again"] if damaged else []
+        sys.exit(f"{name}: {'; '.join(line for line in lines if line)}")
+    finally:
+        lock.release()
+
+
+def _lock_file(name: str) -> Path:
+    # Beside the outs: experiments that DVC runs in copies of the project may be at the same stage.
+    folder = Path(DEFAULT_ROOT.name) / "stages"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.lock"
+
+
+def follow_parent(parent: int) -> None:
+    """End with the process that started this one, at once if it has ended already.
+
+    Args:
+        parent: its process id
+    """
+    die_with_parent()
+    if os.getppid() != parent:  # It ended before this process could ask to end with it, and nobody would stop us.
+        os._exit(1)
+
+
+def start_worker(parent: int) -> None:
+    """Make a pool's process die with its parent and compute with one thread.
+
+    Two threads on a clip of two seconds wait for each other more than they work, and the last bits of a result would
+    depend on their number.
+
+    Args:
+        parent: process id of the pool's owner
+    """
+    # Imported here, since a stage without a pool need not wait for it.
+    import torch
+
+    follow_parent(parent)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Without it torch refuses to be deterministic on CUDA.
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+
+
+def cores() -> int:
+    """Number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def quiet() -> bool:
+    """Whether progress bars are off: standard error is no terminal."""
+    return not sys.stderr.isatty()

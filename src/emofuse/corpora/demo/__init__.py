@@ -1,0 +1,5 @@
+"""The embedded corpus: scripts from a grammar, spoken by a synthesizer."""
+
+from emofuse.corpora.demo.reader import Config, read
+
+__all__ = ["Config", "read"]

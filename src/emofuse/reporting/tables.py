@@ -1,0 +1,264 @@
+"""Scores as files: CSV and JSON for programs, Markdown for people."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from emofuse.core.files import write_json, write_table, write_text
+from emofuse.reporting.verdicts import METRIC, between, pair_row, standing
+from emofuse.scoring.predictions import ScoringError
+from emofuse.scoring.scores import (
+    ALL,
+    BEST_ON_TEST,
+    DECIMALS,
+    ECE,
+    FOLD_MEAN,
+    NONZERO,
+    SUFFIXES,
+    UNDER,
+    Scores,
+    in_order,
+)
+
+__all__ = [
+    "METRIC_TITLES",
+    "PART_TITLES",
+    "Grid",
+    "best_model",
+    "best_value",
+    "grids",
+    "learning_curves",
+    "markdown_table",
+    "scores_json",
+    "write_csv",
+    "write_runs",
+    "write_scores",
+]
+
+METRIC_TITLES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "weighted_f1": "Weighted F1",
+    "macro_f1": "Macro F1",
+    ECE: "Calibration error",
+}
+"""What tables and plots for people call the metrics over all classes, in the order of their columns."""
+
+_TITLES = {
+    "": "",
+    FOLD_MEAN: "Mean over folds of each fold's own score, averaged over seeds (± sd over seeds)",
+    BEST_ON_TEST: (
+        "At each run's epoch that is best on test, of the network before any ensemble: too high, because test chose "
+        "it. No other score was chosen so"
+    ),
+    UNDER: (
+        "Weighted F1 on test as it is and under worse conditions, of the same trained models; "
+        "nothing was trained or chosen under these"
+    ),
+}
+"""What stands above the tables of scores, by the prefix of their metrics."""
+
+PART_TITLES = {ALL: "", NONZERO: "Without the utterances whose sentiment is zero"}
+"""What stands above what is of a part of the utterances."""
+
+_CURVES_SCHEMA = {
+    "model": pl.String,
+    "seed": pl.Int64,
+    "fold": pl.Int64,
+    "epoch": pl.Int64,
+    "loss": pl.Float64,
+    "dev_weighted_f1": pl.Float64,
+}
+
+
+def write_scores(folder: Path, scores: Scores, protocol: Mapping[str, Any], table: str) -> None:
+    """Write ``scores``, ``pairs``, ``confusion`` and ``calibration`` as CSV, ``scores.json``, ``table.md``, atomically.
+
+    Args:
+        folder: where to, such as ``metrics/<task>``
+        scores: what :func:`emofuse.scoring.scores.score` gave
+        protocol: what the numbers rest on (task, split, context …), JSON-able; passed on as it is
+        table: the text of ``table.md``
+    """
+    write_csv(folder / "scores.csv", scores.models)
+    write_csv(folder / "pairs.csv", scores.pairs)
+    write_csv(folder / "confusion.csv", scores.confusion)
+    write_csv(folder / "calibration.csv", scores.calibration)
+    write_json(folder / "scores.json", scores_json(scores, protocol))
+    write_text(folder / "table.md", table)
+
+
+def write_runs(folder: Path, scores: Scores) -> None:
+    """Write the test scores and confusion counts of every run, for the tracker: runs.parquet and confusion.parquet."""
+    for name, table in (("runs", scores.runs), ("confusion", scores.run_confusion)):
+        write_table(folder / f"{name}.parquet", table.to_arrow(compat_level=pl.CompatLevel.oldest()))
+
+
+def write_csv(path: Path, table: pl.DataFrame) -> None:
+    """Write a table as CSV, atomically; null is an empty field."""
+    write_text(path, table.write_csv())
+
+
+def scores_json(scores: Scores, protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores and protocol as one JSON-able value; scores by model and metric, so that ``dvc metrics`` can name each."""
+    by_model: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in scores.models.to_dicts():
+        by_model.setdefault(row.pop("model"), {})[row.pop("metric")] = row
+    return {
+        "protocol": dict(protocol),
+        "test": {
+            "classes": list(scores.classes),
+            "n_utterances": scores.n_utterances,
+            "n_dialogues": scores.n_dialogues,
+            "folds_pooled": scores.pooled,
+        },
+        "intervals": {
+            "confidence": scores.config.confidence,
+            "resamples": scores.config.resamples,
+            "seed": scores.config.seed,
+        },
+        "scores": by_model,
+        "pairs": scores.pairs.to_dicts(),
+    }
+
+
+def learning_curves(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """The training histories of run records, for ``dvc plots``: model, seed, fold, epoch, loss, dev_weighted_f1.
+
+    Args:
+        records: the ``record.json`` of runs; nothing appears of runs whose ``history`` is empty
+    """
+    place = {model: rank for rank, model in enumerate(in_order([record["model"] for record in records]))}
+    ordered = sorted(records, key=lambda record: (place[record["model"]], record["seed"], record["fold"]))
+    rows = [
+        (record["model"], record["seed"], record["fold"], epoch["epoch"], epoch["loss"], epoch["dev_weighted_f1"])
+        for record in ordered
+        for epoch in record["history"]
+    ]
+    table = pl.DataFrame(rows, schema=_CURVES_SCHEMA, orient="row")
+    return table.with_columns(pl.col("loss", "dev_weighted_f1").round(DECIMALS))
+
+
+def best_model(scores: Scores, among: Sequence[str], metric: str = METRIC) -> str:
+    """The model of the highest mean, such as the best unimodal one to compare a fusion with; the first one on a tie.
+
+    The choice looks at test, in favour of the baseline: a comparison with it understates the other model, if anything.
+
+    Raises:
+        ScoringError: none of ``among`` was scored
+    """
+    rows = scores.models.filter(pl.col("model").is_in(list(among)) & (pl.col("metric") == metric))
+    if rows.is_empty():
+        raise ScoringError(f"no {metric!r} of any of {list(among)}; scored: {_models(scores)}")
+    return str(rows.row(rows["mean"].arg_max() or 0, named=True)["model"])
+
+
+def markdown_table(
+    scores: Scores, comparisons: Sequence[tuple[str, str]] = (), metrics: Sequence[str] = (METRIC,)
+) -> str:
+    """What people read: which model is best, then a row a model, in percent, with the best of each column in bold.
+
+    Args:
+        scores: what :func:`emofuse.scoring.scores.score` gave
+        comparisons: pairs of models; below the table one line a pair says by how much the first is ahead
+        metrics: the metrics that these lines tell
+
+    Raises:
+        ScoringError: a model of ``comparisons`` was not scored
+    """
+    lines = standing(scores.models, scores.pairs, scores.config.confidence)
+    first, *others = (_grid(scores, grid) for grid in grids(scores))
+    parts = ["\n".join(f"- {line}" for line in lines), first, _legend(scores), *others]
+    if comparisons:
+        lines = [_comparison(scores, a, b, metric) for a, b in comparisons for metric in metrics]
+        parts += ["Paired comparisons (difference in points):\n\n" + "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of scores for people.
+
+    Attributes:
+        title: what stands above it
+        columns: their titles by the metrics' names
+        conditions: whether the columns are conditions, of one metric
+    """
+
+    title: str
+    columns: Mapping[str, str]
+    conditions: bool = False
+
+
+def grids(scores: Scores) -> list[Grid]:
+    """Return the tables that a task has: of all utterances and without the zeros, as means over folds, and so on."""
+    found = scores.models["metric"].unique(maintain_order=True).to_list()
+    kinds = []
+    for (prefix, kind), (part, of) in product(_TITLES.items(), PART_TITLES.items()):
+        title = ". ".join(filter(None, (kind, of)))
+        kinds.append(Grid(title, _columns(prefix, SUFFIXES[part], found), prefix == UNDER))
+    return [grid for grid in kinds if grid.columns]
+
+
+def _columns(prefix: str, suffix: str, found: Sequence[str]) -> dict[str, str]:
+    """Titles by name of those metrics that were found."""
+    if prefix != UNDER:
+        names = {f"{prefix}{metric}{suffix}": title for metric, title in METRIC_TITLES.items()}
+        return {name: title for name, title in names.items() if name in found}
+    under = [name for name in found if name.startswith(UNDER) and name.endswith(f"/{METRIC}{suffix}")]
+    return {f"{METRIC}{suffix}": "As it is", **{name: name.split("/")[1] for name in under}} if under else {}
+
+
+def _grid(scores: Scores, grid: Grid) -> str:
+    cells = {(row["model"], row["metric"]): row for row in scores.models.to_dicts()}
+    names = list(grid.columns)
+    models = [model for model in _models(scores) if (model, names[0]) in cells]
+    best = {name: best_value(name, [_percent(cells[model, name]["mean"]) for model in models]) for name in names}
+    lines = [["Model", *grid.columns.values(), "Runs"], ["---", *["---:"] * (len(names) + 1)]]
+    for model in models:
+        row = [_cell(cells[model, name], bold=_percent(cells[model, name]["mean"]) == best[name]) for name in names]
+        lines.append([model, *row, str(cells[model, names[0]]["n_runs"])])
+    above = f"{grid.title}:\n\n" if grid.title else ""
+    return above + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def best_value(metric: str, values: Sequence[float]) -> float:
+    """Return the best value of a metric: an error is good when it is small."""
+    return min(values) if ECE in metric else max(values)
+
+
+def _cell(row: Mapping[str, Any], *, bold: bool) -> str:
+    """Such as ``**65.8** ± 0.4 [64.1, 67.3]``; no sd for a single run, no interval where there is none."""
+    mean = f"{_percent(row['mean']):.1f}"
+    sd = "" if row["sd"] is None else f" ± {_percent(row['sd']):.1f}"
+    interval = "" if row["low"] is None else f" [{_percent(row['low']):.1f}, {_percent(row['high']):.1f}]"
+    return (f"**{mean}**" if bold else mean) + sd + interval
+
+
+def _legend(scores: Scores) -> str:
+    pooled = " Each seed's predictions are pooled over the folds into one run." if scores.pooled else ""
+    interval = f"{100 * scores.config.confidence:g} % interval of the mean"
+    return (
+        f"Percent on test: {scores.n_utterances:,} utterances in {scores.n_dialogues:,} dialogues. "
+        f"Mean over runs ± standard deviation "
+        f"[{interval}: bootstrap over dialogues and runs, {scores.config.resamples:,} resamples].{pooled}"
+    )
+
+
+def _comparison(scores: Scores, first: str, second: str, metric: str) -> str:
+    row = pair_row(scores.pairs, first, second, metric)
+    told = f"{METRIC_TITLES.get(metric, metric)} {between(row)}"
+    return f"- {first} over {second}: {told}, p = {row['p']:.2g}, Holm-adjusted {row['p_adjusted']:.2g}"
+
+
+def _models(scores: Scores) -> list[str]:
+    return in_order(scores.models["model"].to_list())
+
+
+def _percent(fraction: float) -> float:
+    # Adding zero turns -0.0 into 0.0.
+    return round(100 * fraction, 1) + 0.0

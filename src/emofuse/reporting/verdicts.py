@@ -1,0 +1,92 @@
+"""Which model is better, by how much and how sure that is, in words: of two models, and of the best and all others."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from emofuse.scoring.predictions import ScoringError
+
+__all__ = ["METRIC", "between", "pair_row", "points", "standing", "verdict"]
+
+METRIC = "weighted_f1"
+"""The metric that models are told apart by."""
+
+AHEAD, BEHIND, PERHAPS, ALIKE = (
+    "the first is ahead",
+    "the first is behind",
+    "perhaps a difference, but not beyond doubt once all comparisons are counted",
+    "no difference that can be told from chance",
+)
+
+_DIGITS = (1, 2, 3, 4)
+
+
+def points(fraction: float) -> str:
+    """Return a difference in points with its sign, and with the digits that tell it from zero.
+
+    >>> points(0.0123), points(-0.00021), points(-0.000001), points(0.0)
+    ('+1.2', '-0.02', '-0.0001', '0.0')
+    """
+    texts = (f"{100 * fraction:+.{digits}f}" for digits in _DIGITS)
+    return next((text for text in texts if float(text)), "0.0")
+
+
+def between(row: Mapping[str, Any]) -> str:
+    """Return the difference of a pair with its interval, such as ``+1.9 [+0.4, +3.4]``, in points."""
+    return f"{points(row['difference'])} [{points(row['low'])}, {points(row['high'])}]"
+
+
+def pair_row(pairs: pl.DataFrame, first: str, second: str, metric: str = METRIC) -> dict[str, Any]:
+    """Return the row of two models, as first less second, whichever way round the table of pairs holds them.
+
+    Args:
+        pairs: as in :class:`~emofuse.scoring.scores.Scores`
+        first: a model
+        second: another
+        metric: what they are compared by
+
+    Raises:
+        ScoringError: they were not compared
+    """
+    for a, b, sign in ((first, second, 1), (second, first, -1)):
+        found = pairs.filter((pl.col("model_a") == a) & (pl.col("model_b") == b) & (pl.col("metric") == metric))
+        if len(found):
+            row = found.row(0, named=True)
+            low, high = sorted(sign * row[end] for end in ("low", "high"))
+            return row | {"difference": sign * row["difference"], "low": low, "high": high}
+    compared = sorted({*pairs["model_a"], *pairs["model_b"]})
+    raise ScoringError(f"no comparison of {first!r} and {second!r} on {metric!r}; compared: {compared}")
+
+
+def verdict(pair: Mapping[str, Any], confidence: float) -> str:
+    """Return what a row of :func:`pair_row` says of its first model."""
+    if pair["p_adjusted"] < 1 - confidence:
+        return AHEAD if pair["difference"] > 0 else BEHIND
+    return PERHAPS if pair["low"] > 0 or pair["high"] < 0 else ALIKE
+
+
+def standing(models: pl.DataFrame, pairs: pl.DataFrame, confidence: float) -> list[str]:
+    """Return sentences that name the best model and what it is ahead of, and how sure that is; ablations are left out.
+
+    Args:
+        models: as in :class:`~emofuse.scoring.scores.Scores`
+        pairs: likewise
+        confidence: share of the bootstrap distribution that an interval covers
+    """
+    rows = models.filter((pl.col("metric") == METRIC) & ~pl.col("model").str.contains("/")).to_dicts()
+    best = max(rows, key=lambda row: row["mean"])
+    told: dict[str, list[str]] = {AHEAD: [], PERHAPS: [], ALIKE: []}
+    for name in (row["model"] for row in rows if row is not best):
+        pair = pair_row(pairs, best["model"], name)
+        told[verdict(pair, confidence)].append(f"{name} {between(pair)}")  # of the best model, nothing is ahead
+    mean, low, high = (f"{100 * best[name]:.1f}" for name in ("mean", "low", "high"))
+    counted = f"{pairs.filter(pl.col('metric') == METRIC).height:,}"
+    titles = {
+        AHEAD: "It is ahead, in points",
+        PERHAPS: f"Perhaps ahead, but not beyond doubt once all {counted} comparisons are counted",
+        ALIKE: "No difference that can be told from chance",
+    }
+    among = f" of {len(rows)} models" if len(rows) > 1 else ""
+    first = f"{best['model']} has the best weighted F1{among}: {mean} % [{low}, {high}]."
+    return [first, *(f"{titles[each]}: {'; '.join(names)}." for each, names in told.items() if names)]
