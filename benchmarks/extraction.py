@@ -38,7 +38,7 @@ from emofuse.core.sharding import shard_name, shard_of
 from emofuse.core.store import Store
 from emofuse.encoders.batches import padding_share
 from emofuse.encoders.speech import Config, SpeechEncoder, batches
-from emofuse.features.extract import ExtractConfig, FeatureConfig, extract
+from emofuse.features.extract import EncoderConfig, ExtractConfig, extract
 
 MELD = Path(__file__).parents[2] / "shared" / "data" / "meld"
 RATE = 16_000
@@ -125,7 +125,7 @@ def stage(model: str, times: int) -> list[str]:
         folder = Path(name)
         seconds = write_corpus(folder / "corpus", shards)
         options = {"model": model, "labels_seen": False}
-        config = FeatureConfig("noise", "audio", "speech", options)
+        config = EncoderConfig("speech", options)
         how = ExtractConfig(threads=1, workers=1)
         start = time.process_time()
         done = extract("noise", config, how, shards, folder / "corpus", folder / "features", Store(folder / "store"))

@@ -116,8 +116,10 @@ def whole(source: Path, files: list[Path]) -> None:
     rows = [f"u{index},audio/{path.name}" for index, path in enumerate(files)]
     (source / "utterances.csv").write_text("\n".join(["utterance_id,audio", *rows]) + "\n")
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
-        config = CorpusConfig(reader="own", source=str(source), shards=4, max_seconds=40.0, max_defective=0.0)
-        ingest("bench", config, Path(name) / "bench", Path(name) / "bench.json")
+        config = CorpusConfig(
+            name="bench", reader="own", source=str(source), shards=4, max_seconds=40.0, max_defective=0.0
+        )
+        ingest(config, Path(name) / "bench", Path(name) / "bench.json")
 
 
 def seconds(ways: dict[str, Callable[[], object]]) -> dict[str, float]:

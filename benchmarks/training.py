@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 from emofuse.core.params import Params
 from emofuse.features.shards import Row, write_shard
-from emofuse.inference.graph import FUSION
-from emofuse.models.base import Network
+from emofuse.models.parts.base import Network
+from emofuse.models.registry import MODELS
 from emofuse.models.unimodal import ContextNetwork, UtteranceNetwork
 from emofuse.tasks import Fold
 from emofuse.training.data import (
@@ -44,10 +44,10 @@ from emofuse.training.data import (
     shuffled_batches,
 )
 from emofuse.training.fit import FitConfig, Learner, _device, _to, class_weights, infer
-from emofuse.training.fuse import MODELS
+from emofuse.training.fuse import settings
 from emofuse.training.pretrain import UnimodalConfig
 
-PARAMS = Params.load(Path(__file__).parent.parent / "params.yaml")
+PARAMS = Params.load(root=Path(__file__).parent.parent)
 SAMPLE, CLASSES = 256, 6
 FRAMES = {"audio": 768, "text": 384}
 VECTORS = {"audio": 64, "text": 128}
@@ -95,8 +95,7 @@ def cases() -> list[Case]:
             Case(f"{name}, stage II", build_second, second.fit, {name: VECTORS[name]}),
         ]
     for name, dims in {"concat": POOLED, "hcam": VECTORS, "cma": FRAMES, "hbaf": VECTORS}.items():
-        network_class, _ = FUSION[name]
-        config = PARAMS.get(f"models.{name}", MODELS[name].config)
+        network_class, config = MODELS[name].network_class(), settings(PARAMS, name)
         build = partial(_fusion, network_class, config.network)
         rows.append(Case(name, build, config.fit, dims, frames=dims is FRAMES))
     return rows

@@ -1,34 +1,38 @@
-"""Stage ``extract``: one modality of one corpus through its frozen encoder to ``data/features/<corpus>/<modality>/``.
+"""Stage ``extract``: one corpus through a frozen encoder to ``data/features/<corpus>/<encoder>/``.
 
-Usage: python stages/extract.py FEATURES
+Usage: python stages/extract.py FILE ENCODER
 """
 
 import sys
-from pathlib import Path
 
-from emofuse.core.params import Params
 from emofuse.core.process import stage
 
 
-def main(name: str) -> None:
-    """Extract the features of that key."""
-    with stage(f"extract@{name}"):
+def main(file: str, encoder: str) -> None:
+    """Extract the features of that encoder."""
+    with stage(f"extract {file} {encoder}"):
+        from emofuse.core.layout import Layout
+        from emofuse.core.params import Params
         from emofuse.core.store import Store
         from emofuse.corpora import CorpusError
-        from emofuse.corpora.ingest import CorpusConfig
-        from emofuse.features.extract import ExtractConfig, FeatureConfig, extract
+        from emofuse.features.extract import EncoderConfig, ExtractConfig, extract
+        from emofuse.plan import Plan
 
-        params = Params.load()
-        config = params.get(f"features.{name}", FeatureConfig)
-        how = params.get("extract", ExtractConfig)
-        shards = params.get(f"corpora.{config.corpus}", CorpusConfig).shards
-        out = Path("data/features") / config.corpus / config.modality
-        done = extract(name, config, how, shards, Path("data/corpora") / config.corpus, out, Store())
+        params, layout = Params.load(file), Layout()
+        plan = Plan.load(params)
+        done = extract(
+            encoder,
+            params.get(f"encoders.{encoder}", EncoderConfig),
+            params.get("extract", ExtractConfig),
+            params.get("corpus.shards", int),
+            layout.corpus(plan.corpus),
+            layout.features(plan.corpus, encoder),
+            Store(),
+            plan.modality(encoder),
+        )
         if done.masked == done.encoded + done.reused:
-            hint = "`emofuse corpora` says what is expected where, README.md how to take values that others published"
-            raise CorpusError(
-                f"features.{name}: {config.corpus} has no {config.modality} that could be encoded; {hint}"
-            )
+            hint = "`emofuse corpora` says what is expected where; docs/encoders.md how to take published values"
+            raise CorpusError(f"{plan.corpus} has nothing that {encoder} could encode; {hint}")
         print(done)
 
 

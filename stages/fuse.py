@@ -1,40 +1,21 @@
-"""Stage ``fuse``: one model of one task to ``data/models/<task>/<model>/``.
+"""Stage ``fuse``: one model of a task and a pair of encoders to ``data/models/<task>/<pair>/<model>/``.
 
-Usage: python stages/fuse.py JOB
+Usage: python stages/fuse.py FILE TASK PAIR MODEL
 """
 
 import sys
-from pathlib import Path
 
-from pydantic.dataclasses import dataclass
-
-from emofuse.core.params import STRICT, Params
 from emofuse.core.process import stage
 
 
-@dataclass(frozen=True, config=STRICT)
-class Job:
-    """A job of the section ``fuse``; ``corpus`` is there for ``dvc.yaml`` and must be the task's.
-
-    Attributes:
-        ablations: whether the model's ablations are trained too
-    """
-
-    task: str
-    corpus: str
-    model: str
-    ablations: bool = False
-
-
-def main(name: str) -> None:
-    """Run the job of that key."""
-    with stage(f"fuse@{name}"):
-        from emofuse.core.store import Store
+def main(file: str, task: str, pair: str, model: str) -> None:
+    """Train the model."""
+    with stage(f"fuse {task} {pair} {model}") as name:
+        from emofuse.core.layout import Pair
         from emofuse.training.fuse import fuse
+        from emofuse.training.jobs import Work
 
-        params = Params.load()
-        job = params.get(f"fuse.{name}", Job)
-        fuse(name, job.task, job.model, params, Path("data"), Store(), ablations=job.ablations)
+        fuse(Work.load(name, file, task), Pair.parse(pair), model)
 
 
 if __name__ == "__main__":

@@ -1,36 +1,20 @@
-"""Stage ``pretrain``: HCAM stages I and II of one modality of one task to ``data/models/<task>/<modality>/``.
+"""Stage ``pretrain``: the unimodal networks of one encoder to ``data/models/<task>/<encoder>/``.
 
-Usage: python stages/pretrain.py JOB
+Usage: python stages/pretrain.py FILE TASK MODALITY ENCODER
 """
 
 import sys
-from pathlib import Path
-from typing import Literal
 
-from pydantic.dataclasses import dataclass
-
-from emofuse.core.params import STRICT, Params
 from emofuse.core.process import stage
 
 
-@dataclass(frozen=True, config=STRICT)
-class Job:
-    """A job of the section ``pretrain``; ``corpus`` is there for ``dvc.yaml`` and must be the task's."""
-
-    task: str
-    corpus: str
-    modality: Literal["audio", "text"]
-
-
-def main(name: str) -> None:
-    """Run the job of that key."""
-    with stage(f"pretrain@{name}"):
-        from emofuse.core.store import Store
+def main(file: str, task: str, modality: str, encoder: str) -> None:
+    """Train the networks without context and with it."""
+    with stage(f"pretrain {task} {encoder}") as name:
+        from emofuse.training.jobs import Work
         from emofuse.training.pretrain import pretrain
 
-        params = Params.load()
-        job = params.get(f"pretrain.{name}", Job)
-        pretrain(name, job.task, job.modality, params, Path("data"), Store())
+        pretrain(Work.load(name, file, task), modality, encoder)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (
-        *(_add_predict, _add_export, _add_track, _add_table, _add_report),
+        *(_add_predict, _add_export, _add_track, _add_leaderboard, _add_table, _add_report),
         *(_add_corpora, _add_store, _add_doctor, _add_completion),
     ):
         add(commands)
@@ -108,7 +108,7 @@ def _add_predict(commands: Commands) -> None:
         "one; or a JSON or CSV file with audio, text and speaker for each turn. Without transcripts the audio network "
         "answers alone and says so, if the model has one and its features are computed from sound; without sound the "
         "text network does.",
-        "emofuse predict talk/ --model data/models/demo/hcam",
+        "emofuse predict talk/ --model data/models/demo/logmel+minilm/hcam",
     )
     parser.add_argument("conversation", type=Path, metavar="CONVERSATION", help="folder, JSON file or CSV file")
     parser.add_argument(
@@ -151,7 +151,7 @@ def _add_export(commands: Commands) -> None:
         "write a trained model as a folder that is used anywhere",
         "Write a bundle: weights, configuration, labels, encoder identities, protocol, scores and a model card. Using "
         "it needs no DVC and no MLflow. With --mlflow, write a model for `mlflow models serve` that has it inside.",
-        "emofuse export data/models/demo/hcam hcam-bundle",
+        "emofuse export data/models/demo/logmel+minilm/hcam hcam-bundle",
     )
     parser.add_argument("model", metavar="MODEL", help="as in emofuse predict --model")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to")
@@ -262,35 +262,55 @@ def _add_table(commands: Commands) -> None:
         commands,
         "table",
         _table,
-        "print the results tables",
-        "Print the results table of every task that params.yaml names, from metrics/; or bring the results that are in "
-        "README.md up to date.",
-        "emofuse table --time",
+        "print results tables",
+        "Print the results tables in metrics/, of the tasks that are named, or of the embedded corpus.",
+        "emofuse table meld-7 --time",
     )
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help="a task of any corpus")
     parser.add_argument(
         "--time", action="store_true", help="add how long training took, beside the scores, from the tracker"
+    )
+
+
+def _table(arguments: argparse.Namespace) -> None:
+    from emofuse.core.layout import Layout
+    from emofuse.core.params import Params
+
+    params, layout = Params.load(), Layout()
+    known = _seconds(params) if arguments.time else None
+    for task in arguments.tasks or params.get("run.tasks", list[str]):
+        paths = sorted((layout.root / "metrics" / task).glob("*/table.md"))
+        if not paths:
+            raise FileNotFoundError(
+                f"metrics/{task}: no results yet; run `dvc repro`, of another corpus with its dvc.yaml"
+            )
+        for path in paths:
+            print(f"{task}, {path.parent.name}\n\n{path.read_text(encoding='utf-8')}")
+            if known is not None:
+                print(_times(path.with_name("scores.json"), task, path.parent.name, known))
+
+
+def _add_leaderboard(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "leaderboard",
+        _leaderboard,
+        "put all results side by side",
+        "Write one page and one Markdown table of all results in metrics/: encoders, models and tasks with intervals, "
+        "and what others have published beside them. Or bring the results in README.md up to date, a cut of it.",
+        "emofuse leaderboard",
     )
     parser.add_argument("--readme", action="store_true", help="write the results into README.md instead")
 
 
-def _table(arguments: argparse.Namespace) -> None:
-    from typing import Any
-
-    from emofuse.core.params import Params
+def _leaderboard(arguments: argparse.Namespace) -> None:
+    from emofuse.reporting.leaderboard import write_leaderboard
     from emofuse.reporting.readme import write_results
 
     if arguments.readme:
         write_results(Path("README.md"), Path("metrics"))
         return
-    params = Params.load()
-    known = _seconds(params) if arguments.time else None
-    for task in params.get("tasks", dict[str, Any]):
-        path = Path("metrics") / task / "table.md"
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: not there yet; run `dvc repro`")
-        print(f"{task}\n\n{path.read_text(encoding='utf-8')}")
-        if known is not None:
-            print(_times(path.with_name("scores.json"), task, known))
+    print(write_leaderboard(Path("metrics")), end="")
 
 
 def _add_report(commands: Commands) -> None:
@@ -299,11 +319,12 @@ def _add_report(commands: Commands) -> None:
         "report",
         _report,
         "print a task's page with training times",
-        "Print a task's page, to look at in a browser, with a column of training times from the tracker: the one in "
-        "data/scores/ with the words of its dialogue, or the one in metrics/ where that is not there.",
+        "Print the page of a task and a pair of encoders, to look at in a browser, with training times from "
+        "the tracker: the one in data/scores/ with the words of its dialogue, or else the one in metrics/.",
         "emofuse report demo > demo.html",
     )
-    parser.add_argument("task", metavar="TASK", help="a task of params.yaml")
+    parser.add_argument("task", metavar="TASK", help="a task of any corpus")
+    parser.add_argument("pair", nargs="?", metavar="PAIR", help="encoders, such as logmel+minilm; by default the first")
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -311,15 +332,19 @@ def _report(arguments: argparse.Namespace) -> None:
     from emofuse.reporting.report import with_times
     from emofuse.tracking import TrackingConfig, training_seconds
 
-    paths = [Path(folder) / arguments.task / "report.html" for folder in ("data/scores", "metrics")]
-    page = next((path for path in paths if path.exists()), None)
-    if page is None:
-        raise FileNotFoundError(f"{paths[1]}: not there yet; run `dvc repro`")
+    place = f"{arguments.task}/{arguments.pair or '*'}/report.html"
+    pages = [page for folder in ("data/scores", "metrics") for page in sorted(Path(folder).glob(place))]
+    if not pages:
+        raise FileNotFoundError(f"metrics/{place}: not there yet; run `dvc repro`")
     known = training_seconds(Path(), Params.load().get("tracking", TrackingConfig))
-    print(with_times(page.read_text(encoding="utf-8"), _of(arguments.task, known)), end="")
+    seconds = _of(arguments.task, pages[0].parent.name, known)
+    print(with_times(pages[0].read_text(encoding="utf-8"), seconds), end="")
 
 
-def _seconds(params: "Params") -> dict[tuple[str, str], float]:
+Seconds: TypeAlias = "dict[tuple[str, str, str], float]"
+
+
+def _seconds(params: "Params") -> Seconds:
     """How long a run of each model took to train; none, and a line that says why, where the tracker cannot be asked."""
     from emofuse.tracking import TrackingConfig, TrackingError, training_seconds
 
@@ -330,16 +355,18 @@ def _seconds(params: "Params") -> dict[tuple[str, str], float]:
         return {}
 
 
-def _of(task: str, known: Mapping[tuple[str, str], float]) -> dict[str, float]:
-    return {model: seconds for (of, model), seconds in known.items() if of == task}
+def _of(task: str, pair: str, known: Seconds) -> dict[str, float]:
+    """Of a task and a pair: the models of both encoders, of either, or of none."""
+    encoders = {pair, *pair.split("+"), "labels"}
+    return {model: seconds for (of, named, model), seconds in known.items() if of == task and named in encoders}
 
 
-def _times(scores: Path, task: str, known: Mapping[tuple[str, str], float]) -> str:
+def _times(scores: Path, task: str, pair: str, known: Seconds) -> str:
     import json
 
     from emofuse.reporting.protocol import times_markdown
 
-    seconds = _of(task, known)
+    seconds = _of(task, pair, known)
     if not seconds:
         return f"The tracker has no training times of {task}.\n"
     return times_markdown(json.loads(scores.read_text(encoding="utf-8")), seconds)
@@ -359,10 +386,20 @@ def _add_corpora(commands: Commands) -> None:
 
 def _corpora(arguments: argparse.Namespace) -> None:
     del arguments
-    from emofuse.core.params import Params
+    from typing import Any
+
+    from emofuse.core.params import Params, corpus_files
     from emofuse.corpora.listing import listing
 
-    print(listing(Params.load()))
+    entries, published = [], set()
+    for file in corpus_files():
+        params = Params.load(file)
+        entry = params.get("corpus", dict[str, Any])
+        entries.append(entry)
+        encoders = params.get("encoders", dict[str, dict[str, Any]])
+        if any(encoders.get(name, {}).get("family") == "published" for name in params.get("run.audio", list[str])):
+            published.add(str(entry["name"]))
+    print(listing(entries, published))
 
 
 def _add_store(commands: Commands) -> None:

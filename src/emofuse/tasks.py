@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import field
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -15,7 +14,8 @@ import polars as pl
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from emofuse.core.params import STRICT
+from emofuse.core.layout import Layout
+from emofuse.core.params import STRICT, Params
 
 __all__ = ["IGNORE", "SPLITS", "Fold", "Interval", "Split", "SplitRule", "Task", "TaskConfig", "TaskError"]
 
@@ -76,7 +76,6 @@ class TaskConfig:
     """A task of ``params.yaml``.
 
     Attributes:
-        corpus: key of its corpus
         classes: for each class, the corpus labels that it takes, or the sentiments; others count as unlabelled
         seeds: number of training runs of each model, seeds 0, 1, 2 …
         context: ``both`` directions of a dialogue, or the ``past`` alone
@@ -88,7 +87,6 @@ class TaskConfig:
             one for each class. What differs is said and lands in the results; it is no error
     """
 
-    corpus: str
     classes: Annotated[dict[str, tuple[str, ...] | Interval], Field(min_length=2)]
     seeds: Annotated[int, Field(ge=1, le=1000)]
     context: Literal["both", "past"]
@@ -154,18 +152,22 @@ class Task:
         name: key in the parameters
         config: the task
         utterances: the corpus's utterance table, :data:`emofuse.core.schema.UTTERANCES`
+        corpus: the corpus's name
 
     Raises:
         TaskError: a split or a class is empty, a label or a group is unknown, or a split leaks
     """
 
-    def __init__(self, name: str, config: TaskConfig, utterances: pl.DataFrame) -> None:
-        self.name, self.config = name, config
+    def __init__(self, name: str, config: TaskConfig, utterances: pl.DataFrame, corpus: str = "") -> None:
+        self.name, self.config, self.corpus = name, config, corpus
         self.classes = tuple(config.classes)
         unknown = sorted(set(config.labels) - set(utterances["label"]))
         if unknown:
             found = sorted(set(utterances["label"].drop_nulls()))
             raise TaskError(f"task {name}: classes take the labels {unknown}; the corpus's labels are {found}")
+        taken = set(config.labels)
+        counts = utterances["label"].drop_nulls().value_counts(sort=True, name="n").rows() if taken else []
+        self._untaken = {str(label): int(count) for label, count in sorted(counts) if label not in taken}
         table = utterances.with_columns(target=_target(config))
         if config.unlabelled == "drop":
             table = table.filter(pl.col("target") != IGNORE)
@@ -175,9 +177,17 @@ class Task:
             self._check(fold)
 
     @classmethod
-    def load(cls, name: str, config: TaskConfig, data: Path = Path("data")) -> "Task":
-        """Read the task's corpus from where the ingest stage wrote it."""
-        return cls(name, config, pl.read_parquet(data / "corpora" / config.corpus / "utterances.parquet"))
+    def load(cls, name: str, params: Params, layout: Layout | None = None) -> "Task":
+        """Open a task of a corpus's parameters on what the ingest stage wrote.
+
+        Args:
+            name: key in ``tasks``
+            params: the corpus's
+            layout: the project's folders; by default those of the working folder
+        """
+        corpus = params.get("corpus.name", str)
+        table = pl.read_parquet((layout or Layout()).corpus(corpus) / "utterances.parquet")
+        return cls(name, params.get(f"tasks.{name}", TaskConfig), table, corpus)
 
     @property
     def folds(self) -> int:
@@ -218,6 +228,33 @@ class Task:
         """Return the number of labelled utterances of a fold by split."""
         labelled = self._table["target"].to_numpy() != IGNORE
         return {split: int((labelled & (self._splits[fold] == index)).sum()) for index, split in enumerate(SPLITS)}
+
+    def class_counts(self, fold: int) -> dict[str, dict[str, int]]:
+        """Return the number of utterances of each class by split."""
+        targets = self._table["target"].to_numpy()
+        return {
+            split: {
+                name: int(((targets == place) & (self._splits[fold] == index)).sum())
+                for place, name in enumerate(self.classes)
+            }
+            for index, split in enumerate(SPLITS)
+        }
+
+    def untaken(self) -> dict[str, int]:
+        """Return the corpus's labels that no class takes, with their counts; none where classes take sentiments."""
+        return self._untaken
+
+    @property
+    def split_source(self) -> str:
+        """Where the splits come from, in words."""
+        rule = self.config.splits
+        if isinstance(rule, str):
+            return "as the corpus has them"
+        parts = [
+            f"{name} {each if isinstance(each, str) else ' '.join(each)}"
+            for name, each in (("dev", rule.dev), ("test", rule.test))
+        ]
+        return f"by {rule.by}: {', '.join(parts)}"
 
     def differences(self) -> list[str]:
         """Say where the corpus does not give the counts of a full one, one line each; none if it gives them all."""

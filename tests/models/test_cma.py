@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emofuse.core.params import ParamsError, validate
-from emofuse.models.base import Batch
 from emofuse.models.cma import CMA, CMAConfig, statistics_pooling
+from emofuse.models.parts.base import Batch
 
 CONFIG = CMAConfig(channels=4, kernel=3, hidden=4, heads=2, dropout=0.0, attention=True, pooling="statistics")
 

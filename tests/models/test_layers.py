@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from emofuse.models.base import from_dialogues, to_dialogues
-from emofuse.models.layers import (
+from emofuse.models.parts.base import from_dialogues, to_dialogues
+from emofuse.models.parts.layers import (
     AttentionPooling,
     CrossAttention,
     SharedDropout,

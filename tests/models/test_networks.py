@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from emofuse.core.params import ParamsError, validate
-from emofuse.models.base import IGNORE, Batch, Network
 from emofuse.models.cma import CMA, CMAConfig
 from emofuse.models.concat import Concat, ConcatConfig
 from emofuse.models.hbaf import HBAF, HBAFConfig
 from emofuse.models.hcam import HCAM, HCAMConfig
-from emofuse.models.layers import Standardize
-from emofuse.models.losses import supervised_contrastive
+from emofuse.models.parts.base import IGNORE, Batch, Network
+from emofuse.models.parts.layers import Standardize
+from emofuse.models.parts.losses import supervised_contrastive
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
 
 DIMS = {"audio": 5, "text": 3}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from emofuse.models.recurrent import Cell, Recurrent
+from emofuse.models.parts.recurrent import Cell, Recurrent
 
 SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=6)
 CELLS = pytest.mark.parametrize("cell", ["gru", "lstm"])

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from torch import Tensor, nn
 
-from emofuse.models.base import Batch, Network, Output, Unit
+from emofuse.models.parts.base import Batch, Network, Output, Unit
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
 from emofuse.tasks import IGNORE, SPLITS, Fold
 from emofuse.training.data import Sequences, collate, examples, single_frames

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from emofuse.models.base import Batch, Network, Output, Unit
 from emofuse.models.cma import CMA, CMAConfig
 from emofuse.models.concat import Concat, ConcatConfig
 from emofuse.models.hbaf import HBAF, HBAFConfig
 from emofuse.models.hcam import HCAM, HCAMConfig
-from emofuse.models.late import choose_weights, combine
-from emofuse.models.layers import AttentionPooling, Standardize
+from emofuse.models.parts.base import Batch, Network, Output, Unit
+from emofuse.models.parts.layers import AttentionPooling, Standardize
+from emofuse.models.parts.mixture import choose_weights, combine
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
 from emofuse.tasks import IGNORE, SPLITS, Fold
 from emofuse.training.attention import save_example

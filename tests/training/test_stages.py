@@ -295,9 +295,9 @@ def test_code_that_is_edited_while_a_stage_runs_is_not_taken_for_the_code_that_r
     trained: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = inspect.getsource
-    before = code_digest("models.layers", "training.fit")
+    before = code_digest("models.parts.layers", "training.fit")
     monkeypatch.setattr(inspect, "getsource", lambda module: source(module) + "# edited\n")
-    assert code_digest("models.layers", "training.fit") != before
+    assert code_digest("models.parts.layers", "training.fit") != before
     assert trained.pretrain("audio") == (0, 2)
     assert trained.fuse("hcam") == (0, 2)
 
@@ -325,7 +325,7 @@ def imports_of(module: str, models: set[str]) -> set[str]:
     return found
 
 
-ALSO = {"hcam": {"models.late"}}
+ALSO = {"hcam": {"models.parts.mixture"}}
 """Other models' files that a fusion model runs."""
 
 
@@ -359,7 +359,7 @@ def test_dvc_knows_the_code_that_a_run_depends_on() -> None:
     models = {f"models.{name}" for name in fuse_module.MODELS}
     own = {"models.${item.model}"} | {each for name in models for each in imports_of(name, models) - {name}}
     assert imports_of("training.pretrain", set()) <= known["pretrain"]
-    assert imports_of("training.fuse", models) | own | {"models.late"} <= known["fuse"]
+    assert imports_of("training.fuse", models) | own | {"models.parts.mixture"} <= known["fuse"]
 
 
 def test_the_fold_is_known_by_what_it_shows(trained: Project) -> None:

@@ -1,6 +1,9 @@
-"""``params.yaml``, the only configuration file: sections are read by key, into the frozen dataclass that needs them.
+"""The parameters: sections are read by key, into the frozen dataclass that needs them.
 
-Each dataclass lives beside the code that it configures, so that reading a corpus's section imports no network.
+What all corpora share stands in ``params.yaml`` in the project's root folder: encoders, models, conditions, scoring,
+tracking. What is one corpus's stands in a file of its own, ``corpora/<corpus>/params.yaml``: the corpus, its tasks, and
+what is run. The embedded corpus has these sections in the root's file. Each dataclass lives beside the code that it
+configures, so that reading a corpus's section imports no network.
 """
 
 import copy
@@ -14,7 +17,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-__all__ = ["STRICT", "Params", "ParamsError"]
+__all__ = ["CORPUS_SECTIONS", "ROOT_FILE", "STRICT", "Params", "ParamsError", "corpus_files", "validate"]
 
 T = TypeVar("T")
 
@@ -22,37 +25,55 @@ STRICT = ConfigDict(extra="forbid", strict=True)
 """How every section is validated: unknown keys are errors, ``1e-3`` written as a string is not a number."""
 
 
+ROOT_FILE = Path("params.yaml")
+"""The file of what all corpora share, and of the embedded corpus, from the project's root folder."""
+
+CORPUS_SECTIONS = ("root", "file", "corpus", "tasks", "run")
+"""Sections of a corpus's file; ``root`` and ``file`` are there for ``dvc.yaml``."""
+
+
 class ParamsError(ValueError):
-    """A value of ``params.yaml`` is missing or not allowed; the message names the key, the value and the rule."""
+    """A value of the parameters is missing or not allowed; the message names the key, the value and the rule."""
 
 
 class Params:
-    """The parameter file, read once.
+    """The parameters of one corpus: those that all corpora share, and the corpus's own.
 
     Attributes:
-        path: the file, for messages
+        path: the corpus's file, for messages
     """
 
-    def __init__(self, tree: dict[str, Any], path: Path) -> None:
+    def __init__(self, tree: dict[str, Any], path: Path, shared: Path | None = None) -> None:
         self._tree = tree
+        self._shared = path if shared is None else shared
         self.path = path
 
     @classmethod
-    def load(cls, path: Path = Path("params.yaml")) -> "Params":
-        """Read a parameter file.
+    def load(cls, file: Path | str = ROOT_FILE, root: Path = Path()) -> "Params":
+        """Read the parameters of a corpus.
+
+        Args:
+            file: the corpus's own file, from the project's root folder; the root's is that of the embedded corpus
+            root: the project's root folder
 
         Raises:
-            ParamsError: there is no such file, or it is not a YAML mapping
+            ParamsError: a file is not there, is no YAML mapping, or has a section that belongs into the other file
         """
-        try:
-            tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ParamsError(f"{path}: not found; run this from the project's root folder") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ParamsError(f"{path}: not valid YAML: {error}") from error
-        if not isinstance(tree, dict):
-            raise ParamsError(f"{path}: expected a mapping of sections at the top")
-        return cls(tree, path)
+        shared = root / ROOT_FILE
+        tree = _read(shared)
+        if Path(file) == ROOT_FILE:
+            return cls(tree, shared)
+        path = root / file
+        own = _read(path)
+        misplaced = sorted(set(own) - set(CORPUS_SECTIONS))
+        if misplaced:
+            known = ", ".join(CORPUS_SECTIONS)
+            raise ParamsError(
+                f"{path}: unknown sections {misplaced}; a corpus's file has {known}, the rest is {shared}'s"
+            )
+        if own.get("file") != Path(file).as_posix():
+            raise ParamsError(f"{path}: file: {own.get('file')!r}; expected {Path(file).as_posix()!r}, its own place")
+        return cls({key: each for key, each in tree.items() if key not in CORPUS_SECTIONS} | own, path, shared)
 
     def get(self, key: str, kind: type[T]) -> T:
         """Return the value under a dotted key, validated as ``kind``.
@@ -64,7 +85,11 @@ class Params:
         Raises:
             ParamsError: the key is missing, or a value under it is not allowed
         """
-        return validate(self._value(key), kind, f"{self.path}: {key}")
+        return validate(self._value(key), kind, f"{self._file(key)}: {key}")
+
+    def names(self, section: str) -> list[str]:
+        """Return the keys of a section that is a mapping, such as the names of all encoders."""
+        return list(self.get(section, dict[str, Any]))
 
     def changed(self, key: str, changes: Mapping[str, Any], where: str) -> "Params":
         """Return the same parameters with some values under a dotted key replaced.
@@ -77,12 +102,12 @@ class Params:
         Raises:
             ParamsError: there is no value to replace
         """
-        other = Params(copy.deepcopy(self._tree), self.path)
+        other = Params(copy.deepcopy(self._tree), self.path, self._shared)
         for place, value in changes.items():
             *above, last = f"{key}.{place}".split(".")
             parent = other._value(".".join(above))
             if not isinstance(parent, dict) or last not in parent:
-                raise ParamsError(f"{self.path}: {where}: {place!r}; there is no {key}.{place} to change")
+                raise ParamsError(f"{self._file(key)}: {where}: {place!r}; there is no {key}.{place} to change")
             parent[last] = value
         return other
 
@@ -92,9 +117,48 @@ class Params:
             if not isinstance(value, dict) or part not in value:
                 above = ".".join(key.split(".")[:depth]) or "the top level"
                 known = sorted(value) if isinstance(value, dict) else []
-                raise ParamsError(f"{self.path}: {key}: missing; {above} has {known}")
+                raise ParamsError(f"{self._file(key)}: {key}: missing; {above} has {known}")
             value = value[part]
         return value
+
+    def _file(self, key: str) -> Path:
+        """The file that a key stands in."""
+        return self.path if key.split(".")[0] in CORPUS_SECTIONS else self._shared
+
+
+def corpus_files(root: Path = Path()) -> list[Path]:
+    """Return the parameter files of all corpora of a project, from its root folder; the embedded corpus's first."""
+    found = sorted(path.relative_to(root) for path in root.glob("corpora/*/params.yaml"))
+    return [ROOT_FILE, *found]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  # a safe loader's subclass
+    except FileNotFoundError as error:
+        hint = (
+            "run this from the project's root folder" if path.name == path.as_posix() else "it is a corpus's own file"
+        )
+        raise ParamsError(f"{path}: not found; {hint}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ParamsError(f"{path}: expected a mapping of sections at the top")
+    return tree
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key stands once in its mapping, as DVC reads it."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping, or refuse it where a key stands twice."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key_node.tag != "tag:yaml.org,2002:merge" and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
 
 
 def validate(value: Any, kind: type[T], where: str) -> T:

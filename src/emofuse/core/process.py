@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ def die_with_parent() -> None:
 
 
 @contextmanager
-def stage(name: str) -> Iterator[None]:
+def stage(name: str) -> Iterator[str]:
     """Run a stage so that an orphan of a killed run never writes beside its successor.
 
     The process dies with DVC, holds a lock for as long as it lives, and turns errors that a person can mend into one
@@ -37,16 +38,20 @@ def stage(name: str) -> Iterator[None]:
     alive.
 
     Args:
-        name: the stage's name in ``dvc.yaml``, such as ``extract@demo-audio``
+        name: of the stage and of what it makes, such as ``pretrain demo logmel``
+
+    Yields:
+        the name
     """
     die_with_parent()
+    _refuse_foreign_code()
     lock = FileLock(_lock_file(name))
     try:
         lock.acquire(timeout=_PATIENCE)
     except Timeout:
         sys.exit(f"{name}: another process is running this stage; wait for it, or end it")
     try:
-        yield
+        yield name
     except Exception as error:
         damaged: list[Damaged] = []
         with suppress(Exception):  # the error that counts is the stage's
@@ -65,7 +70,14 @@ def _lock_file(name: str) -> Path:
     # Beside the outs: experiments that DVC runs in copies of the project may be at the same stage.
     folder = Path(DEFAULT_ROOT.name) / "stages"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}.lock"
+    return folder / f"{re.sub(r'[^A-Za-z0-9+-]', '-', name)}.lock"
+
+
+def _refuse_foreign_code() -> None:
+    """End where the code that runs is not that of the project in the working folder, whose digest DVC would note."""
+    own, runs = Path("src/emofuse").resolve(), Path(__file__).parents[1]
+    if own.is_dir() and own != runs:
+        sys.exit(f"emofuse is imported from {runs}, not from this project; run `make setup` here, and `make repro`")
 
 
 def follow_parent(parent: int) -> None:

@@ -1,7 +1,7 @@
 """Raw corpus to ``data/corpora/<corpus>/``: the utterance table, audio shards, published tables, and the defects."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import field, replace
 from itertools import groupby
@@ -26,7 +26,7 @@ from emofuse.corpora import Corpus, CorpusError, Utterance
 from emofuse.corpora.listing import terms_of
 from emofuse.corpora.tables import TableConfig, read_table
 
-__all__ = ["CorpusConfig", "check", "ingest", "summarise"]
+__all__ = ["CorpusConfig", "check", "ingest", "read", "summarise", "utterance_table"]
 
 _SHOWN = 10
 """Utterances that are printed for each kind of defect."""
@@ -37,19 +37,21 @@ _ROW_GROUP = 256
 
 @dataclass(frozen=True, config=STRICT)
 class CorpusConfig:
-    """A corpus of ``params.yaml``.
+    """The section ``corpus`` of a corpus's file.
 
     Attributes:
+        name: of the corpus's folders
         reader: which reader of :mod:`emofuse.corpora`
         source: the file or folder that it reads
         shards: number of files that the audio and the features are spread over, dialogue by dialogue
         max_seconds: a longer clip is cut there, and listed
         max_defective: share of utterances with a defect above which the stage fails
         options: the reader's own options
-        tables: published feature tables in the source, by the name that ``features`` gives them
+        tables: published feature tables in the source, by the name that an encoder refers to
         terms: whose terms the corpus and all that is made of it fall under; null for what is known of its reader
     """
 
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     reader: Literal[corpora.READERS]  # type: ignore[valid-type]
     source: str
     shards: Annotated[int, Field(ge=1, le=10_000)]
@@ -60,21 +62,40 @@ class CorpusConfig:
     terms: str | None = None
 
 
-def ingest(name: str, config: CorpusConfig, out: Path, summary: Path) -> None:
+def read(config: CorpusConfig) -> Corpus:
+    """Return a corpus as its reader gives it, with its published tables, checked.
+
+    Raises:
+        CorpusError: it cannot be read, or holds what no later stage could use
+    """
+    corpus = corpora.read(config.reader, Path(config.source), config.options, "corpus.options")
+    corpus = _with_tables(corpus, config, "corpus.tables")
+    check(corpus)
+    return corpus
+
+
+def utterance_table(corpus: Corpus) -> pl.DataFrame:
+    """Return the utterances without their sound: :data:`emofuse.core.schema.UTTERANCES`."""
+    rows = [_row(each, None, {}) for each in corpus.utterances]
+    return pl.DataFrame(pa.Table.from_pylist(rows, schema.UTTERANCES))
+
+
+def ingest(
+    config: CorpusConfig, out: Path, summary: Path, look: Callable[[pl.DataFrame], None] = lambda table: None
+) -> None:
     """Read a corpus and write it in the project's own form.
 
     Args:
-        name: the corpus's key in the parameters
         config: what to read and how
         out: folder for ``utterances.parquet``, ``audio/`` and ``tables/``
         summary: JSON file for counts and defects
+        look: called with the utterances before any sound is decoded; what it raises stops the work
 
     Raises:
         CorpusError: the corpus or a table cannot be read, ids are doubled, or too many utterances are defective
     """
-    corpus = corpora.read(config.reader, Path(config.source), config.options, f"corpora.{name}.options")
-    corpus = _with_tables(corpus, config, f"corpora.{name}.tables")
-    check(corpus)
+    corpus = read(config)
+    look(utterance_table(corpus))
     known = [each.utterance_id for each in corpus.utterances]
     absent = {table: set(known) - set(values["utterance_id"]) for table, values in corpus.tables.items()}
     sweep(out)
@@ -85,7 +106,7 @@ def ingest(name: str, config: CorpusConfig, out: Path, summary: Path) -> None:
             print(f"note: {note}")
         _print_defects(rows, clips)
         _refuse_if_defective(rows, config.max_defective)
-        utterances = schema.conform(pa.Table.from_pylist(rows, schema.UTTERANCES), schema.UTTERANCES, name)
+        utterances = schema.conform(pa.Table.from_pylist(rows, schema.UTTERANCES), schema.UTTERANCES, config.name)
         described = utterances.replace_schema_metadata({schema.TERMS: config.terms or terms_of(config.reader)})
         write_table(folder / "utterances.parquet", described)
         for part in ("audio", "tables"):

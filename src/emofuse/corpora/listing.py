@@ -1,11 +1,10 @@
 """What each corpus is expected to look like, who owns it, and what of it is there. Nothing is downloaded."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from emofuse.core.params import Params
 from emofuse.corpora.own import AUDIO_ENDINGS
 
 __all__ = ["KNOWN", "Known", "Part", "listing", "terms_of"]
@@ -109,40 +108,31 @@ def terms_of(reader: str) -> str:
     if reader == "demo":
         return "this project's own, MIT"
     if reader == "own":
-        return "those of the corpus's owner, whom corpora.<corpus>.terms can name"
+        return "those of the corpus's owner, whom corpus.terms can name"
     return f"{KNOWN[reader].owner}: {KNOWN[reader].request}"
 
 
-def listing(params: Params, raw: Path = Path("data/raw")) -> str:
+def listing(entries: Sequence[Mapping[str, Any]], published: Collection[str], raw: Path = Path("data/raw")) -> str:
     """Say for each corpus what is expected where, what is there, and what is missing.
 
     Args:
-        params: its corpora tell where their files are
-        raw: where a corpus without an entry in the parameters is expected
+        entries: the sections ``corpus`` of all corpora of the project
+        published: names of the corpora whose audio features are values that others published
+        raw: where a corpus without an entry is expected
     """
-    entries = params.get("corpora", dict[str, dict[str, Any]])
-    published = _published(params)
     blocks = []
     for reader in KNOWN:
-        mine = {name: entry for name, entry in entries.items() if entry.get("reader") == reader}
-        blocks += [
-            _corpus(name, reader, Path(str(each.get("source", raw / name))), each, name in published)
-            for name, each in mine.items()
-        ]
+        mine = [entry for entry in entries if entry.get("reader") == reader]
+        for each in mine:
+            name = str(each["name"])
+            blocks.append(_corpus(name, reader, Path(str(each.get("source", raw / name))), each, name in published))
         if not mine:
             folder = raw / ("<your corpus>" if reader == "own" else reader)
             blocks.append(_corpus(reader, reader, folder, None, False))
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
-def _published(params: Params) -> set[str]:
-    """Return the corpora whose audio features are values that others published."""
-    features = params.get("features", dict[str, dict[str, Any]]).values()
-    wanted = ("audio", "published")
-    return {str(each.get("corpus")) for each in features if (each.get("modality"), each.get("family")) == wanted}
-
-
-def _corpus(name: str, reader: str, folder: Path, entry: dict[str, Any] | None, published: bool) -> Iterator[str]:
+def _corpus(name: str, reader: str, folder: Path, entry: Mapping[str, Any] | None, published: bool) -> Iterator[str]:
     known = KNOWN[reader]
     there = folder.is_dir()
     source = "published" if published else "sound"
@@ -151,10 +141,11 @@ def _corpus(name: str, reader: str, folder: Path, entry: dict[str, Any] | None, 
     yield f"  request   {known.request}"
     yield f"  folder    {folder}{'' if there else '  (not there: put the corpus or a link to it here)'}"
     if entry is None:
-        hint = "" if reader == "own" else f"; sed -i 's/^#{reader} //' params.yaml switches it on"
-        yield f"  params    no entry of params.yaml has the reader {reader}{hint}"
+        yield "  params    no corpus of this project is read so; `emofuse corpus new NAME FOLDER` makes one"
+    else:
+        yield f"  run       dvc repro corpora/{name}/dvc.yaml"
     if any(part.gives == "published" for part in known.parts):
-        hint = "computed from its sound; sed -i 's/^#published //' params.yaml then takes published ones"
+        hint = "computed from its sound; docs/encoders.md says how to take those that others published"
         yield f"  features  audio features are {'values that others published' if published else hint}"
     for part in known.parts:
         if part.what == "table" and "names" in ((entry or {}).get("options") or {}):

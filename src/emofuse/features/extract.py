@@ -24,7 +24,7 @@ from emofuse.features.executors import Executor, ExecutorError, Recipe, local, o
 from emofuse.features.shards import defects
 from emofuse.features.storage import Storage
 
-__all__ = ["ExtractConfig", "Extracted", "FeatureConfig", "extract"]
+__all__ = ["EncoderConfig", "ExtractConfig", "Extracted", "extract"]
 
 _KIND = "features"
 
@@ -33,18 +33,14 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True, config=STRICT)
-class FeatureConfig:
-    """Features of ``params.yaml``: one modality of one corpus.
+class EncoderConfig:
+    """An entry of the catalogue of encoders in ``params.yaml``.
 
     Attributes:
-        corpus: key of the corpus
-        modality: what the features stand for
         family: which family of :mod:`emofuse.encoders`
         options: the family's own options
     """
 
-    corpus: str
-    modality: Literal["audio", "text"]
     family: Literal[encoders.FAMILIES]  # type: ignore[valid-type]
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -111,18 +107,26 @@ class _Done:
 
 
 def extract(
-    name: str, config: FeatureConfig, how: ExtractConfig, shards: int, corpus: Path, out: Path, store: Store
+    name: str,
+    config: EncoderConfig,
+    how: ExtractConfig,
+    shards: int,
+    corpus: Path,
+    out: Path,
+    store: Store,
+    modality: str | None = None,
 ) -> Extracted:
     """Encode what the store does not have yet and link all shards into ``out``.
 
     Args:
-        name: key in the parameters, for messages
-        config: what to encode, and with what
+        name: of the encoder in the catalogue
+        config: its entry there
         how: where to encode it
         shards: number of shards, as the corpus was ingested
         corpus: the corpus's folder
         out: folder for the shards
         store: where finished shards are kept
+        modality: what the features are to stand for; None for whatever the encoder reads
 
     Raises:
         EncoderError: the encoder cannot be loaded, or is of the other modality
@@ -130,10 +134,12 @@ def extract(
         FeatureError: what the encoder yields does not fit a shard
     """
     start = time.perf_counter()
-    where = f"features.{name}.options"
+    where = f"encoders.{name}.options"
     encoder = encoders.load(config.family, config.options, where)
-    if encoder.modality != config.modality:
-        raise EncoderError(f"features.{name}.modality: {config.modality!r}; the encoder's is {encoder.modality!r}")
+    if modality not in (None, encoder.modality):
+        raise EncoderError(
+            f"{name} encodes {encoder.modality}; name it under run.{encoder.modality}, not run.{modality}"
+        )
     owners = terms(corpus)
     recipe = Recipe(config.family, config.options, where, owners, version(encoder, owners), how.threads)
     planned = plan(encoder.reads, corpus, shards)

@@ -7,7 +7,7 @@ import shutil
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -126,29 +126,38 @@ def _mp4() -> bytes:
 
 
 def _encoders(root: Path) -> Iterator[Finding]:
-    from emofuse.core.params import Params, ParamsError
-    from emofuse.features.extract import FeatureConfig
+    """The encoders that any corpus names under ``run``; of a corpus that is not there, only those that are shared."""
+    from emofuse.core.params import ParamsError
+    from emofuse.plan import plans
 
     try:
-        entries = Params.load(root / "params.yaml").get("features", dict[str, FeatureConfig])
+        found = plans(root)
     except ParamsError as error:
-        mend = "set that key right; `git diff params.yaml` shows what was changed, `git checkout params.yaml` undoes it"
+        mend = "set that key right; `git diff` shows what was changed"
         yield Finding("params", "broken", _first_line(error), mend)
         return
-    for name, config in entries.items():
-        yield _encoder(name, config)
+    users: dict[str, list[str]] = {}
+    for plan in found:
+        for name in (*plan.run.audio, *plan.run.text):
+            users.setdefault(name, []).append(plan.corpus)
+    yield from (_encoder(root, name, corpora) for name, corpora in users.items())
 
 
-def _encoder(name: str, config: Any) -> Finding:
+def _encoder(root: Path, name: str, corpora: Sequence[str]) -> Finding:
     from emofuse import encoders
+    from emofuse.core.params import Params
+    from emofuse.features.extract import EncoderConfig
 
-    options = config.options | ({"local_files_only": True} if "revision" in config.options else {})
+    of = f"{name} of {', '.join(corpora)}"
+    options: dict[str, Any] = {}
     try:
-        identity = encoders.load(config.family, options, f"features.{name}.options").identity
+        config = Params.load(root=root).get(f"encoders.{name}", EncoderConfig)
+        options = config.options | ({"local_files_only": True} if "revision" in config.options else {})
+        identity = encoders.load(config.family, options, f"encoders.{name}.options").identity
     except Exception as error:  # ours, and what transformers and safetensors say of a damaged file
-        what = f"{name}: {_first_line(error)}"
-        return Finding("encoder", "broken", what, _mend_encoder(str(options.get("model", "")), options.get("revision")))
-    return Finding("encoder", "works", f"{name}: {identity['id']} at {identity['revision']}")
+        mend = _mend_encoder(str(options.get("model", "")), options.get("revision"))
+        return Finding("encoder", "broken", f"{of}: {_first_line(error)}", mend)
+    return Finding("encoder", "works", f"{of}: {identity['id']} at {identity['revision']}")
 
 
 def _mend_encoder(model: str, revision: str | None) -> str:
@@ -156,7 +165,7 @@ def _mend_encoder(model: str, revision: str | None) -> str:
         return "run `make setup`"
     if model and revision:
         return f"`hf download {model} --revision {revision}` brings it; --force-download where it is damaged"
-    return f"see features in params.yaml{', which names the folder' if model else ''}"
+    return f"see encoders in params.yaml{', which names the folder' if model else ''}"
 
 
 def _cache(root: Path) -> Iterator[Finding]:

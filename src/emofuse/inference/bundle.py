@@ -4,7 +4,7 @@
 
     bundle.json                         the manifest: task, classes, encoders, protocol, scores
     README.md                           the model card
-    networks/<name>/config.json         what a network is built from; a mixture of posteriors has no weights
+    networks/<name>/config.json         what a network is built from; a mixture of probabilities has no weights
     networks/<name>/model.safetensors
 
 Beside the model itself there are the networks that it reads from, and of each modality the network that answers where

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from emofuse.core.schema import TERMS
-from emofuse.reporting.protocol import modalities
+from emofuse.models.registry import model as find_model
 
 if TYPE_CHECKING:
     from emofuse.inference.bundle import Manifest
@@ -74,7 +74,7 @@ def model_card(manifest: "Manifest") -> str:
 
 def _answers(manifest: "Manifest") -> str:
     """What answers where something is missing, as :class:`emofuse.inference.model.Model` has it."""
-    reads = modalities(manifest.model)
+    reads = find_model(manifest.model).modalities
     computed = [each for each in reads if manifest.features[each].family != "published"]  # type: ignore[index]
     said = [
         f"Its {each} features are values that others published, which cannot be computed from a recording."

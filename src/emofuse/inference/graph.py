@@ -11,37 +11,21 @@ from safetensors.torch import load_file
 
 from emofuse.core.params import ParamsError, validate
 from emofuse.inference.bundle import BundleError, read_json
-from emofuse.models.base import Network
-from emofuse.models.cma import CMA, CMAConfig
-from emofuse.models.concat import Concat, ConcatConfig
-from emofuse.models.hbaf import HBAF, HBAFConfig
-from emofuse.models.hcam import HCAM, HCAMConfig
-from emofuse.models.late import combine
-from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
-from emofuse.reporting.protocol import before, modalities
+from emofuse.models.parts.base import Network
+from emofuse.models.parts.mixture import combine
+from emofuse.models.registry import MODELS, Input, base_name, model, sources
 from emofuse.tasks import Fold
 from emofuse.training.data import Inputs, MappedSequences, Sequences, examples, pooled, single_frames
 from emofuse.training.fit import infer
-from emofuse.training.runs import Reads
 
-__all__ = ["FUSION", "MODALITIES", "Graph"]
-
-MODALITIES = ("audio", "text")
-
-FUSION: dict[str, tuple[Any, Any]] = {
-    "concat": (Concat, ConcatConfig),
-    "hcam": (HCAM, HCAMConfig),
-    "cma": (CMA, CMAConfig),
-    "hbaf": (HBAF, HBAFConfig),
-}
-"""Networks of both modalities, and their configurations, by the name before an ablation's."""
+__all__ = ["Graph"]
 
 _BATCH = 32
 
 
 @dataclass(frozen=True)
 class _Node:
-    """A model of the graph: a network, a mixture of posteriors, or both."""
+    """A model of the graph: a network, a mixture of probabilities, or both."""
 
     config: dict[str, Any]
     network: Network | None
@@ -63,15 +47,15 @@ class Graph:
     def __contains__(self, name: str) -> bool:
         return name in self._nodes
 
-    def posteriors(self, name: str, frames: Inputs, fold: Fold) -> np.ndarray:
-        """Return the posteriors of a model, float32 ``[n, C]``.
+    def probabilities(self, name: str, frames: Inputs, fold: Fold) -> np.ndarray:
+        """Return the probabilities of a model, float32 ``[n, C]``.
 
         Args:
             name: of the model
             frames: of each modality that it reads
             fold: the utterances, by dialogue
         """
-        return _Pass(self._nodes, frames, fold).posteriors(name)
+        return _Pass(self._nodes, frames, fold).probabilities(name)
 
 
 class _Pass:
@@ -81,11 +65,12 @@ class _Pass:
         self._nodes, self._frames, self._fold = nodes, frames, fold
         self._done: dict[str, tuple[np.ndarray, Mapping[str, Any]]] = {}
 
-    def posteriors(self, name: str) -> np.ndarray:
+    def probabilities(self, name: str) -> np.ndarray:
         config = self._nodes[name].config
         if "weights" not in config:
             return self._infer(name)[0]
-        parts = {each: self._infer(name if each == "fused" else before(each, config))[0] for each in config["weights"]}
+        before = sources(config)
+        parts = {each: self._infer(before.get(each, name))[0] for each in config["weights"]}
         return combine(parts, config["weights"])
 
     def _infer(self, name: str) -> tuple[np.ndarray, Mapping[str, Any]]:
@@ -93,23 +78,23 @@ class _Pass:
             network, config = self._nodes[name].network, self._nodes[name].config
             if network is None:
                 raise BundleError(f"{name} has no network")
-            inputs = {each: self._input(each, config) for each in modalities(config["model"])}
+            inputs = {each: self._input(each, config) for each in model(config["model"]).modalities}
             self._done[name] = infer(network, inputs, self._fold, examples(self._fold, network.unit), _BATCH)
         return self._done[name]
 
     def _input(self, modality: str, config: Mapping[str, Any]) -> Sequences | MappedSequences:
         reads = config["reads"]
         if reads in ("utterance", "context"):
-            return single_frames(self._infer(before(modality, config))[1][reads])
+            return single_frames(self._infer(sources(config)[modality])[1][reads])
         frames = self._frames[modality]
         return pooled(frames, config["dims"][modality] > frames.dim) if reads == "pooled" else frames
 
 
 def _load(folder: Path) -> _Node:
     config, weights = read_json(folder / "config.json"), folder / "model.safetensors"
-    if config.get("reads") not in get_args(Reads):
-        raise BundleError(f"{folder / 'config.json'}: reads is {config.get('reads')!r}; expected {get_args(Reads)}")
-    if config["reads"] == "posteriors":
+    if config.get("reads") not in get_args(Input):
+        raise BundleError(f"{folder / 'config.json'}: reads is {config.get('reads')!r}; expected {get_args(Input)}")
+    if config["reads"] == "probabilities":
         return _Node(config, None)
     try:
         network = _build(config, str(folder / "config.json"))
@@ -126,13 +111,13 @@ def _load(folder: Path) -> _Node:
 
 
 def _build(config: Mapping[str, Any], where: str) -> Network:
-    name, options, classes = config["model"].partition("/")[0], config["config"]["network"], len(config["classes"])
-    if name.endswith("-utterance"):
-        return UtteranceNetwork(validate(options, UtteranceConfig, where), config["dim"], classes)
-    if name.endswith("-context"):
-        return ContextNetwork(validate(options, ContextConfig, where), config["dim"], classes, config["past"])
-    if name not in FUSION:
-        raise BundleError(f"{where}: {name!r} is no network of this version; known are {sorted(FUSION)}")
-    kind, config_kind = FUSION[name]
-    network: Network = kind(validate(options, config_kind, where), config["dims"], classes, config["past"])
+    name, options, classes = base_name(config["model"]), config["config"]["network"], len(config["classes"])
+    entry = MODELS.get(name)
+    if entry is None or entry.network is None:
+        known = [each.name for each in MODELS.values() if each.network]
+        raise BundleError(f"{where}: {name!r} is no network of this version; known are {known}")
+    # A network of one modality takes a size, one of several a size of each; without context none is told of the past.
+    size = config["dims"] if "dims" in config else config["dim"]
+    past = [config["past"]] if "past" in config else []
+    network: Network = entry.network_class()(validate(options, entry.config_class(), where), size, classes, *past)
     return network

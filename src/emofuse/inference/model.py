@@ -14,8 +14,9 @@ from emofuse.encoders import Encoder
 from emofuse.features.shards import Row, as_stored
 from emofuse.inference.bundle import Bundle, BundleError
 from emofuse.inference.conversation import ConversationError, Turn, read_conversation
-from emofuse.inference.graph import MODALITIES, Graph
-from emofuse.reporting.protocol import modalities
+from emofuse.inference.graph import Graph
+from emofuse.models.registry import MODALITIES
+from emofuse.models.registry import model as find_model
 from emofuse.tasks import IGNORE, Fold
 from emofuse.training.data import Sequences
 
@@ -158,7 +159,7 @@ class Model:
 
     def _answering(self, turns: Sequence[_Heard]) -> str:
         """Name of the model that can answer: the whole one, or the network of the modality that is there."""
-        reads = modalities(self.manifest.model)
+        reads = find_model(self.manifest.model).modalities
         there = tuple(
             each for each in reads if self._encodes(each) and any(turn.content(each) is not None for turn in turns)
         )
@@ -180,16 +181,16 @@ class Model:
 
     def _answer(self, name: str, conversations: Sequence[Sequence[_Heard]]) -> list[Answer]:
         turns = [turn for each in conversations for turn in each]
-        reads = modalities(name)
+        reads = find_model(name).modalities
         frames = {each: self._encode(each, [turn.content(each) for turn in turns]) for each in reads}
         fold = _fold(conversations, self.manifest.classes)
-        posteriors = self._graph.posteriors(name, frames, fold)
+        probabilities = self._graph.probabilities(name, frames, fold)
         remark = None
         if name != self.manifest.model:
             (absent,) = set(MODALITIES) - set(reads)
             remark = f"{self._missing(absent)}: the {reads[0]} network alone answers ({name})"
         return [
-            Answer(name, remark, tuple(map(self._emotion, each, posteriors[start:end], [reads] * len(each))))
+            Answer(name, remark, tuple(map(self._emotion, each, probabilities[start:end], [reads] * len(each))))
             for each, start, end in zip(conversations, fold.dialogues[:-1], fold.dialogues[1:], strict=True)
         ]
 

@@ -5,43 +5,43 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from emofuse.core.layout import Layout, Pair
 from emofuse.core.params import Params
 from emofuse.encoders.base import HOW
-from emofuse.features.extract import FeatureConfig
+from emofuse.features.extract import EncoderConfig
 from emofuse.inference.bundle import Bundle, BundleError, Features, Manifest, read_json
-from emofuse.inference.graph import MODALITIES
-from emofuse.reporting.protocol import modalities, needs
+from emofuse.models.registry import MODALITIES, model, sources
+from emofuse.plan import params_of_task
 
 __all__ = ["best_models", "bundle_of_model", "folders_of_run"]
 
-MODELS = Path("data/models")
+_SHAPE = "data/models/<task>/<audio>+<text>/<model>"
 
 
 def bundle_of_model(folder: Path) -> Bundle:
     """Return the best run of a trained model as a bundle.
 
     Args:
-        folder: a model's, such as ``data/models/demo/hcam``, of whose runs the one with the best weighted F1 on dev is
-            taken; or one run's, ``data/models/demo/hcam/seed-1-fold-0``
+        folder: a model's, such as ``data/models/demo/logmel+minilm/hcam``, of whose runs the one with the best weighted
+            F1 on dev is taken; or one run's, ``data/models/demo/logmel+minilm/hcam/seed-1-fold-0``
 
     Raises:
         BundleError: there is no trained model, or one that cannot predict
         ParamsError: the project's parameters have nothing on its features
     """
-    root, task = _project(folder)
+    layout, task = _project(folder)
     runs = [folder] if (folder / "record.json").exists() else sorted(folder.glob("seed-*-fold-*"), key=_seed_and_fold)
     if not runs:
-        raise BundleError(f"{folder}: no trained runs in it; name a model, as {MODELS}/<task>/<model>")
+        raise BundleError(f"{folder}: no trained runs in it; name a model, as {_SHAPE}")
     records = {path: read_json(path / "record.json") for path in runs}
     best = max(runs, key=lambda path: records[path]["dev"]["weighted_f1"])
     record = records[best]
     if not (best / "config.json").exists():
         raise BundleError(f"{best}: {record['model']} says the same of every utterance; choose another model")
-    folders = folders_of_run(best, root / MODELS / task)
+    folders = folders_of_run(best, layout)
     configs = {name: read_json(path / "config.json") for name, path in folders.items()}
-    params = Params.load(root / "params.yaml")
-    corpus = params.get(f"tasks.{task}.corpus", str)
-    scores = _scores(root / "metrics" / task / "scores.json", record["model"])
+    params = params_of_task(task, layout.root)
+    scores = _scores(layout, task, record)
     manifest = Manifest(
         format=1,
         task=task,
@@ -52,8 +52,8 @@ def bundle_of_model(folder: Path) -> Bundle:
         dev=record["dev"],
         classes=tuple(configs[record["model"]]["classes"]),
         networks=tuple(folders),
-        features=_features(params, corpus, configs),  # type: ignore[arg-type]
-        max_seconds=params.get(f"corpora.{corpus}.max_seconds", float),
+        features=_features(params, configs),  # type: ignore[arg-type]
+        max_seconds=params.get("corpus.max_seconds", float),
         **scores,
     )
     return Bundle(manifest, folders)
@@ -62,7 +62,7 @@ def bundle_of_model(folder: Path) -> Bundle:
 def best_models(root: Path = Path()) -> list[Path]:
     """Return for each task of a project the folder of the model with the best run on dev."""
     best: dict[str, tuple[float, Path]] = {}
-    for path in sorted((root / MODELS).rglob("record.json")):
+    for path in sorted(Layout(root).models.rglob("record.json")):
         if (path.parent / "config.json").exists():
             record = json.loads(path.read_text(encoding="utf-8"))
             found = (record["dev"]["weighted_f1"], path.parent.parent)
@@ -75,47 +75,44 @@ def _seed_and_fold(run: Path) -> tuple[int, ...]:
     return tuple(map(int, run.name.split("-")[1::2]))
 
 
-def _project(folder: Path) -> tuple[Path, str]:
-    """The root of the project that a model's folder is in, and its task."""
+def _project(folder: Path) -> tuple[Layout, str]:
+    """The project that a model's folder is in, and its task."""
     whole = folder.absolute()
     for root in whole.parents:
-        if (root / "params.yaml").exists() and whole.is_relative_to(root / MODELS):
-            return root, whole.relative_to(root / MODELS).parts[0]
-    raise BundleError(f"{folder}: neither a bundle nor a model's folder in a project, {MODELS}/<task>/<model>")
+        layout = Layout(root)
+        if (root / "params.yaml").exists() and whole.is_relative_to(layout.models):
+            return layout, whole.relative_to(layout.models).parts[0]
+    raise BundleError(f"{folder}: neither a bundle nor a model's folder in a project, {_SHAPE}")
 
 
-def folders_of_run(run: Path, models: Path) -> dict[str, Path]:
+def folders_of_run(run: Path, layout: Layout) -> dict[str, Path]:
     """Return the run's network, those that it reads from, and those that answer where a modality is missing, by name.
 
     Args:
         run: its folder
-        models: of its task, such as ``data/models/demo``
+        layout: of its project
     """
     config = read_json(run / "config.json")
-    folders = {config["model"]: run}
-    waiting = needs(config)
-    if modalities(config["model"]) == MODALITIES:
-        waiting += [f"{each}-context" for each in MODALITIES]
+    encoders, folders = config["encoders"], {config["model"]: run}
+    waiting = list(sources(config).items())
+    if model(config["model"]).modalities == MODALITIES:
+        waiting += [(each, f"{each}-context") for each in MODALITIES]
     while waiting:
-        name = waiting.pop(0)
+        modality, name = waiting.pop(0)
         if name not in folders:
-            modality, level = name.split("-")
-            folders[name] = models / modality / level / run.name
-            waiting += needs(read_json(folders[name] / "config.json"))
+            level = name.removeprefix(f"{modality}-")
+            folders[name] = layout.unimodal(config["task"], encoders[modality]) / level / run.name
+            waiting += sources(read_json(folders[name] / "config.json")).items()
     return folders
 
 
-def _features(params: Params, corpus: str, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Features]:
-    identities = {name: each for config in configs.values() for name, each in config.get("features", {}).items()}
-    entries = params.get("features", dict[str, FeatureConfig])
-    made = {each.modality: each for each in entries.values() if each.corpus == corpus}
-    missing = sorted(set(identities) - set(made))
-    if missing:
-        raise BundleError(f"{params.path}: features: no {' and no '.join(missing)} of the corpus {corpus}")
-    return {
-        name: Features(family=made[name].family, options=_portable(made[name].options), identity=identity)
-        for name, identity in identities.items()
-    }
+def _features(params: Params, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Features]:
+    found = {}
+    for config in configs.values():
+        for modality, identity in config.get("features", {}).items():
+            encoder = params.get(f"encoders.{config['encoders'][modality]}", EncoderConfig)
+            found[modality] = Features(encoder.family, _portable(encoder.options), identity)
+    return found
 
 
 def _portable(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,8 +120,12 @@ def _portable(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in HOW}
 
 
-def _scores(path: Path, model: str) -> dict[str, Any]:
-    if not path.exists():
-        return {"protocol": None, "scores": None}
-    found = read_json(path)
-    return {"protocol": found["protocol"], "scores": found["scores"].get(model)}
+def _scores(layout: Layout, task: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Protocol and scores of a model; of a unimodal one from any pair that its encoder is in."""
+    wanted = record["encoders"]
+    for path in sorted((layout.root / "metrics" / task).glob("*/scores.json")):
+        pair = Pair.parse(path.parent.name)
+        if all(pair.encoder(modality) == encoder for modality, encoder in wanted.items()):
+            found = read_json(path)
+            return {"protocol": found["protocol"], "scores": found["scores"].get(record["model"])}
+    return {"protocol": None, "scores": None}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emofuse.inference.bundle import MANIFEST, Bundle, BundleError, read_bundle
 from emofuse.inference.model import Model
-from emofuse.inference.project import MODELS, best_models, bundle_of_model
+from emofuse.inference.project import best_models, bundle_of_model
 from emofuse.tracking.address import TrackingError, database, errors_of, tracker_uri
 
 __all__ = ["BUNDLE", "best_of_project", "find", "load"]
@@ -34,9 +34,9 @@ def find(where: str | Path) -> Bundle:
     """Return the bundle of a trained model.
 
     Args:
-        where: a bundle's folder; a model's folder in a project, such as ``data/models/demo/hcam``; or an address that
-            MLflow resolves, such as ``models:/emofuse-demo-hcam@best-on-dev``, at the tracker that MLFLOW_TRACKING_URI
-            names, by default ``mlflow.db`` in this folder
+        where: a bundle's folder; a model's folder in a project, such as ``data/models/demo/logmel+minilm/hcam``; or
+            an address that MLflow resolves, such as ``models:/emofuse-demo-logmel-minilm-hcam@best-on-dev``, at the
+            tracker that MLFLOW_TRACKING_URI names, by default ``mlflow.db`` in this folder
 
     Raises:
         BundleError: there is no trained model
@@ -60,7 +60,7 @@ def best_of_project() -> Path:
     """
     folders = best_models()
     if not folders:
-        raise BundleError(f"{MODELS}: no trained model; run `dvc repro` or `dvc pull`, or name one with --model")
+        raise BundleError("data/models: no trained model; run `dvc repro` or `dvc pull`, or name one with --model")
     if len(folders) > 1:
         raise BundleError(
             f"several tasks are trained; name a model with --model, such as {' or '.join(map(str, folders))}"

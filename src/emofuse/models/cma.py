@@ -25,9 +25,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from emofuse.core.params import STRICT
-from emofuse.models.base import Batch, Network, Output, Unit
-from emofuse.models.layers import Standardize, check_heads, frames_inside
-from emofuse.models.recurrent import Recurrent
+from emofuse.models.parts.base import Batch, Network, Output, Unit
+from emofuse.models.parts.layers import Standardize, check_heads, frames_inside
+from emofuse.models.parts.recurrent import Recurrent
 
 __all__ = ["CMA", "CMAConfig", "statistics_pooling"]
 

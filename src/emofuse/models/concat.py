@@ -8,9 +8,9 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from emofuse.core.params import STRICT
-from emofuse.models.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
-from emofuse.models.layers import Speaker, SpeakerEmbedding, Standardize
-from emofuse.models.recurrent import Recurrent
+from emofuse.models.parts.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
+from emofuse.models.parts.layers import Speaker, SpeakerEmbedding, Standardize
+from emofuse.models.parts.recurrent import Recurrent
 
 __all__ = ["Concat", "ConcatConfig"]
 

@@ -3,7 +3,7 @@
 The paper says: stages I and II are frozen; co-attention blocks let the text's turns query the audio's and the audio's
 query the text's, with residual and layer norm; self-attention follows in each modality; the two are concatenated and
 classified, with cross-entropy and a supervised contrastive loss over the two modalities' vectors as two views of an
-utterance; at test time the posteriors of audio, text and fusion are ensembled, with weights chosen on dev.
+utterance; at test time the probabilities of audio, text and fusion are ensembled, with weights chosen on dev.
 
 Our reading, with ``a, t`` ``[L, H]`` the contextual vectors of stage II of a dialogue's L turns, projected to one
 size, and each block being attention, residual and layer norm::
@@ -13,7 +13,7 @@ size, and each block being attention, residual and layer norm::
     logits = W [a"; t"] + b          loss = CE + w SupCon({P a", P t"})
 
 With co-attention off, ``a, t`` go to self-attention as they are, and fusion is the concatenation alone. The
-paper uses no speaker identity. Ensembling is in :mod:`emofuse.models.late`.
+paper uses no speaker identity. Ensembling is in :mod:`emofuse.models.parts.mixture`.
 """
 
 from collections.abc import Mapping
@@ -25,9 +25,16 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from emofuse.core.params import STRICT
-from emofuse.models.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
-from emofuse.models.layers import CrossAttention, Speaker, SpeakerEmbedding, Standardize, attention_mask, check_heads
-from emofuse.models.losses import supervised_contrastive
+from emofuse.models.parts.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
+from emofuse.models.parts.layers import (
+    CrossAttention,
+    Speaker,
+    SpeakerEmbedding,
+    Standardize,
+    attention_mask,
+    check_heads,
+)
+from emofuse.models.parts.losses import supervised_contrastive
 
 __all__ = ["HCAM", "HCAMConfig"]
 

@@ -1,31 +1,22 @@
-"""Late fusion: the weighted mean of posteriors. A baseline of its own, and HCAM's test-time ensembling."""
+"""Baseline: late fusion, the weighted mean of the modalities' probabilities, with weights chosen on dev."""
 
 from collections.abc import Callable, Mapping
-from itertools import product
 
 import numpy as np
 
-__all__ = ["STEPS", "choose_weights", "combine"]
+from emofuse.models.parts.mixture import choose_weights, combine
 
-STEPS = 10
-"""The weights are multiples of one tenth that add up to one: our reading, HCAM's paper gives no grid."""
-
-
-def combine(posteriors: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
-    """Return the weighted mean of posteriors ``[n, C]`` as float32."""
-    total = sum(weights[name] * each.astype(np.float64) for name, each in posteriors.items())
-    return np.asarray(total, dtype=np.float32)
+__all__ = ["mix"]
 
 
-def choose_weights(posteriors: Mapping[str, np.ndarray], dev_score: Callable[[np.ndarray], float]) -> dict[str, float]:
-    """Return the weights whose mixture scores best; of equals, those nearest to equal weights.
+def mix(
+    probabilities: Mapping[str, np.ndarray], dev_score: Callable[[np.ndarray], float]
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Return the mixture that scores best on dev, float32 ``[n, C]``, and its weights.
 
     Args:
-        posteriors: by name, ``[n, C]``
+        probabilities: by modality, ``[n, C]``
         dev_score: scores a mixture ``[n, C]`` by what dev says of it
     """
-    names = list(posteriors)
-    grid = [counts for counts in product(range(STEPS + 1), repeat=len(names)) if sum(counts) == STEPS]
-    grid.sort(key=lambda counts: sum((count - STEPS / len(names)) ** 2 for count in counts))
-    mixtures = [{name: count / STEPS for name, count in zip(names, counts, strict=True)} for counts in grid]
-    return max(mixtures, key=lambda weights: dev_score(combine(posteriors, weights)))
+    weights = choose_weights(probabilities, dev_score)
+    return combine(probabilities, weights), weights

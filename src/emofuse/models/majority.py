@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from emofuse.models.base import IGNORE
+from emofuse.models.parts.base import IGNORE
 
 __all__ = ["prior"]
 

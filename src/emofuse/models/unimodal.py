@@ -22,8 +22,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from emofuse.core.params import STRICT
-from emofuse.models.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
-from emofuse.models.layers import (
+from emofuse.models.parts.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
+from emofuse.models.parts.layers import (
     AttentionPooling,
     CrossAttention,
     SharedDropout,
@@ -34,8 +34,8 @@ from emofuse.models.layers import (
     check_heads,
     frames_inside,
 )
-from emofuse.models.losses import supervised_contrastive
-from emofuse.models.recurrent import Recurrent
+from emofuse.models.parts.losses import supervised_contrastive
+from emofuse.models.parts.recurrent import Recurrent
 
 __all__ = ["ContextConfig", "ContextNetwork", "UtteranceConfig", "UtteranceNetwork"]
 

@@ -4,89 +4,72 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import polars as pl
 
 from emofuse.core.files import write_text
+from emofuse.core.layout import Layout, Pair
 from emofuse.features.shards import defects, metadata
+from emofuse.models.registry import FUSION, MODALITIES, base_name, in_order
+from emofuse.plan import Plan
 from emofuse.reporting.dialogues import read_dialogues, words
 from emofuse.reporting.plots import plot_confusion, plot_learning, plot_scores, write_plot
 from emofuse.reporting.protocol import facts_markdown, losses, model_facts
 from emofuse.reporting.report import report
-from emofuse.reporting.tables import best_model, learning_curves, markdown_table, write_csv, write_runs, write_scores
+from emofuse.reporting.tables import (
+    best_model,
+    dev_scores,
+    learning_curves,
+    markdown_table,
+    write_csv,
+    write_runs,
+    write_scores,
+)
 from emofuse.reporting.verdicts import METRIC
+from emofuse.scoring.inputs import run_folders, truth_of
 from emofuse.scoring.literature import published
-from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import Scores, ScoringConfig, in_order, score
+from emofuse.scoring.scores import Scores, ScoringConfig, score
 from emofuse.tasks import Task
 
-__all__ = ["benchmark", "comparisons", "protocol", "run_folders", "truth_of"]
+__all__ = ["benchmark", "comparisons", "protocol"]
 
 UNIMODAL = ("audio-context", "text-context")
-FUSION = ("concat", "late", "hcam", "cma", "hbaf")
-MODALITIES = ("audio", "text")
 
 
-def benchmark(
-    task: Task,
-    models: Sequence[str],
-    config: ScoringConfig,
-    data: Path,
-    metrics: Path,
-    degraded: pl.DataFrame | None = None,
-    conditions: Mapping[str, str] = MappingProxyType({}),
-) -> str:
-    """Score every run of a task and write ``metrics/<task>/`` and ``data/scores/<task>/``.
+def benchmark(task: Task, pair: Pair, plan: Plan, config: ScoringConfig, layout: Layout) -> str:
+    """Score every run of a task and a pair of encoders, and write the folders of its metrics and scores.
 
     Args:
         task: with its test labels
-        models: folders under ``data/models/<task>`` to score
+        pair: the encoders
+        plan: what is run of the corpus
         config: intervals and tests
-        data: the project's data folder
-        metrics: the project's metrics folder
-        degraded: what all runs say of test under worse conditions, as :func:`~emofuse.scoring.scores.score` takes it
-        conditions: what each of them is, in words, by name
+        layout: the project's folders
 
     Returns:
         the results table, Markdown
 
     Raises:
-        ScoringError: a model has no runs, or its predictions do not fit the labels
+        ScoringError: a model lacks a run, or its predictions do not fit the labels
     """
-    folders = run_folders(data / "models" / task.name, models)
+    folders = run_folders(task, pair, plan, layout)
     records, configs = (_read(folders, name) for name in ("record.json", "config.json"))
     runs = pl.concat([pl.read_parquet(folder / "predictions.parquet") for folder in folders])
     kept_epochs = [pl.read_parquet(path) for path in (folder / "epochs.parquet" for folder in folders) if path.exists()]
     epochs = pl.concat(kept_epochs) if kept_epochs else None
-    scores = score(runs, truth_of(task), task.classes, config, epochs, degraded)
-    pairs, rules = comparisons(scores), protocol(task, data, records, configs, conditions)
+    scores, dev = score(runs, truth_of(task), task.classes, config, epochs), dev_scores(records)
+    pairs, rules = comparisons(scores), protocol(task, pair, layout, records, configs)
     table = f"{markdown_table(scores, pairs)}\n{facts_markdown(rules, published(task.name))}"
-    out, kept = metrics / task.name, data / "scores" / task.name
-    write_scores(out, scores, rules, table)
+    out, kept = layout.metrics(task.name, pair), layout.scores(task.name, pair)
+    write_scores(out, scores, dev, rules, table)
     write_csv(out / "learning.csv", learning_curves(records))
     _plot(out / "plots", scores, records)
     write_runs(kept, scores)
-    for folder, utterances in ((out, None), (kept, words(task, data))):
+    for folder, utterances in ((out, None), (kept, words(task, layout))):
         shown = read_dialogues(folders, runs, task.classes, utterances)
         write_text(folder / "report.html", report(scores, rules, pairs, records, shown))
     return table
-
-
-def run_folders(root: Path, models: Sequence[str]) -> list[Path]:
-    """Return the run folders of some models, sorted, those of a model's ablations and stages among its own.
-
-    Raises:
-        ScoringError: a model has none
-    """
-    found = []
-    for model in models:
-        own = sorted(path.parent for path in (root / model).rglob("record.json"))
-        if not own:
-            raise ScoringError(f"{root / model}: no finished runs; run its training stage")
-        found += own
-    return found
 
 
 def comparisons(scores: Scores) -> list[tuple[str, str]]:
@@ -100,40 +83,41 @@ def comparisons(scores: Scores) -> list[tuple[str, str]]:
     unimodal = [name for name in UNIMODAL if name in known]
     if unimodal:
         better = best_model(scores, unimodal)
-        pairs += [(name, better) for name in FUSION]
+        pairs += [(each.name, better) for each in FUSION if each.modalities]
     pairs += [("hcam", "concat"), ("hcam", "late"), ("hbaf", "concat")]
-    pairs += [(name.partition("/")[0], name) for name in in_order(list(known)) if "/" in name]
+    pairs += [(base_name(name), name) for name in in_order(list(known)) if "/" in name]
     return [pair for pair in pairs if set(pair) <= known]
 
 
 def protocol(
     task: Task,
-    data: Path,
+    pair: Pair,
+    layout: Layout,
     records: Sequence[Mapping[str, Any]],
     configs: Sequence[Mapping[str, Any]],
-    conditions: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return what the numbers rest on: task, splits, context, features, models, and how epochs were chosen.
 
     Args:
         task: that is scored
-        data: the project's data folder
+        pair: the encoders
+        layout: the project's folders
         records: the ``record.json`` of all runs
         configs: the ``config.json`` of those that have one
-        conditions: worse ones under which test was asked about too, in words, by name
 
     Raises:
         ScoringError: a network that a model reads from is not among the runs
         FeatureError: a modality has no features
     """
     config = task.config
-    folders = {name: data / "features" / config.corpus / name for name in MODALITIES}
+    folders = {name: layout.features(task.corpus, pair.encoder(name)) for name in MODALITIES}
     features = {name: metadata(folder) for name, folder in folders.items()}
     without = {name: {kind: len(ids) for kind, ids in defects(folder).items()} for name, folder in folders.items()}
-    stated = {"losses": losses(configs), "conditions": dict(conditions)}
+    stated = {"losses": losses(configs), "labels_no_class_takes": task.untaken()}
     return {
         "task": task.name,
-        "corpus": config.corpus,
+        "corpus": task.corpus,
+        "encoders": {name: pair.encoder(name) for name in MODALITIES},
         "classes": list(task.classes),
         "labelled_utterances": [task.counts(fold) for fold in range(task.folds)],
         "unlike_a_full_corpus": task.differences(),
@@ -149,14 +133,6 @@ def protocol(
         "utterances_without_features": without,
         "models": model_facts(records, configs, features),
     } | {name: each for name, each in stated.items() if each}
-
-
-def truth_of(task: Task) -> pl.DataFrame:
-    """Return the task's labels, with the sentiment where scores without its zeros are asked for."""
-    truth = task.truth()
-    classes = truth.filter(pl.col("sentiment") != 0)["target"].n_unique()
-    # A class that is made of the zeros alone, such as MELD's neutral, cannot be left out.
-    return truth if task.config.intervals and classes == len(task.classes) else truth.drop("sentiment")
 
 
 def _read(folders: Sequence[Path], name: str) -> list[dict[str, Any]]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import polars as pl
 
+from emofuse.core.layout import Layout
+from emofuse.models.registry import in_order
 from emofuse.scoring.predictions import RUN
-from emofuse.scoring.scores import in_order
 from emofuse.tasks import Task
 
 __all__ = ["Dialogue", "read_dialogues", "words"]
@@ -65,9 +66,9 @@ def read_dialogues(
     return [shown[model] for model in in_order(list(shown))]
 
 
-def words(task: Task, data: Path) -> pl.DataFrame:
+def words(task: Task, layout: Layout) -> pl.DataFrame:
     """Return ``utterance_id, speaker, text, target`` of a task's corpus; the target by name, null where unlabelled."""
-    path = data / "corpora" / task.config.corpus / "utterances.parquet"
+    path = layout.corpus(task.corpus) / "utterances.parquet"
     name = pl.col("target").replace_strict(dict(enumerate(task.classes)))
     targets = task.truth().select("utterance_id", target=name).unique("utterance_id")
     return pl.read_parquet(path, columns=["utterance_id", "speaker", "text"]).join(

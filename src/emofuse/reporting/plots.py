@@ -10,9 +10,10 @@ import numpy as np
 import polars as pl
 
 from emofuse.core.files import replace_file
+from emofuse.models.registry import in_order
 from emofuse.reporting.style import BLUE, FAINT, INK, ORANGE, STYLE, render
 from emofuse.reporting.tables import METRIC_TITLES, PART_TITLES, learning_curves
-from emofuse.scoring.scores import Scores, in_order
+from emofuse.scoring.scores import Scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

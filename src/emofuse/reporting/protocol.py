@@ -3,22 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from emofuse.models.registry import in_order, sources
+from emofuse.models.registry import model as find_model
 from emofuse.reporting.verdicts import METRIC
 from emofuse.scoring.literature import Published
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import in_order
 
 __all__ = [
     "PARAMETERS",
-    "REPEAT",
     "TIMES",
-    "before",
     "facts_markdown",
     "losses",
-    "modalities",
     "model_facts",
-    "needs",
     "protocol_lines",
+    "repeat",
     "times_markdown",
 ]
 
@@ -36,35 +34,11 @@ TIMES = (
 """Where to look for times."""
 
 
-REPEAT = "A corpus with an owner is put into data/raw and switched on in params.yaml first, as the README says."
-"""What stands beside the command."""
-
-
-def modalities(model: str) -> tuple[str, ...]:
-    """Return what a model reads, which its name tells: ``audio-…`` audio alone, the majority nothing, all others both.
-
-    >>> modalities("text-context"), modalities("hcam/no-contrastive")
-    (('text',), ('audio', 'text'))
-    """
-    own = model.partition("-")[0]
-    if own == "majority":
-        return ()
-    return (own,) if own in ("audio", "text") else ("audio", "text")
-
-
-def needs(config: Mapping[str, Any]) -> list[str]:
-    """Return the networks that a model reads from, by name; theirs come on top.
-
-    Args:
-        config: the run's ``config.json``
-    """
-    of_frames = config["reads"] in ("frames", "pooled")
-    return [] if of_frames else [before(each, config) for each in modalities(config["model"])]
-
-
-def before(modality: str, config: Mapping[str, Any]) -> str:
-    """Return the name of the network whose vectors or posteriors of a modality a model reads."""
-    return f"{modality}-utterance" if config["reads"] == "utterance" else f"{modality}-context"
+def repeat(protocol: Mapping[str, Any]) -> str:
+    """Return the command that makes a task's results again."""
+    corpus, names = protocol["corpus"], "-".join([protocol["task"], *protocol["encoders"].values()])
+    stage = f"score@{names}"
+    return f"dvc repro {stage}" if corpus == "demo" else f"dvc repro corpora/{corpus}/dvc.yaml:{stage}"
 
 
 def model_facts(
@@ -86,13 +60,13 @@ def model_facts(
         ScoringError: a network that a model reads from is not among the runs
     """
     sizes = {record["model"]: record["n_parameters"] for record in records}
-    read = {config["model"]: needs(config) for config in configs}
+    read = {config["model"]: list(sources(config).values()) for config in configs}
     return {
         model: {
             "n_parameters": sizes[model],
             "n_parameters_in_all": sum(_sizes(model, sizes, read).values()),
-            "modalities": list(modalities(model)),
-            "labels_seen": any(features[name]["labels_seen"] for name in modalities(model)),
+            "modalities": list(find_model(model).modalities),
+            "labels_seen": any(features[name]["labels_seen"] for name in find_model(model).modalities),
         }
         for model in in_order(list(sizes))
     }
@@ -135,14 +109,14 @@ def facts_markdown(protocol: Mapping[str, Any], published: Sequence[Published]) 
     parts = [_models(protocol["models"]), PARAMETERS, TIMES, "Protocol:\n\n" + "\n".join(lines)]
     if published:
         parts.append(_published(protocol["task"], published))
-    parts.append(f"To repeat it: `dvc repro score@{protocol['task']}`. {REPEAT}")
+    parts.append(f"To repeat it: `{repeat(protocol)}`.")
     return "\n\n".join(parts) + "\n"
 
 
 def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The protocol in words, as pairs of name and text."""
     counts = [", ".join(f"{split} {count:,}" for split, count in fold.items()) for fold in _folds(protocol)]
-    splits = protocol["splits"]
+    splits, encoders = protocol["splits"], protocol["encoders"]
     lines = [
         ("Corpus", protocol["corpus"]),
         ("Classes", ", ".join(protocol["classes"])),
@@ -154,12 +128,15 @@ def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Transcript", protocol["transcript"]),
         ("Runs", f"{protocol['seeds']} seeds, {protocol['folds']} {'fold' if protocol['folds'] == 1 else 'folds'}"),
         ("Epoch chosen on", protocol["epoch_chosen_on"]),
-        *((f"Features, {name}", _features(made)) for name, made in protocol["features"].items()),
+        *((f"Features, {name}", f"{encoders[name]}: {_features(made)}") for name, made in protocol["features"].items()),
     ]
     for name, kinds in protocol.get("utterances_without_features", {}).items():
         lines += [(f"Utterances without features, {name}", _kinds(kinds))] if kinds else []
     lines += [(f"Cross-entropy of {model}", text) for model, text in protocol.get("losses", {}).items()]
-    lines += [(f"Condition {name}", text) for name, text in protocol.get("conditions", {}).items()]
+    untaken = protocol.get("labels_no_class_takes", {})
+    if untaken:
+        listed = ", ".join(f"{label} {count:,}" for label, count in untaken.items())
+        lines.append(("Labels that no class takes", listed))
     return lines + [("Unlike a full corpus", text) for text in protocol["unlike_a_full_corpus"]]
 
 

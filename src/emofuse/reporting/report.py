@@ -10,13 +10,14 @@ from typing import Any
 
 import polars as pl
 
+from emofuse.models.registry import in_order
 from emofuse.reporting.dialogues import Dialogue
-from emofuse.reporting.protocol import PARAMETERS, REPEAT, TIMES, protocol_lines
+from emofuse.reporting.protocol import PARAMETERS, TIMES, protocol_lines, repeat
 from emofuse.reporting.tables import PART_TITLES, Grid, best_value, grids, learning_curves
 from emofuse.reporting.verdicts import METRIC, between, pair_row, standing, verdict
 from emofuse.scoring.calibration import BINS
 from emofuse.scoring.literature import published
-from emofuse.scoring.scores import ECE, SUFFIXES, Scores, in_order
+from emofuse.scoring.scores import ECE, SUFFIXES, Scores
 
 __all__ = ["report", "with_times"]
 
@@ -60,7 +61,7 @@ def report(
     parts = scores.confusion["utterances"].unique(maintain_order=True)
     whiskers, axis = _whiskers(scores, models)
     return environment.get_template("report.html.jinja").render(
-        task=protocol["task"],
+        task=f"{protocol['task']}, {' + '.join(protocol['encoders'].values())}",
         scores=scores,
         synthetic=protocol["corpus"] == EMBEDDED,
         confidence=f"{100 * scores.config.confidence:g}",
@@ -80,7 +81,7 @@ def report(
         published=published(protocol["task"]),
         protocol=protocol_lines(protocol),
         no_times=_TIMES.format("{}"),
-        notes={"parameters": PARAMETERS, "times": TIMES, "repeat": REPEAT},
+        notes={"parameters": PARAMETERS, "times": TIMES, "repeat": repeat(protocol)},
     )
 
 
@@ -147,7 +148,6 @@ def _whiskers(scores: Scores, models: Sequence[str]) -> tuple[list[dict[str, Any
 
 
 def _grid(scores: Scores, models: Sequence[str], facts: Mapping[str, Mapping[str, Any]], grid: Grid) -> dict[str, Any]:
-    """A table; under conditions it has more columns, and leaves facts and deviations out for them."""
     cells = {(row["model"], row["metric"]): row for row in scores.models.to_dicts()}
     names = list(grid.columns)
     models = [model for model in models if (model, names[0]) in cells]
@@ -155,14 +155,14 @@ def _grid(scores: Scores, models: Sequence[str], facts: Mapping[str, Mapping[str
     rows = []
     for model in models:
         own = [cells[model, name] for name in names]
-        shown = [_score_cell(cell, best[cell["metric"]], deviation=not grid.conditions) for cell in own]
-        rows.append({"model": model, "cells": shown + ([] if grid.conditions else _facts(facts[model], own[0]))})
-    titles = [*grid.columns.values(), *(() if grid.conditions else FACTS)]
-    return {"title": grid.title, "titles": titles, "rows": rows, "facts": not grid.conditions}
+        shown = [_score_cell(cell, best[cell["metric"]]) for cell in own]
+        rows.append({"model": model, "cells": shown + _facts(facts[model], own[0])})
+    titles = [*grid.columns.values(), *FACTS]
+    return {"title": grid.title, "titles": titles, "rows": rows}
 
 
-def _score_cell(cell: Mapping[str, Any], best: float, *, deviation: bool) -> dict[str, Any]:
-    spread = f"± {_percent(cell['sd'])} " if deviation and cell["sd"] is not None else ""
+def _score_cell(cell: Mapping[str, Any], best: float) -> dict[str, Any]:
+    spread = f"± {_percent(cell['sd'])} " if cell["sd"] is not None else ""
     interval = "" if cell["low"] is None else _ends(cell["low"], cell["high"])
     beside = f"{spread}{interval}"
     return _cell(cell["mean"], _percent(cell["mean"]), beside, best=cell["mean"] == best)

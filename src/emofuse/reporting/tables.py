@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from emofuse.core.files import write_json, write_table, write_text
+from emofuse.models.registry import in_order
 from emofuse.reporting.verdicts import METRIC, between, pair_row, standing
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import (
@@ -19,9 +20,7 @@ from emofuse.scoring.scores import (
     FOLD_MEAN,
     NONZERO,
     SUFFIXES,
-    UNDER,
     Scores,
-    in_order,
 )
 
 __all__ = [
@@ -30,6 +29,7 @@ __all__ = [
     "Grid",
     "best_model",
     "best_value",
+    "dev_scores",
     "grids",
     "learning_curves",
     "markdown_table",
@@ -55,10 +55,6 @@ _TITLES = {
         "At each run's epoch that is best on test, of the network before any ensemble: too high, because test chose "
         "it. No other score was chosen so"
     ),
-    UNDER: (
-        "Weighted F1 on test as it is and under worse conditions, of the same trained models; "
-        "nothing was trained or chosen under these"
-    ),
 }
 """What stands above the tables of scores, by the prefix of their metrics."""
 
@@ -75,20 +71,48 @@ _CURVES_SCHEMA = {
 }
 
 
-def write_scores(folder: Path, scores: Scores, protocol: Mapping[str, Any], table: str) -> None:
-    """Write ``scores``, ``pairs``, ``confusion`` and ``calibration`` as CSV, ``scores.json``, ``table.md``, atomically.
+DEV = "dev/"
+"""Prefix of the metrics on dev, by which models and settings are chosen."""
+
+
+def dev_scores(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Return the scores on dev, ``model, metric, mean, sd, low, high, n_runs``, the metrics as ``dev/<metric>``.
+
+    Mean and sample standard deviation are over runs; there is no interval, since dev chose the epochs.
 
     Args:
-        folder: where to, such as ``metrics/<task>``
+        records: the ``record.json`` of all runs
+    """
+    rows = [(each["model"], f"{DEV}{name}", value) for each in records for name, value in each["dev"].items()]
+    table = pl.DataFrame(rows, schema={"model": pl.String, "metric": pl.String, "value": pl.Float64}, orient="row")
+    value, nothing = pl.col("value"), pl.lit(None, pl.Float64)
+    summary = table.group_by("model", "metric", maintain_order=True).agg(
+        mean=value.mean().round(DECIMALS),
+        sd=value.std().round(DECIMALS),
+        low=nothing.first(),
+        high=nothing.first(),
+        n_runs=value.len().cast(pl.Int64),
+    )
+    order = pl.Enum(in_order(summary["model"].to_list()))
+    return summary.sort(pl.col("model").cast(order), maintain_order=True)
+
+
+def write_scores(folder: Path, scores: Scores, dev: pl.DataFrame, protocol: Mapping[str, Any], table: str) -> None:
+    """Write ``scores``, ``pairs``, ``confusion``, ``calibration`` as CSV, ``scores.json``, ``dev.json``, ``table.md``.
+
+    Args:
+        folder: where to, such as ``metrics/<task>/<pair>``
         scores: what :func:`emofuse.scoring.scores.score` gave
+        dev: what :func:`dev_scores` gave
         protocol: what the numbers rest on (task, split, context …), JSON-able; passed on as it is
         table: the text of ``table.md``
     """
-    write_csv(folder / "scores.csv", scores.models)
+    write_csv(folder / "scores.csv", pl.concat([scores.models, dev]))
     write_csv(folder / "pairs.csv", scores.pairs)
     write_csv(folder / "confusion.csv", scores.confusion)
     write_csv(folder / "calibration.csv", scores.calibration)
-    write_json(folder / "scores.json", scores_json(scores, protocol))
+    write_json(folder / "scores.json", scores_json(scores, dev, protocol))
+    write_json(folder / "dev.json", _for_experiments(dev))
     write_text(folder / "table.md", table)
 
 
@@ -103,10 +127,10 @@ def write_csv(path: Path, table: pl.DataFrame) -> None:
     write_text(path, table.write_csv())
 
 
-def scores_json(scores: Scores, protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores and protocol as one JSON-able value; scores by model and metric, so that ``dvc metrics`` can name each."""
+def scores_json(scores: Scores, dev: pl.DataFrame, protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores and protocol as one JSON-able value; scores by model and metric, those on dev under ``dev/<metric>``."""
     by_model: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in scores.models.to_dicts():
+    for row in [*scores.models.to_dicts(), *dev.to_dicts()]:
         by_model.setdefault(row.pop("model"), {})[row.pop("metric")] = row
     return {
         "protocol": dict(protocol),
@@ -124,6 +148,15 @@ def scores_json(scores: Scores, protocol: Mapping[str, Any]) -> dict[str, Any]:
         "scores": by_model,
         "pairs": scores.pairs.to_dicts(),
     }
+
+
+def _for_experiments(dev: pl.DataFrame) -> dict[str, dict[str, float]]:
+    """What experiments are compared by, a column each in ``dvc exp show``; the names with dots would be paths there."""
+    rows = dev.filter(pl.col("metric").is_in([f"{DEV}{METRIC}", f"{DEV}accuracy"]))
+    result: dict[str, dict[str, float]] = {}
+    for row in rows.to_dicts():
+        result.setdefault(row["model"], {})[row["metric"]] = row["mean"]
+    return result
 
 
 def learning_curves(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
@@ -186,12 +219,10 @@ class Grid:
     Attributes:
         title: what stands above it
         columns: their titles by the metrics' names
-        conditions: whether the columns are conditions, of one metric
     """
 
     title: str
     columns: Mapping[str, str]
-    conditions: bool = False
 
 
 def grids(scores: Scores) -> list[Grid]:
@@ -200,17 +231,14 @@ def grids(scores: Scores) -> list[Grid]:
     kinds = []
     for (prefix, kind), (part, of) in product(_TITLES.items(), PART_TITLES.items()):
         title = ". ".join(filter(None, (kind, of)))
-        kinds.append(Grid(title, _columns(prefix, SUFFIXES[part], found), prefix == UNDER))
+        kinds.append(Grid(title, _columns(prefix, SUFFIXES[part], found)))
     return [grid for grid in kinds if grid.columns]
 
 
 def _columns(prefix: str, suffix: str, found: Sequence[str]) -> dict[str, str]:
     """Titles by name of those metrics that were found."""
-    if prefix != UNDER:
-        names = {f"{prefix}{metric}{suffix}": title for metric, title in METRIC_TITLES.items()}
-        return {name: title for name, title in names.items() if name in found}
-    under = [name for name in found if name.startswith(UNDER) and name.endswith(f"/{METRIC}{suffix}")]
-    return {f"{METRIC}{suffix}": "As it is", **{name: name.split("/")[1] for name in under}} if under else {}
+    names = {f"{prefix}{metric}{suffix}": title for metric, title in METRIC_TITLES.items()}
+    return {name: title for name, title in names.items() if name in found}
 
 
 def _grid(scores: Scores, grid: Grid) -> str:

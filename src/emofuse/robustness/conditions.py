@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from emofuse.core.params import STRICT
+from emofuse.core.params import STRICT, Params, ParamsError
 
-__all__ = ["DegradedConfig", "Noise", "WordErrors"]
+__all__ = ["Change", "Noise", "WordErrors", "describe", "read_condition"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -36,33 +36,36 @@ class WordErrors:
     seed: Annotated[int, Field(ge=0)]
 
 
-@dataclass(frozen=True, config=STRICT)
-class DegradedConfig:
-    """Features of ``params.yaml`` under worse conditions than those that a model was trained with.
+Change = Noise | WordErrors | Literal["missing"]
+"""What is done to what is encoded; ``missing`` leaves nothing of it."""
 
-    Attributes:
-        corpus: key of the corpus
-        features: key of the features that they stand in for; the encoder is the same
-        condition: what the results call it
-        change: what is done to what is encoded; ``missing`` leaves nothing of it
-        split: the corpus's own split that is changed; None for the whole corpus
+
+def read_condition(params: Params, name: str, modality: str) -> Change:
+    """Return a condition of the parameters.
+
+    Args:
+        params: of any corpus
+        name: of the condition
+        modality: that it is to change
+
+    Raises:
+        ParamsError: there is no such condition, or it changes the other modality
     """
+    change: Change = params.get(f"conditions.{name}", Change)  # type: ignore[arg-type]
+    changed = {Noise: "audio", WordErrors: "text"}.get(type(change), modality)
+    if changed != modality:
+        raise ParamsError(
+            f"{params.path}: run.conditions.{modality}: {name!r} changes {changed}; name it under {changed}"
+        )
+    return change
 
-    corpus: str
-    features: str
-    condition: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
-    change: Noise | WordErrors | Literal["missing"]
-    split: str | None = "test"
 
-    def __post_init__(self) -> None:
-        if self.condition in ("audio", "text"):
-            raise ValueError(f"condition {self.condition!r} is the name of a modality; expected another")
-
-    def __str__(self) -> str:
-        if isinstance(self.change, Noise):
-            spectrum = "noise in the long-term spectrum of the corpus's speech"
-            return f"{spectrum}, {self.change.noise_db:g} dB under each clip's power; seed {self.change.seed}"
-        if isinstance(self.change, WordErrors):
-            errors = f"{100 * self.change.word_errors:g} % word errors: substitutions, deletions and insertions alike"
-            return f"{errors}, new words as train has them; seed {self.change.seed}"
-        return f"nothing of {self.features} is there"
+def describe(change: Change, modality: str) -> str:
+    """Return in words what a condition does."""
+    if isinstance(change, Noise):
+        spectrum = "noise in the long-term spectrum of the corpus's speech"
+        return f"{spectrum}, {change.noise_db:g} dB under each clip's power; seed {change.seed}"
+    if isinstance(change, WordErrors):
+        errors = f"{100 * change.word_errors:g} % word errors: substitutions, deletions and insertions alike"
+        return f"{errors}, new words as train has them; seed {change.seed}"
+    return f"no {modality} at all"

@@ -29,12 +29,15 @@ from torchaudio.functional import edit_distance
 from emofuse.audio import clips as audio
 from emofuse.core import schema
 from emofuse.core.files import write_table
+from emofuse.core.layout import Layout
+from emofuse.core.params import Params
 from emofuse.core.store import Store
 from emofuse.corpora.base import CorpusError
-from emofuse.features.extract import ExtractConfig, Extracted, FeatureConfig, extract
-from emofuse.robustness.conditions import DegradedConfig, Noise, WordErrors
+from emofuse.features.extract import EncoderConfig, ExtractConfig, Extracted, extract
+from emofuse.plan import Plan
+from emofuse.robustness.conditions import Change, Noise, WordErrors, read_condition
 
-__all__ = ["add_noise", "degrade", "extract_degraded", "long_term_spectrum", "shaped_noise", "with_word_errors"]
+__all__ = ["add_noise", "corrupt", "extract_corrupted", "long_term_spectrum", "shaped_noise", "with_word_errors"]
 
 _FRAME = 1024
 """Samples that a spectrum is taken over: 64 ms, long enough to tell the lowest voices from what is under them."""
@@ -42,68 +45,56 @@ _FRAME = 1024
 _FULL_SCALE = 32_767 / 32_768
 
 
-def extract_degraded(
-    name: str,
-    config: DegradedConfig,
-    features: FeatureConfig,
-    how: ExtractConfig,
-    shards: int,
-    data: Path,
-    store: Store,
+def extract_corrupted(
+    plan: Plan, params: Params, condition: str, encoder: str, layout: Layout, store: Store
 ) -> Extracted:
-    """Encode a corpus under a condition into ``features/<corpus>/<condition>/``; the corpus itself is not kept.
+    """Encode the test split of a corpus under a condition; the corpus under it is not kept.
 
     Args:
-        name: key in the parameters, for messages
-        config: the condition
-        features: those that they stand in for
-        how: where to encode
-        shards: number of shards, as the corpus was ingested
-        data: the project's data folder
+        plan: what is run of the corpus
+        params: the corpus's
+        condition: its name
+        encoder: the encoder's name
+        layout: the project's folders
         store: where finished shards are kept
 
     Raises:
-        CorpusError: the condition does not fit the features or the corpus
+        CorpusError: the condition does not fit the encoder or the corpus
         EncoderError, ExecutorError, FeatureError: as in :func:`~emofuse.features.extract.extract`
     """
-    where = f"degraded.{name}"
-    if features.corpus != config.corpus:
-        raise CorpusError(f"{where}.corpus: {config.corpus!r}; features.{config.features} are of {features.corpus!r}")
-    changed = {Noise: "audio", WordErrors: "text"}.get(type(config.change), features.modality)
-    if features.modality != changed:
-        raise CorpusError(f"{where}.change: it is of {changed}; features.{config.features} are of {features.modality}")
-    if config.change != "missing" and features.family == "published":
-        raise CorpusError(f"{where}.change: features.{config.features} are published values; they can only be missing")
+    modality = plan.modality(encoder)
+    change = read_condition(params, condition, modality)
+    config = params.get(f"encoders.{encoder}", EncoderConfig)
+    if change != "missing" and config.family == "published":
+        raise CorpusError(f"condition {condition}: {encoder} has published values; they can only be missing")
+    how, shards = params.get("extract", ExtractConfig), params.get("corpus.shards", int)
     with TemporaryDirectory(prefix="emofuse-") as folder:
         corpus = Path(folder)
-        degrade(data / "corpora" / config.corpus, config.change, config.split, corpus)
-        out = data / "features" / config.corpus / config.condition
-        return extract(config.features, features, how, shards, corpus, out, store)
+        corrupt(layout.corpus(plan.corpus), change, corpus)
+        out = layout.corrupted(plan.corpus, condition, encoder)
+        return extract(encoder, config, how, shards, corpus, out, store, modality)
 
 
-def degrade(corpus: Path, change: Noise | WordErrors | str, split: str | None, out: Path) -> None:
-    """Write a corpus under a condition.
+def corrupt(corpus: Path, change: Change, out: Path) -> None:
+    """Write the test split of a corpus under a condition; all of a corpus that has no splits of its own.
 
     Args:
         corpus: the corpus's folder
-        change: what is done to it, as in :class:`~emofuse.robustness.conditions.DegradedConfig`
-        split: the part of it that is wanted; None for all of it
+        change: what is done to it
         out: empty folder for ``utterances.parquet``, ``audio/`` and ``tables/``
 
     Raises:
-        CorpusError: the corpus has no such split, or nothing that could be changed so
+        CorpusError: the corpus has nothing that could be changed so
     """
     table = pq.read_table(corpus / "utterances.parquet")
     whole = pl.DataFrame(table)
-    chosen = whole if split is None else whole.filter(pl.col("split") == split)
-    if chosen.is_empty():
-        found = sorted(set(whole["split"].drop_nulls()))
-        raise CorpusError(f"{corpus}: no utterance of split {split!r}; there are {found}, and null takes all")
+    has_splits = "test" in set(whole["split"])
+    chosen = whole.filter(pl.col("split") == "test") if has_splits else whole
     bare = chosen.with_columns(text=pl.lit(None, pl.String), audio_sha256=pl.lit(None, pl.String), n_samples=None)
     if isinstance(change, Noise):
         rows = _with_noise(corpus, bare, change, out / "audio")
     elif isinstance(change, WordErrors):
-        words = whole if split is None else whole.filter(pl.col("split") == "train")
+        words = whole.filter(pl.col("split") == "train") if has_splits else whole
         rows = bare.with_columns(text=_changed(corpus, chosen["text"].to_list(), words["text"], change))
     else:
         rows = bare

@@ -17,37 +17,22 @@ import polars as pl
 from tqdm import tqdm
 
 from emofuse.core.files import digest, file_digest, write_table
+from emofuse.core.layout import Layout, Pair
 from emofuse.core.process import cores, quiet, start_worker
 from emofuse.core.store import Store
 from emofuse.features.shards import FeatureError, metadata
 from emofuse.inference.bundle import FILES, read_json
-from emofuse.inference.graph import MODALITIES, Graph
+from emofuse.inference.graph import Graph
 from emofuse.inference.project import folders_of_run
-from emofuse.reporting.protocol import modalities
+from emofuse.models.registry import MODALITIES, MODELS, model
 from emofuse.tasks import SPLITS, Fold, Task
 from emofuse.training.data import read_features
 from emofuse.training.runs import code_digest, fold_digest
 
-__all__ = ["predict_degraded", "test_dialogues"]
+__all__ = ["predict_corrupted", "test_dialogues"]
 
-_KIND = "degraded"
-_ANSWERS = "predictions.parquet"
-
-_CODE = code_digest(
-    "inference.degraded",
-    "inference.graph",
-    "models.base",
-    "models.cma",
-    "models.concat",
-    "models.hbaf",
-    "models.hcam",
-    "models.late",
-    "models.layers",
-    "models.recurrent",
-    "models.unimodal",
-    "training.data",
-    "training.fit",
-)
+_KIND = "corrupted"
+_PREDICTIONS = "predictions.parquet"
 
 
 @dataclass(frozen=True)
@@ -56,62 +41,62 @@ class _Job:
 
     Attributes:
         run: its folder
-        models: the task's folder of models
-        condition: its name
+        layout: the project's folders
         changed: the modality that is changed
         features: folders of the features by modality, the changed one among them
         digests: of these features
         fold: the dialogues of test
-        store: where finished answers are kept
+        store: where finished predictions are kept
+        code: digest of the code that predicts
     """
 
     run: Path
-    models: Path
-    condition: str
+    layout: Layout
     changed: str
     features: Mapping[str, Path]
     digests: Mapping[str, str]
     fold: Fold
-    store: Path
+    store: Store
+    code: str
 
 
-def predict_degraded(
-    task: Task, runs: Sequence[Path], conditions: Mapping[str, str], data: Path, store: Store
+def predict_corrupted(
+    task: Task, pair: Pair, runs: Sequence[Path], condition: str, changed: str, layout: Layout, store: Store
 ) -> pl.DataFrame:
-    """Return what the runs of a task say of test under each condition.
+    """Return what runs predict of test under a condition: :data:`emofuse.core.schema.PREDICTIONS`.
 
-    A model that does not read the modality that is changed says what it said.
+    A model that does not read the modality that is changed predicts what it predicted.
 
     Args:
         task: the runs' task
+        pair: the encoders that the runs read
         runs: their folders
-        conditions: the modality that each changes, by its name, which is its features' folder too
-        data: the project's data folder
-        store: where finished answers are kept
-
-    Returns:
-        the columns of :data:`emofuse.core.schema.PREDICTIONS`, and ``condition``; condition by condition
+        condition: its name
+        changed: the modality that it changes
+        layout: the project's folders
+        store: where finished predictions are kept
 
     Raises:
-        FeatureError: an utterance of test has no features under a condition, or other ones than the models know
+        FeatureError: an utterance of test has no features under the condition, or other ones than the models know
         BundleError: a run's networks are damaged
     """
-    folder, models = data / "features" / task.config.corpus, data / "models" / task.name
+    plain = {each: layout.features(task.corpus, pair.encoder(each)) for each in MODALITIES}
+    features = plain | {changed: layout.corrupted(task.corpus, condition, pair.encoder(changed))}
+    if metadata(features[changed]) != metadata(plain[changed]):
+        raise FeatureError(f"{features[changed]}: made by another encoder than {plain[changed]}; run the stage corrupt")
+    digests = {
+        name: digest([file_digest(path) for path in sorted(folder.glob("*.parquet"))])
+        for name, folder in features.items()
+    }
     folds = [test_dialogues(task.fold(number)) for number in range(task.folds)]
-    digests = {name: _shards_digest(folder / name) for name in (*MODALITIES, *conditions)}
-    jobs = []
-    for condition, changed in conditions.items():
-        if metadata(folder / condition) != metadata(folder / changed):
-            raise FeatureError(f"{folder / condition}: made by another encoder than {changed}; run the stage degrade")
-        names = {each: condition if each == changed else each for each in MODALITIES}
-        features = {each: folder / name for each, name in names.items()}
-        made = {each: digests[name] for each, name in names.items()}
-        for run in runs:
-            fold = folds[read_json(run / "record.json")["fold"]]
-            jobs.append(_Job(run, models, condition, changed, features, made, fold, store.root))
+    code = code_digest("robustness.predictions", *(f"models.{each.module}" for each in MODELS.values()))
+    jobs = [
+        _Job(run, layout, changed, features, digests, folds[read_json(run / "record.json")["fold"]], store, code)
+        for run in runs
+    ]
     with ProcessPoolExecutor(cores(), get_context("spawn"), initializer=start_worker, initargs=(os.getpid(),)) as pool:
-        answers = pool.map(_answer, jobs)
-        return pl.concat(tqdm(answers, desc=f"{task.name}, degraded", total=len(jobs), unit="run", disable=quiet()))
+        parts = pool.map(_predict, jobs)
+        return pl.concat(tqdm(parts, desc=f"{task.name}, {condition}", total=len(jobs), unit="run", disable=quiet()))
 
 
 def test_dialogues(fold: Fold) -> Fold:
@@ -129,32 +114,26 @@ def test_dialogues(fold: Fold) -> Fold:
     )
 
 
-def _answer(job: _Job) -> pl.DataFrame:
-    said = pl.read_parquet(job.run / _ANSWERS).filter(pl.col("split") == "test")
-    if job.changed in modalities(said["model"][0]):
-        said = _asked_again(job, said)
-    return said.with_columns(condition=pl.lit(job.condition))
+def _predict(job: _Job) -> pl.DataFrame:
+    known = pl.read_parquet(job.run / _PREDICTIONS).filter(pl.col("split") == "test")
+    return _predict_again(job, known) if job.changed in model(known["model"][0]).modalities else known
 
 
-def _asked_again(job: _Job, said: pl.DataFrame) -> pl.DataFrame:
+def _predict_again(job: _Job, known: pl.DataFrame) -> pl.DataFrame:
     """The run's predictions with the probabilities that it gives under the condition."""
-    model = said["model"][0]
-    reads = modalities(model)
-    networks = folders_of_run(job.run, job.models)
-    parts = [path for each in networks.values() for path in (each / name for name in FILES) if path.exists()]
+    name = known["model"][0]
+    reads = model(name).modalities
+    networks = folders_of_run(job.run, job.layout)
+    parts = [path for each in networks.values() for path in (each / file for file in FILES) if path.exists()]
 
     def make(folder: Path) -> None:
         frames = {each: read_features(job.features[each], job.fold.utterance_ids) for each in reads}
-        rows = Graph(networks).posteriors(model, frames, job.fold).tolist()
+        rows = Graph(networks).probabilities(name, frames, job.fold).tolist()
         given = dict(zip(job.fold.utterance_ids, rows, strict=True))
-        new = pl.Series([given[each] for each in said["utterance_id"]], dtype=pl.List(pl.Float32))
-        write_table(folder / _ANSWERS, said.with_columns(probabilities=new).to_arrow())
+        new = pl.Series([given[each] for each in known["utterance_id"]], dtype=pl.List(pl.Float32))
+        write_table(folder / _PREDICTIONS, known.with_columns(probabilities=new).to_arrow())
 
     made = [job.digests[each] for each in reads]
     files = [file_digest(path) for path in (job.run / "record.json", *parts)]
-    key = digest([_CODE, fold_digest(job.fold), made, files])
-    return pl.read_parquet(Store(job.store).ensure(_KIND, key, make).path / _ANSWERS)
-
-
-def _shards_digest(folder: Path) -> str:
-    return digest([file_digest(path) for path in sorted(folder.glob("*.parquet"))])
+    key = digest([job.code, fold_digest(job.fold), made, files])
+    return pl.read_parquet(job.store.ensure(_KIND, key, make).path / _PREDICTIONS)

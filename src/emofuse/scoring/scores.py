@@ -10,6 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from emofuse.core.params import STRICT
+from emofuse.models.registry import in_order
 from emofuse.scoring.calibration import BINS, bin_of, calibration_error, gap_counts
 from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure, metric_names, tally
 from emofuse.scoring.predictions import RUN, ScoringError, folds_are_pooled, join_targets, scored_utterances
@@ -21,29 +22,12 @@ __all__ = [
     "DECIMALS",
     "ECE",
     "FOLD_MEAN",
-    "MODELS",
     "NONZERO",
     "SUFFIXES",
-    "UNDER",
     "Scores",
     "ScoringConfig",
-    "in_order",
     "score",
 ]
-
-MODELS = (
-    "majority",
-    "audio-utterance",
-    "text-utterance",
-    "audio-context",
-    "text-context",
-    "concat",
-    "late",
-    "hcam",
-    "cma",
-    "hbaf",
-)
-"""The models in the order of every table: the baselines first. An ablation is ``<model>/<what is different>``."""
 
 FOLD_MEAN = "fold_mean/"
 """Prefix of the metrics that are means over folds, printed beside those of pooled folds."""
@@ -56,9 +40,6 @@ ALL, NONZERO = "all", "nonzero"
 
 SUFFIXES = {ALL: "", NONZERO: "/nonzero"}
 """What the names of metrics end in, by which utterances are counted."""
-
-UNDER = "under/"
-"""Prefix of the metrics under a worse condition, as ``under/<condition>/<metric>``."""
 
 ECE = "ece"
 """Name of the expected calibration error, beside those of :func:`~emofuse.scoring.metrics.metric_names`."""
@@ -112,14 +93,12 @@ class Scores:
         models: ``model, metric, mean, sd, low, high, n_runs``; mean and sample standard deviation over runs (null for
             one run), bootstrap interval of the mean. Where folds are pooled, rows ``fold_mean/<metric>`` give the mean
             over folds of each fold's own score, by seed, then mean and standard deviation over seeds; they have no
-            interval. Rows ``best_on_test_epoch/<metric>``, where epochs were kept, have none either. Rows
-            ``under/<condition>/<metric>``, where conditions were asked for, have one
+            interval. Rows ``best_on_test_epoch/<metric>``, where epochs were kept, have none either.
         pairs: ``model_a, model_b, metric, difference, low, high, p, p_adjusted`` of every two models; difference = a -
             b, where a comes later in the order of tables; ``p_adjusted`` after Holm over all pairs of a metric. The
             calibration error is not among the metrics: how far chance enlarges it depends on how sure a model is, so
             that a difference of two need not be one of calibration
-        runs: ``model, seed, fold, metric, value`` of every trained run, and of every seed's pooled run with fold null;
-            under conditions too
+        runs: ``model, seed, fold, metric, value`` of every trained run, and of every seed's pooled run with fold null
         confusion: ``model, utterances, true, predicted, count``, summed over runs; ``utterances`` is :data:`ALL`, or
             :data:`NONZERO` where there are such metrics
         run_confusion: ``model, seed, fold, utterances, true, predicted, count`` of every trained run
@@ -170,28 +149,12 @@ class _Resampled:
     draws: NDArray[np.float64]
 
 
-def in_order(models: Sequence[str]) -> list[str]:
-    """Model names without doubles, in the order of :data:`MODELS`, unknown ones after, each ablation after its parent.
-
-    >>> in_order(["new", "hcam/no-contrastive", "hbaf", "hcam"])
-    ['hcam', 'hcam/no-contrastive', 'hbaf', 'new']
-    """
-    rank = {name: place for place, name in enumerate(MODELS)}
-
-    def key(name: str) -> tuple[int, str, str]:
-        parent = name.partition("/")[0]
-        return rank.get(parent, len(MODELS)), parent, name
-
-    return sorted(set(models), key=key)
-
-
 def score(
     runs: pl.DataFrame,
     truth: pl.DataFrame,
     classes: Sequence[str],
     config: ScoringConfig,
     epochs: pl.DataFrame | None = None,
-    degraded: pl.DataFrame | None = None,
 ) -> Scores:
     """Score all models of a task on test, with intervals and paired comparisons.
 
@@ -204,8 +167,6 @@ def score(
         config: settings of intervals and tests
         epochs: what networks said of test after each epoch, with a column ``epoch``, of the runs that kept it; gives
             rows ``best_on_test_epoch/<metric>``, without intervals
-        degraded: what all runs say of test under worse conditions, with a column ``condition``; gives rows
-            ``under/<condition>/<metric>``, which are in no comparison
 
     Raises:
         ScoringError: predictions and targets do not fit (see :func:`~emofuse.scoring.predictions.join_targets`), folds
@@ -226,9 +187,6 @@ def score(
     confusion = _confusion_table(counted, classes)
     if epochs is not None:
         models = pl.concat([models, _rounded(_best_on_test(epochs, test, classes))])
-    if degraded is not None:
-        under, values_under = _under_conditions(degraded, test, classes, pooled, config)
-        models, values = pl.concat([models, _rounded(under)]), pl.concat([values, _rounded(values_under)])
     return Scores(
         classes=tuple(classes),
         config=config,
@@ -283,24 +241,6 @@ def _judge(counts: _Counts, classes: Sequence[str], pooled: bool, config: Scorin
     counts, summary, values = _means(counts, classes, pooled)
     resampled = _resample(counts, config)
     return [_with_intervals(summary, resampled, classes, config), _pairs(resampled, classes, config), values]
-
-
-def _under_conditions(
-    degraded: pl.DataFrame, test: pl.DataFrame, classes: Sequence[str], pooled: bool, config: ScoringConfig
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows of ``models`` and of ``runs`` under each condition; the draws are those of every other interval."""
-    dialogues = test["dialogue_id"].unique().sort()
-    tables = []
-    for (condition,), said in degraded.group_by("condition", maintain_order=True):
-        answers = join_targets(said.drop("condition"), test, classes)
-        trained = _in_table_order(answers.select(RUN).unique())
-        for part, own in _parts(answers):
-            counts, summary, values = _means(_count(own, trained, dialogues, len(classes)), classes, pooled)
-            plain = summary.filter(~pl.col("metric").str.starts_with(FOLD_MEAN))
-            models = _with_intervals(plain, _resample(counts, config), classes, config)
-            tables.append([_named(table, f"{UNDER}{condition}/", part) for table in (models, values)])
-    models, values = (pl.concat(own) for own in zip(*tables, strict=True))
-    return models, values
 
 
 def _means(counts: _Counts, classes: Sequence[str], pooled: bool) -> tuple[_Counts, pl.DataFrame, pl.DataFrame]:

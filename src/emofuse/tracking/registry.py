@@ -1,4 +1,4 @@
-"""Trained models in the tracker's registry, as ``emofuse-<task>-<model>``.
+"""Trained models in the tracker's registry, as ``emofuse-<task>-<encoders>-<model>``.
 
 Of each model the run that is best on dev is registered, and the alias ``best-on-dev`` is on its version. A version is a
 run's network: it is found again by the run's key, and its files lie with the run, as the artifact ``model``. They are
@@ -136,7 +136,7 @@ class Registry:
 def _name(model: Model) -> str:
     """Name in the registry, where an ablation's slash may not be."""
     tags = model.parent.tags
-    return f"{PREFIX}{tags['task']}-{tags['model'].replace('/', '-')}"
+    return f"{PREFIX}{tags['task']}-{tags['encoders'].replace('+', '-')}-{tags['model'].replace('/', '-')}"
 
 
 def _tags(best: Card) -> dict[str, str]:

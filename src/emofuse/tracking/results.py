@@ -1,8 +1,8 @@
 """What the stages left on disk, as the runs that a tracker should show for it.
 
 All paths are relative to the project's root. A trained run is a folder with ``record.json`` and
-``predictions.parquet`` under ``data/models/<task>/``; its test scores are in ``data/scores/<task>/``, written by the
-scoring stage and absent before it ran; ``metrics/<task>/`` has the means and the pictures of the whole task.
+``predictions.parquet`` under ``data/models/<task>/``; its test scores are in ``data/scores/<task>/<pair>/``, written by
+the scoring stage and absent before it ran; ``metrics/<task>/<pair>/`` has the means and the pictures of the whole task.
 """
 
 import json
@@ -17,10 +17,11 @@ import polars as pl
 import yaml
 
 from emofuse.core.files import digest, file_digest
-from emofuse.core.params import Params, ParamsError
+from emofuse.core.layout import Layout, Pair
+from emofuse.core.params import ParamsError
 from emofuse.core.store import DEFAULT_ROOT, Store
 from emofuse.features.shards import FeatureError, metadata
-from emofuse.reporting.protocol import modalities
+from emofuse.plan import params_of_task
 
 __all__ = ["CURRENT", "EXPERIMENT", "KEY", "LOCK", "PLACE", "SECONDS", "Card", "Dataset", "Model", "read_models"]
 
@@ -36,7 +37,7 @@ CURRENT = "emofuse.current"
 EXPERIMENT = "emofuse.experiment"
 """Tag with the name of DVC's experiment that a run was made in; runs of a plain ``dvc repro`` have none."""
 
-PLACE = ("task", "model", "seed", "fold", EXPERIMENT)
+PLACE = ("task", "encoders", "model", "seed", "fold", EXPERIMENT)
 """What a run stands for; a run that is trained again, with another result, takes the place of the earlier one."""
 
 SECONDS = "training_seconds"
@@ -50,7 +51,7 @@ class Dataset:
     """What a run was made of.
 
     Attributes:
-        name: such as ``demo/utterances`` or ``demo/audio``
+        name: such as ``demo/utterances`` or ``demo/logmel``
         digest: of its contents, as the stage's entry in ``dvc.lock`` has it
         path: in the project
     """
@@ -66,7 +67,7 @@ class Card:
 
     Attributes:
         key: digest by which the run is found again; other content that belongs to the same run leaves it as it is
-        name: such as ``demo/hcam/seed-0-fold-0``
+        name: such as ``demo/logmel+minilm/hcam/seed-0-fold-0``
         contents: digest of params, curves and artifacts, which are logged again as a whole when it changes
         tags: by name, the key among them
         metrics: single values by name, as fractions
@@ -138,38 +139,49 @@ class _Task:
 
     def __init__(self, root: Path, name: str, locked: Mapping[str, Mapping[str, Any]]) -> None:
         self.name = name
-        self._root, self._locked = root, locked
+        self._root, self._layout, self._locked = root, Layout(root), locked
         experiment = os.environ.get("DVC_EXP_NAME")
         self._tags = {EXPERIMENT: experiment} if experiment else {}
         self._prefix = f"{experiment}: " if experiment else ""
-        self._metrics = root / "metrics" / name
-        self._scores = _by_run(root / "data/scores" / name / "runs.parquet")
-        self._confusion = _by_run(root / "data/scores" / name / "confusion.parquet")
-        self._encoders = _encoders(root, name)
+        self._pairs = [Pair.parse(path.name) for path in sorted((root / "metrics" / name).glob("*+*/"))]
+        self._scores = {pair: _by_run(self._layout.scores(name, pair) / "runs.parquet") for pair in self._pairs}
+        self._confusion = {pair: _by_run(self._layout.scores(name, pair) / "confusion.parquet") for pair in self._pairs}
         self._seconds = Store(root / DEFAULT_ROOT).seconds("runs")
 
     def models(self) -> list[Model]:
-        """The task's models in alphabetical order."""
-        runs: dict[tuple[str, Path], list[Card]] = {}
+        """The task's models, by encoders and name."""
+        runs: dict[tuple[str, str, Path], list[Card]] = {}
+        encoders: dict[str, dict[str, str]] = {}
         for path in (self._root / "data/models" / self.name).rglob("record.json"):
             try:
                 record = json.loads(path.read_text(encoding="utf-8"))
                 card = self._run(record, path.parent)
-                runs.setdefault((record["model"], path.parent.parent), []).append(card)
+                encoders[card.tags["encoders"]] = record["encoders"]
+                runs.setdefault((card.tags["encoders"], record["model"], path.parent.parent), []).append(card)
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{path}: not a run's record: {error!r}") from error
-        means = self._means()
-        return [self._model(name, folder, cards, means.get(name, {})) for (name, folder), cards in sorted(runs.items())]
+        return [self._model(name, encoders[of], folder, cards) for (of, name, folder), cards in sorted(runs.items())]
 
-    def _model(self, name: str, folder: Path, cards: Sequence[Card], means: dict[str, float]) -> Model:
-        runs, scores = tuple(sorted(cards, key=_seed_and_fold)), self._metrics / "scores.json"
-        scored = file_digest(scores) if scores.exists() else None
-        return Model(self._parent(name, means, runs), runs, folder, scored)
+    def _model(self, name: str, encoders: Mapping[str, str], folder: Path, cards: Sequence[Card]) -> Model:
+        runs, pair = tuple(sorted(cards, key=_seed_and_fold)), self._pair(encoders)
+        scores = self._layout.metrics(self.name, pair) / "scores.json" if pair else None
+        scored = file_digest(scores) if scores and scores.exists() else None
+        return Model(self._parent(name, encoders, pair, runs), runs, folder, scored)
+
+    def _pair(self, encoders: Mapping[str, str]) -> Pair | None:
+        """A pair in whose results a model is; a unimodal one is in those of all pairs with its encoder."""
+        fits = (
+            pair for pair in self._pairs if all(pair.encoder(name) == encoder for name, encoder in encoders.items())
+        )
+        return next(fits, None)
 
     def _run(self, record: dict[str, Any], folder: Path) -> Card:
+        encoders = record["encoders"]
+        pair = self._pair(encoders)
         place = {name: str(record[name]) for name in ("task", "model", "seed", "fold")}
+        place["encoders"] = _named(encoders)
         run = (record["model"], record["seed"], record["fold"])
-        confusion = self._confusion.get(run)
+        confusion = self._confusion[pair].get(run) if pair else None
         files = {name: folder / name for name in ("record.json", "predictions.parquet")}
         # The key is of the result itself. The stage's entry in dvc.lock will not do: it changes when a seed is added or
         # a comment is edited, which leaves the result as it was, and stays when a stage is run without DVC.
@@ -178,54 +190,72 @@ class _Task:
         made = file_digest(files["record.json"])
         return Card(
             key=key,
-            name=self._prefix + "{task}/{model}/seed-{seed}-fold-{fold}".format(**place),
+            name=self._prefix + "{task}/{encoders}/{model}/seed-{seed}-fold-{fold}".format(**place),
             contents=digest([key, confusion.rows() if confusion is not None else None]),
             tags={KEY: key, CURRENT: "true", **place, "stage": record["stage"], "mlflow.source.name": record["stage"]}
             | ({LOCK: digest(lock)} if lock else {})
             | self._tags
-            | self._encoder_tags(record["model"]),
-            metrics=_metrics(record, self._scores.get(run)),
+            | self._encoder_tags(encoders),
+            metrics=_metrics(record, self._scores[pair].get(run) if pair else None),
             firsts={SECONDS: self._seconds[made]} if made in self._seconds else {},
             files=files,
             params={_clean(name): str(value) for name, value in record["parameters"].items()},
             curves=tuple((name, epoch[name], epoch["epoch"]) for epoch in record["history"] for name in CURVES),
-            datasets=tuple(_datasets(lock, modalities(record["model"]))),
+            datasets=tuple(_datasets(lock, list(encoders.values()))),
             confusion=confusion,
         )
 
-    def _parent(self, model: str, means: dict[str, float], runs: Sequence[Card]) -> Card:
-        key = digest([self.name, model, *self._tags.values()])
-        files = {path.relative_to(self._metrics).as_posix(): path for path in self._pictures_and_table(model)}
+    def _parent(self, model: str, encoders: Mapping[str, str], pair: Pair | None, runs: Sequence[Card]) -> Card:
+        named = _named(encoders)
+        key = digest([self.name, named, model, *self._tags.values()])
+        metrics = self._layout.metrics(self.name, pair) if pair else None
+        files = (
+            {path.relative_to(metrics).as_posix(): path for path in _pictures_and_table(metrics, model)}
+            if metrics
+            else {}
+        )
         return Card(
             key=key,
-            name=f"{self._prefix}{self.name}/{model}",
+            name=f"{self._prefix}{self.name}/{named}/{model}",
             contents=digest({name: file_digest(path) for name, path in files.items()}),
-            tags={KEY: key, CURRENT: "true", "task": self.name, "model": model}
+            tags={KEY: key, CURRENT: "true", "task": self.name, "model": model, "encoders": named}
             | self._tags
-            | self._encoder_tags(model),
-            metrics=means,
+            | self._encoder_tags(encoders),
+            metrics=_means(metrics / "scores.csv", model) if metrics else {},
             files=files,
             datasets=tuple(dict.fromkeys(each for card in runs for each in card.datasets)),
         )
 
-    def _pictures_and_table(self, model: str) -> list[Path]:
-        """The task's pictures, results table and page, without the confusion matrices of other models."""
-        own = f"confusion-{model.replace('/', '-')}"
-        pages = [path for path in (self._metrics / "report.html", self._metrics / "table.md") if path.exists()]
-        paths = [*pages, *sorted(self._metrics.rglob("*.png"))]
-        return [path for path in paths if path.stem == own or not path.stem.startswith("confusion-")]
-
-    def _means(self) -> dict[str, dict[str, float]]:
-        """Means over runs, by model; their intervals are in ``table.md``."""
-        path = self._metrics / "scores.csv"
-        result: dict[str, dict[str, float]] = {}
-        for row in pl.read_csv(path).to_dicts() if path.exists() else []:
-            result.setdefault(row["model"], {})[_clean(row["metric"])] = row["mean"]
-        return result
-
-    def _encoder_tags(self, model: str) -> dict[str, str]:
+    def _encoder_tags(self, encoders: Mapping[str, str]) -> dict[str, str]:
         """What made the features that a model reads."""
-        return {f"encoder.{each}": self._encoders[each] for each in modalities(model) if each in self._encoders}
+        try:
+            corpus = params_of_task(self.name, self._root).get("corpus.name", str)
+            folders = {name: self._layout.features(corpus, encoder) for name, encoder in encoders.items()}
+            return {
+                f"encoder.{name}": _identity(metadata(folder)) for name, folder in folders.items() if folder.is_dir()
+            }
+        except (ParamsError, FeatureError):
+            # The runs are worth showing without this, such as where only the trained models were pulled.
+            return {}
+
+
+def _named(encoders: Mapping[str, str]) -> str:
+    """The encoders that a model reads, as its folder has them; a model that reads nothing has none."""
+    return "+".join(encoders.values()) or "labels"
+
+
+def _pictures_and_table(metrics: Path, model: str) -> list[Path]:
+    """A pair's pictures, results table and page, without the confusion matrices of other models."""
+    own = f"confusion-{model.replace('/', '-')}"
+    pages = [path for path in (metrics / "report.html", metrics / "table.md") if path.exists()]
+    paths = [*pages, *sorted(metrics.rglob("*.png"))]
+    return [path for path in paths if path.stem == own or not path.stem.startswith("confusion-")]
+
+
+def _means(path: Path, model: str) -> dict[str, float]:
+    """Means over runs of a model; their intervals are in ``table.md``."""
+    rows = pl.read_csv(path).filter(pl.col("model") == model).to_dicts() if path.exists() else []
+    return {_clean(row["metric"]): row["mean"] for row in rows}
 
 
 def _seed_and_fold(card: Card) -> tuple[int, int]:
@@ -252,20 +282,25 @@ def _by_run(path: Path) -> dict[tuple[str, int, int], pl.DataFrame]:
     }
 
 
-def _datasets(lock: Mapping[str, Any] | None, reads: Sequence[str]) -> Iterator[Dataset]:
-    """The data among a stage's dependencies: the corpus's tables, and the features of the modalities that are read."""
+def _datasets(lock: Mapping[str, Any] | None, encoders: Sequence[str]) -> Iterator[Dataset]:
+    """The data among a stage's dependencies: the corpus's tables, and the features that are read."""
     for each in (lock or {}).get("deps", ()):
         path = Path(each["path"])
         kind = path.parts[:2]
-        if kind == ("data", "corpora") or (kind == ("data", "features") and path.name in reads):
+        if kind == ("data", "corpora") or (kind == ("data", "features") and path.name in encoders):
             yield Dataset(path.relative_to(*kind).with_suffix("").as_posix(), each["md5"], path.as_posix())
 
 
 def _locked_stages(root: Path) -> dict[str, dict[str, Any]]:
-    """The stages' entries in ``dvc.lock``; none where stages run without DVC."""
-    path = root / "dvc.lock"
-    if not path.exists():
-        return {}
+    """The entries of all ``dvc.lock`` by what their command runs, such as ``pretrain demo logmel``."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in (root / "dvc.lock", *sorted(root.glob("corpora/*/dvc.lock"))):
+        if path.exists():
+            found |= {_stage(str(each["cmd"])): each for each in _read_lock(path).values()}
+    return found
+
+
+def _read_lock(path: Path) -> dict[str, dict[str, Any]]:
     # The parser in C is ten times faster, which a large lock file needs; not every build of PyYAML has it.
     loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
@@ -275,15 +310,11 @@ def _locked_stages(root: Path) -> dict[str, dict[str, Any]]:
     return stages
 
 
-def _encoders(root: Path, task: str) -> dict[str, str]:
-    """What made the features of the task's corpus, by modality, such as ``logmel@1, layer 40 bands, labels unseen``."""
-    try:
-        corpus = Params.load(root / "params.yaml").get(f"tasks.{task}.corpus", str)
-        folders = [root / "data/features" / corpus / modality for modality in ("audio", "text")]
-        return {folder.name: _identity(metadata(folder)) for folder in folders if folder.is_dir()}
-    except (ParamsError, FeatureError):
-        # The runs are worth showing without this, such as where only the trained models were pulled.
-        return {}
+def _stage(command: str) -> str:
+    """A stage as its runs name it: its script, and what it makes, without the file of the parameters and a modality."""
+    script, _, *arguments = command.removeprefix("python ").split()
+    name = Path(script).stem
+    return " ".join([name, *(each for each in arguments if name != "pretrain" or each not in ("audio", "text"))])
 
 
 def _identity(encoder: Mapping[str, Any]) -> str:

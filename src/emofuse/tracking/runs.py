@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emofuse.reporting.verdicts import METRIC
-from emofuse.scoring.scores import BEST_ON_TEST, UNDER
+from emofuse.scoring.scores import BEST_ON_TEST
 from emofuse.tracking.results import CURRENT, KEY, PLACE, Card, Dataset, Model
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _switched_off(card: Card, run: "Run") -> dict[str, float]:
     """Not a number for each column that the scoring stage has left out since: MLflow deletes no metric."""
     if METRIC not in card.metrics:
         return {}  # Nothing was scored here, so that nothing is known of columns.
-    gone = [name for name in run.data.metrics if name.startswith((BEST_ON_TEST, UNDER)) and name not in card.metrics]
+    gone = [name for name in run.data.metrics if name.startswith(BEST_ON_TEST) and name not in card.metrics]
     return {name: math.nan for name in gone if not math.isnan(run.data.metrics[name])}
 
 

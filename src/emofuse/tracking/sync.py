@@ -102,8 +102,8 @@ def sync(root: Path, config: TrackingConfig) -> Summary:
             return _bring_in_line(uri, _name(config), writer, _git_commit(root), models)
 
 
-def training_seconds(root: Path, config: TrackingConfig) -> dict[tuple[str, str], float]:
-    """Return the mean wall-clock seconds of a current run's own stage, by task and model, as far as the tracker knows.
+def training_seconds(root: Path, config: TrackingConfig) -> dict[tuple[str, str, str], float]:
+    """Return the mean wall-clock seconds of a current run's own stage, by task, encoders and model, as far as known.
 
     Args:
         root: the project's root folder
@@ -118,14 +118,14 @@ def training_seconds(root: Path, config: TrackingConfig) -> dict[tuple[str, str]
         return {}
     from mlflow import MlflowClient
 
-    seconds: dict[tuple[str, str], list[float]] = {}
+    seconds: dict[tuple[str, str, str], list[float]] = {}
     with errors_of(uri):
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(_name(config))
         for run in all_runs(client, found.experiment_id) if found else ():
             tags = run.data.tags
             if tags.get(CURRENT) == "true" and EXPERIMENT not in tags and SECONDS in run.data.metrics:
-                model = (tags["task"], tags["model"])
+                model = (tags["task"], tags["encoders"], tags["model"])
                 seconds.setdefault(model, []).append(run.data.metrics[SECONDS])
     return {model: sum(each) / len(each) for model, each in seconds.items()}
 

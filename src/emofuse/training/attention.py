@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from emofuse.core.files import write_json
-from emofuse.models.base import Network
+from emofuse.models.parts.base import Network
 from emofuse.tasks import SPLITS, Fold
 from emofuse.training.data import Inputs, collate
 

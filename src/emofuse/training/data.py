@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from emofuse.features.shards import FeatureStore, Frames
-from emofuse.models.base import Batch, Unit
+from emofuse.models.parts.base import Batch, Unit
 from emofuse.tasks import SPLITS, Fold, Split
 
 __all__ = [

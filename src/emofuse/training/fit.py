@@ -13,9 +13,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from emofuse.core.params import STRICT
-from emofuse.models.base import Batch, Network
-from emofuse.models.layers import Standardize
-from emofuse.models.losses import cross_entropy
+from emofuse.models.parts.base import Batch, Network
+from emofuse.models.parts.layers import Standardize
+from emofuse.models.parts.losses import cross_entropy
 from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure_confusion
 from emofuse.tasks import IGNORE, SPLITS, Fold
 from emofuse.training.data import (

@@ -1,14 +1,11 @@
 """Fusion of the modalities: HCAM stage III, CMA, HBAF, and the baselines that they are compared with.
 
-Each model is a function from a job to its run; :data:`MODELS` names them. A model's ablations, the same with parts
-switched off, are trained in the same job, as runs of ``<model>/<ablation>``.
+:mod:`emofuse.models.registry` names the models; how one is trained follows from its kind. A model's ablations, the same
+with parts switched off, stand in its section of the parameters and are trained as runs of ``<model>/<ablation>``.
 """
 
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
-from dataclasses import dataclass as plain_dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import asdict, field, make_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,298 +14,190 @@ import torch
 from pydantic.dataclasses import dataclass
 
 from emofuse.core.files import digest, file_digest
+from emofuse.core.layout import Pair
 from emofuse.core.params import STRICT, Params
-from emofuse.core.store import Store, link
+from emofuse.core.store import link
 from emofuse.features.shards import metadata
-from emofuse.models.cma import CMA, CMAConfig
-from emofuse.models.concat import Concat, ConcatConfig
-from emofuse.models.hbaf import HBAF, HBAFConfig
-from emofuse.models.hcam import HCAM, HCAMConfig
-from emofuse.models.late import choose_weights, combine
-from emofuse.models.majority import prior
-from emofuse.tasks import SPLITS, Fold, Task, TaskConfig
+from emofuse.models.parts.mixture import choose_weights, combine
+from emofuse.models.registry import MODALITIES, Input, Model, model, sources
+from emofuse.tasks import SPLITS
 from emofuse.training.attention import save_example
 from emofuse.training.data import Inputs, pooled, read_features, single_frames
 from emofuse.training.fit import FitConfig, dev_scores, fit, standardize
+from emofuse.training.jobs import Job, Work, train_all
 from emofuse.training.runs import (
-    Reads,
     Run,
     code_digest,
     fold_digest,
-    read_posteriors,
+    read_probabilities,
     read_vectors,
-    run_all,
     save_config,
     save_fitted,
     save_run,
 )
 
-__all__ = ["MODELS", "fuse"]
+__all__ = ["ablate", "fuse", "settings"]
 
-MODALITIES = ("audio", "text")
-
-
-@dataclass(frozen=True, config=STRICT)
-class _NoConfig:
-    """A model without options."""
+Settings = Mapping[str, Any]
+"""A model's section without its ablations: ``network``, ``fit``, ``reads``, ``ensemble``, as far as it has them."""
 
 
-@dataclass(frozen=True, config=STRICT)
-class _ConcatStage:
-    network: ConcatConfig
-    fit: FitConfig
-
-
-@dataclass(frozen=True, config=STRICT)
-class _CMAStage:
-    network: CMAConfig
-    fit: FitConfig
-
-
-@dataclass(frozen=True, config=STRICT)
-class _HBAFStage:
-    network: HBAFConfig
-    fit: FitConfig
-
-
-@dataclass(frozen=True, config=STRICT)
-class _HCAMStage:
-    """Stage III.
-
-    Attributes:
-        context: whether stage II comes between; without it stage III reads the vectors of stage I
-        ensemble: whether the posteriors of audio, text and fusion are mixed, with weights chosen on dev
-    """
-
-    network: HCAMConfig
-    context: bool
-    ensemble: bool
-    fit: FitConfig
-
-    @property
-    def level(self) -> Literal["utterance", "context"]:
-        """The stage before."""
-        return "context" if self.context else "utterance"
-
-
-@plain_dataclass(frozen=True)
-class _Job:
-    """One seed and fold of a model; small enough to send to a worker."""
-
-    run: Run
-    config: Any
-    corpus: str
-    data: Path
-    store: Path
-    params: Params
-
-    @property
-    def features(self) -> dict[str, Path]:
-        """Folders of both modalities' features."""
-        return {name: self.data / "features" / self.corpus / name for name in MODALITIES}
-
-    def runs(self, level: str) -> dict[str, Path]:
-        """Folders of both modalities' runs of this seed and fold, of stage I (``utterance``) or II (``context``)."""
-        models = self.data / "models" / self.run.task
-        return {name: models / name / level / self.run.folder for name in MODALITIES}
-
-
-def fuse(
-    name: str, task: str, model: str, params: Params, data: Path, store: Store, *, ablations: bool = False
-) -> None:
+def fuse(work: Work, pair: Pair, name: str) -> None:
     """Train a model for every seed and fold of a task.
 
     Args:
-        name: key of the job in the parameters
-        task: key of the task
-        model: one of :data:`MODELS`
-        params: the parameter file
-        data: the project's data folder
-        store: where finished runs are kept
-        ablations: whether the model's ablations are trained too
+        work: the task and where its data lie
+        pair: the encoders that it reads
+        name: of the model in the registry
     """
-    if model not in MODELS:
-        raise ValueError(f"fuse.{name}.model: {model!r}; expected one of {sorted(MODELS)}")
-    kind = MODELS[model]
-    task_config = params.get(f"tasks.{task}", TaskConfig)
-    folds = Task.load(task, task_config, data).folds
-    jobs = [
-        _Job(Run(task, variant, f"fuse@{name}", seed, fold), config, task_config.corpus, data, store.root, params)
-        for variant, config in _variants(model, params, ablations=ablations).items()
-        for seed in range(task_config.seeds if kind.seeded else 1)
-        for fold in range(folds)
-    ]
-    shutil.rmtree(data / "models" / task / model, ignore_errors=True)  # As DVC does: no run of earlier seeds stays.
-    run_all(name, _train, jobs)
+    settings(work.params, name)
+    out = work.layout.fusion(work.task, pair) / name
+    train_all(work, out, _train, _jobs(work, pair, name, out))
 
 
-def _variants(model: str, params: Params, *, ablations: bool) -> dict[str, Any]:
-    """The configuration of a model and of its ablations, by name."""
-    key, kind = f"models.{model}", MODELS[model].config
-    variants = {model: params.get(key, kind)}
-    if ablations:
-        changes = params.get("ablations", dict[str, dict[str, dict[str, Any]]]).get(model, {})
-        for name, each in changes.items():
-            variants[f"{model}/{name}"] = params.changed(key, each, f"ablations.{model}.{name}").get(key, kind)
-    return variants
+def ablate(work: Work, pair: Pair, name: str) -> None:
+    """Train the ablations of a model for every seed and fold of a task; the arguments are those of :func:`fuse`."""
+    out = work.layout.fusion(work.task, pair) / "ablations" / name
+    jobs = []
+    for ablation in work.params.get(f"models.{name}.ablations", dict[str, Any]):
+        settings(work.params, f"{name}/{ablation}")
+        jobs += _jobs(work, pair, f"{name}/{ablation}", out / ablation)
+    train_all(work, out, _train, jobs)
 
 
-def _train(job: _Job) -> bool:
-    store, kind = Store(job.store), MODELS[job.run.model.split("/")[0]]
-    task = Task.load(job.run.task, job.params.get(f"tasks.{job.run.task}", TaskConfig), job.data)
-    fold = task.fold(job.run.fold)
-    inputs = [file_digest(path) for path in kind.reads(job)]
-    config = asdict(job.config)
-    key = digest([kind.code, fold_digest(fold), inputs, config, asdict(job.run)])
-    entry = store.ensure("runs", key, lambda folder: kind.train(job, fold, folder))
-    link(entry, job.data / "models" / job.run.task / job.run.model / job.run.folder)
-    return entry.reused
-
-
-def _majority(job: _Job, fold: Fold, folder: Path) -> None:
-    frequencies = prior(fold.targets[fold.splits == SPLITS.index("train")], len(fold.classes))
-    save_run(folder, job.run, fold, np.tile(frequencies, (len(fold.utterance_ids), 1)), {})
-
-
-def _late(job: _Job, fold: Fold, folder: Path) -> None:
-    posteriors = _posteriors(job, fold, "context")
-    weights = _weights(posteriors, fold)
-    save_run(folder, job.run, fold, combine(posteriors, weights), {"weights": weights})
-    save_config(folder, job.run, fold, job.config, {"reads": "posteriors", "weights": weights})
-
-
-def _concat(job: _Job, fold: Fold, folder: Path) -> None:
-    _network(Concat, "pooled", job, fold, folder)
-
-
-def _cma(job: _Job, fold: Fold, folder: Path) -> None:
-    _network(CMA, "frames", job, fold, folder)
-
-
-def _hbaf(job: _Job, fold: Fold, folder: Path) -> None:
-    _network(HBAF, "utterance", job, fold, folder)
-
-
-def _hcam(job: _Job, fold: Fold, folder: Path) -> None:
-    parts = _posteriors(job, fold, job.config.level) if job.config.ensemble else {}
-    _network(HCAM, job.config.level, job, fold, folder, parts)
-
-
-def _network(
-    network_class: Any,
-    reads: Reads,
-    job: _Job,
-    fold: Fold,
-    folder: Path,
-    parts: Mapping[str, np.ndarray] | None = None,
-) -> None:
-    """Train a network and write its run.
+def settings(params: Params, name: str) -> Any:
+    """Return the checked section of a model, or of an ablation with its changes made.
 
     Args:
-        network_class: the model
-        reads: what it reads
-        job: seed, fold and configuration
-        fold: the utterances
-        folder: where to
-        parts: posteriors ``[n, C]`` of earlier stages by name, to be mixed with the network's own
+        params: of the corpus
+        name: such as ``hcam`` or ``hcam/no-context``
+
+    Raises:
+        ParamsError: a value is not allowed, or an ablation changes what is not there
     """
-    inputs = _inputs(job, fold, reads)
-    dims = {name: sequences.dim for name, sequences in inputs.items()}
-    build: dict[str, Any] = {"reads": reads, "dims": dims, "past": fold.context == "past"}
-    if reads in ("frames", "pooled"):
-        build["features"] = {name: metadata(path) for name, path in job.features.items()}
-    torch.manual_seed(job.run.seed)
-    network = network_class(job.config.network, dims, len(fold.classes), build["past"])
-    for name, sequences in inputs.items():
-        standardize(network.standardize[name], sequences, fold)
-    fitted = fit(network, inputs, fold, job.config.fit, job.run.seed)
-    if parts:
-        posteriors = {**parts, "fused": fitted.probabilities}
-        build["weights"] = _weights(posteriors, fold)
-        fitted = replace(fitted, probabilities=combine(posteriors, build["weights"]))
-    save_fitted(folder, job.run, fold, fitted, job.config, build, None)
-    save_example(folder, fitted.network, inputs, fold)
+    base, _, ablation = name.partition("/")
+    key = f"models.{base}"
+    if ablation:
+        where = f"{key}.ablations.{ablation}"
+        params = params.changed(key, params.get(where, dict[str, Any]), where)
+    return params.get(key, _section(model(base)))
 
 
-def _inputs(job: _Job, fold: Fold, reads: Reads) -> Inputs:
-    if reads in ("utterance", "context"):
-        return {name: single_frames(read_vectors(path, reads)) for name, path in job.runs(reads).items()}
-    sequences = {name: read_features(path, fold.utterance_ids) for name, path in job.features.items()}
-    if reads == "frames":
-        return sequences
-    return {name: pooled(each, deviation=int(each.lengths.max()) > 1) for name, each in sequences.items()}
+def _section(entry: Model) -> type[Any]:
+    """The dataclass of a model's section, put together from what the registry says."""
+    fields: list[Any] = []
+    if entry.kind == "network":
+        fields += [("network", entry.config_class()), ("fit", FitConfig)]
+        if entry.reads_networks:
+            fields.append(("ensemble", bool, False))
+    if len(entry.inputs) > 1:
+        fields.append(("reads", Literal[entry.inputs], entry.inputs[0]))
+    fields.append(("ablations", dict[str, dict[str, Any]], field(default_factory=dict)))
+    return dataclass(frozen=True, config=STRICT)(make_dataclass("Section", fields, frozen=True))
 
 
-def _posteriors(job: _Job, fold: Fold, level: str) -> dict[str, np.ndarray]:
-    return {name: read_posteriors(path, fold) for name, path in job.runs(level).items()}
+def _jobs(work: Work, pair: Pair, name: str, out: Path) -> list[Job]:
+    entry = model(name)
+    encoders = {each: pair.encoder(each) for each in entry.modalities}
+    code = code_digest("training.fuse", f"models.{entry.module}")
+    return [Job(work, name, encoders, *place, code, out) for place in work.places(seeded=entry.seeded)]
 
 
-def _weights(posteriors: Mapping[str, np.ndarray], fold: Fold) -> dict[str, float]:
-    return choose_weights(posteriors, partial(_dev_weighted_f1, fold=fold))
+class _Training:
+    """One run of a model while it is trained."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.entry, self.fold = job, model(job.model), job.fold
+        self.settings = settings(job.work.params, job.model)
+        self.reads: Input = getattr(self.settings, "reads", self.entry.inputs[0])
+        self.run = Run(job.work.task, job.model, job.encoders, job.work.stage, *job.place)
+        # What a network reads from another is read where that is: the folder of the other's run.
+        networks = sources({"reads": self.reads, "model": job.model})
+        self.before = {
+            modality: job.work.layout.unimodal(job.work.task, job.encoders[modality])
+            / network.removeprefix(f"{modality}-")
+            / self.run.folder
+            for modality, network in networks.items()
+        }
+        self.features = {name: job.work.features(encoder) for name, encoder in job.encoders.items()}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings as plain values, ablations left out."""
+        config = asdict(self.settings)
+        del config["ablations"]
+        return config
+
+    def key(self) -> str:
+        """Digest of all that the run depends on."""
+        return digest([self.job.code, fold_digest(self.fold), self._files(), self.reads, self.config, asdict(self.run)])
+
+    def train(self, out: Path) -> None:
+        """Fill the run's folder."""
+        {"prior": self._prior, "mixture": self._mixture, "network": self._network}[self.entry.kind](out)
+
+    def _files(self) -> list[str]:
+        """Digests of the files that are read."""
+        if self.reads == "labels":
+            return []
+        if not self.before:
+            return [each for encoder in self.job.encoders.values() for each in self.job.work.shards(encoder)]
+        names = ["predictions.parquet"] if self._mixes else []
+        names += ["vectors.safetensors"] if self.entry.kind == "network" else []
+        return [file_digest(folder / name) for name in names for folder in self.before.values()]
+
+    @property
+    def _mixes(self) -> bool:
+        """Whether probabilities of the unimodal networks are mixed in."""
+        return self.entry.kind == "mixture" or getattr(self.settings, "ensemble", False)
+
+    def _prior(self, out: Path) -> None:
+        frequencies = self.entry.load().prior(
+            self.fold.targets[self.fold.splits == SPLITS.index("train")], len(self.fold.classes)
+        )
+        save_run(out, self.run, self.fold, np.tile(frequencies, (len(self.fold.utterance_ids), 1)), {})
+
+    def _mixture(self, out: Path) -> None:
+        mixture, weights = self.entry.load().mix(self._probabilities(), self._dev_score)
+        save_run(out, self.run, self.fold, mixture, {"weights": weights})
+        save_config(out, self.run, self.fold, self.config, {"reads": self.reads, "weights": weights})
+
+    def _network(self, out: Path) -> None:
+        inputs = self._inputs()
+        dims = {name: sequences.dim for name, sequences in inputs.items()}
+        build: dict[str, Any] = {"reads": self.reads, "dims": dims, "past": self.fold.context == "past"}
+        if not self.before:
+            build["features"] = {name: metadata(folder) for name, folder in self.features.items()}
+        seed = self.run.seed
+        torch.manual_seed(seed)
+        network = self.entry.network_class()(self.settings.network, dims, len(self.fold.classes), build["past"])
+        for name, sequences in inputs.items():
+            standardize(network.standardize[name], sequences, self.fold)
+        fitted = fit(network, inputs, self.fold, self.settings.fit, seed)
+        if self._mixes:
+            probabilities = {**self._probabilities(), "fused": fitted.probabilities}
+            build["weights"] = choose_weights(probabilities, self._dev_score)
+            fitted = replace(fitted, probabilities=combine(probabilities, build["weights"]))
+        save_fitted(out, self.run, self.fold, fitted, self.config, build, None)
+        save_example(out, fitted.network, inputs, self.fold)
+
+    def _inputs(self) -> Inputs:
+        if self.before:
+            return {name: single_frames(read_vectors(folder, self.reads)) for name, folder in self.before.items()}
+        sequences = {name: read_features(self.features[name], self.fold.utterance_ids) for name in MODALITIES}
+        if self.reads == "frames":
+            return sequences
+        return {name: pooled(each, deviation=int(each.lengths.max()) > 1) for name, each in sequences.items()}
+
+    def _probabilities(self) -> dict[str, np.ndarray]:
+        return {name: read_probabilities(folder, self.fold) for name, folder in self.before.items()}
+
+    def _dev_score(self, probabilities: np.ndarray) -> float:
+        return dev_scores(probabilities, self.fold)["weighted_f1"]
 
 
-def _dev_weighted_f1(probabilities: np.ndarray, fold: Fold) -> float:
-    return dev_scores(probabilities, fold)["weighted_f1"]
-
-
-def _features(job: _Job) -> list[Path]:
-    return [path for folder in job.features.values() for path in sorted(folder.glob("*.parquet"))]
-
-
-def _predictions(job: _Job, level: str) -> list[Path]:
-    return [folder / "predictions.parquet" for folder in job.runs(level).values()]
-
-
-def _vectors(job: _Job, level: str) -> list[Path]:
-    return [folder / "vectors.safetensors" for folder in job.runs(level).values()]
-
-
-@plain_dataclass(frozen=True)
-class _Kind:
-    """How a model is trained.
-
-    Attributes:
-        train: fills a run's folder
-        reads: the files that it reads
-        code: digest of the modules that it runs
-        config: its section under ``models``
-        seeded: whether seeds differ
-    """
-
-    train: Callable[[_Job, Fold, Path], None]
-    reads: Callable[[_Job], list[Path]]
-    code: str
-    config: type[Any] = _NoConfig
-    seeded: bool = True
-
-
-def _code(*own: str) -> str:
-    return code_digest(
-        "features.shards",
-        "models.base",
-        "models.layers",
-        "models.losses",
-        "scoring.metrics",
-        "training.data",
-        "training.attention",
-        "training.fit",
-        "training.fuse",
-        "training.runs",
-        *own,
-    )
-
-
-MODELS = {
-    "majority": _Kind(_majority, lambda job: [], _code("models.majority"), seeded=False),
-    "late": _Kind(_late, lambda job: _predictions(job, "context"), _code("models.late")),
-    "concat": _Kind(_concat, _features, _code("models.concat", "models.recurrent"), _ConcatStage),
-    "hcam": _Kind(
-        _hcam,
-        lambda job: [*_predictions(job, job.config.level), *_vectors(job, job.config.level)],
-        _code("models.hcam", "models.late"),
-        _HCAMStage,
-    ),
-    "cma": _Kind(_cma, _features, _code("models.cma", "models.recurrent"), _CMAStage),
-    "hbaf": _Kind(_hbaf, lambda job: _vectors(job, "utterance"), _code("models.hbaf", "models.recurrent"), _HBAFStage),
-}
-"""The fusion models by name."""
+def _train(job: Job) -> bool:
+    training = _Training(job)
+    entry = job.work.store.ensure("runs", training.key(), training.train)
+    link(entry, job.out / training.run.folder)
+    return entry.reused

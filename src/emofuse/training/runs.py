@@ -1,22 +1,20 @@
 """Training runs: what identifies one, what it leaves on disk, and how many go side by side.
 
 A run is one model, seed and fold. Its folder holds ``record.json`` (parameters, dev scores, learning curve),
-``predictions.parquet`` (posteriors of dev and test, no targets), ``config.json`` (what the model is built from again),
+``predictions.parquet`` (probabilities of dev and test, no targets), ``config.json`` (what it is built from again),
 ``model.safetensors`` (networks only), and ``vectors.safetensors`` where a later stage reads vectors. Finished runs are
 kept in the work store by the digest of all they depend on: the code, the configuration, the features, and what the fold
 shows of the labels.
 """
 
-import inspect
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,16 +26,16 @@ from tqdm import tqdm
 
 from emofuse.core import schema
 from emofuse.core.files import digest, write_json, write_table
+from emofuse.core.imports import closure, source_of
 from emofuse.core.process import cores, quiet, start_worker
 from emofuse.tasks import SPLITS, Fold
 from emofuse.training.fit import Fitted, dev_scores
 
 __all__ = [
-    "Reads",
     "Run",
     "code_digest",
     "fold_digest",
-    "read_posteriors",
+    "read_probabilities",
     "read_vectors",
     "run_all",
     "save_config",
@@ -46,10 +44,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-Reads = Literal["frames", "pooled", "utterance", "context", "posteriors"]
-"""What a model reads of each modality: frames, their mean and deviation, vectors of HCAM's stage I or II, or the
-posteriors of stage II alone."""
 
 RUNS_A_GPU = 8
 """Training runs side by side on a GPU: none of these networks fills one, and each process holds some of its memory."""
@@ -64,13 +58,15 @@ class Run:
     Attributes:
         task: key of the task
         model: name in the results table, such as ``audio-context``
-        stage: name of the stage that trains it, such as ``pretrain@demo-audio``
+        encoders: names of the encoders that it reads, by modality
+        stage: name of the stage that trains it, such as ``pretrain-audio@demo-logmel``
         seed: of initialisation, batches and dropout
         fold: of the task's splits
     """
 
     task: str
     model: str
+    encoders: Mapping[str, str]
     stage: str
     seed: int
     fold: int
@@ -113,7 +109,13 @@ def save_run(
 
 
 def save_fitted(
-    folder: Path, run: Run, fold: Fold, fitted: Fitted, config: Any, build: Mapping[str, Any], vectors: str | None
+    folder: Path,
+    run: Run,
+    fold: Fold,
+    fitted: Fitted,
+    config: Mapping[str, Any],
+    build: Mapping[str, Any],
+    vectors: str | None,
 ) -> None:
     """Write a trained network's run.
 
@@ -122,11 +124,11 @@ def save_fitted(
         run: which run
         fold: its utterances
         fitted: the network, what it says, and its learning curve
-        config: dataclass of the model and its training
+        config: options of the model and its training
         build: as in :func:`save_config`
         vectors: name of the vectors that a later stage reads, or None
     """
-    save_run(folder, run, fold, fitted.probabilities, asdict(config), fitted)
+    save_run(folder, run, fold, fitted.probabilities, config, fitted)
     save_config(folder, run, fold, config, build)
     save_file(fitted.network.state_dict(), folder / "model.safetensors")
     if fitted.epochs:
@@ -135,23 +137,24 @@ def save_fitted(
         save_file({vectors: fitted.vectors[vectors].contiguous()}, folder / "vectors.safetensors")
 
 
-def save_config(folder: Path, run: Run, fold: Fold, config: Any, build: Mapping[str, Any]) -> None:
+def save_config(folder: Path, run: Run, fold: Fold, config: Mapping[str, Any], build: Mapping[str, Any]) -> None:
     """Write what a trained model is built from again.
 
     Args:
         folder: where to
         run: which run
         fold: its classes
-        config: dataclass of the model and its training
-        build: the rest: ``reads``, one of :data:`Reads`; sizes and context of a network; ``features``, for each
-            modality whose frames it reads what the shards say of their encoder; ``weights`` of the posteriors it mixes
+        config: options of the model and its training
+        build: the rest: ``reads``, an :data:`~emofuse.models.registry.Input`; sizes and context of a network;
+            ``features``, for each modality whose features it reads what the shards say of their encoder; ``weights`` of
+            the probabilities that it mixes
     """
-    whole = {**asdict(run), "config": asdict(config), **build, "classes": list(fold.classes)}
+    whole = {**asdict(run), "config": dict(config), **build, "classes": list(fold.classes)}
     write_json(folder / "config.json", whole)
 
 
-def read_posteriors(folder: Path, fold: Fold) -> np.ndarray:
-    """Return a run's posteriors in the fold's order: float32 ``[n, C]``, NaN where it predicted nothing."""
+def read_probabilities(folder: Path, fold: Fold) -> np.ndarray:
+    """Return a run's probabilities in the fold's order: float32 ``[n, C]``, NaN where it predicted nothing."""
     table = pq.read_table(folder / "predictions.parquet", columns=["utterance_id", "probabilities"])
     values = dict(zip(table["utterance_id"].to_pylist(), table["probabilities"].to_pylist(), strict=True))
     nothing = [float("nan")] * len(fold.classes)
@@ -165,11 +168,14 @@ def read_vectors(folder: Path, name: str) -> Tensor:
 
 
 def code_digest(*modules: str) -> str:
-    """Digest of the source of modules of this package, and of torch's version: what a result depends on in code.
+    """Digest of the source of modules and all that they run, and of torch's version: what a result depends on in code.
 
-    Take it when the modules are imported: a file that is edited while a stage runs is not the code that runs.
+    Take it before work begins: a file that is edited while a stage runs is not the code that runs.
+
+    Args:
+        modules: dotted, below this package, such as ``training.fuse``
     """
-    sources = {name: inspect.getsource(import_module(f"emofuse.{name}")) for name in modules}
+    sources = {name: source_of(name).read_text(encoding="utf-8") for name in closure(*modules)}
     return digest([torch.__version__, schema.SCHEMA_VERSION, sources])
 
 

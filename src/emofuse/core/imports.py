@@ -1,0 +1,74 @@
+"""Which modules of this package a module runs, told from the source: what a result depends on in code."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+__all__ = ["PLUMBING", "closure", "source_of"]
+
+_ROOT = Path(__file__).parents[1]
+
+PLUMBING = frozenset(
+    {
+        "core.files",
+        "core.imports",
+        "core.layout",
+        "core.params",
+        "core.process",
+        "core.store",
+        "models.registry",
+        "plan",
+    }
+)
+"""Modules that no result depends on: they find names, folders and finished work; what they hand on is compared."""
+
+
+def closure(*modules: str) -> list[str]:
+    """Return modules and all that they import, sorted; :data:`PLUMBING`, and what that imports, is left out.
+
+    Args:
+        modules: dotted, below this package, such as ``training.fuse``
+    """
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name not in PLUMBING:
+            found.add(name)
+            waiting += _imported(name)
+    return sorted(found)
+
+
+def source_of(module: str) -> Path:
+    """Return the file of a module of this package."""
+    path = _ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+@cache
+def _imported(module: str) -> tuple[str, ...]:
+    """Modules of this package that one imports, anywhere in it, those for type checking alone excepted."""
+    tree = ast.parse(source_of(module).read_text(encoding="utf-8"))
+    return tuple(dict.fromkeys(name for node in _run(tree) for name in _names(node)))
+
+
+def _run(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under ``if TYPE_CHECKING``."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from _run(child)
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    if not isinstance(node, ast.ImportFrom) or not node.module or node.module.split(".")[0] != _ROOT.name:
+        return
+    package = node.module.split(".")[1:]
+    for alias in node.names:
+        parts = [*package, alias.name]
+        if source_of(".".join(parts)).exists():
+            yield ".".join(parts)
+        elif package:
+            yield ".".join(package)

@@ -1,0 +1,208 @@
+"""Parts that several models are made of. None lets padding touch a result, and none lets ``past`` see the future."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from emofuse.models.parts.base import from_dialogues
+
+__all__ = [
+    "AttentionPooling",
+    "CrossAttention",
+    "SharedDropout",
+    "Speaker",
+    "SpeakerEmbedding",
+    "Standardize",
+    "attention_mask",
+    "check_heads",
+    "frames_inside",
+]
+
+_LARGEST = 10.0
+_ROLES = 8
+
+Speaker = Literal["none", "same", "role"]
+"""What a network is told of the speakers: nothing, whether the turn before was the same speaker's, or their role."""
+
+
+class Standardize(nn.Module):
+    """Zero mean and unit variance by the statistics of the training split; a missing value (NaN) becomes the mean.
+
+    Values beyond ten standard deviations are cut there, so that one broken clip cannot dominate a batch.
+
+    Args:
+        dim: size D of a frame
+    """
+
+    mean_D: Tensor
+    scale_D: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean_D", torch.zeros(dim))
+        self.register_buffer("scale_D", torch.ones(dim))
+
+    def fit(self, chunks: Iterable[Tensor]) -> None:
+        """Take the statistics of float frames ``[N, D]``, given in pieces, leaving out missing values.
+
+        Source: Chan, Golub and LeVeque 1979, equation 2.1, for the merging of two pieces.
+        """
+        count_D, mean_D, squares_D = (torch.zeros(len(self.mean_D), dtype=torch.float64) for _ in range(3))
+        for x_ND in chunks:
+            present_ND = ~x_ND.isnan()
+            own_D = present_ND.sum(dim=0)
+            filled_ND = x_ND.nan_to_num(0.0).double()
+            own_mean_D = filled_ND.sum(dim=0) / own_D.clamp(min=1)
+            squares_D += ((filled_ND - own_mean_D) * present_ND).square().sum(dim=0)
+            share_D = own_D / (count_D + own_D).clamp(min=1)
+            squares_D += (own_mean_D - mean_D).square() * count_D * share_D
+            mean_D += (own_mean_D - mean_D) * share_D
+            count_D += own_D
+        self.mean_D.copy_(mean_D)
+        self.scale_D.copy_((squares_D / count_D.clamp(min=1)).sqrt().clamp(min=1e-4))
+
+    def forward(self, x_UTD: Tensor) -> Tensor:
+        """Return ``[..., D]`` standardized."""
+        return ((x_UTD - self.mean_D) / self.scale_D).nan_to_num(0.0).clamp(-_LARGEST, _LARGEST)
+
+
+class SharedDropout(nn.Module):
+    """Dropout of whole features: one mask for all frames of a sequence (Gal and Ghahramani 2016, section 4).
+
+    Args:
+        share: probability that a feature is dropped
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(share)
+
+    def forward(self, x_UTD: Tensor) -> Tensor:
+        """Return ``[U, T, D]``."""
+        return x_UTD * self.dropout(torch.ones_like(x_UTD[:, :1]))
+
+
+class AttentionPooling(nn.Module):
+    """Self-attention pooling: weights ``softmax_t(v . tanh(W h_t))`` over a sequence's own frames, then their sum.
+
+    Args:
+        hidden: size H of a frame
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False))
+
+    def forward(self, x_UTH: Tensor, lengths_U: Tensor) -> Tensor:
+        """Return ``[U, H]``."""
+        inside_UT = frames_inside(x_UTH, lengths_U)
+        weights_UT = self.score(x_UTH)[..., 0].masked_fill(~inside_UT, -torch.inf).softmax(dim=1)
+        return torch.einsum("ut,uth->uh", weights_UT, x_UTH)
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention, dropout, residual and layer norm (Vaswani et al. 2017, sections 3.1 and 3.2).
+
+    With the same sequence as query and key it is self-attention.
+
+    Args:
+        hidden: size H of queries and keys
+        heads: number of heads, a divisor of H
+        dropout: on the attention's output
+    """
+
+    def __init__(self, hidden: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(hidden, heads, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(hidden)
+
+    def forward(self, query_BLH: Tensor, key_BSH: Tensor, blocked: Tensor) -> Tensor:
+        """Return ``[B, L, H]``.
+
+        Args:
+            query_BLH: what asks
+            key_BSH: what is asked
+            blocked: bool ``[B, L, S]``, true where a query may not look; every query must have a key left
+        """
+        mask = blocked.repeat_interleave(self.attention.num_heads, dim=0)
+        found_BLH, _ = self.attention(query_BLH, key_BSH, key_BSH, attn_mask=mask, need_weights=False)
+        normed: Tensor = self.norm(query_BLH + self.dropout(found_BLH))
+        return normed
+
+
+class SpeakerEmbedding(nn.Module):
+    """Adds to a turn's vector what its speaker is to the dialogue: our reading, none of the three papers has it.
+
+    ``same`` learns three vectors: the turn before was the same speaker's, another's, or there is none or it is unknown.
+    ``role`` learns one for each place in the order in which a dialogue's speakers first speak, the last one shared by
+    the eighth and all later, and one for an unknown speaker. Neither knows who a speaker is in other dialogues, and
+    neither looks at later turns. All start at zero.
+
+    Args:
+        kind: what is told
+        hidden: size H of a turn's vector
+    """
+
+    def __init__(self, kind: Speaker, hidden: int) -> None:
+        super().__init__()
+        self.codes = {"none": None, "same": _same_speaker, "role": _roles}[kind]
+        self.vectors = nn.Embedding(3 if kind == "same" else _ROLES + 1, hidden) if self.codes else nn.Identity()
+        for weight in self.vectors.parameters():
+            nn.init.zeros_(weight)
+
+    def forward(self, x_UH: Tensor, speakers_U: Tensor, places_BL: Tensor) -> Tensor:
+        """Return ``[U, H]``."""
+        if self.codes is None:
+            return x_UH
+        codes_BL = self.codes(speakers_U[places_BL.clamp(min=0)])
+        return x_UH + from_dialogues(self.vectors(codes_BL), places_BL)
+
+
+def _same_speaker(speakers_BL: Tensor) -> Tensor:
+    """Code whether the turn before is the same speaker's (2), another's (1), or cannot be told (0)."""
+    before_BL = nn.functional.pad(speakers_BL, (1, 0), value=-1)[:, :-1]
+    told_BL = (before_BL >= 0) & (speakers_BL >= 0)
+    return told_BL * (1 + (before_BL == speakers_BL).long())
+
+
+def _roles(speakers_BL: Tensor) -> Tensor:
+    """Code each turn's speaker by the order in which they first speak, from 1; 0 is unknown."""
+    same_BLL = speakers_BL[:, :, None] == speakers_BL[:, None, :]
+    first_BL = same_BLL.long().argmax(dim=2)
+    turns_L = torch.arange(speakers_BL.shape[1], device=speakers_BL.device)
+    known_BL = speakers_BL >= 0
+    order_BL = ((first_BL == turns_L) & known_BL).cumsum(dim=1)
+    return known_BL * order_BL.gather(1, first_BL).clamp(max=_ROLES)
+
+
+def check_heads(hidden: int, heads: int) -> None:
+    """Refuse a number of attention heads that does not divide the size of the vectors.
+
+    Raises:
+        ValueError: it does not
+    """
+    if hidden % heads:
+        raise ValueError(f"heads: {heads} does not divide hidden: {hidden}")
+
+
+def frames_inside(x_UTD: Tensor, lengths_U: Tensor) -> Tensor:
+    """Return which frames are a sequence's own and not padding: bool ``[U, T]``."""
+    return torch.arange(x_UTD.shape[1], device=x_UTD.device) < lengths_U.to(x_UTD.device)[:, None]
+
+
+def attention_mask(places_BL: Tensor, past: bool) -> Tensor:
+    """Return where the turns of a dialogue may not look: bool ``[B, L, L]``.
+
+    Turns after a dialogue's end are hidden from all others; they look at themselves, so that no row is empty.
+    """
+    turns = places_BL.shape[1]
+    absent_BL = places_BL < 0
+    blocked = absent_BL[:, None, :].expand(-1, turns, -1)
+    if past:
+        future_LL = torch.ones(turns, turns, dtype=torch.bool, device=places_BL.device).triu(1)
+        blocked = blocked | future_LL
+    own_LL = torch.eye(turns, dtype=torch.bool, device=places_BL.device)
+    return blocked & ~own_LL

@@ -1,0 +1,187 @@
+"""Recurrent layers over ragged sequences: a GRU or an LSTM, forwards or in both directions.
+
+On a GPU the layers are cuDNN's. On a processor torch writes down every small operation of every frame for the way back,
+so that the longest clip of a batch sets the cost, whatever else the batch holds. Here a recurrence is one operation:
+both directions take a frame together, what the way back needs beside its own recursion is computed for all frames at
+once, and the gradient of a weight is one product at the end. The numbers are those of torch's layers, to rounding.
+
+Shapes as in :mod:`emofuse.models.parts.base`, and R directions, G gates, H the hidden size of one direction.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from emofuse.models.parts.layers import frames_inside
+
+__all__ = ["Cell", "Recurrent"]
+
+Cell = Literal["gru", "lstm"]
+
+
+class Recurrent(nn.Module):
+    """GRU (Cho et al. 2014) or LSTM (Hochreiter and Schmidhuber 1997) over ragged sequences.
+
+    Args:
+        dim: size D of the input
+        hidden: size of the output, both directions together
+        layers: number of layers
+        dropout: between layers
+        past: read forwards only
+        cell: which of the two
+    """
+
+    def __init__(
+        self, dim: int, hidden: int, layers: int = 1, dropout: float = 0.0, past: bool = False, cell: Cell = "gru"
+    ) -> None:
+        super().__init__()
+        kind = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
+        self.cell = cell
+        self.layers = kind(
+            dim,
+            hidden if past else hidden // 2,
+            layers,
+            batch_first=True,
+            bidirectional=not past,
+            dropout=dropout if layers > 1 else 0.0,
+        )
+
+    def forward(self, x_UTD: Tensor, lengths_U: Tensor) -> Tensor:
+        """Return ``[U, T, H]``, zero after each sequence's end."""
+        if x_UTD.is_cuda:
+            packed = pack_padded_sequence(x_UTD, lengths_U.cpu(), batch_first=True, enforce_sorted=False)
+            padded_UTH, _ = pad_packed_sequence(self.layers(packed)[0], batch_first=True, total_length=x_UTD.shape[1])
+            return padded_UTH
+        places_UT = _backwards(lengths_U, x_UTD.shape[1])
+        for index in range(self.layers.num_layers):
+            x_UTD = functional.dropout(x_UTD, self.layers.dropout if index else 0.0, self.training)
+            x_UTD = self._layer(x_UTD, places_UT, index)
+        return x_UTD * frames_inside(x_UTD, lengths_U)[..., None]
+
+    def _layer(self, x_UTD: Tensor, places_UT: Tensor, index: int) -> Tensor:
+        """Return one layer's states, ``[U, T, R H]``; after a sequence's end they stand for nothing."""
+        scan = {"gru": _GRU, "lstm": _LSTM}[self.cell]
+        directions = ("", "_reverse") if self.layers.bidirectional else ("",)
+        weight_RGD, weight_RGH, bias_RG, state_bias_RG = (
+            torch.stack([getattr(self.layers, f"{name}_l{index}{direction}") for direction in directions])
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        gates_UTG = functional.linear(x_UTD, weight_RGD.flatten(0, 1), bias_RG.flatten())
+        forwards, *backwards = gates_UTG.chunk(len(directions), dim=-1)
+        gates_RUTG = torch.stack([forwards, *(_reorder(each, places_UT) for each in backwards)]).to(weight_RGH.dtype)
+        with torch.autocast("cpu", enabled=False):  # Rounding would add up from frame to frame.
+            states_TRUH = scan.apply(gates_RUTG.permute(2, 0, 1, 3).contiguous(), weight_RGH.mT, state_bias_RG[:, None])
+        forwards, *backwards = states_TRUH.permute(1, 2, 0, 3)
+        return torch.cat([forwards, *(_reorder(each, places_UT) for each in backwards)], dim=-1)
+
+
+def _backwards(lengths_U: Tensor, steps: int) -> Tensor:
+    """Return where each frame stands when its sequence is read from its end, ``[U, T]``; padding stays where it is."""
+    steps_T = torch.arange(steps)
+    mirrored_UT = lengths_U[:, None] - 1 - steps_T
+    return torch.where(mirrored_UT >= 0, mirrored_UT, steps_T)
+
+
+def _reorder(x_UTH: Tensor, places_UT: Tensor) -> Tensor:
+    return x_UTH[torch.arange(len(x_UTH))[:, None], places_UT]
+
+
+class _GRU(torch.autograd.Function):
+    """States ``[T, R, U, H]`` of a GRU from what its gates read of the input, ``[T, R, U, 3 H]``::
+
+    r, z = sigmoid(x_rz + W_rz h + b_rz)    m = W_n h + b_n    n = tanh(x_n + r m)    h' = n + z (h - n)
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gates_TRUG: Tensor, weight_RHG: Tensor, bias_R1G: Tensor) -> Tensor:
+        steps, directions, count, size = *gates_TRUG.shape[:3], weight_RHG.shape[1]
+        states = gates_TRUG.new_zeros(steps + 1, directions, count, size)
+        opened = gates_TRUG.new_empty(steps, directions, count, 2 * size)
+        asked, new = (gates_TRUG.new_empty(steps, directions, count, size) for _ in range(2))
+        x_opened, x_new = gates_TRUG.split((2 * size, size), dim=-1)
+        for x_rz, x_n, before, after, rz, m, n in _frames(x_opened, x_new, states[:-1], states[1:], opened, asked, new):
+            read_rz, read_m = torch.baddbmm(bias_R1G, before, weight_RHG).split((2 * size, size), dim=-1)
+            r, z = torch.add(x_rz, read_rz, out=rz).sigmoid_().chunk(2, dim=-1)
+            torch.addcmul(x_n, r, m.copy_(read_m), out=n).tanh_()
+            torch.lerp(n, before, z, out=after)
+        ctx.save_for_backward(states, opened, asked, new, weight_RHG)
+        return states[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slopes_TRUH: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        states, opened, asked, new, weight_RHG = ctx.saved_tensors
+        r, z = opened.chunk(2, dim=-1)
+        of_new = (1 - z) * (1 - new.square())
+        of_gates = torch.stack([of_new * asked * r * (1 - r), (states[:-1] - new) * z * (1 - z), of_new * r], dim=-2)
+        slopes, gates = torch.empty_like(new), torch.empty_like(of_gates)
+        carried, weight_RGH = torch.zeros_like(new[0]), weight_RHG.mT.contiguous()
+        for given, kept, share, slope, gate in _frames(slopes_TRUH, z, of_gates, slopes, gates, reverse=True):
+            torch.add(given, carried, out=slope)
+            torch.mul(slope[..., None, :], share, out=gate)
+            carried = torch.baddbmm(slope * kept, gate.flatten(-2), weight_RGH)
+        weight, bias = _of_weights(states[:-1], gates.flatten(-2))
+        gates[..., 2, :] = slopes * of_new
+        return gates.flatten(-2), weight, bias
+
+
+class _LSTM(torch.autograd.Function):
+    """States ``[T, R, U, H]`` of an LSTM from what its gates read of the input, ``[T, R, U, 4 H]``::
+
+    i, f, o = sigmoid(x + W h + b)    g = tanh(x_g + W_g h + b_g)    c' = f c + i g    h' = o tanh(c')
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gates_TRUG: Tensor, weight_RHG: Tensor, bias_R1G: Tensor) -> Tensor:
+        steps, directions, count, size = *gates_TRUG.shape[:3], weight_RHG.shape[1]
+        states, cells = (gates_TRUG.new_zeros(steps + 1, directions, count, size) for _ in range(2))
+        opened, bent = torch.empty_like(gates_TRUG), torch.empty_like(states[1:])
+        for x, before, after, kept, cell, gates, curve in _frames(
+            gates_TRUG, states[:-1], states[1:], cells[:-1], cells[1:], opened, bent
+        ):
+            torch.add(x, torch.baddbmm(bias_R1G, before, weight_RHG), out=gates)
+            i, f, g, o = gates.chunk(4, dim=-1)
+            gates[..., : 2 * size].sigmoid_()
+            g.tanh_()
+            o.sigmoid_()
+            torch.mul(f, kept, out=cell).addcmul_(i, g)
+            torch.mul(o, torch.tanh(cell, out=curve), out=after)
+        ctx.save_for_backward(states, cells, opened, bent, weight_RHG)
+        return states[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slopes_TRUH: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        states, cells, opened, bent, weight_RHG = ctx.saved_tensors
+        i, f, g, o = opened.chunk(4, dim=-1)
+        into_cell, of_o = o * (1 - bent.square()), bent * o * (1 - o)
+        of_cell = torch.stack([g * i * (1 - i), cells[:-1] * f * (1 - f), i * (1 - g.square())], dim=-2)
+        gates = torch.empty_like(opened).unflatten(-1, (4, -1))
+        carried, kept, weight_RGH = torch.zeros_like(bent[0]), torch.zeros_like(bent[0]), weight_RHG.mT.contiguous()
+        for given, into, share, share_o, forget, gate in _frames(
+            slopes_TRUH, into_cell, of_cell, of_o, f, gates, reverse=True
+        ):
+            slope = given + carried
+            cell = torch.addcmul(kept, slope, into)
+            torch.mul(cell[..., None, :], share, out=gate[..., :3, :])
+            torch.mul(slope, share_o, out=gate[..., 3, :])
+            carried, kept = torch.bmm(gate.flatten(-2), weight_RGH), cell * forget
+        weight, bias = _of_weights(states[:-1], gates.flatten(-2))
+        return gates.flatten(-2), weight, bias
+
+
+def _frames(*tensors: Tensor, reverse: bool = False) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the tensors' frames side by side, from the first to the last or the other way round."""
+    frames = zip(*(each.unbind(0) for each in tensors), strict=True)
+    return reversed(list(frames)) if reverse else frames
+
+
+def _of_weights(before_TRUH: Tensor, gates_TRUG: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of the recurrent weight, ``[R, H, G]``, and bias, ``[R, 1, G]``."""
+    weight = torch.einsum("truh,trug->rhg", before_TRUH, gates_TRUG)
+    return weight, gates_TRUG.sum(dim=(0, 2))[:, None]

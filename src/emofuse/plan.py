@@ -1,0 +1,174 @@
+"""What is run of a corpus, the section ``run`` of its file: tasks, encoders, models, conditions, all by name."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import field
+from itertools import product
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from emofuse.core.layout import Pair
+from emofuse.core.params import STRICT, Params, ParamsError, corpus_files
+from emofuse.models.registry import FUSION, MODELS
+
+__all__ = ["Conditions", "Models", "Plan", "Selection", "params_of_task", "plans"]
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+"""A name that is a part of paths and of stages' names: letters, digits, hyphens and underscores."""
+
+Names = tuple[Name, ...]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Models:
+    """The models that are trained of each task and pair of encoders, by what they read.
+
+    Attributes:
+        features: those that read features, which wait for nothing but these
+        networks: those that read what the unimodal networks give
+        ablations: models whose ablations are trained too
+    """
+
+    features: Names
+    networks: Names
+    ablations: Names = ()
+
+
+@dataclass(frozen=True, config=STRICT)
+class Conditions:
+    """The worse conditions under which test is asked about once more, by the modality that they change."""
+
+    audio: Names = ()
+    text: Names = ()
+
+
+@dataclass(frozen=True, config=STRICT)
+class Selection:
+    """The section ``run``.
+
+    Attributes:
+        tasks: of the corpus's ``tasks``
+        audio: encoders of the sound; each pair with one of ``text`` has its own models and tables
+        text: encoders of the words
+        models: which models
+        conditions: worse conditions
+    """
+
+    tasks: Names
+    audio: Names
+    text: Names
+    models: Models
+    conditions: Conditions = field(default_factory=Conditions)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run of one corpus, checked.
+
+    Attributes:
+        corpus: its name
+        file: its parameter file, from the project's root folder
+        run: the selection
+    """
+
+    corpus: str
+    file: str
+    run: Selection
+
+    @classmethod
+    def load(cls, params: Params) -> "Plan":
+        """Read and check what a corpus's file selects.
+
+        Raises:
+            ParamsError: a name is not there, stands twice, or could not be part of a path
+        """
+        corpus, file = params.get("corpus.name", Name), params.get("file", str)  # type: ignore[arg-type]
+        run = params.get("run", Selection)
+        where = f"{params.path}: run"
+        for key, names, known in _references(run, params):
+            _refuse_doubles(f"{where}.{key}", names)
+            for name in names:
+                if name not in known:
+                    raise ParamsError(f"{where}.{key}: {name!r}; expected some of {', '.join(known)}")
+        both = sorted(set(run.audio) & set(run.text))
+        if both:
+            raise ParamsError(f"{where}: {both} stand under audio and text; expected each under what it encodes")
+        return cls(corpus, file, run)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """The pairs of encoders."""
+        return [Pair(*each) for each in product(self.run.audio, self.run.text)]
+
+    @property
+    def fusion(self) -> list[str]:
+        """The models that are trained of each pair, in the order of tables."""
+        chosen = {*self.run.models.features, *self.run.models.networks}
+        return [each.name for each in FUSION if each.name in chosen]
+
+    def modality(self, encoder: str) -> str:
+        """Return what an encoder that is run encodes, ``audio`` or ``text``."""
+        return "audio" if encoder in self.run.audio else "text"
+
+    def places(self) -> list[tuple[str, Pair]]:
+        """Return what has tables of its own: each task with each pair of encoders."""
+        return list(product(self.run.tasks, self.pairs))
+
+
+def plans(root: Path = Path()) -> list[Plan]:
+    """Return what is run of each corpus of a project.
+
+    Raises:
+        ParamsError: a file is wrong, or two corpora or two tasks have one name, and would share their folders
+    """
+    found: list[Plan] = []
+    for file in corpus_files(root):
+        plan = Plan.load(Params.load(file, root))
+        for other in found:
+            if other.corpus == plan.corpus:
+                raise ParamsError(
+                    f"{file}: corpus.name: {plan.corpus!r} is also the name in {other.file}; choose another"
+                )
+            both = sorted(set(other.run.tasks) & set(plan.run.tasks))
+            if both:
+                raise ParamsError(f"{file}: tasks: {both} are tasks of {other.file} too; choose other names")
+        found.append(plan)
+    return found
+
+
+def params_of_task(task: str, root: Path = Path()) -> Params:
+    """Return the parameters of the corpus that a task is of.
+
+    Raises:
+        ParamsError: no corpus of the project has such a task
+    """
+    known = []
+    for file in corpus_files(root):
+        params = Params.load(file, root)
+        names = params.names("tasks")
+        if task in names:
+            return params
+        known += names
+    raise ParamsError(f"tasks: {task!r}; the corpora of this project have {', '.join(known)}")
+
+
+def _references(run: Selection, params: Params) -> Iterator[tuple[str, Names, Sequence[str]]]:
+    """Yield each list of names with its key and what may stand in it."""
+    trained = {*run.models.features, *run.models.networks}
+    conditions = params.names("conditions")
+    yield "tasks", run.tasks, params.names("tasks")
+    yield "audio", run.audio, params.names("encoders")
+    yield "text", run.text, params.names("encoders")
+    yield "models.features", run.models.features, [each.name for each in FUSION if not each.reads_networks]
+    yield "models.networks", run.models.networks, [each.name for each in FUSION if each.reads_networks]
+    yield "models.ablations", run.models.ablations, [name for name in MODELS if name in trained]
+    yield "conditions.audio", run.conditions.audio, conditions
+    yield "conditions.text", run.conditions.text, conditions
+
+
+def _refuse_doubles(where: str, names: Names) -> None:
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ParamsError(f"{where}: {doubled} stand twice; expected once each")

@@ -1,0 +1,150 @@
+"""All results side by side: encoders, models and tasks, and what others have published, as a page and as Markdown."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emofuse.core.files import write_text
+from emofuse.models.registry import in_order
+from emofuse.reporting.verdicts import METRIC
+from emofuse.scoring.literature import Published, published
+from emofuse.scoring.predictions import ScoringError
+
+__all__ = ["Row", "leaderboard", "markdown", "write_leaderboard"]
+
+COLUMNS = {
+    METRIC: "Weighted F1",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    f"dev/{METRIC}": "Dev weighted F1",
+}
+"""Titles by metric; the first is what rows are ranked by."""
+
+_NOTE = (
+    "Percent on test with the {confidence} % interval of the mean over runs. Rows of one task share test set and "
+    "protocol, whatever the encoders; the dev column is what settings were chosen by. Figures of others stand under "
+    "protocols of their own."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model's results.
+
+    Attributes:
+        task: its task
+        audio: name of the sound's encoder
+        text: name of the words' encoder
+        model: its name
+        scores: by metric ``mean, sd, low, high, n_runs``; fractions
+    """
+
+    task: str
+    audio: str
+    text: str
+    model: str
+    scores: dict[str, dict[str, Any]]
+
+
+def leaderboard(metrics: Path) -> list[Row]:
+    """Return the results of all tasks and pairs of encoders, without ablations: by task, pair and model.
+
+    Args:
+        metrics: the project's metrics folder
+
+    Raises:
+        ScoringError: a file there is damaged
+    """
+    rows = []
+    for path in sorted(metrics.glob("*/*/scores.json")):
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            protocol, scores = found["protocol"], found["scores"]
+            place = (protocol["task"], protocol["encoders"]["audio"], protocol["encoders"]["text"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ScoringError(f"{path}: not the scores of a task: {error!r}; run its scoring stage again") from error
+        rows += [Row(*place, model, scores[model]) for model in in_order(scores) if "/" not in model]
+    return rows
+
+
+def write_leaderboard(metrics: Path) -> str:
+    """Write ``leaderboard.md`` and ``leaderboard.html`` into the metrics folder, and return the Markdown.
+
+    Raises:
+        ScoringError: there are no results yet
+    """
+    rows = leaderboard(metrics)
+    if not rows:
+        raise ScoringError(f"{metrics}: no results yet; run `dvc repro`")
+    text = f"# Leaderboard\n\n{markdown(rows)}\n"
+    write_text(metrics / "leaderboard.md", text)
+    write_text(metrics / "leaderboard.html", _page(rows))
+    return text
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Return a table a task, the best of each column in bold, and below it what others published."""
+    return "\n\n".join(_of_task(task, own) for task, own in _by_task(rows).items())
+
+
+def _by_task(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    tasks: dict[str, list[Row]] = {}
+    for row in rows:
+        tasks.setdefault(row.task, []).append(row)
+    return tasks
+
+
+def _of_task(task: str, rows: Sequence[Row]) -> str:
+    best = {metric: max(row.scores[metric]["mean"] for row in rows) for metric in COLUMNS}
+    lines = [["Audio", "Text", "Model", *COLUMNS.values(), "Runs"], [*["---"] * 3, *["---:"] * (len(COLUMNS) + 1)]]
+    for row in rows:
+        cells = [_cell(row.scores[metric], bold=row.scores[metric]["mean"] == best[metric]) for metric in COLUMNS]
+        lines.append([row.audio, row.text, row.model, *cells, str(row.scores[METRIC]["n_runs"])])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join([f"## {task}", table, *_others(published(task), task)])
+
+
+def _others(found: Sequence[Published], task: str) -> Iterator[str]:
+    if found:
+        lines = [["Published", "Percent", "Of", "Encoders", "Source"], ["---", "---:", *["---"] * 3]]
+        lines += [[each.model, str(each.published[task]), each.metric, each.encoders, each.source] for each in found]
+        yield "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(row: dict[str, Any], *, bold: bool) -> str:
+    mean = f"{100 * row['mean']:.1f}"
+    interval = "" if row["low"] is None else f" [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    return (f"**{mean}**" if bold else mean) + interval
+
+
+def _page(rows: Sequence[Row]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+    tasks = [
+        {
+            "name": task,
+            "rows": [
+                {
+                    "names": [row.audio, row.text, row.model],
+                    "cells": [_numbers(row.scores[metric]) for metric in COLUMNS],
+                    "runs": row.scores[METRIC]["n_runs"],
+                    "page": f"{task}/{row.audio}+{row.text}/report.html",
+                }
+                for row in own
+            ],
+            "published": published(task),
+        }
+        for task, own in _by_task(rows).items()
+    ]
+    return environment.get_template("leaderboard.html.jinja").render(
+        tasks=tasks, titles=list(COLUMNS.values()), note=_NOTE.format(confidence=95)
+    )
+
+
+def _numbers(row: dict[str, Any]) -> dict[str, Any]:
+    interval = "" if row["low"] is None else f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    return {"value": row["mean"], "mean": f"{100 * row['mean']:.1f}", "interval": interval}

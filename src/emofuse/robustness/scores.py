@@ -1,0 +1,49 @@
+"""The scores of trained models under a worse condition, beside those without it."""
+
+import polars as pl
+
+from emofuse.core.files import write_text
+from emofuse.core.layout import Layout, Pair
+from emofuse.core.store import Store
+from emofuse.plan import Plan
+from emofuse.robustness.predictions import predict_corrupted
+from emofuse.scoring.inputs import run_folders, truth_of
+from emofuse.scoring.scores import ScoringConfig, score
+from emofuse.tasks import Task
+
+__all__ = ["robustness"]
+
+
+def robustness(
+    task: Task,
+    pair: Pair,
+    plan: Plan,
+    condition: str,
+    modality: str,
+    config: ScoringConfig,
+    layout: Layout,
+    store: Store,
+) -> None:
+    """Write ``metrics/<task>/<pair>/robustness/<condition>.csv``.
+
+    Its columns are ``model, metric, as_recorded, mean, sd, low, high, n_runs``; ``as_recorded`` is the mean without the
+    condition.
+
+    Args:
+        task: with its test labels
+        pair: the encoders
+        plan: what is run of the corpus
+        condition: its name
+        modality: that the condition changes
+        config: of intervals
+        layout: the project's folders
+        store: where finished predictions are kept
+    """
+    folders = run_folders(task, pair, plan, layout)
+    predictions = predict_corrupted(task, pair, folders, condition, modality, layout, store)
+    models = score(predictions, truth_of(task), task.classes, config).models
+    plain = pl.read_csv(layout.metrics(task.name, pair) / "scores.csv").select("model", "metric", as_recorded="mean")
+    table = models.join(plain, on=["model", "metric"], how="left", maintain_order="left")
+    columns = ["model", "metric", "as_recorded", "mean", "sd", "low", "high", "n_runs"]
+    path = layout.metrics(task.name, pair) / "robustness" / f"{condition}.csv"
+    write_text(path, table.select(columns).write_csv())
