@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (
         *(_add_predict, _add_export, _add_track, _add_leaderboard, _add_table, _add_report),
-        *(_add_corpora, _add_store, _add_doctor, _add_completion),
+        *(_add_corpus, _add_corpora, _add_store, _add_doctor, _add_completion),
     ):
         add(commands)
     parser.epilog = "\n".join(("examples:", *_examples(parser), "", END))
@@ -370,6 +370,77 @@ def _times(scores: Path, task: str, pair: str, known: Seconds) -> str:
     if not seconds:
         return f"The tracker has no training times of {task}.\n"
     return times_markdown(json.loads(scores.read_text(encoding="utf-8")), seconds)
+
+
+def _add_corpus(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "corpus",
+        _help_of_corpus,
+        "begin with a corpus of one's own, or check one",
+        "Begin with a corpus of one's own, or check one before anything is encoded.",
+        "emofuse corpus check meld",
+    )
+    parser.set_defaults(parser=parser)
+    inner = parser.add_subparsers(title="commands", metavar="COMMAND")
+    new = _add(
+        inner,
+        "new",
+        _corpus_new,
+        "make the folder of a corpus in corpora/",
+        "Read a corpus's table, or its files' names, and write corpora/NAME/ with a parameter file to edit: labels, "
+        "speakers, a split by speakers. The corpus itself is linked into data/raw/.",
+        "emofuse corpus new emodb ~/corpora/emodb",
+    )
+    new.add_argument("name", metavar="NAME", help="letters, digits, hyphens, underscores")
+    new.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="has utterances.csv, or sound files with telling names"
+    )
+    new.add_argument("--names", metavar="PATTERN", help="regular expression of the files' paths: docs/own-corpus.md")
+    new.add_argument("--folds", action="store_true", help="every speaker is test once, rather than some of them")
+    check = _add(
+        inner,
+        "check",
+        _corpus_check,
+        "count and check a corpus, before anything is encoded",
+        "Print the counts of each task by class and split, labels that no class takes, defects of the table, and what "
+        "would stop a later stage. No sound is decoded.",
+        "emofuse corpus check emodb",
+    )
+    check.add_argument("name", metavar="NAME", help="of a folder in corpora/, or demo")
+
+
+def _help_of_corpus(arguments: argparse.Namespace) -> None:
+    arguments.parser.print_help()
+
+
+def _corpus_new(arguments: argparse.Namespace) -> None:
+    import re
+
+    from emofuse.core.params import Params, ParamsError
+    from emofuse.corpora.new import propose, write_corpus
+    from emofuse.plan import plans
+
+    Params.load()  # This is the root folder of a project, or the message says so.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", arguments.name):
+        raise ParamsError(f"{arguments.name!r}: a corpus's name has letters, digits, hyphens and underscores alone")
+    if arguments.name in {plan.corpus for plan in plans()}:
+        raise ParamsError(f"{arguments.name!r}: there is a corpus of that name; choose another")
+    proposal = propose(arguments.name, arguments.folder, names=arguments.names, folds=arguments.folds)
+    path = write_corpus(proposal, arguments.folder)
+    print(f"{path}: written")
+    if proposal.scheme is not None:
+        print(f"  names     {proposal.scheme.title}")
+    for remark in proposal.remarks:
+        print(f"  decided   {remark}")
+    print(f"  edit      {path}, then `emofuse corpus check {arguments.name}`")
+    print(f"  run       dvc repro {path.with_name('dvc.yaml')}")
+
+
+def _corpus_check(arguments: argparse.Namespace) -> None:
+    from emofuse.health.check import check_corpus
+
+    print(check_corpus(arguments.name))
 
 
 def _add_corpora(commands: Commands) -> None:

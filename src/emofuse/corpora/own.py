@@ -46,7 +46,7 @@ from emofuse.audio.clips import AudioFile
 from emofuse.core.params import STRICT
 from emofuse.corpora.base import Corpus, CorpusError, Utterance, required
 
-__all__ = ["AUDIO_ENDINGS", "COLUMNS", "Config", "Splits", "read"]
+__all__ = ["AUDIO_ENDINGS", "COLUMNS", "Config", "Splits", "read", "sound_names"]
 
 COLUMNS = (
     *("utterance_id", "audio", "dialogue_id", "turn", "speaker", "session"),
@@ -228,6 +228,16 @@ def _audio_files(folder: Path) -> list[Path]:
     files = (path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_ENDINGS and path.is_file())
     # Copies from a Mac carry a hidden `._` twin of each file.
     return sorted(path for path in files if not path.name.startswith("."))
+
+
+def sound_names(source: Path) -> list[str]:
+    """Return the paths of the sound files below a corpus's folder, without endings, as the option ``names`` sees them.
+
+    Raises:
+        CorpusError: there is no such folder
+    """
+    required(source, "the folder of a corpus of your own")
+    return [path.relative_to(source).with_suffix("").as_posix() for path in _audio_files(source)]
 
 
 def _found(folder: Path) -> dict[str, Path]:

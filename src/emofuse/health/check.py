@@ -1,16 +1,49 @@
 """What would stop a corpus's stages, or surprise its owner, said before anything is encoded."""
 
+from collections import Counter
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 
 import polars as pl
 
-from emofuse.core.params import Params, validate
+from emofuse.core.params import Params, ParamsError, validate
+from emofuse.corpora.ingest import CorpusConfig, read, utterance_table
 from emofuse.features.extract import EncoderConfig
-from emofuse.plan import Plan
+from emofuse.plan import Plan, plans
 from emofuse.tasks import SPLITS, Task, TaskConfig
 
-__all__ = ["report"]
+__all__ = ["check_corpus", "report"]
+
+
+def check_corpus(name: str, root: Path = Path()) -> str:
+    """Read a corpus without its sound, check what is run of it, and describe it.
+
+    Args:
+        name: of the corpus
+        root: the project's root folder
+
+    Raises:
+        ParamsError: there is no such corpus, or its parameters are wrong
+        CorpusError: it cannot be read
+        TaskError: a task does not fit it
+    """
+    found = {plan.corpus: plan for plan in plans(root)}
+    if name not in found:
+        raise ParamsError(f"{name!r}: no such corpus; there are {', '.join(found)}; `emofuse corpus new` makes one")
+    plan = found[name]
+    params = Params.load(plan.file, root)
+    corpus = read(params.get("corpus", CorpusConfig))
+    table = utterance_table(corpus)
+    defects = Counter(defect for row in table["defects"] for defect in row)
+    lines = [
+        f"{name}: {table.height:,} utterances in {table['dialogue_id'].n_unique():,} dialogues, "
+        f"{table['speaker'].drop_nulls().n_unique():,} speakers, {table['text'].drop_nulls().len():,} with text, "
+        f"{sum(each.audio is not None for each in corpus.utterances):,} with sound",
+        *(f"  defect {defect}: {count:,}" for defect, count in sorted(defects.items())),
+        *(f"  note: {note}" for note in corpus.notes),
+    ]
+    return "\n".join(lines) + "\n\n" + report(plan, params, table)
 
 
 def report(plan: Plan, params: Params, utterances: pl.DataFrame) -> str:

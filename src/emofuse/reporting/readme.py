@@ -1,38 +1,35 @@
-"""The README's results: written from ``metrics/`` between two marks, so that nobody copies a number by hand."""
+"""The README's results: a cut of the leaderboard, written between two marks, so that nobody copies a number by hand."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import polars as pl
 
 from emofuse.core.files import write_text
-from emofuse.reporting.verdicts import standing
+from emofuse.models.registry import in_order
+from emofuse.reporting.leaderboard import Row, leaderboard
+from emofuse.reporting.verdicts import METRIC
 from emofuse.scoring.predictions import ScoringError
 
 __all__ = ["BEGIN", "END", "results", "with_results", "write_results"]
 
-BEGIN, END = "<!-- results: written by `emofuse table --readme` -->", "<!-- end of results -->"
+BEGIN, END = "<!-- results: written by `emofuse leaderboard --readme` -->", "<!-- end of results -->"
 """The lines between which the README has the results."""
-
-_COLUMNS = {"weighted_f1": "Weighted F1", "accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy"}
 
 
 def results(metrics: Path) -> str:
-    """Return for each task which model is best, and a table of the models without their ablations.
+    """Return a table with a row a model and a column a task and pair of encoders: weighted F1 and its interval.
 
     Args:
-        metrics: the project's metrics folder, with a folder a task
+        metrics: the project's metrics folder
     """
-    return "\n\n".join(map(_results, sorted(path.parent for path in metrics.glob("*/scores.csv"))))
-
-
-def _results(folder: Path) -> str:
-    scores, pairs = (pl.read_csv(folder / f"{name}.csv") for name in ("scores", "pairs"))
-    intervals = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["intervals"]
-    lines = [f"- {line}" for line in standing(scores, pairs, intervals["confidence"])]
-    return "\n\n".join([f"**{folder.name}**", "\n".join(lines), _table(scores)])
+    places: dict[tuple[str, str, str], dict[str, Row]] = {}
+    for row in leaderboard(metrics):
+        places.setdefault((row.task, row.audio, row.text), {})[row.model] = row
+    best = {place: max(row.scores[METRIC]["mean"] for row in rows.values()) for place, rows in places.items()}
+    titles = [f"{task}<br>{audio} + {text}" for task, audio, text in places]
+    lines = [["Model", *titles], ["---", *["---:"] * len(titles)]]
+    for model in in_order(name for rows in places.values() for name in rows):
+        cells = [_cell(rows.get(model), best[place]) for place, rows in places.items()]
+        lines.append([model, *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def with_results(text: str, metrics: Path) -> str:
@@ -52,15 +49,9 @@ def write_results(readme: Path, metrics: Path) -> None:
     write_text(readme, with_results(readme.read_text(encoding="utf-8"), metrics))
 
 
-def _table(scores: pl.DataFrame) -> str:
-    cells = {(row["model"], row["metric"]): row for row in scores.to_dicts()}
-    models = [name for name in scores["model"].unique(maintain_order=True) if "/" not in name]
-    lines = [["Model", *_COLUMNS.values(), "Runs"], ["---", *["---:"] * (len(_COLUMNS) + 1)]]
-    for model in models:
-        own = [cells[model, metric] for metric in _COLUMNS]
-        lines.append([model, *map(_cell, own), str(own[0]["n_runs"])])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(row: Mapping[str, Any]) -> str:
-    return f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+def _cell(row: Row | None, best: float) -> str:
+    if row is None:
+        return ""
+    score = row.scores[METRIC]
+    mean = f"{100 * score['mean']:.1f}"
+    return f"{f'**{mean}**' if score['mean'] == best else mean} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"

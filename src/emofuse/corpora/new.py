@@ -1,0 +1,234 @@
+"""A first parameter file for a corpus of one's own: what its table or its files' names tell, for a person to edit."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from emofuse.core.files import write_text
+from emofuse.corpora import own
+from emofuse.corpora.base import Corpus, CorpusError, Utterance
+from emofuse.corpora.naming import Scheme, guess
+
+__all__ = ["Proposal", "propose", "write_corpus"]
+
+_LEAST_PER_CLASS = 10
+"""Labels that stand less often are left to the owner to group or to leave out."""
+
+_SHARE = 0.2
+"""Of the speakers that dev and test get each, at least one."""
+
+_TRIES = 200
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a corpus's files tell.
+
+    Attributes:
+        name: of the corpus
+        source: its folder, from the project's root folder
+        scheme: of its files' names; None where a table says what they are
+        corpus: as its reader gives it with these options
+        splits: the section ``splits`` of its task, or of the reader's options where groups are dialogues
+        rare: labels that no class takes, since they stand too seldom, with their counts
+        remarks: what was decided and could be decided otherwise, one sentence each
+    """
+
+    name: str
+    source: str
+    scheme: Scheme | None
+    corpus: Corpus
+    splits: Mapping[str, Any] | str
+    rare: Mapping[str, int]
+    remarks: Sequence[str]
+
+
+def propose(name: str, folder: Path, root: Path = Path(), *, names: str | None = None, folds: bool = False) -> Proposal:
+    """Read a folder and propose how to read, label and split it.
+
+    Args:
+        name: of the corpus
+        folder: the corpus's, anywhere
+        root: the project's root folder
+        names: pattern of the files' paths, where it is known; see :mod:`emofuse.corpora.own`
+        folds: whether each speaker is test once, rather than some once and for all
+
+    Raises:
+        CorpusError: there is no table, and the files' names follow no pattern that is known or can be guessed
+    """
+    scheme = None
+    if names is not None:
+        scheme = Scheme("as given", names)
+    elif not any((folder / table).exists() for table in ("utterances.csv", "utterances.parquet")):
+        scheme = guess(own.sound_names(folder))
+        if scheme is None:
+            raise CorpusError(
+                f"{folder}: no utterances.csv, and the files' names follow no pattern that is known; name one with "
+                "--names, as docs/own-corpus.md says, or write the table"
+            )
+    options: dict[str, Any] = {}
+    if scheme is not None:
+        options = {"names": scheme.pattern, "values": {key: dict(each) for key, each in scheme.values.items()}}
+    corpus = own.read(folder, own.Config(**options))
+    counts = Counter(each.label for each in corpus.utterances if each.label)
+    if len(counts) < 2:
+        raise CorpusError(f"{folder}: {len(counts)} labels; expected a column or group `label` with two at least")
+    rare = {label: count for label, count in sorted(counts.items()) if count < _LEAST_PER_CLASS}
+    kept = [each for each in corpus.utterances if each.label and each.label not in rare]
+    splits, remark = _splits(kept, corpus.utterances, folds=folds)
+    remarks = [remark]
+    if rare:
+        listed = ", ".join(f"{label} {count}" for label, count in rare.items())
+        remarks.append(f"no class takes labels that stand less than {_LEAST_PER_CLASS} times: {listed}")
+    if not any(each.text for each in corpus.utterances):
+        remarks.append("there is no text: the text networks have nothing to read")
+    return Proposal(name, f"data/raw/{name}", scheme, corpus, splits, rare, tuple(remarks))
+
+
+def write_corpus(proposal: Proposal, folder: Path, root: Path = Path()) -> Path:
+    """Write ``corpora/<name>/``, the parameter file and the link to the graph, and link the corpus into ``data/raw``.
+
+    Args:
+        proposal: what :func:`propose` gave
+        folder: the corpus's
+        root: the project's root folder
+
+    Returns:
+        the parameter file
+
+    Raises:
+        CorpusError: there is a corpus of that name already, or something else lies where its link belongs
+    """
+    place, raw = root / "corpora" / proposal.name, root / proposal.source
+    if place.exists():
+        raise CorpusError(f"{place}: there is a corpus of that name; choose another, or remove that folder")
+    if raw.exists() or raw.is_symlink():
+        if raw.resolve() != folder.resolve():
+            raise CorpusError(f"{raw}: lies there already and is not {folder}; choose another name")
+    else:
+        raw.parent.mkdir(parents=True, exist_ok=True)
+        raw.symlink_to(folder.resolve(), target_is_directory=True)
+    place.mkdir(parents=True)
+    (place / "dvc.yaml").symlink_to("../../dvc.yaml")
+    write_text(place / "params.yaml", "\n".join(_lines(proposal)) + "\n")
+    return place / "params.yaml"
+
+
+def _splits(
+    kept: Sequence[Utterance], everything: Sequence[Utterance], *, folds: bool
+) -> tuple[Mapping[str, Any] | str, str]:
+    if all(each.split for each in everything):
+        return "official", "splits are those of the column split"
+    for by in ("speaker", "session"):
+        groups = sorted({str(getattr(each, by)) for each in everything if getattr(each, by)})
+        if len(groups) < 3 or not all(getattr(each, by) for each in everything):
+            continue
+        if folds:
+            return {"by": by, "dev": "next", "test": "each"}, f"each {by} is test once, {len(groups)} folds"
+        dev, test, whole = _groups(kept, by, groups)
+        lacks = "" if whole else "; some class is missing in dev or test, so choose other groups or fewer classes"
+        chosen = f"{by}s {', '.join(dev)} are dev and {', '.join(test)} test, so that no {by} is in two splits{lacks}"
+        return {"by": by, "dev": dev, "test": test}, chosen
+    return (
+        {"by": "dialogue", "dev": _SHARE / 2, "test": _SHARE},
+        "there are no speakers for all utterances: dialogues are drawn for dev and test, so speakers may be in several",
+    )
+
+
+def _groups(kept: Sequence[Utterance], by: str, groups: Sequence[str]) -> tuple[list[str], list[str], bool]:
+    """Draw groups for dev and test many times and keep the draw whose rarest class there is the least rare."""
+    size = max(1, int(_SHARE * len(groups)))
+    classes = {each.label for each in kept}
+    counts = {group: Counter(each.label for each in kept if str(getattr(each, by)) == group) for group in groups}
+    best: tuple[int, list[str], list[str]] = (-1, [], [])
+    for draw in range(_TRIES):
+        order = sorted(groups, key=lambda group: hashlib.sha256(f"{draw} {group}".encode()).digest())
+        dev, test = sorted(order[:size]), sorted(order[size : 2 * size])
+        totals = [sum((counts[group] for group in part), Counter()) for part in (dev, test, order[2 * size :])]
+        rarest = min(total[name] for total in totals for name in classes)
+        if rarest > best[0]:
+            best = (rarest, dev, test)
+    return best[1], best[2], best[0] > 0
+
+
+def _lines(proposal: Proposal) -> Iterator[str]:
+    """The parameter file, line by line: block style and a comment a key, so that a sweep leaves it as it is."""
+    name, corpus = proposal.name, proposal.corpus
+    labels = Counter(each.label for each in corpus.utterances if each.label)
+    yield f"# {name}: the corpus, its tasks, and what is run. What all corpora share stands in the root's params.yaml."
+    yield f"# `emofuse corpus check {name}` says what a change here does, before anything is encoded."
+    yield from ("", "root: ../..", f"file: corpora/{name}/params.yaml", "")
+    yield from ("corpus:", f"  name: {name}", "  reader: own", f"  source: {proposal.source}")
+    yield "  shards: 4  # files that audio and features are spread over; one for each half an hour of sound"
+    yield "  max_seconds: 40.0  # a longer clip is cut there, and listed"
+    yield "  max_defective: 0.01  # share of utterances with a defect above which the first stage fails"
+    yield "  terms: those of its owner  # whose terms it falls under, written into all that is made of it"
+    yield from _options(proposal)
+    yield from (
+        "",
+        "tasks:",
+        f"  {name}:",
+        "    classes:  # class: the labels that it takes; others count as unlabelled",
+    )
+    for label in sorted(set(labels) - set(proposal.rare)):
+        yield from (f"      {_key(label)}:  # {labels[label]:,} utterances", f"      - {_key(label)}")
+    speakers = "disjoint" if not isinstance(proposal.splits, str) and proposal.splits["by"] == "speaker" else "shared"
+    yield "    seeds: 5  # runs of each model"
+    yield "    context: both  # both directions of a dialogue, or the past alone"
+    yield "    unlabelled: keep  # keep turns without a label as context, or drop them"
+    yield f"    speakers: {speakers}  # disjoint: a speaker in two splits is an error; shared: it is not"
+    yield "    transcript: unknown  # where the words come from, for the protocol"
+    yield from _task_splits(proposal)
+    yield from ("", f"run:  # what `dvc repro corpora/{name}/dvc.yaml` runs, all by name")
+    yield from ("  tasks:", f"  - {name}", "  audio:  # encoders; `emofuse encoders` lists them", "  - logmel")
+    yield from ("  text:", "  - minilm", "  models:", "    features:", "    - majority", "    - concat", "    - cma")
+    yield from ("    networks:", "    - late", "    - hcam", "    - hbaf", "    ablations: []")
+    yield from ("  conditions:", "    audio: []", "    text: []")
+
+
+def _options(proposal: Proposal) -> Iterator[str]:
+    by_dialogue = not isinstance(proposal.splits, str) and proposal.splits["by"] == "dialogue"
+    if proposal.scheme is None and not by_dialogue:
+        return
+    yield "  options:"
+    if proposal.scheme is not None:
+        yield f"    names: {_quoted(proposal.scheme.pattern)}  # {proposal.scheme.title}"
+        if proposal.scheme.values:
+            yield "    values:  # what the codes mean; null for unknown"
+        for column, meanings in proposal.scheme.values.items():
+            yield f"      {column}:"
+            yield from (f"        {_key(code)}: {_value(meaning)}" for code, meaning in meanings.items())
+    if by_dialogue:
+        yield from ("    splits:", *(f"      {key}: {value}" for key, value in dict(proposal.splits).items()))  # type: ignore[arg-type]
+
+
+def _task_splits(proposal: Proposal) -> Iterator[str]:
+    splits = proposal.splits
+    if isinstance(splits, str) or splits["by"] == "dialogue":
+        yield "    splits: official  # the corpus's own"
+        return
+    yield from ("    splits:", f"      by: {splits['by']}")
+    for part in ("dev", "test"):
+        if isinstance(splits[part], str):
+            yield f"      {part}: {splits[part]}"
+        else:
+            yield from (f"      {part}:", *(f"      - {_quoted(each)}" for each in splits[part]))
+
+
+def _key(text: str) -> str:
+    """A key of YAML: as it is where nothing could misread it, else in quotes."""
+    return text if text.isidentifier() and isinstance(yaml.safe_load(text), str) else _quoted(text)
+
+
+def _value(text: str | None) -> str:
+    return "null" if text is None else _key(text)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
