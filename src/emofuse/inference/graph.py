@@ -70,7 +70,7 @@ class _Pass:
         if "weights" not in config:
             return self._infer(name)[0]
         before = sources(config)
-        parts = {each: self._infer(before.get(each, name))[0] for each in config["weights"]}
+        parts = {each: self._infer(before[each].name if each in before else name)[0] for each in config["weights"]}
         return combine(parts, config["weights"])
 
     def _infer(self, name: str) -> tuple[np.ndarray, Mapping[str, Any]]:
@@ -85,7 +85,7 @@ class _Pass:
     def _input(self, modality: str, config: Mapping[str, Any]) -> Sequences | MappedSequences:
         reads = config["reads"]
         if reads in ("utterance", "context"):
-            return single_frames(self._infer(sources(config)[modality])[1][reads])
+            return single_frames(self._infer(sources(config)[modality].name)[1][reads])
         frames = self._frames[modality]
         return pooled(frames, config["dims"][modality] > frames.dim) if reads == "pooled" else frames
 

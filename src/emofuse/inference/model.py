@@ -15,7 +15,7 @@ from emofuse.features.shards import Row, as_stored
 from emofuse.inference.bundle import Bundle, BundleError
 from emofuse.inference.conversation import ConversationError, Turn, read_conversation
 from emofuse.inference.graph import Graph
-from emofuse.models.registry import MODALITIES
+from emofuse.models.registry import MODALITIES, unimodal
 from emofuse.models.registry import model as find_model
 from emofuse.tasks import IGNORE, Fold
 from emofuse.training.data import Sequences
@@ -165,10 +165,11 @@ class Model:
         )
         if there == reads:
             return self.manifest.model
-        if not there or f"{there[0]}-context" not in self._graph:
+        alone = unimodal(there[0], "context").name if there else ""
+        if alone not in self._graph:
             reasons = [self._missing(each) for each in reads if each not in there]
             raise ConversationError(f"{self.manifest.model} cannot answer: {' and '.join(reasons)}")
-        return f"{there[0]}-context"
+        return alone
 
     def _missing(self, modality: str) -> str:
         if self._encodes(modality):

@@ -10,7 +10,7 @@ from emofuse.core.params import Params
 from emofuse.encoders.base import HOW
 from emofuse.features.extract import EncoderConfig
 from emofuse.inference.bundle import Bundle, BundleError, Features, Manifest, read_json
-from emofuse.models.registry import MODALITIES, model, sources
+from emofuse.models.registry import MODALITIES, model, sources, unimodal
 from emofuse.plan import params_of_task
 
 __all__ = ["best_models", "bundle_of_model", "folders_of_run"]
@@ -96,13 +96,13 @@ def folders_of_run(run: Path, layout: Layout) -> dict[str, Path]:
     encoders, folders = config["encoders"], {config["model"]: run}
     waiting = list(sources(config).items())
     if model(config["model"]).modalities == MODALITIES:
-        waiting += [(each, f"{each}-context") for each in MODALITIES]
+        waiting += [(each, unimodal(each, "context")) for each in MODALITIES]
     while waiting:
-        modality, name = waiting.pop(0)
-        if name not in folders:
-            level = name.removeprefix(f"{modality}-")
-            folders[name] = layout.unimodal(config["task"], encoders[modality]) / level / run.name
-            waiting += sources(read_json(folders[name] / "config.json")).items()
+        modality, network = waiting.pop(0)
+        if network.name not in folders:
+            folder = layout.unimodal(config["task"], encoders[modality]) / network.folder / run.name
+            folders[network.name] = folder
+            waiting += sources(read_json(folder / "config.json")).items()
     return folders
 
 

@@ -9,7 +9,20 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
-__all__ = ["FUSION", "MODALITIES", "MODELS", "UNIMODAL", "Input", "Model", "base_name", "in_order", "model", "sources"]
+__all__ = [
+    "FUSION",
+    "MODALITIES",
+    "MODELS",
+    "UNIMODAL",
+    "Input",
+    "Model",
+    "base_name",
+    "in_order",
+    "is_ablation",
+    "model",
+    "sources",
+    "unimodal",
+]
 
 MODALITIES = ("audio", "text")
 """What a turn consists of, in the order of every pair of encoders."""
@@ -33,6 +46,8 @@ class Model:
         modalities: whose features it reads
         kind: how it is trained; see :mod:`emofuse.training.fuse`
         seeded: whether seeds give different runs
+        baseline: whether it is there to be compared with
+        folder: of a unimodal network's runs in its encoder's folder; by default the name
     """
 
     name: str
@@ -43,6 +58,8 @@ class Model:
     modalities: tuple[str, ...] = MODALITIES
     kind: Literal["prior", "mixture", "network"] = "network"
     seeded: bool = True
+    baseline: bool = False
+    folder: str = ""
 
     @property
     def reads_networks(self) -> bool:
@@ -72,6 +89,7 @@ UNIMODAL = tuple(
         f"{level.capitalize()}Network",
         (reads,),
         (modality,),
+        folder=level,
     )
     for level, stage, reads in _LEVELS
     for modality in MODALITIES
@@ -88,9 +106,17 @@ FUSION = (
         modalities=(),
         kind="prior",
         seeded=False,
+        baseline=True,
     ),
-    Model("concat", "early concatenation of pooled frames, and a dialogue GRU", "concat", "Concat", ("pooled",)),
-    Model("late", "late fusion: weighted mean of probabilities", "late", None, ("probabilities",), kind="mixture"),
+    Model(
+        *("concat", "early concatenation of pooled frames, and a dialogue GRU", "concat", "Concat", ("pooled",)),
+        baseline=True,
+    ),
+    Model(
+        *("late", "late fusion: weighted mean of probabilities", "late", None, ("probabilities",)),
+        kind="mixture",
+        baseline=True,
+    ),
     Model("hcam", "HCAM: co-attention over contextual vectors", "hcam", "HCAM", ("context", "utterance")),
     Model("cma", "CMA: cross-modal attention over frames, statistics pooling", "cma", "CMA", ("frames",)),
     Model("hbaf", "HBAF: gated bimodal attention, contrastive learning", "hbaf", "HBAF", ("utterance",)),
@@ -110,6 +136,20 @@ def base_name(name: str) -> str:
     return name.partition("/")[0]
 
 
+def is_ablation(name: str) -> bool:
+    """Return whether a name is that of an ablation, ``<model>/<ablation>``."""
+    return base_name(name) != name
+
+
+def unimodal(modality: str, level: Input) -> Model:
+    """Return the network of a modality that reads frames and gives ``utterance`` vectors, or ``context`` ones.
+
+    >>> unimodal("audio", "context").name
+    'audio-context'
+    """
+    return next(each for each in UNIMODAL if each.modalities == (modality,) and each.folder == level)
+
+
 def model(name: str) -> Model:
     """Return the model of a name, an ablation's too.
 
@@ -119,14 +159,15 @@ def model(name: str) -> Model:
     return MODELS[base_name(name)]
 
 
-def sources(config: Mapping[str, Any]) -> dict[str, str]:
+def sources(config: Mapping[str, Any]) -> dict[str, Model]:
     """Return for each modality the unimodal network that a run reads from; none where it reads features.
 
     Args:
         config: the run's ``config.json``
     """
-    level = {"utterance": "utterance", "context": "context", "probabilities": "context"}.get(config["reads"])
-    return {name: f"{name}-{level}" for name in model(config["model"]).modalities} if level else {}
+    levels: dict[str, Input] = {"utterance": "utterance", "context": "context", "probabilities": "context"}
+    level = levels.get(config["reads"])
+    return {name: unimodal(name, level) for name in model(config["model"]).modalities} if level else {}
 
 
 def in_order(names: Iterable[str]) -> list[str]:

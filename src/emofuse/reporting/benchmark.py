@@ -11,7 +11,7 @@ import polars as pl
 from emofuse.core.files import write_text
 from emofuse.core.layout import Layout, Pair
 from emofuse.features.shards import defects, metadata
-from emofuse.models.registry import FUSION, MODALITIES, base_name, in_order
+from emofuse.models.registry import FUSION, MODALITIES, base_name, in_order, is_ablation, unimodal
 from emofuse.plan import Plan
 from emofuse.reporting.dialogues import read_dialogues, words
 from emofuse.reporting.plots import plot_confusion, plot_learning, plot_scores, write_plot
@@ -33,8 +33,6 @@ from emofuse.scoring.scores import Scores, ScoringConfig, score
 from emofuse.tasks import Task
 
 __all__ = ["benchmark", "comparisons", "protocol"]
-
-UNIMODAL = ("audio-context", "text-context")
 
 
 def benchmark(task: Task, pair: Pair, plan: Plan, config: ScoringConfig, layout: Layout) -> str:
@@ -75,17 +73,21 @@ def benchmark(task: Task, pair: Pair, plan: Plan, config: ScoringConfig, layout:
 def comparisons(scores: Scores) -> list[tuple[str, str]]:
     """Return the pairs that a reader asks for.
 
-    They are context against none, each fusion against the better modality and the plain baselines, and each model
-    against itself without a part.
+    They are context against none; each fusion against the better unimodal network; each that is no baseline against
+    those that are; and each model against itself without a part.
     """
     known = set(scores.models["model"])
-    pairs = [(f"{name}-context", f"{name}-utterance") for name in MODALITIES]
-    unimodal = [name for name in UNIMODAL if name in known]
-    if unimodal:
-        better = best_model(scores, unimodal)
+    contextual = [unimodal(name, "context").name for name in MODALITIES]
+    pairs = [
+        (name, unimodal(modality, "utterance").name) for name, modality in zip(contextual, MODALITIES, strict=True)
+    ]
+    there = [name for name in contextual if name in known]
+    if there:
+        better = best_model(scores, there)
         pairs += [(each.name, better) for each in FUSION if each.modalities]
-    pairs += [("hcam", "concat"), ("hcam", "late"), ("hbaf", "concat")]
-    pairs += [(base_name(name), name) for name in in_order(list(known)) if "/" in name]
+    baselines = [each.name for each in FUSION if each.baseline and each.modalities]
+    pairs += [(each.name, baseline) for each in FUSION if not each.baseline for baseline in baselines]
+    pairs += [(base_name(name), name) for name in in_order(list(known)) if is_ablation(name)]
     return [pair for pair in pairs if set(pair) <= known]
 
 

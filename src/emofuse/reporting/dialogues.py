@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from emofuse.core.layout import Layout
-from emofuse.models.registry import in_order
+from emofuse.models.registry import in_order, is_ablation
 from emofuse.scoring.predictions import RUN
 from emofuse.tasks import Task
 
@@ -55,7 +55,7 @@ def read_dialogues(
     shown: dict[str, Dialogue] = {}
     for path in (folder / "example.json" for folder in folders if (folder / "example.json").exists()):
         record = json.loads(path.with_name("record.json").read_text(encoding="utf-8"))
-        if "/" in record["model"] or record["model"] in shown:
+        if is_ablation(record["model"]) or record["model"] in shown:
             continue
         example = json.loads(path.read_text(encoding="utf-8"))
         turns = pl.DataFrame({"utterance_id": example["utterance_ids"]})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from emofuse.core.files import write_text
-from emofuse.models.registry import in_order
+from emofuse.models.registry import in_order, is_ablation
 from emofuse.reporting.verdicts import METRIC
 from emofuse.scoring.literature import Published, published
 from emofuse.scoring.predictions import ScoringError
@@ -65,7 +65,7 @@ def leaderboard(metrics: Path) -> list[Row]:
             place = (protocol["task"], protocol["encoders"]["audio"], protocol["encoders"]["text"])
         except (ValueError, KeyError, TypeError) as error:
             raise ScoringError(f"{path}: not the scores of a task: {error!r}; run its scoring stage again") from error
-        rows += [Row(*place, model, scores[model]) for model in in_order(scores) if "/" not in model]
+        rows += [Row(*place, model, scores[model]) for model in in_order(scores) if not is_ablation(model)]
     return rows
 
 

@@ -60,7 +60,7 @@ def model_facts(
         ScoringError: a network that a model reads from is not among the runs
     """
     sizes = {record["model"]: record["n_parameters"] for record in records}
-    read = {config["model"]: list(sources(config).values()) for config in configs}
+    read = {config["model"]: [each.name for each in sources(config).values()] for config in configs}
     return {
         model: {
             "n_parameters": sizes[model],

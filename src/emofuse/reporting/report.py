@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from emofuse.models.registry import in_order
+from emofuse.models.registry import in_order, is_ablation
 from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.protocol import PARAMETERS, TIMES, protocol_lines, repeat
 from emofuse.reporting.tables import PART_TITLES, Grid, best_value, grids, learning_curves
@@ -72,7 +72,7 @@ def report(
         whiskers=whiskers,
         axis=axis,
         by_class={PART_TITLES[part]: _by_class(scores, models, part) for part in parts},
-        ablations=[model for model in models if "/" in model],
+        ablations=[model for model in models if is_ablation(model)],
         confusions={PART_TITLES[part]: [_confusion(scores, model, part) for model in models] for part in parts},
         curves=_curves(records, models),
         calibrations={PART_TITLES[part]: [_calibration(scores, model, part) for model in models] for part in parts},

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from emofuse.core.layout import Layout, Pair
-from emofuse.models.registry import MODALITIES, MODELS, UNIMODAL
+from emofuse.models.registry import MODALITIES, UNIMODAL, model
 from emofuse.plan import Plan
 from emofuse.scoring.predictions import ScoringError
 from emofuse.tasks import Task
@@ -24,7 +24,7 @@ def model_folders(task: str, pair: Pair, plan: Plan, layout: Layout) -> dict[str
     """
     fusion = layout.fusion(task, pair)
     unimodal = {
-        each.name: layout.unimodal(task, pair.encoder(modality)) / each.name.removeprefix(f"{modality}-")
+        each.name: layout.unimodal(task, pair.encoder(modality)) / each.folder
         for modality in MODALITIES
         for each in UNIMODAL
         if each.modalities == (modality,)
@@ -46,7 +46,7 @@ def run_folders(task: Task, pair: Pair, plan: Plan, layout: Layout) -> list[Path
     found = []
     for name, folder in model_folders(task.name, pair, plan, layout).items():
         runs = sorted(path.parent for path in folder.glob("*/record.json"))
-        seeds = task.config.seeds if MODELS[name.partition("/")[0]].seeded else 1
+        seeds = task.config.seeds if model(name).seeded else 1
         if len(runs) != seeds * task.folds:
             raise ScoringError(
                 f"{folder}: {len(runs)} runs; expected {seeds * task.folds}; run its training stage again"

@@ -114,9 +114,7 @@ class _Training:
         # What a network reads from another is read where that is: the folder of the other's run.
         networks = sources({"reads": self.reads, "model": job.model})
         self.before = {
-            modality: job.work.layout.unimodal(job.work.task, job.encoders[modality])
-            / network.removeprefix(f"{modality}-")
-            / self.run.folder
+            modality: job.work.layout.unimodal(job.work.task, job.encoders[modality]) / network.folder / self.run.folder
             for modality, network in networks.items()
         }
         self.features = {name: job.work.features(encoder) for name, encoder in job.encoders.items()}

@@ -10,6 +10,7 @@ from emofuse.core.files import digest
 from emofuse.core.params import STRICT
 from emofuse.core.store import link
 from emofuse.features.shards import metadata
+from emofuse.models.registry import UNIMODAL, unimodal
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
 from emofuse.training.data import read_features, single_frames
 from emofuse.training.fit import FitConfig, fit, standardize
@@ -55,12 +56,12 @@ def pretrain(work: Work, modality: str, encoder: str) -> None:
     for line in work.opened.differences():
         print(f"{work.task}: {line}")
     code = code_digest("training.pretrain")
-    out = work.layout.unimodal(work.task, encoder)
+    out, last = work.layout.unimodal(work.task, encoder), unimodal(modality, "context").name
     train_all(
         work,
         out,
         _train,
-        [Job(work, f"{modality}-context", {modality: encoder}, *place, code, out) for place in work.places()],
+        [Job(work, last, {modality: encoder}, *place, code, out) for place in work.places()],
     )
 
 
@@ -70,8 +71,9 @@ def _train(job: Job) -> bool:
     fold = job.fold
     folder = job.work.features(encoder)
     first, second = (
-        Run(job.work.task, f"{modality}-{level}", job.encoders, job.work.stage, *job.place)
-        for level in ("utterance", "context")
+        Run(job.work.task, each.name, job.encoders, job.work.stage, *job.place)
+        for each in UNIMODAL
+        if each.modalities == (modality,)
     )
 
     def utterance(out: Path) -> None:
