@@ -1,4 +1,4 @@
-"""Stage ``pretrain``: the unimodal networks of one encoder to ``data/models/<task>/<encoder>/``.
+"""Stage ``pretrain``: the unimodal models of one encoder to ``data/models/<task>/<encoder>/``.
 
 Usage: python stages/pretrain.py FILE TASK MODALITY ENCODER
 """
@@ -9,12 +9,15 @@ from emofuse.core.process import stage
 
 
 def main(file: str, task: str, modality: str, encoder: str) -> None:
-    """Train the networks without context and with it."""
+    """Train the networks without context and with it, and the linear baseline."""
     with stage(f"pretrain {task} {encoder}") as name:
         from emofuse.training.jobs import Work
+        from emofuse.training.linear import pretrain_linear
         from emofuse.training.pretrain import pretrain
 
-        pretrain(Work.load(name, file, task), modality, encoder)
+        work = Work.load(name, file, task)
+        pretrain(work, modality, encoder)
+        pretrain_linear(work, modality, encoder)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from emofuse.core.dvc_cache import Damaged, take_away_damaged
 from emofuse.core.store import DEFAULT_ROOT
 
-__all__ = ["cores", "die_with_parent", "follow_parent", "quiet", "stage", "start_worker"]
+__all__ = ["computing_alone", "cores", "die_with_parent", "follow_parent", "quiet", "stage", "start_worker"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -102,11 +102,28 @@ def start_worker(parent: int) -> None:
     """
     # Imported here, since a stage without a pool need not wait for it.
     import torch
+    from threadpoolctl import threadpool_limits
 
     follow_parent(parent)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Without it torch refuses to be deterministic on CUDA.
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
+    threadpool_limits(1)
+
+
+@contextmanager
+def computing_alone() -> Iterator[None]:
+    """Compute with one thread, as a pool's process does, where a pool would cost more than the work."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def cores() -> int:

@@ -12,8 +12,8 @@ Our reading, for frames ``x_m`` ``[T_m, D_m]`` of modality m, audio or text (siz
     s_m = [mean, std] of the attended frames over time                    [2 H]
     logits = W [s_audio; s_text] + b
 
-With attention off, ``a = h_audio`` and ``t = h_text``. There is no residual around the attention, so what a modality
-says comes through the other's queries alone: where the audio is a single vector an utterance, as with published
+With attention off, ``a = h_audio`` and ``t = h_text``. With the residual, ``a = LN(h_audio + MHA(...))`` and so for
+``t``. Without one, what a modality says comes through the other's queries alone: where the audio is a single vector an utterance, as with published
 prosody, ``t`` is the same in every frame, and text is heard through audio's one query only.
 """
 
@@ -44,6 +44,7 @@ class CMAConfig:
         dropout: on the frames after the LSTM and before the classes
         attention: whether modalities attend to each other; off is the paper's comparison without cross-attention
         pooling: ``statistics`` (mean and standard deviation) or the ``mean`` alone
+        residual: whether the attended frames are added to the modality's own, with a layer norm; the paper is silent
     """
 
     channels: Annotated[int, Field(ge=2)]
@@ -53,6 +54,7 @@ class CMAConfig:
     dropout: Annotated[float, Field(ge=0, lt=1)]
     attention: bool
     pooling: Literal["statistics", "mean"]
+    residual: bool = False
 
     def __post_init__(self) -> None:
         check_heads(self.hidden, self.heads)
@@ -85,6 +87,8 @@ class CMA(Network):
                 if config.attention
             }
         )
+        normed = dims if config.attention and config.residual else ()
+        self.norm = nn.ModuleDict({name: nn.LayerNorm(config.hidden) for name in normed})
         self.dropout = nn.Dropout(config.dropout)
         pooled = config.hidden * (2 if config.pooling == "statistics" else 1)
         self.classify = nn.Linear(2 * pooled, classes)
@@ -105,6 +109,8 @@ class CMA(Network):
                 attended_UTH, _ = self.attend[name](
                     states[name], states[other], states[other], key_padding_mask=~inside[other], need_weights=False
                 )
+            if name in self.norm:
+                attended_UTH = self.norm[name](states[name] + attended_UTH)
             statistics_U2H = statistics_pooling(attended_UTH, inside[name])
             pooled.append(statistics_U2H if self.config.pooling == "statistics" else statistics_U2H.chunk(2, dim=1)[0])
         fused_UH = torch.cat(pooled, dim=1)

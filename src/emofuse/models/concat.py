@@ -1,4 +1,8 @@
-"""Baseline: early concatenation of both modalities' pooled frames, and a bidirectional GRU over the dialogue."""
+"""Baseline: early concatenation of both modalities' vectors, and a bidirectional GRU over the dialogue.
+
+The vectors are those that the other fusions read, of HCAM's stage I, so that what a fusion is ahead by is not its input;
+or mean and deviation of the frames. With ``skip``, the classes see the turn's own vectors beside the GRU's output.
+"""
 
 from typing import Annotated, ClassVar
 
@@ -24,20 +28,22 @@ class ConcatConfig:
         layers: GRU layers
         dropout: on the input, between GRU layers and before the classes
         speaker: what it is told of the speakers
+        skip: whether the classifier also reads the turn's own vectors
     """
 
     hidden: Annotated[int, Field(ge=2, multiple_of=2)]
     layers: Annotated[int, Field(ge=1, le=8)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
     speaker: Speaker = "none"
+    skip: bool = False
 
 
 class Concat(Network):
-    """Pooled vectors of audio and text, concatenated, through a dialogue GRU to classes.
+    """Vectors of audio and text, concatenated, through a dialogue GRU to classes.
 
     Args:
         config: sizes and dropout
-        dims: size of each modality's pooled vector, keys ``audio`` and ``text``
+        dims: size of each modality's vector, keys ``audio`` and ``text``
         classes: number C of classes
         past: context is the turns before alone
     """
@@ -46,17 +52,19 @@ class Concat(Network):
 
     def __init__(self, config: ConcatConfig, dims: dict[str, int], classes: int, past: bool) -> None:
         super().__init__()
+        self.skip = config.skip
         self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
         self.dropout = nn.Dropout(config.dropout)
         self.speaker = SpeakerEmbedding(config.speaker, sum(dims.values()))
         self.recurrent = Recurrent(sum(dims.values()), config.hidden, config.layers, config.dropout, past)
-        self.classify = nn.Linear(config.hidden, classes)
+        self.classify = nn.Linear(config.hidden + (sum(dims.values()) if config.skip else 0), classes)
 
     def forward(self, batch: Batch) -> Output:
         """Return logits, and ``vectors['context']``, ``[U, H]``."""
-        vectors = [self.standardize[name](batch.frames[name][:, 0]) for name in ("audio", "text")]
-        x_UD = self.speaker(self.dropout(torch.cat(vectors, dim=1)), batch.speakers_U, batch.places_BL)
+        own_UD = torch.cat([self.standardize[name](batch.frames[name][:, 0]) for name in ("audio", "text")], dim=1)
+        x_UD = self.speaker(self.dropout(own_UD), batch.speakers_U, batch.places_BL)
         x_BLD = to_dialogues(x_UD, batch.places_BL)
         states_BLH = self.recurrent(x_BLD, (batch.places_BL >= 0).sum(dim=1))
         context_UH = from_dialogues(states_BLH, batch.places_BL)
-        return Output(self.classify(self.dropout(context_UH)), {"context": context_UH})
+        seen_UH = torch.cat([context_UH, own_UD], dim=1) if self.skip else context_UH
+        return Output(self.classify(self.dropout(seen_UH)), {"context": context_UH})

@@ -58,6 +58,7 @@ class HBAFConfig:
         relative: weight of the relative contrastive loss
         temperature: of the absolute contrastive loss
         speaker: what it is told of the speakers
+        skip: whether the classifier also reads the turn's own vectors, beside the paper
     """
 
     hidden: Annotated[int, Field(ge=2, multiple_of=2)]
@@ -74,6 +75,7 @@ class HBAFConfig:
     relative: Weight
     temperature: Annotated[float, Field(gt=0)]
     speaker: Speaker = "none"
+    skip: bool = False
 
     def __post_init__(self) -> None:
         check_heads(self.hidden, self.heads)
@@ -119,7 +121,7 @@ class HBAF(Network):
         self.heads = nn.ModuleDict({name: nn.Linear(hidden, classes) for name in dims if weights[name]})
         contrasted = dims if config.absolute or config.relative else {}
         self.project = nn.ModuleDict({name: nn.Linear(hidden, hidden // 2) for name in contrasted})
-        self.classify = nn.Linear(2 * hidden, classes)
+        self.classify = nn.Linear(2 * hidden + (sum(dims.values()) if config.skip else 0), classes)
 
     def forward(self, batch: Batch) -> Output:
         """Return logits of the fused head, those of the others, both losses, and ``vectors['fused']``, ``[U, 2 H]``."""
@@ -134,9 +136,12 @@ class HBAF(Network):
             ],
             dim=-1,
         )
-        fused_UH = from_dialogues(fused_BLH, places_BL)
+        fused_UH = seen_UH = from_dialogues(fused_BLH, places_BL)
+        if self.config.skip:
+            own = (self.standardize[name](batch.frames[name][:, 0]) for name in ("audio", "text"))
+            seen_UH = torch.cat([fused_UH, *own], dim=1)
         return Output(
-            self.classify(self.dropout(fused_UH)),
+            self.classify(self.dropout(seen_UH)),
             vectors={"fused": fused_UH},
             heads=self._heads(before),
             auxiliary=self._contrastive(before, batch.targets_U != IGNORE),

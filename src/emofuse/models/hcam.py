@@ -52,6 +52,7 @@ class HCAMConfig:
         contrastive: weight of the supervised contrastive loss; 0 switches it off
         temperature: of the contrastive loss
         speaker: what it is told of the speakers
+        skip: whether the classifier also reads the turn's own vectors, beside the paper
     """
 
     hidden: Annotated[int, Field(ge=2)]
@@ -62,6 +63,7 @@ class HCAMConfig:
     contrastive: Annotated[float, Field(ge=0)]
     temperature: Annotated[float, Field(gt=0)]
     speaker: Speaker = "none"
+    skip: bool = False
 
     def __post_init__(self) -> None:
         check_heads(self.hidden, self.heads)
@@ -96,7 +98,7 @@ class HCAM(Network):
         self.self_attention = nn.ModuleDict({name: _blocks(config, 1)[0] for name in dims})
         self.project = nn.Linear(config.hidden, config.hidden) if config.contrastive else None
         self.dropout = nn.Dropout(config.dropout)
-        self.classify = nn.Linear(2 * config.hidden, classes)
+        self.classify = nn.Linear(2 * config.hidden + (sum(dims.values()) if config.skip else 0), classes)
 
     def forward(self, batch: Batch) -> Output:
         """Return logits, the contrastive loss, and ``vectors['fused']``, ``[U, 2 H]``."""
@@ -118,7 +120,11 @@ class HCAM(Network):
             views_NH = self.project(torch.cat([audio_UH, text_UH]))
             loss = supervised_contrastive(views_NH, batch.targets_U.repeat(2), self.config.temperature)
             auxiliary["contrastive"] = self.config.contrastive * loss
-        return Output(self.classify(self.dropout(fused_UH)), {"fused": fused_UH}, auxiliary=auxiliary)
+        seen_UH = torch.cat([fused_UH, *self._own(batch)], dim=1) if self.config.skip else fused_UH
+        return Output(self.classify(self.dropout(seen_UH)), {"fused": fused_UH}, auxiliary=auxiliary)
+
+    def _own(self, batch: Batch) -> list[Tensor]:
+        return [self.standardize[name](batch.frames[name][:, 0]) for name in ("audio", "text")]
 
     def _enter(self, batch: Batch, name: str) -> Tensor:
         entered_UH = self.enter[name](self.dropout(self.standardize[name](batch.frames[name][:, 0])))

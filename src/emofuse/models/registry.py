@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 __all__ = [
     "FUSION",
+    "LINEAR",
     "MODALITIES",
     "MODELS",
     "UNIMODAL",
@@ -56,7 +57,7 @@ class Model:
     network: str | None = None
     inputs: tuple[Input, ...] = ("frames",)
     modalities: tuple[str, ...] = MODALITIES
-    kind: Literal["prior", "mixture", "network"] = "network"
+    kind: Literal["prior", "linear", "mixture", "network"] = "network"
     seeded: bool = True
     baseline: bool = False
     folder: str = ""
@@ -94,7 +95,20 @@ UNIMODAL = tuple(
     for level, stage, reads in _LEVELS
     for modality in MODALITIES
 )
-"""The networks of one modality, which ``pretrain`` trains."""
+"""The networks of one modality, the second on what the first gives; ``pretrain`` trains them."""
+
+LINEAR = tuple(
+    Model(
+        *(f"{modality}-linear", f"logistic regression on {modality} statistics", "linear", "Linear", ("frames",)),
+        modalities=(modality,),
+        kind="linear",
+        seeded=False,
+        baseline=True,
+        folder="linear",
+    )
+    for modality in MODALITIES
+)
+"""The linear baselines of one modality, which ``pretrain`` trains too."""
 
 FUSION = (
     Model(
@@ -109,7 +123,14 @@ FUSION = (
         baseline=True,
     ),
     Model(
-        *("concat", "early concatenation of pooled frames, and a dialogue GRU", "concat", "Concat", ("pooled",)),
+        *("linear", "logistic regression on the statistics of both modalities", "linear", "Linear", ("frames",)),
+        kind="linear",
+        seeded=False,
+        baseline=True,
+    ),
+    Model(
+        *("concat", "early concatenation of utterance vectors, and a dialogue GRU", "concat", "Concat"),
+        inputs=("utterance", "pooled"),
         baseline=True,
     ),
     Model(
@@ -123,7 +144,7 @@ FUSION = (
 )
 """The models that ``fuse`` trains; each may have ablations, ``<model>/<ablation>``."""
 
-MODELS: Mapping[str, Model] = {each.name: each for each in (FUSION[0], *UNIMODAL, *FUSION[1:])}
+MODELS: Mapping[str, Model] = {each.name: each for each in (FUSION[0], *LINEAR, FUSION[1], *UNIMODAL, *FUSION[2:])}
 """All models by name, in the order of every table: the baselines first."""
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from emofuse.core.layout import Layout, Pair
-from emofuse.models.registry import MODALITIES, UNIMODAL, model
+from emofuse.models.registry import LINEAR, MODALITIES, UNIMODAL, model
 from emofuse.plan import Plan
 from emofuse.scoring.predictions import ScoringError
 from emofuse.tasks import Task
@@ -26,7 +26,7 @@ def model_folders(task: str, pair: Pair, plan: Plan, layout: Layout) -> dict[str
     unimodal = {
         each.name: layout.unimodal(task, pair.encoder(modality)) / each.folder
         for modality in MODALITIES
-        for each in UNIMODAL
+        for each in (*LINEAR, *UNIMODAL)
         if each.modalities == (modality,)
     }
     ablations = {

@@ -6,6 +6,7 @@ with parts switched off, stand in its section of the parameters and are trained 
 
 from collections.abc import Mapping
 from dataclasses import asdict, field, make_dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,8 +87,10 @@ def settings(params: Params, name: str) -> Any:
 def _section(entry: Model) -> type[Any]:
     """The dataclass of a model's section, put together from what the registry says."""
     fields: list[Any] = []
+    if entry.network is not None:
+        fields.append(("network", entry.config_class()))
     if entry.kind == "network":
-        fields += [("network", entry.config_class()), ("fit", FitConfig)]
+        fields.append(("fit", FitConfig))
         if entry.reads_networks:
             fields.append(("ensemble", bool, False))
     if len(entry.inputs) > 1:
@@ -99,7 +102,8 @@ def _section(entry: Model) -> type[Any]:
 def _jobs(work: Work, pair: Pair, name: str, out: Path) -> list[Job]:
     entry = model(name)
     encoders = {each: pair.encoder(each) for each in entry.modalities}
-    code = code_digest("training.fuse", f"models.{entry.module}")
+    trainer = ["training.linear"] if entry.kind == "linear" else []
+    code = code_digest("training.fuse", f"models.{entry.module}", *trainer)
     return [Job(work, name, encoders, *place, code, out) for place in work.places(seeded=entry.seeded)]
 
 
@@ -132,7 +136,8 @@ class _Training:
 
     def train(self, out: Path) -> None:
         """Fill the run's folder."""
-        {"prior": self._prior, "mixture": self._mixture, "network": self._network}[self.entry.kind](out)
+        kinds = {"prior": self._prior, "linear": self._linear, "mixture": self._mixture, "network": self._network}
+        kinds[self.entry.kind](out)
 
     def _files(self) -> list[str]:
         """Digests of the files that are read."""
@@ -159,6 +164,12 @@ class _Training:
         mixture, weights = self.entry.load().mix(self._probabilities(), self._dev_score)
         save_run(out, self.run, self.fold, mixture, {"weights": weights})
         save_config(out, self.run, self.fold, self.config, {"reads": self.reads, "weights": weights})
+
+    def _linear(self, out: Path) -> None:
+        inputs = {name: read_features(self.features[name], self.fold.utterance_ids) for name in self.features}
+        # By its name, so that no other model's runs depend on that module.
+        trainer = import_module("emofuse.training.linear")
+        trainer.train_linear(out, self.run, self.fold, inputs, self.features, self.settings.network)
 
     def _network(self, out: Path) -> None:
         inputs = self._inputs()
