@@ -8,7 +8,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-__all__ = ["RUN", "ScoringError", "Unit", "folds_are_pooled", "join_targets", "scored_utterances", "unit_of"]
+__all__ = [
+    "RUN",
+    "ScoringError",
+    "Unit",
+    "first_ids",
+    "folds_are_pooled",
+    "join_targets",
+    "scored_utterances",
+    "unit_of",
+]
 
 RUN = ["model", "seed", "fold"]
 """The columns that name a trained run."""
@@ -41,10 +50,10 @@ def scored_utterances(truth: pl.DataFrame, classes: Sequence[str]) -> pl.DataFra
         raise ScoringError("the task has no labelled test utterance")
     doubled = test.filter(pl.struct("fold", "utterance_id").is_duplicated())
     if len(doubled):
-        raise ScoringError(f"targets: utterances twice in one fold: {_first(doubled)}")
+        raise ScoringError(f"targets: utterances twice in one fold: {first_ids(doubled)}")
     bad = test.filter(~pl.col("target").is_between(0, len(classes) - 1).fill_null(False))
     if len(bad):
-        raise ScoringError(f"targets: not an index of the {len(classes)} classes {list(classes)}: {_first(bad)}")
+        raise ScoringError(f"targets: not an index of the {len(classes)} classes {list(classes)}: {first_ids(bad)}")
     return test
 
 
@@ -133,10 +142,11 @@ def _refuse(offenders: pl.DataFrame, fault: str) -> None:
     offenders = offenders.sort(*RUN, "utterance_id")
     model, seed, fold = offenders.select(RUN).row(0)
     own = offenders.filter((pl.col("model") == model) & (pl.col("seed") == seed) & (pl.col("fold") == fold))
-    raise ScoringError(f"model {model!r}, seed {seed}, fold {fold}: {fault}: {_first(own)}")
+    raise ScoringError(f"model {model!r}, seed {seed}, fold {fold}: {fault}: {first_ids(own)}")
 
 
-def _first(rows: pl.DataFrame) -> str:
+def first_ids(rows: pl.DataFrame) -> str:
+    """The first of the utterance ids of some rows, for a message, and how many more there are."""
     ids = rows["utterance_id"].unique().sort()
     more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
     return ", ".join(repr(each) for each in ids.head(SHOWN)) + more
