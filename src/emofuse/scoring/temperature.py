@@ -10,26 +10,13 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from emofuse.scoring.metrics import SMALLEST, negative_log_likelihood
 from emofuse.scoring.predictions import RUN, ScoringError
 
-__all__ = ["choose_temperature", "negative_log_likelihood", "temperatures", "tempered", "with_temperature"]
-
-SMALLEST = 1e-12
-"""A probability counts as this at least, so that one that was rounded to zero leaves a likelihood."""
+__all__ = ["choose_temperature", "temperatures", "tempered", "with_temperature"]
 
 COLDEST, HOTTEST = 0.05, 20.0
 """Temperatures that are tried lie between these."""
-
-
-def negative_log_likelihood(probabilities: NDArray[np.floating], targets: NDArray[np.integer]) -> float:
-    """Mean of -log p of the true class, in nats.
-
-    Args:
-        probabilities: ``[n, n_classes]``
-        targets: ``[n]``, indices of the true classes
-    """
-    of_true = probabilities[np.arange(len(targets)), targets].astype(np.float64)
-    return float(-np.log(np.maximum(of_true, SMALLEST)).mean())
 
 
 def with_temperature(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:

@@ -217,11 +217,11 @@ def _network(
     build: dict[str, Any] = {"reads": reads, "dims": dims, "past": fold.context == "past"}
     if reads in ("frames", "pooled"):
         build["features"] = {name: metadata(path) for name, path in job.features.items()}
-    torch.manual_seed(job.run.seed)
+    torch.manual_seed(job.run.seeds.number("initialization"))
     network = network_class(job.config.network, dims, len(fold.classes), build["past"])
     for name, sequences in inputs.items():
         standardize(network.standardize[name], sequences, fold)
-    fitted = fit(network, inputs, fold, job.config.fit, job.run.seed)
+    fitted = fit(network, inputs, fold, job.config.fit, job.run.seeds)
     if parts:
         posteriors = {**parts, "fused": fitted.probabilities}
         build["weights"] = _weights(posteriors, fold)

@@ -114,20 +114,20 @@ def _train(job: _Job) -> bool:
 
     def utterance(folder: Path) -> None:
         sequences = read_features(job.features, fold.utterance_ids)
-        torch.manual_seed(job.seed)
+        torch.manual_seed(first.seeds.number("initialization"))
         network = UtteranceNetwork(config.utterance.network, sequences.dim, len(fold.classes))
         standardize(network.standardize, sequences, fold)
-        fitted = fit(network, {job.modality: sequences}, fold, config.utterance.fit, job.seed)
+        fitted = fit(network, {job.modality: sequences}, fold, config.utterance.fit, first.seeds)
         build = {"reads": "frames", "features": {job.modality: metadata(job.features)}, "dim": sequences.dim}
         save_fitted(folder, first, fold, fitted, config.utterance, build, "utterance")
 
     def context(folder: Path) -> None:
         vectors = single_frames(read_vectors(entry.path, "utterance"))
         past = fold.context == "past"
-        torch.manual_seed(job.seed)
+        torch.manual_seed(second.seeds.number("initialization"))
         network = ContextNetwork(config.context.network, vectors.dim, len(fold.classes), past)
         standardize(network.standardize, vectors, fold)
-        fitted = fit(network, {job.modality: vectors}, fold, config.context.fit, job.seed)
+        fitted = fit(network, {job.modality: vectors}, fold, config.context.fit, second.seeds)
         build = {"reads": "utterance", "dim": vectors.dim, "past": past}
         save_fitted(folder, second, fold, fitted, config.context, build, "context")
 
