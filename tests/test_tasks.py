@@ -74,13 +74,16 @@ def test_unlabelled_turns_can_be_dropped() -> None:
 @pytest.mark.parametrize("unlabelled", ["keep", "drop"])
 def test_the_truth_has_dev_and_test(unlabelled: str) -> None:
     small = task(unlabelled=unlabelled)
-    assert small.truth().rows() == [
+    assert small.truth().drop("speaker").rows() == [
         (0, "dev", "u4", "b", 0, None),
         (0, "dev", "u5", "b", 1, None),
         (0, "test", "u7", "c", 1, None),
         (0, "test", "u8", "c", 0, None),
     ]
-    assert small.truth().columns == ["fold", "split", "utterance_id", "dialogue_id", "target", "sentiment"]
+    assert small.truth().columns == [
+        *("fold", "split", "utterance_id", "dialogue_id", "speaker", "target", "sentiment")
+    ]
+    assert small.truth()["speaker"].to_list() == ["Cyd", "Cyd", "Eve", "Dan"]
     assert small.counts(0) == {"train": 3, "dev": 2, "test": 2}
 
 

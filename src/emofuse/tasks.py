@@ -217,12 +217,12 @@ class Task:
         """Return the labels of dev and test, for scoring.
 
         Returns:
-            ``fold, split, utterance_id, dialogue_id, target, sentiment``; the sentiment is the corpus's own number,
-            null where it has none
+            ``fold, split, utterance_id, dialogue_id, speaker, target, sentiment``; the sentiment is the corpus's own
+            number, null where it has none, and so is the speaker
         """
         tables = [self._split_table(fold).with_columns(fold=pl.lit(fold, dtype=pl.Int32)) for fold in range(self.folds)]
         table = pl.concat(tables).filter((pl.col("target") != IGNORE) & (pl.col("split") != "train"))
-        return table.select("fold", "split", "utterance_id", "dialogue_id", "target", "sentiment")
+        return table.select("fold", "split", "utterance_id", "dialogue_id", "speaker", "target", "sentiment")
 
     def counts(self, fold: int) -> dict[str, int]:
         """Return the number of labelled utterances of a fold by split."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -193,6 +193,26 @@ def test_a_longer_neighbour_does_not_change_a_logit(name: str) -> None:
         logits_of(network, name, [*dialogues, longer])[:2], logits_of(network, name, dialogues), strict=True
     ):
         close(logits, expected)
+
+
+def test_mean_and_maximum_of_the_frames_go_around_the_recurrence_of_stage_one() -> None:
+    """All frames are below the mean of train: what is beyond an utterance's end may not pass for its maximum."""
+    network, dialogues = network_of("utterance"), dialogues_of("utterance", [3, 1, 2])
+    for turn in (turn for dialogue in dialogues for turn in dialogue):
+        turn["audio"] -= 6
+    batch = batch_of("utterance", dialogues, spare=2)
+    around = cast(torch.nn.Linear, network.around)
+    with torch.no_grad():
+        whole_UH = network(batch).vectors["utterance"]
+        weight, bias = around.weight.clone(), around.bias.clone()
+        around.weight.zero_()
+        around.bias.zero_()
+        without_UH = network(batch).vectors["utterance"]
+        standardize = cast(Standardize, network.standardize)
+        frames = [standardize(torch.from_numpy(turn["audio"])) for dialogue in dialogues for turn in dialogue]
+        read_U2D = torch.stack([torch.cat([each.mean(dim=0), each.amax(dim=0)]) for each in frames])
+    assert (read_U2D < 0).all()
+    close(whole_UH - without_UH, read_U2D @ weight.T + bias)
 
 
 @every_network

@@ -11,6 +11,7 @@ from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 from sklearn.metrics import f1_score
 
+from emofuse.scoring.ensembles import of_seeds
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import Scores, ScoringConfig, in_order, score
 
@@ -88,7 +89,7 @@ def test_a_better_model_is_found_better(truth: Make, guess: Make, classes: tuple
     pair = row(score(runs, targets, classes, CONFIG).pairs, metric="weighted_f1")
     assert (pair["model_a"], pair["model_b"]) == ("hcam", "concat")
     assert 0 < pair["low"] < pair["difference"] < pair["high"]
-    assert pair["p"] == pytest.approx(2 / 301, abs=1e-6)
+    assert pair["p"] < 0.001
 
 
 def test_a_model_without_seeds_meets_every_seed(
@@ -146,6 +147,114 @@ def test_rotating_dev_makes_every_seed_and_fold_a_run(
     assert_frame_equal(once.pairs, fourfold.pairs)
     assert (once.pooled, once.n_utterances) == (False, 72)
     assert not once.models["metric"].str.starts_with("fold_mean/").any()
+
+
+def test_seeds_of_a_fold_that_agree_are_no_more_evidence_than_one(
+    truth: Make, guess: Make, answer: Make, classes: tuple[str, ...]
+) -> None:
+    """Four folds test the same utterances. A fold's seeds say the same, so that there are four repetitions, not 20."""
+    targets = pl.concat([truth(fold=fold) for fold in range(4)])
+    once = pl.concat([guess(targets, 0.7, "hcam", seeds=(0,)), guess(targets, 0.6, "concat", seeds=(0,))])
+    often = pl.concat([once.with_columns(seed=pl.lit(seed, pl.Int32)) for seed in range(5)])
+    one, five = (score(runs, targets, classes, CONFIG) for runs in (once, often))
+    assert_frame_equal(one.pairs, five.pairs)
+    assert_frame_equal(one.models.drop("sd", "n_runs"), five.models.drop("sd", "n_runs"))
+    by_seed = score(guess(truth(), 0.7, "hcam", seeds=range(4)), truth(), classes, CONFIG)
+    by_fold = pl.concat([guess(truth(), 0.7, "hcam", seeds=range(4)).with_columns(fold=pl.col("seed"), seed=0)])
+    assert_frame_equal(score(by_fold, targets, classes, CONFIG).models, by_seed.models)
+
+
+def test_speakers_are_drawn_where_utterances_stand_alone(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    """As in corpora of acted sentences; not where a speaker is unknown, or turns share dialogues."""
+    dialogues = truth()
+    alone = dialogues.with_columns(speaker=pl.col("dialogue_id"), dialogue_id=pl.col("utterance_id"))
+    runs = pl.concat([guess(dialogues, 0.7, "hcam"), guess(dialogues, 0.6, "concat")])
+    by_dialogue, by_speaker = (score(runs, each, classes, CONFIG) for each in (dialogues, alone))
+    assert (by_speaker.unit, by_speaker.n_units, by_speaker.n_dialogues) == ("speaker", 12, 72)
+    assert (by_dialogue.unit, by_dialogue.n_units, by_dialogue.n_dialogues) == ("dialogue", 12, 12)
+    assert_scores_equal(by_dialogue, by_speaker)
+    first = pl.int_range(pl.len()) == 0
+    unknown = alone.with_columns(speaker=pl.when(first).then(None).otherwise("speaker"))
+    talking = dialogues.with_columns(speaker=pl.lit("s") + (pl.int_range(pl.len()) % 2).cast(pl.String))
+    for targets, n_units in ((unknown, 72), (talking, 12)):
+        found = score(runs, targets, classes, CONFIG)
+        assert (found.unit, found.n_units) == ("dialogue", n_units)
+
+
+def with_dev(truth: Make, n_dialogues: int = 12) -> pl.DataFrame:
+    """Targets of test and of a dev split of the same size."""
+    dev = truth(n_dialogues=n_dialogues, prefix="dev_").with_columns(split=pl.lit("dev"))
+    return pl.concat([truth(n_dialogues=n_dialogues), dev])
+
+
+def guess_both(guess: Make, targets: pl.DataFrame, skill: float, model: str, **more: Any) -> pl.DataFrame:
+    """Predictions of test and dev."""
+    ids = targets.select("utterance_id", of="split")
+    runs = guess(targets, skill, model, **more).join(ids, on="utterance_id", maintain_order="left")
+    return runs.with_columns(split=pl.col("of")).drop("of")
+
+
+def test_ensembles_are_rows_of_their_own_and_are_compared_apart(
+    truth: Make, guess: Make, answer: Make, classes: tuple[str, ...]
+) -> None:
+    targets = with_dev(truth)
+    runs = pl.concat(
+        [
+            guess_both(guess, targets, 0.6, "hcam"),
+            guess_both(guess, targets, 0.5, "concat"),
+            guess_both(guess, targets, 0.4, "majority", seeds=(0,)),
+        ]
+    )
+    ensembles = of_seeds(runs)
+    plain, both = score(runs, targets, classes, CONFIG), score(runs, targets, classes, CONFIG, ensembles=ensembles)
+    assert plain.ensemble_pairs.is_empty()
+    added = pl.col("model").str.ends_with("/ensemble")
+    for name in ("models", "runs", "confusion", "run_confusion", "calibration", "temperatures", "tempered"):
+        assert_frame_equal(getattr(both, name).filter(~added), getattr(plain, name))
+    assert_frame_equal(both.pairs, plain.pairs)
+    assert both.models["model"].unique(maintain_order=True).to_list() == [
+        *("majority", "concat", "concat/ensemble", "hcam", "hcam/ensemble")
+    ]
+    compared = both.ensemble_pairs.filter(metric="weighted_f1").select("model_a", "model_b").rows()
+    assert compared == [
+        *(("concat/ensemble", "majority"), ("hcam/ensemble", "majority"), ("hcam/ensemble", "concat/ensemble"))
+    ]
+    alone = score(pl.concat([ensembles.filter(model="hcam/ensemble")]), targets, classes, CONFIG)
+    got = row(both.models, model="hcam/ensemble", metric="weighted_f1")
+    assert got == row(alone.models, model="hcam/ensemble", metric="weighted_f1")
+    assert (got["n_runs"], got["sd"]) == (1, None)
+
+
+def test_a_temperature_mends_confidence_and_no_answer(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    """All answers are sure to 0.8 and right half of the time; dev says so, and what is left is what test differs by."""
+    targets = with_dev(truth, n_dialogues=100)
+    runs = guess_both(guess, targets, 0.5, "hcam")
+    scores = score(runs, targets, classes, CONFIG)
+    error, mended = row(scores.models, model="hcam", metric="ece"), row(scores.tempered, model="hcam", metric="ece")
+    assert error["mean"] == pytest.approx(0.3, abs=0.05)
+    assert mended["mean"] < 0.06
+    assert mended["low"] <= mended["mean"] <= mended["high"]
+    assert scores.temperatures.select("model", "seed", "fold").rows() == [("hcam", seed, 0) for seed in range(3)]
+    assert (scores.temperatures["temperature"] > 1.5).all()
+    only_test = score(runs.filter(split="test"), targets, classes, CONFIG)
+    assert only_test.temperatures.is_empty()
+    assert only_test.tempered.is_empty()
+    assert_scores_equal(scores, only_test)
+
+
+def test_what_only_names_classes_has_no_calibration_error(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    targets = with_dev(truth)
+    runs = guess_both(guess, targets, 0.6, "hcam")
+    labels = guess_both(guess, targets, 0.5, "asked", seeds=(0,)).with_columns(
+        pl.col("probabilities").list.eval((pl.element() > 0.5).cast(pl.Float32))
+    )
+    scores = score(pl.concat([runs, labels]), targets, classes, CONFIG)
+    assert set(scores.models.filter(metric="ece")["model"]) == {"hcam"}
+    assert set(scores.runs.filter(metric="ece")["model"]) == {"hcam"}
+    for table in (scores.calibration, scores.temperatures, scores.tempered):
+        assert set(table["model"]) == {"hcam"}
+    assert set(scores.models.filter(metric="weighted_f1")["model"]) == {"hcam", "asked"}
+    assert row(scores.pairs, metric="weighted_f1")["model_a"] == "asked"
 
 
 @pytest.mark.parametrize("prefix", ["", "other_"])
@@ -260,13 +369,15 @@ def test_a_condition_without_all_runs_is_an_error(truth: Make, guess: Make, clas
         score(runs, truth(), classes, CONFIG, degraded=degraded)
 
 
-def test_the_seed_decides(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+def test_the_seed_decides_what_is_drawn(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
     targets = truth()
     runs = guess(targets, 0.7, "hcam")
     one, again = (score(runs, targets, classes, ScoringConfig(resamples=200, seed=4)) for _ in range(2))
     assert_scores_equal(one, again)
     other = score(runs, targets, classes, ScoringConfig(resamples=200, seed=5))
-    assert not one.models["low"].equals(other.models["low"])
+    drawn = pl.col("metric") == "ece"
+    assert not one.models.filter(drawn)["high"].equals(other.models.filter(drawn)["high"])
+    assert_frame_equal(one.models.filter(~drawn), other.models.filter(~drawn), check_exact=True)
 
 
 def test_floats_are_rounded(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:

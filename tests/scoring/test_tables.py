@@ -14,22 +14,22 @@ from emofuse.scoring.scores import Scores, ScoringConfig, score
 Make = Callable[..., pl.DataFrame]
 
 TABLE = """\
-- hcam has the best weighted F1 of 2 models: 86.7 % [73.3, 100.0].
-- It is ahead, in points: majority +53.3 [+40.0, +66.7].
+- hcam has the best weighted F1 of 2 models: 86.7 % [0.0, 100.0].
+- No difference that can be told from chance: majority +53.3 [-100.0, +100.0].
 
 | Model | Accuracy | Balanced accuracy | Weighted F1 | Macro F1 | Calibration error | Runs |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
-| majority | 50.0 [50.0, 50.0] | 50.0 [50.0, 50.0] | 33.3 [33.3, 33.3] | 33.3 [33.3, 33.3] | 30.0 [30.0, 30.0] | 1 |
-| hcam | **87.5** ± 17.7 [75.0, 100.0] | **87.5** ± 17.7 [75.0, 100.0] | **86.7** ± 18.9 [73.3, 100.0] \
-| **86.7** ± 18.9 [73.3, 100.0] | **12.5** ± 10.6 [5.0, 20.0] | 2 |
+| majority | 50.0 [0.0, 100.0] | 50.0 [0.0, 100.0] | 33.3 [0.0, 100.0] | 33.3 [0.0, 100.0] | 30.0 [30.0, 30.0] | 1 |
+| hcam | **87.5** ± 17.7 [0.0, 100.0] | **87.5** ± 17.7 [0.0, 100.0] | **86.7** ± 18.9 [0.0, 100.0] \
+| **86.7** ± 18.9 [0.0, 100.0] | **12.5** ± 10.6 [5.0, 20.0] | 2 |
 
 Percent on test: 4 utterances in 1 dialogues. Mean over runs ± standard deviation [95 % interval of the mean: \
 bootstrap over dialogues and runs, 200 resamples].
 
 Paired comparisons (difference in points):
 
-- hcam over majority: Weighted F1 +53.3 [+40.0, +66.7], p = 0.01, Holm-adjusted 0.01
-- majority over hcam: Weighted F1 -53.3 [-66.7, -40.0], p = 0.01, Holm-adjusted 0.01
+- hcam over majority: Weighted F1 +53.3 [-100.0, +100.0], p = 1, Holm-adjusted 1
+- majority over hcam: Weighted F1 -53.3 [-100.0, +100.0], p = 1, Holm-adjusted 1
 """
 
 
@@ -39,9 +39,9 @@ def tiny(answer: Make) -> Scores:
 
     Majority says a: accuracy 2/4, recalls 1 and 0, F1 of a 4/6 and of b 0. hcam's seed 0 takes one b for an a: accuracy
     3/4, recalls 1 and 1/2, F1 4/5 and 2/3, both means 11/15; its seed 1 is perfect. So its accuracy is 0.875 with a
-    deviation of 0.25 / sqrt(2), its F1 13/15 with (4/15) / sqrt(2). With one dialogue the bootstrap draws runs only,
-    one of two; hence the interval from one seed to the other. All 200 draws have hcam ahead: p = 2 / 201. All answers
-    are sure to 0.8, which is 0.3 from majority's accuracy and 0.05 and 0.2 from those of hcam.
+    deviation of 0.25 / sqrt(2), its F1 13/15 with (4/15) / sqrt(2). One dialogue tells nothing of others: the intervals
+    hold all that a score can be. That of the calibration error is a bootstrap's, which draws one of two runs. All
+    answers are sure to 0.8, which is 0.3 from majority's accuracy and 0.05 and 0.2 from those of hcam.
     """
     ids = [f"d_{turn}" for turn in range(4)]
     truth = pl.DataFrame({"fold": 0, "split": "test", "utterance_id": ids, "dialogue_id": "d", "target": [0, 0, 1, 1]})
@@ -60,13 +60,13 @@ def test_files(tiny: Scores, tmp_path: Path) -> None:
     assert (tmp_path / "table.md").read_text() == TABLE
     scores = (tmp_path / "scores.csv").read_text().splitlines()
     assert scores[0] == "model,metric,mean,sd,low,high,n_runs"
-    assert scores[1] == "majority,accuracy,0.5,,0.5,0.5,1"
-    assert "hcam,accuracy,0.875,0.176777,0.75,1.0,2" in scores
-    assert "hcam,f1/b,0.833333,0.235702,0.666667,1.0,2" in scores
+    assert scores[1] == "majority,accuracy,0.5,,0.0,1.0,1"
+    assert "hcam,accuracy,0.875,0.176777,0.0,1.0,2" in scores
+    assert "hcam,f1/b,0.833333,0.235702,0.0,1.0,2" in scores
     pairs = (tmp_path / "pairs.csv").read_text().splitlines()
     assert pairs[:2] == [
         "model_a,model_b,metric,difference,low,high,p,p_adjusted",
-        "hcam,majority,accuracy,0.375,0.25,0.5,0.00995,0.00995",
+        "hcam,majority,accuracy,0.375,-1.0,1.0,1.0,1.0",
     ]
     confusion = (tmp_path / "confusion.csv").read_text().splitlines()
     assert confusion[0] == "model,utterances,true,predicted,count"
@@ -90,7 +90,7 @@ def test_json_carries_the_protocol_and_the_same_numbers(tiny: Scores, tmp_path: 
     assert value["protocol"] == {"task": "tiny"}
     assert value["intervals"] == {"confidence": 0.95, "resamples": 200, "seed": 0}
     assert value["test"]["classes"] == ["a", "b"]
-    accuracy = {"mean": 0.875, "sd": 0.176777, "low": 0.75, "high": 1.0, "n_runs": 2}
+    accuracy = {"mean": 0.875, "sd": 0.176777, "low": 0.0, "high": 1.0, "n_runs": 2}
     assert value["scores"]["hcam"]["accuracy"] == accuracy
     assert value["scores"]["majority"]["accuracy"]["sd"] is None
     assert pl.DataFrame(value["pairs"]).rows() == tiny.pairs.rows()

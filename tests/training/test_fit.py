@@ -1,6 +1,7 @@
 """The fit loop: which epoch is kept, what the seed decides, and that only train is learned from."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, ClassVar
 
@@ -17,9 +18,25 @@ from emofuse.models.parts.base import Batch, Network, Output, Unit
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
 from emofuse.tasks import IGNORE, SPLITS, Fold
 from emofuse.training.data import Sequences, collate, examples, single_frames
-from emofuse.training.fit import FitConfig, Fitted, Learner, class_weights, dev_scores, fit, infer, rate, standardize
+from emofuse.training.fit import (
+    PURPOSES,
+    FitConfig,
+    Fitted,
+    Learner,
+    Purpose,
+    Seeds,
+    class_weights,
+    dev_scores,
+    fit,
+    infer,
+    rate,
+    standardize,
+)
 
 MakeFold = Callable[..., Fold]
+NUMBERS = [3331289292249281567, 4372149708339362832, 7506238365132170657]
+"""Of :data:`PURPOSES` of one run: results that are committed stand on them."""
+
 ROWS = 8
 """Utterances of each split in the scripted folds."""
 
@@ -29,16 +46,21 @@ def schedule(**changes: Any) -> FitConfig:
     return FitConfig(**{**values, **changes})  # type: ignore[arg-type]
 
 
+def seeds(number: int) -> Seeds:
+    return Seeds("any", number, 0)
+
+
 class Scripted(Network):
     """A network whose answers are fixed beforehand: in epoch e so many of each split's utterances are right.
 
-    It reads frames of (target, split, rank), and takes one batch an epoch.
+    It reads frames of (target, split, rank), and takes one batch an epoch. In epoch e its logits differ by ``sure[e]``.
     """
 
     unit: ClassVar[Unit] = "utterance"
 
-    def __init__(self, right: list[dict[str, int]]) -> None:
+    def __init__(self, right: list[dict[str, int]], sure: list[float] | None = None) -> None:
         super().__init__()
+        self.sure = torch.tensor(sure or [3.0] * len(right))
         self.right = torch.tensor([[epoch.get(split, 0) for split in SPLITS] for epoch in right])
         self.weight = nn.Parameter(torch.zeros(2))
         self.register_buffer("epoch", torch.tensor(0))
@@ -50,7 +72,7 @@ class Scripted(Network):
         target_U, split_U, rank_U = batch.frames["audio"][:, 0].long().unbind(dim=1)
         right_U = rank_U < self.right[self.epoch - 1, split_U]
         said_U = torch.where(right_U, target_U, 1 - target_U)
-        return Output(nn.functional.one_hot(said_U, 2) * 3.0 + 0 * self.weight)
+        return Output(nn.functional.one_hot(said_U, 2) * self.sure[self.epoch - 1] + 0 * self.weight)
 
 
 def scripted(make_fold: MakeFold) -> tuple[Fold, dict[str, Sequences], np.ndarray]:
@@ -61,9 +83,12 @@ def scripted(make_fold: MakeFold) -> tuple[Fold, dict[str, Sequences], np.ndarra
     return fold, {"audio": single_frames(torch.tensor(frames))}, targets.reshape(-1)
 
 
-def run_script(make_fold: MakeFold, right: list[dict[str, int]], patience: int = 100) -> Fitted:
+def run_script(
+    make_fold: MakeFold, right: list[dict[str, int]], sure: list[float] | None = None, **changes: float
+) -> Fitted:
     fold, inputs, _ = scripted(make_fold)
-    return fit(Scripted(right), inputs, fold, schedule(epochs=len(right), patience=patience, batch=ROWS), 0)
+    config = schedule(**{"epochs": len(right), "patience": 100, "batch": ROWS, **changes})
+    return fit(Scripted(right, sure), inputs, fold, config, seeds(0))
 
 
 def test_kept_epochs_are_those_of_test_and_change_nothing_else(make_fold: MakeFold) -> None:
@@ -71,7 +96,7 @@ def test_kept_epochs_are_those_of_test_and_change_nothing_else(make_fold: MakeFo
     fold, inputs, targets = scripted(make_fold)
     right = [{"dev": 2, "test": 1}, {"dev": 7, "test": 3}, {"dev": 5, "test": 8}]
     configs = [schedule(epochs=3, batch=ROWS, keep_epochs=kept) for kept in (False, True)]
-    plain, kept = (fit(Scripted(right), inputs, fold, config, 0) for config in configs)
+    plain, kept = (fit(Scripted(right), inputs, fold, config, seeds(0)) for config in configs)
     assert plain.epochs == []
     np.testing.assert_array_equal(plain.probabilities, kept.probabilities)
     assert plain.best_epoch == kept.best_epoch == 2
@@ -88,12 +113,14 @@ def said_right(fitted: Fitted, fold: Fold, targets: np.ndarray, split: str) -> i
 @settings(max_examples=40, deadline=None)
 @given(dev=st.lists(st.integers(0, ROWS), min_size=1, max_size=10), patience=st.integers(1, 5))
 def test_the_best_dev_epoch_is_kept_the_first_of_equals(make_fold: MakeFold, dev: list[int], patience: int) -> None:
-    fitted = run_script(make_fold, [{"dev": right} for right in dev], patience)
+    """Equal in all: what is as good by F1 and less often right is less likely, as all answers are equally sure."""
+    fitted = run_script(make_fold, [{"dev": right} for right in dev], patience=patience)
     true = np.arange(ROWS) % 2
     f1 = [f1_score(true, np.where(np.arange(ROWS) < right, true, 1 - true), average="weighted") for right in dev]
     best, last = 0, len(f1) - 1
-    for epoch, score in enumerate(f1):
-        if score > f1[best]:
+    ranks = [(round(score, 9), right) for score, right in zip(f1, dev, strict=True)]
+    for epoch, rank in enumerate(ranks):
+        if rank > ranks[best]:
             best = epoch
         elif epoch - best >= patience:
             last = epoch
@@ -138,7 +165,7 @@ def train(fold: Fold, inputs: dict[str, Sequences], kind: str = "utterance", see
     else:
         network = ContextNetwork(CONTEXT, sequences.dim, len(fold.classes), fold.context == "past")
     standardize(network.standardize, sequences, fold)
-    return fit(network, inputs, fold, schedule(**changes), seed)
+    return fit(network, inputs, fold, schedule(**changes), seeds(seed))
 
 
 def same(one: Fitted, other: Fitted) -> bool:
@@ -159,18 +186,142 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(make_fold: MakeF
     assert not same(first, train(fold, inputs, kind, seed=1))
 
 
-def test_the_seed_of_fit_decides_batches_and_dropout(make_fold: MakeFold) -> None:
+@dataclass(frozen=True)
+class Chosen(Seeds):
+    """Seeds of which one purpose's are those of another run."""
+
+    purpose: Purpose = "batches"
+    other: int = 0
+
+    def sequence(self, purpose: Purpose) -> np.random.SeedSequence:
+        return seeds(self.other).sequence(purpose) if purpose == self.purpose else super().sequence(purpose)
+
+
+def answers_of(make_fold: MakeFold, dropout: float, drawn: Seeds) -> np.ndarray:
+    """What a network says that always starts from the same weights."""
     fold, inputs = noisy(make_fold)
     torch.manual_seed(0)
-    network = UtteranceNetwork(UTTERANCE, 3, 2)
-    state = {name: value.clone() for name, value in network.state_dict().items()}
-    results = []
-    for seed in (5, 5, 6):
-        network.load_state_dict(state)
-        results.append(fit(network, inputs, fold, schedule(), seed))
-    weights = [each.probabilities for each in results]
-    assert np.array_equal(weights[0], weights[1])
-    assert not np.array_equal(weights[0], weights[2])
+    network = UtteranceNetwork(replace(UTTERANCE, dropout=dropout, input_dropout=0.0), 3, 2)
+    return fit(network, inputs, fold, schedule(), drawn).probabilities
+
+
+def test_batches_and_dropout_each_follow_a_seed_of_their_own(make_fold: MakeFold) -> None:
+    def differs(dropout: float, purpose: Purpose) -> bool:
+        one, again, other = (answers_of(make_fold, dropout, Chosen("any", 0, 0, purpose, at)) for at in (5, 5, 6))
+        assert np.array_equal(one, again)
+        return not np.array_equal(one, other)
+
+    assert differs(0.0, "batches")
+    assert differs(0.5, "dropout")
+    assert not differs(0.0, "dropout")
+    assert not differs(0.5, "initialization"), "that is over when training begins"
+
+
+def test_no_two_runs_or_purposes_draw_the_same() -> None:
+    runs = [Seeds(*each) for each in product(("hcam", "hcam/no-gate", "audio-context"), range(5), range(5))]
+    numbers = {run.number(purpose) for run in runs for purpose in PURPOSES}
+    assert len(numbers) == len(runs) * len(PURPOSES)
+    drawn = {np.random.default_rng(run.sequence(purpose)).random() for run in runs for purpose in PURPOSES}
+    assert len(drawn) == len(numbers)
+
+
+def test_a_run_draws_the_same_numbers_for_ever() -> None:
+    assert [Seeds("hcam", 3, 1).number(purpose) for purpose in PURPOSES] == NUMBERS
+
+
+def test_of_equal_epochs_the_likeliest_on_dev_is_kept(make_fold: MakeFold) -> None:
+    """Six of eight are right, for which a difference of logits of log 3 is likeliest; test would have the last."""
+    right = [{"dev": 6, "test": 0}] * 3 + [{"dev": 6, "test": 8}, {"dev": 5, "test": 8}]
+    fitted = run_script(make_fold, right, [3.0, 1.1, 2.0, 0.1, 1.1])
+    assert fitted.best_epoch == 2
+    p = np.exp(1.1) / (1 + np.exp(1.1))
+    expected = 0.75 * np.log(p) + 0.25 * np.log(1 - p)
+    assert fitted.history[1]["dev_log_likelihood"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_f1_comes_before_likelihood(make_fold: MakeFold) -> None:
+    fitted = run_script(make_fold, [{"dev": 6}, {"dev": 7}], [1.1, 30.0])
+    assert fitted.history[0]["dev_log_likelihood"] > fitted.history[1]["dev_log_likelihood"]
+    assert fitted.best_epoch == 2
+
+
+@pytest.mark.parametrize(("kind", "batch"), [("utterance", 4), ("utterance", 100), ("context", 2), ("context", 12)])
+def test_a_floor_of_steps_makes_the_budget_longer(
+    make_fold: MakeFold, monkeypatch: pytest.MonkeyPatch, kind: str, batch: int
+) -> None:
+    """The learning rate falls over the whole of it; dialogues have five turns each."""
+    fold, inputs = noisy(make_fold)
+    taken = spy_on_steps(monkeypatch)
+    fitted = train(fold, inputs, kind, epochs=2, patience=1000, batch=batch, min_steps=50)
+    assert 50 <= len(taken) < 150
+    rates = [rate for rate, _, _ in taken]
+    assert 0.02 < np.argmax(rates) / len(rates) < 0.2
+    assert rates[-1] < 0.05 * max(rates)
+    assert len(fitted.history) > 2
+
+
+def test_patience_counts_once_the_floor_is_reached(make_fold: MakeFold) -> None:
+    right = [{"dev": 8}, *[{"dev": 4}] * 9]
+    lengths = {
+        (floor, patience): len(run_script(make_fold, right, min_steps=floor, patience=patience).history)
+        for floor, patience in ((0, 2), (5, 2), (5, 7), (2, 2))
+    }
+    assert lengths == {(0, 2): 3, (5, 2): 5, (5, 7): 8, (2, 2): 3}
+
+
+def test_a_floor_below_the_epochs_changes_nothing(make_fold: MakeFold) -> None:
+    fold, inputs = noisy(make_fold)
+    plain, floored = train(fold, inputs, epochs=4), train(fold, inputs, epochs=4, min_steps=3)
+    assert same(plain, floored)
+    assert plain.history == floored.history
+
+
+def test_a_best_epoch_at_the_end_of_the_budget_is_told(make_fold: MakeFold) -> None:
+    rising = [{"dev": right} for right in (4, 5, 6, 7)]
+    assert run_script(make_fold, rising).cut_off
+    assert not run_script(make_fold, [*rising, {"dev": 5}]).cut_off
+    assert not run_script(make_fold, [{"dev": 6}, {"dev": 4}, {"dev": 4}], patience=1).cut_off
+    longer = run_script(make_fold, [*rising, {"dev": 5}], epochs=4, min_steps=5)
+    assert not longer.cut_off, "the budget is five epochs"
+
+
+class Losses(Network):
+    """Constant logits of three heads, the first of which predicts, and two auxiliary losses."""
+
+    unit: ClassVar[Unit] = "utterance"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main_C, self.second_C, self.third_C = (nn.Parameter(torch.tensor(each)) for each in LOGITS)
+        self.aside = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, batch: Batch) -> Output:
+        main_UC, second_UC, third_UC = (
+            each.expand(len(batch.targets_U), -1) for each in (self.main_C, self.second_C, self.third_C)
+        )
+        heads = {"second": (0.5, second_UC), "third": (0.2, third_UC)}
+        return Output(main_UC, heads=heads, auxiliary={"aside": self.aside.square(), "more": 3 * self.aside})
+
+
+LOGITS = ([1.0, -1.0], [0.0, 2.0], [3.0, 0.5])
+
+
+def test_the_loss_is_the_heads_by_their_weights_and_all_auxiliary_losses(make_fold: MakeFold) -> None:
+    fold, inputs = noisy(make_fold)
+    _, batch = collate(examples(fold, "utterance", "train"), inputs, fold)
+    network = Losses()
+    loss = Learner(network, schedule(clip=1e9), torch.ones(2)).step(batch, 0.5)
+    share = (batch.targets_U == 0).float().mean().item()
+    entropies = []
+    for logits in LOGITS:
+        probabilities = np.exp(logits) / np.exp(logits).sum()
+        entropies.append(-share * np.log(probabilities[0]) - (1 - share) * np.log(probabilities[1]))
+    assert loss == pytest.approx(entropies[0] + 0.5 * entropies[1] + 0.2 * entropies[2] + 2.0**2 + 3 * 2.0, rel=1e-5)
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+    assert gradients["aside"] == pytest.approx(2 * 2.0 + 3)
+    for name, weight, logits in zip(("main_C", "second_C", "third_C"), (1.0, 0.5, 0.2), LOGITS, strict=True):
+        expected = weight * (np.exp(logits) / np.exp(logits).sum() - [share, 1 - share])
+        np.testing.assert_allclose(gradients[name], expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["utterance", "context"])
@@ -317,6 +468,7 @@ def test_the_average_of_the_weights_is_what_is_kept(
         ("average", 1.0),
         ("balance", -0.1),
         ("focus", -0.1),
+        ("min_steps", -1),
     ],
 )
 def test_bad_schedules_are_refused(key: str, value: float) -> None:

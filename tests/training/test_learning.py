@@ -4,11 +4,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from emofuse.models.cma import CMA, CMAConfig
 from emofuse.models.concat import Concat, ConcatConfig
@@ -21,9 +22,12 @@ from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConf
 from emofuse.tasks import IGNORE, SPLITS, Fold
 from emofuse.training.attention import save_example
 from emofuse.training.data import Sequences, pooled, single_frames
-from emofuse.training.fit import FitConfig, Fitted, dev_scores, fit, standardize
+from emofuse.training.fit import FitConfig, Fitted, Seeds, dev_scores, fit, standardize
+from emofuse.training.runs import Run, read_vectors, save_run
 
 MakeFold = Callable[..., Fold]
+Project = Any
+"""The class of the fixtures, in ``conftest.py``."""
 
 SOLVED, GUESSED = 0.93, 0.65
 """Accuracy on test above which two even classes count as understood, and below which as not."""
@@ -70,7 +74,7 @@ def fitted(build: Callable[[], Network], inputs: Mapping[str, Sequences], fold: 
     for name, sequences in inputs.items():
         layer = network.standardize
         standardize(layer[name] if isinstance(layer, torch.nn.ModuleDict) else layer, sequences, fold)  # type: ignore[arg-type,index]
-    return fit(network, inputs, fold, FitConfig(**{**values, **changes}), 0)  # type: ignore[arg-type]
+    return fit(network, inputs, fold, FitConfig(**{**values, **changes}), Seeds("any", 0, 0))  # type: ignore[arg-type]
 
 
 def right(trained: Fitted, fold: Fold, targets: np.ndarray) -> float:
@@ -332,3 +336,75 @@ def test_the_gate_closes_where_the_other_modality_is_wrong(make_fold: MakeFold, 
 
     open_right, open_wrong = ([gate(row) for row in tested[wrong[tested] == each][:20]] for each in (0, 1))
     assert np.mean(open_right) > 1.5 * np.mean(open_wrong)
+
+
+def folder_of(project: Project, model: str) -> Path:
+    """Where the first run of a model lies."""
+    for path in sorted((project.data / "models").rglob("record.json")):
+        record = json.loads(path.read_text())
+        if (record["model"], record["seed"]) == (model, 0):
+            return Path(path.parent)
+    raise LookupError(model)
+
+
+def test_weights_of_posteriors_are_chosen_by_weighted_f1_and_not_by_accuracy(trained: Project) -> None:
+    """All mixtures get five of eight utterances of dev right: those of even weights call almost all of them happy."""
+    fold = trained.task().fold(0)
+    dev = np.flatnonzero((fold.splits == SPLITS.index("dev")) & (fold.targets != IGNORE))
+    happy, sad = (dev[fold.targets[dev] == each] for each in (0, 1))
+    assert (len(happy), len(sad)) == (4, 4)
+    text, audio = (np.full((len(fold.utterance_ids), 2), 0.5, dtype=np.float32) for _ in range(2))
+    for rows, of_text, of_audio in (
+        (happy[:3], 0.9, 0.9),
+        (happy[3:], 0.4, 0.9),  # text alone is wrong; with a fifth or more of audio it is right
+        (sad[:1], 0.1, 0.1),
+        (sad[1:2], 0.4, 0.9),  # text alone is right
+        (sad[2:], 0.9, 0.9),
+    ):
+        text[rows], audio[rows] = (of_text, 1 - of_text), (of_audio, 1 - of_audio)
+    for name, posteriors in (("text-context", text), ("audio-context", audio)):
+        run = Run("tiny", name, "by hand", 0, 0)
+        save_run(folder_of(trained, name), run, fold, posteriors, {})
+    assert dev_scores(text, fold)["accuracy"] == dev_scores(audio, fold)["accuracy"] == 0.625
+    assert dev_scores(text, fold)["weighted_f1"] > dev_scores(audio, fold)["weighted_f1"]
+    trained.fuse("late")
+    weights = json.loads((folder_of(trained, "late") / "config.json").read_text())["weights"]
+    assert weights["text"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("model", "stage"), [("hcam", "context"), ("hcam/no-context", "utterance"), ("hbaf", "utterance")]
+)
+def test_fusion_reads_the_vectors_of_its_stage(trained: Project, model: str, stage: str) -> None:
+    """Told by the mean that the network standardizes with."""
+    trained.fuse("hcam", ablations=True)
+    fold = trained.task().fold(0)
+    weights = load_file(folder_of(trained, model) / "model.safetensors")
+    train = torch.from_numpy(fold.splits == SPLITS.index("train"))
+    for modality in ("audio", "text"):
+        vectors_ND = read_vectors(folder_of(trained, f"{modality}-{stage}"), stage)
+        torch.testing.assert_close(weights[f"standardize.{modality}.mean_D"], vectors_ND[train].mean(dim=0))
+
+
+def test_seeds_of_every_network_start_from_other_weights(project: Project) -> None:
+    """With a learning rate of almost nothing, what is kept is what training began with."""
+
+    def still(tree: Any) -> None:
+        for key, value in tree.items():
+            if key == "fit":
+                tree[key] = value | {"epochs": 1, "learning_rate": 1e-12, "weight_decay": 0.0}
+            elif isinstance(value, dict):
+                still(value)
+
+    still(project.tree["models"])
+    project.everything()
+    found: dict[str, list[dict[str, torch.Tensor]]] = {}
+    for path in sorted((project.data / "models").rglob("model.safetensors")):
+        model = json.loads((path.parent / "record.json").read_text())["model"]
+        found.setdefault(model, []).append(load_file(path))
+    assert len(found) == 8
+    for model, (one, other) in found.items():
+        drawn = [name for name in one if one[name].ndim == 2 and one[name].abs().max() > 1e-6]  # Gates begin at zero.
+        assert drawn
+        for name in drawn:
+            assert not torch.allclose(one[name], other[name], atol=1e-3), (model, name)

@@ -428,7 +428,7 @@ def test_records_tell_dev_and_never_test(trained: Project, model: str) -> None:
     record = json.loads((folder / "record.json").read_text())
     assert set(record) == {
         *("task", "model", "stage", "seed", "fold"),
-        *("parameters", "n_parameters", "best_epoch", "dev", "history"),
+        *("parameters", "n_parameters", "best_epoch", "cut_off", "dev", "history"),
     }
     rows = pl.read_parquet(folder / "predictions.parquet").filter(pl.col("split") == "dev")
     truth = trained.task().truth().filter(pl.col("split") == "dev")

@@ -12,9 +12,9 @@ Our reading, for frames ``x_m`` ``[T_m, D_m]`` of modality m, audio or text (siz
     s_m = [mean, std] of the attended frames over time                    [2 H]
     logits = W [s_audio; s_text] + b
 
-With attention off, ``a = h_audio`` and ``t = h_text``. With the residual, ``a = LN(h_audio + MHA(...))`` and so for
-``t``. Without one, what a modality says comes through the other's queries alone: where the audio is a single vector an utterance, as with published
-prosody, ``t`` is the same in every frame, and text is heard through audio's one query only.
+With attention off, ``a = h_audio`` and ``t = h_text``. With the residual, ``a = LN(h_audio + MHA(...))``, and so for
+``t``. Without one, what a modality says comes through the other's queries alone: where the audio is a single vector an
+utterance, as with published prosody, ``t`` is the same in every frame, and text is heard through one query only.
 """
 
 from typing import Annotated, ClassVar, Literal

@@ -1,7 +1,7 @@
 """Baseline: early concatenation of both modalities' vectors, and a bidirectional GRU over the dialogue.
 
-The vectors are those that the other fusions read, of HCAM's stage I, so that what a fusion is ahead by is not its input;
-or mean and deviation of the frames. With ``skip``, the classes see the turn's own vectors beside the GRU's output.
+The vectors are those of HCAM's stage I, which other fusions read too, so that none is ahead by its input alone; or mean
+and deviation of the frames. With ``skip``, the classifier reads the turn's own vectors beside the GRU's output.
 """
 
 from typing import Annotated, ClassVar

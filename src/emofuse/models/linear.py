@@ -1,8 +1,8 @@
 """Baseline: logistic regression on statistics of each modality's frames, without context.
 
 The statistics of a sequence ``x`` ``[T, D]`` are mean, standard deviation, 10th and 90th percentile of each feature, a
-small set of the functionals that acoustic descriptors are summarized by. scikit-learn finds the weights; the strength of
-the L2 penalty is chosen on dev. The solution is kept as a network, so that it predicts like every other model.
+small set of the functionals that acoustic descriptors are summarized by. scikit-learn finds the weights; dev chooses
+the strength of the L2 penalty. The solution is kept as a network, so that it predicts like every other model.
 """
 
 from collections.abc import Iterator
@@ -96,10 +96,7 @@ def solutions(
     regression = LogisticRegression(max_iter=_ITERATIONS, warm_start=True)
     for strength in sorted(config.strengths):
         regression.set_params(C=strength).fit(x_ND, targets_N)
+        weights_CD, biases_C = regression.coef_, regression.intercept_
         if classes == 2:  # scikit-learn gives the second class's alone
-            yield (
-                strength,
-                *(np.concatenate([-each / 2, each / 2]) for each in (regression.coef_, regression.intercept_)),
-            )
-        else:
-            yield strength, regression.coef_, regression.intercept_
+            weights_CD, biases_C = (np.concatenate([-each / 2, each / 2]) for each in (weights_CD, biases_C))
+        yield strength, weights_CD, biases_C

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 __all__ = [
+    "ENSEMBLE",
     "FUSION",
     "LINEAR",
     "MODALITIES",
@@ -20,6 +21,7 @@ __all__ = [
     "base_name",
     "in_order",
     "is_ablation",
+    "is_ensemble",
     "model",
     "sources",
     "unimodal",
@@ -27,6 +29,9 @@ __all__ = [
 
 MODALITIES = ("audio", "text")
 """What a turn consists of, in the order of every pair of encoders."""
+
+ENSEMBLE = "ensemble"
+"""What the seeds of a model together are called, as ``<model>/ensemble``; no ablation may have that name."""
 
 Input = Literal["labels", "frames", "pooled", "utterance", "context", "probabilities"]
 """What a model reads of each modality: nothing but the labels of train; frames; their mean and standard deviation;
@@ -157,9 +162,14 @@ def base_name(name: str) -> str:
     return name.partition("/")[0]
 
 
+def is_ensemble(name: str) -> bool:
+    """Return whether a name is that of a model's seeds together, ``<model>/ensemble``."""
+    return name != base_name(name) and name.endswith(f"/{ENSEMBLE}")
+
+
 def is_ablation(name: str) -> bool:
     """Return whether a name is that of an ablation, ``<model>/<ablation>``."""
-    return base_name(name) != name
+    return name != base_name(name) and not is_ensemble(name)
 
 
 def unimodal(modality: str, level: Input) -> Model:

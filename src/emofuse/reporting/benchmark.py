@@ -27,6 +27,7 @@ from emofuse.reporting.tables import (
     write_scores,
 )
 from emofuse.reporting.verdicts import METRIC
+from emofuse.scoring.ensembles import of_seeds
 from emofuse.scoring.inputs import run_folders, truth_of
 from emofuse.scoring.literature import published
 from emofuse.scoring.scores import Scores, ScoringConfig, score
@@ -56,7 +57,8 @@ def benchmark(task: Task, pair: Pair, plan: Plan, config: ScoringConfig, layout:
     runs = pl.concat([pl.read_parquet(folder / "predictions.parquet") for folder in folders])
     kept_epochs = [pl.read_parquet(path) for path in (folder / "epochs.parquet" for folder in folders) if path.exists()]
     epochs = pl.concat(kept_epochs) if kept_epochs else None
-    scores, dev = score(runs, truth_of(task), task.classes, config, epochs), dev_scores(records)
+    whole = runs.filter(~pl.col("model").map_elements(is_ablation, pl.Boolean))
+    scores, dev = score(runs, truth_of(task), task.classes, config, epochs, of_seeds(whole)), dev_scores(records)
     pairs, rules = comparisons(scores), protocol(task, pair, layout, records, configs)
     table = f"{markdown_table(scores, pairs)}\n{facts_markdown(rules, published(task.name))}"
     out, kept = layout.metrics(task.name, pair), layout.scores(task.name, pair)

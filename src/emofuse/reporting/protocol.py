@@ -1,9 +1,10 @@
 """What stands beside the scores: what each model is, what the numbers rest on, and what others have published."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from emofuse.models.registry import in_order, sources
+from emofuse.models.registry import ENSEMBLE, in_order, is_ablation, sources
 from emofuse.models.registry import model as find_model
 from emofuse.reporting.verdicts import METRIC
 from emofuse.scoring.literature import Published
@@ -61,7 +62,7 @@ def model_facts(
     """
     sizes = {record["model"]: record["n_parameters"] for record in records}
     read = {config["model"]: [each.name for each in sources(config).values()] for config in configs}
-    return {
+    facts = {
         model: {
             "n_parameters": sizes[model],
             "n_parameters_in_all": sum(_sizes(model, sizes, read).values()),
@@ -70,6 +71,14 @@ def model_facts(
         }
         for model in in_order(list(sizes))
     }
+    counts = Counter(record["model"] for record in records if record["fold"] == 0)
+    ensembles = {
+        f"{model}/{ENSEMBLE}": own
+        | {name: counts[model] * own[name] for name in ("n_parameters", "n_parameters_in_all")}
+        for model, own in facts.items()
+        if counts[model] > 1 and not is_ablation(model)
+    }
+    return facts | ensembles
 
 
 def losses(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""Accuracies and F1 from confusion counts, for millions of confusion matrices at once.
+"""Accuracies and F1 from confusion counts, for millions of confusion matrices at once; and likelihood.
 
-Every metric here needs three numbers a class: how often it was hit, said and true. These *tallies* are linear in the
-counts, so summing and resampling are done on them and not on whole matrices. Arrays of tallies and of values
-put classes and metrics first and the many cases last, because numpy reduces over a leading axis several times faster
+Every metric of confusions needs three numbers a class: how often it was hit, said and true. These *tallies* are linear
+in the counts, so summing and resampling are done on them and not on whole matrices. Arrays of tallies and of values put
+classes and metrics first and the many cases last, because numpy reduces over a leading axis several times faster
 than over a short last one.
 """
 
@@ -11,10 +11,22 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SUMMARY", "confusion_counts", "measure", "measure_confusion", "metric_names", "tally"]
+__all__ = [
+    "SMALLEST",
+    "SUMMARY",
+    "confusion_counts",
+    "measure",
+    "measure_confusion",
+    "metric_names",
+    "negative_log_likelihood",
+    "tally",
+]
 
 SUMMARY = ("accuracy", "balanced_accuracy", "weighted_f1", "macro_f1")
 """The metrics over all classes, in the order of every table and array; the F1 of each class follows."""
+
+SMALLEST = 1e-12
+"""A probability counts as this at least, so that one that was rounded to zero leaves a likelihood."""
 
 
 def metric_names(classes: Sequence[str]) -> list[str]:
@@ -79,3 +91,14 @@ def measure(tallies: NDArray[np.float64] | Sequence[NDArray[np.float64]]) -> NDA
 def measure_confusion(confusion: NDArray[np.number]) -> NDArray[np.float64]:
     """All metrics of confusion matrices ``[..., n_classes, n_classes]`` (rows true) as ``[..., 4 + n_classes]``."""
     return np.moveaxis(measure(tally(confusion)), 0, -1)
+
+
+def negative_log_likelihood(probabilities: NDArray[np.floating], targets: NDArray[np.integer]) -> float:
+    """Mean of -log p of the true class, in nats.
+
+    Args:
+        probabilities: ``[n, n_classes]``
+        targets: ``[n]``, indices of the true classes
+    """
+    of_true = probabilities[np.arange(len(targets)), targets].astype(np.float64)
+    return float(-np.log(np.maximum(of_true, SMALLEST)).mean())

@@ -2,15 +2,28 @@
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-__all__ = ["RUN", "ScoringError", "folds_are_pooled", "join_targets", "scored_utterances"]
+__all__ = [
+    "RUN",
+    "ScoringError",
+    "Unit",
+    "first_ids",
+    "folds_are_pooled",
+    "join_targets",
+    "scored_utterances",
+    "unit_of",
+]
 
 RUN = ["model", "seed", "fold"]
 """The columns that name a trained run."""
+
+Unit = Literal["dialogue", "speaker"]
+"""What is taken to be drawn at random when test is: what its utterances share goes with it."""
 
 SHOWN = 5
 """Offending ids that a message lists."""
@@ -21,7 +34,7 @@ class ScoringError(ValueError):
 
 
 def scored_utterances(truth: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
-    """The labelled test utterances: fold, utterance_id, dialogue_id, target, and sentiment where the truth has it.
+    """The labelled test utterances: fold, utterance_id, dialogue_id, target, and of sentiment, speaker what there is.
 
     Raises:
         ScoringError: there are none, an utterance is twice in a fold, or a target is not an index of ``classes``
@@ -31,17 +44,28 @@ def scored_utterances(truth: pl.DataFrame, classes: Sequence[str]) -> pl.DataFra
         "utterance_id",
         "dialogue_id",
         pl.col("target").cast(pl.Int64),
-        *(name for name in ("sentiment",) if name in truth.columns),
+        *(name for name in ("sentiment", "speaker") if name in truth.columns),
     )
     if test.is_empty():
         raise ScoringError("the task has no labelled test utterance")
     doubled = test.filter(pl.struct("fold", "utterance_id").is_duplicated())
     if len(doubled):
-        raise ScoringError(f"targets: utterances twice in one fold: {_first(doubled)}")
+        raise ScoringError(f"targets: utterances twice in one fold: {first_ids(doubled)}")
     bad = test.filter(~pl.col("target").is_between(0, len(classes) - 1).fill_null(False))
     if len(bad):
-        raise ScoringError(f"targets: not an index of the {len(classes)} classes {list(classes)}: {_first(bad)}")
+        raise ScoringError(f"targets: not an index of the {len(classes)} classes {list(classes)}: {first_ids(bad)}")
     return test
+
+
+def unit_of(test: pl.DataFrame) -> Unit:
+    """Return what intervals and tests draw: dialogues; speakers where every utterance stands alone and all are known.
+
+    Args:
+        test: rows of :func:`scored_utterances`
+    """
+    alone = test["dialogue_id"].n_unique() == test["utterance_id"].n_unique()
+    known = "speaker" in test.columns and not test["speaker"].null_count()
+    return "speaker" if alone and known else "dialogue"
 
 
 def folds_are_pooled(test: pl.DataFrame) -> bool:
@@ -118,10 +142,11 @@ def _refuse(offenders: pl.DataFrame, fault: str) -> None:
     offenders = offenders.sort(*RUN, "utterance_id")
     model, seed, fold = offenders.select(RUN).row(0)
     own = offenders.filter((pl.col("model") == model) & (pl.col("seed") == seed) & (pl.col("fold") == fold))
-    raise ScoringError(f"model {model!r}, seed {seed}, fold {fold}: {fault}: {_first(own)}")
+    raise ScoringError(f"model {model!r}, seed {seed}, fold {fold}: {fault}: {first_ids(own)}")
 
 
-def _first(rows: pl.DataFrame) -> str:
+def first_ids(rows: pl.DataFrame) -> str:
+    """The first of the utterance ids of some rows, for a message, and how many more there are."""
     ids = rows["utterance_id"].unique().sort()
     more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
     return ", ".join(repr(each) for each in ids.head(SHOWN)) + more

@@ -1,20 +1,41 @@
-"""Intervals and paired tests by resampling dialogues.
+"""Intervals and paired tests of means over runs, from what leaving out a dialogue does and from how far runs differ.
 
 The utterances of a dialogue share speakers, topic and, in a model with context, each other's mistakes, so the dialogue
-and not the utterance is the unit that is drawn. The functions take the tallies of :mod:`emofuse.scoring.metrics` by run
-and dialogue, and a table ``rows`` that says which runs stand for which model: one run may stand several times, as where
-a deterministic model meets ten seeds of another.
+and not the utterance is the unit that is left out or drawn; where every utterance stands alone it is the speaker. A
+score varies with the units that test happens to hold and with the repetitions: the seeds, or the folds where several
+folds test the same utterances. These are crossed, as readers and cases are in radiology, and are taken apart likewise
+(Obuchowski and Rockette 1995; Hillis 2007). With v_r the score of repetition r of n, or the difference of two models
+there, and Cov the covariance that two repetitions have from sharing the units, the variance of the mean is::
+
+    var_r(v_r) / n  +  max(Cov, 0)
+
+The first has n - 1 degrees of freedom, the second one fewer than there are units. The functions take the tallies of
+:mod:`emofuse.scoring.metrics` by run and unit.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from emofuse.scoring.calibration import calibration_error
 from emofuse.scoring.metrics import measure
 
-__all__ = ["bootstrap", "bootstrap_p", "holm", "percentile_interval", "reflected_interval"]
+__all__ = [
+    "SMALLEST_P",
+    "Spread",
+    "bootstrap",
+    "holm",
+    "influences",
+    "interval",
+    "p_value",
+    "reflected_interval",
+    "spread",
+]
+
+Floats = NDArray[np.float64]
 
 CHUNK = 1000
 """Resamples that are in memory at once; draws are taken in sequence, so results do not depend on it."""
@@ -22,79 +43,151 @@ CHUNK = 1000
 TIE = 1e-12
 """Differences smaller than this are none but for rounding."""
 
+SMALLEST_P = 1e-6
+"""No p is told below this: so far out nothing says that a t distribution still fits."""
 
-def bootstrap(
-    tallies: NDArray[np.float64],
-    gaps: NDArray[np.float64],
-    rows: NDArray[np.intp],
-    resamples: int,
-    generator: np.random.Generator,
-) -> NDArray[np.float64]:
-    """Bootstrap the mean score of each model over dialogues and runs.
+_HALVINGS = 50
+"""Of the bracket of log p, which they narrow to less than a float's last digit."""
 
-    Dialogues are drawn with replacement (the cluster bootstrap: Davison and Hinkley 1997, section 3.8) and so are runs,
-    so that the spread holds the choice of test dialogues and that of seeds. Of n runs n - 1 are drawn, which gives
-    their mean the variance s^2 / n that it has (Rao and Wu 1988); n draws would give a fifth less for five seeds. All
-    models see the same draws, which makes their differences paired.
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over repetitions, and the variance that it has from each of two sources.
+
+    Attributes:
+        mean: ``[...]``
+        of_repetitions: ``[...]`` variance from the choice of repetitions; 0 for a single one, of which nothing is known
+        of_units: ``[...]`` variance from the choice of units; infinite for a single one
+        n_repetitions: how many there are
+        n_units: likewise
+    """
+
+    mean: Floats
+    of_repetitions: Floats
+    of_units: Floats
+    n_repetitions: int
+    n_units: int
+
+
+def influences(tallies: Floats) -> Floats:
+    """What each unit does to each score, scaled so that the squares of a run's add up to the variance of its score.
+
+    They are those of the delete-one jackknife (Efron and Stein 1981): the score without the unit, less the mean of
+    these, times the root of (n - 1) / n for n units.
 
     Args:
-        tallies: ``[3, n_classes, n_distinct_runs, n_dialogues]``
-        gaps: ``[n_bins, n_distinct_runs, n_dialogues]`` of :func:`~emofuse.scoring.calibration.gap_counts`
-        rows: ``[n_models, n_runs]``, indices of distinct runs
+        tallies: ``[3, n_classes, n_runs, n_units]``
+
+    Returns:
+        ``[n_metrics, n_runs, n_units]``
+    """
+    n_units = tallies.shape[-1]
+    without = measure(tallies.sum(axis=-1, keepdims=True) - tallies)
+    result: Floats = np.sqrt((n_units - 1) / n_units) * (without - without.mean(axis=-1, keepdims=True))
+    return result
+
+
+def spread(values: Floats, influences: Floats) -> Spread:
+    """Take the variance of a mean over repetitions apart.
+
+    Args:
+        values: ``[..., n_repetitions]``, scores of a model, or differences of two
+        influences: ``[..., n_repetitions, n_units]`` of these
+    """
+    n_repetitions, n_units = influences.shape[-2:]
+    shared = np.square(influences.mean(axis=-2)).sum(axis=-1)
+    of_repetitions = np.zeros_like(shared)
+    if n_repetitions > 1:
+        of_repetitions = values.var(axis=-1, ddof=1) / n_repetitions
+        own = np.square(influences).sum(axis=-1).mean(axis=-1)
+        # What the units do to one repetition alone is in the variance of the repetitions already.
+        shared = np.maximum((n_repetitions * shared - own) / (n_repetitions - 1), 0)
+    of_units = shared if n_units > 1 else np.full_like(shared, np.inf)
+    return Spread(values.mean(axis=-1), of_repetitions, of_units, n_repetitions, n_units)
+
+
+def interval(spread: Spread, confidence: float, lowest: float) -> tuple[Floats, Floats]:
+    """Ends of the interval that holds the expected mean with a probability of ``confidence``, or somewhat more.
+
+    Each source's variance is multiplied by the square of its own t quantile, and the sum is the squared half width
+    (Banerjee 1961, who shows that it never covers too seldom where the sources are independent and normal). Degrees of
+    freedom after Satterthwaite cover too seldom with two or three seeds: ``benchmarks/calibration.md`` compares.
+
+    Args:
+        spread: a mean and its variances
+        confidence: between 0 and 1
+        lowest: the least that the mean can be, 0 of a score and -1 of a difference; the most is 1
+    """
+    half = np.sqrt(_squared_half_width(spread, np.asarray(1 - confidence)))
+    return np.maximum(spread.mean - half, lowest), np.minimum(spread.mean + half, 1)
+
+
+def p_value(spread: Spread) -> Floats:
+    """Test whether a mean is zero, two-sided: the level at which its interval begins to hold zero.
+
+    So a test and its interval never disagree. At least :data:`SMALLEST_P`; 1 for what is zero but for rounding.
+    """
+    squared = np.square(spread.mean)
+    low, high = np.full_like(squared, np.log(SMALLEST_P)), np.zeros_like(squared)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        holds_zero = _squared_half_width(spread, np.exp(middle)) >= squared
+        low, high = np.where(holds_zero, middle, low), np.where(holds_zero, high, middle)
+    return np.where(abs(spread.mean) <= TIE, 1.0, np.exp(high))
+
+
+def _squared_half_width(spread: Spread, level: Floats) -> Floats:
+    """Of the interval that misses with a probability of ``level``, ``[...]``."""
+    total = np.zeros_like(spread.mean)
+    for variance, count in ((spread.of_repetitions, spread.n_repetitions), (spread.of_units, spread.n_units)):
+        if count > 1:
+            total = total + variance * np.square(stdtrit(count - 1, level / 2))
+    return total if spread.n_units > 1 else np.full_like(total, np.inf)
+
+
+def bootstrap(
+    gaps: Floats, answers: Floats, rows: NDArray[np.intp], resamples: int, generator: np.random.Generator
+) -> Floats:
+    """Bootstrap the mean calibration error of each model over units and repetitions.
+
+    Units are drawn with replacement (the cluster bootstrap: Davison and Hinkley 1997, section 3.8) and so are
+    repetitions. Of n repetitions n - 1 are drawn, which gives their mean the variance s^2 / n that it has (Rao and Wu
+    1988); n draws would give a fifth less for five seeds. All models see the same draws.
+
+    Args:
+        gaps: ``[n_bins, n_runs, n_units]`` of :func:`~emofuse.scoring.calibration.gap_counts`
+        answers: ``[n_runs, n_units]``, numbers of answers
+        rows: ``[n_models, n_repetitions, n_within]``, the runs of each repetition, which are averaged
         resamples: number of draws
         generator: source of the draws
 
     Returns:
-        ``[n_metrics + 1, n_models, resamples]``, the calibration error last
+        ``[n_models, resamples]``
     """
-    n_dialogues, n_runs = tallies.shape[-1], rows.shape[1]
-    n_drawn = max(1, n_runs - 1)
-    dialogue_draws, run_draws = generator.spawn(2)
+    n_units, n_repetitions = answers.shape[-1], rows.shape[1]
+    n_drawn = max(1, n_repetitions - 1)
+    unit_draws, repetition_draws = generator.spawn(2)
     chunks = []
     for size in _chunks(resamples):
-        dialogue_counts = dialogue_draws.multinomial(n_dialogues, np.full(n_dialogues, 1 / n_dialogues), size)
-        run_weights = run_draws.multinomial(n_drawn, np.full(n_runs, 1 / n_runs), size).T / n_drawn
-        weighed = _weigh(tallies, dialogue_counts)
-        error = calibration_error(_weigh(gaps, dialogue_counts), weighed[2].sum(axis=0))
-        values = np.concatenate([measure(weighed), error[None]])
-        chunks.append(np.stack([(values[:, row] * run_weights).sum(axis=1) for row in rows], axis=1))
+        unit_counts = unit_draws.multinomial(n_units, np.full(n_units, 1 / n_units), size)
+        weights = repetition_draws.multinomial(n_drawn, np.full(n_repetitions, 1 / n_repetitions), size).T / n_drawn
+        errors = calibration_error(_weigh(gaps, unit_counts), _weigh(answers, unit_counts))
+        chunks.append(np.stack([(errors[row].mean(axis=1) * weights).sum(axis=0) for row in rows]))
     return np.concatenate(chunks, axis=-1)
 
 
-def percentile_interval(
-    draws: NDArray[np.float64], confidence: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Ends of the central ``confidence`` of the draws ``[..., resamples]`` (Efron and Tibshirani 1993, chapter 13)."""
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail], axis=-1)
-    return low, high
-
-
-def reflected_interval(
-    estimate: NDArray[np.float64], draws: NDArray[np.float64], confidence: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def reflected_interval(estimate: Floats, draws: Floats, confidence: float) -> tuple[Floats, Floats]:
     """Reflect the interval of the draws ``[..., resamples]`` in the estimate, for a positive one that chance enlarges.
 
     A calibration error is a sum of absolute values, which grows with noise, and a resample has more noise than the
     sample. The basic bootstrap interval (Davison and Hinkley 1997, section 5.2) takes off what the draws have too much.
     """
-    low, high = percentile_interval(draws, confidence)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail], axis=-1)
     return np.maximum(2 * estimate - high, 0), np.maximum(2 * estimate - low, 0)
 
 
-def bootstrap_p(differences: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Test whether two means are equal, two-sided, by draws ``[..., resamples]`` of their difference.
-
-    p is the level at which the percentile interval of the draws begins to hold zero (Efron and Tibshirani 1993, section
-    15.4), so that a test and its interval never disagree. Where the draws hold seeds, so does p: a test that swaps the
-    two models' answers alone takes the luck of a few seeds for a difference between models.
-    """
-    below, above = ((sign * differences <= TIE).sum(axis=-1) for sign in (1, -1))
-    p: NDArray[np.float64] = np.minimum(1, 2 * (1 + np.minimum(below, above)) / (1 + differences.shape[-1]))
-    return p
-
-
-def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
+def holm(p: Floats) -> Floats:
     """Adjust p-values ``[..., n_tests]`` for the number of tests along the last axis (Holm 1979).
 
     Holm bounds the chance of even one false claim, whatever the dependence between the tests. The false discovery rate
@@ -114,11 +207,11 @@ def _chunks(total: int) -> Iterator[int]:
         yield min(CHUNK, total - start)
 
 
-def _weigh(tallies: NDArray[np.float64], weights: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Weigh tallies or gaps ``[..., dialogues]`` by ``[n, dialogues]`` and sum: ``[..., n]``.
+def _weigh(counts: Floats, weights: NDArray[np.integer]) -> Floats:
+    """Weigh gaps or numbers of answers ``[..., n_units]`` by ``[n, n_units]`` and sum: ``[..., n]``.
 
     All are whole numbers, or of a fixed number of binary digits, so the product is exact and does not depend on the
     order or the threads of the matrix product.
     """
-    flat = tallies.reshape(-1, tallies.shape[-1]) @ weights.T.astype(np.float64)
-    return flat.reshape(*tallies.shape[:-1], len(weights))
+    flat = counts.reshape(-1, counts.shape[-1]) @ weights.T.astype(np.float64)
+    return flat.reshape(*counts.shape[:-1], len(weights))

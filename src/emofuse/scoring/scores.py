@@ -1,7 +1,8 @@
 """From the predictions of all models of a task to scores, intervals and paired comparisons."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,8 +14,26 @@ from emofuse.core.params import STRICT
 from emofuse.models.registry import in_order
 from emofuse.scoring.calibration import BINS, bin_of, calibration_error, gap_counts
 from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure, metric_names, tally
-from emofuse.scoring.predictions import RUN, ScoringError, folds_are_pooled, join_targets, scored_utterances
-from emofuse.scoring.resampling import bootstrap, bootstrap_p, holm, percentile_interval, reflected_interval
+from emofuse.scoring.predictions import (
+    RUN,
+    ScoringError,
+    Unit,
+    folds_are_pooled,
+    join_targets,
+    scored_utterances,
+    unit_of,
+)
+from emofuse.scoring.resampling import (
+    Spread,
+    bootstrap,
+    holm,
+    influences,
+    interval,
+    p_value,
+    reflected_interval,
+    spread,
+)
+from emofuse.scoring.temperature import temperatures, tempered
 
 __all__ = [
     "ALL",
@@ -23,6 +42,7 @@ __all__ = [
     "ECE",
     "FOLD_MEAN",
     "NONZERO",
+    "NOT_COVERED",
     "SUFFIXES",
     "Scores",
     "ScoringConfig",
@@ -41,8 +61,18 @@ ALL, NONZERO = "all", "nonzero"
 SUFFIXES = {ALL: "", NONZERO: "/nonzero"}
 """What the names of metrics end in, by which utterances are counted."""
 
+NOT_COVERED = (
+    "Intervals and p cover which of the test set's dialogues (or speakers, where the protocol names them) and which of "
+    "a model's training runs were drawn; they do not cover other training data, another split, other speakers or "
+    "recordings than the corpus has, or choices that were made between looks at this test set."
+)
+"""What a reader has to know beside every interval, for the foot of a table."""
+
 ECE = "ece"
 """Name of the expected calibration error, beside those of :func:`~emofuse.scoring.metrics.metric_names`."""
+
+_ERRORS = [f"{prefix}{ECE}{suffix}" for prefix in ("", FOLD_MEAN) for suffix in SUFFIXES.values()]
+"""Metrics that a model has none of which only names classes, and so never says how sure it is."""
 
 PAIRS = {
     "model_a": pl.String,
@@ -55,6 +85,11 @@ PAIRS = {
     "p_adjusted": pl.Float64,
 }
 """Columns of the table of pairs."""
+
+_OF_MODELS = ("models", "runs", "confusion", "run_confusion", "calibration", "temperatures", "tempered")
+"""Tables of :class:`Scores` with rows for each model."""
+
+_UNITS = {"dialogue": pl.col("dialogue_id"), "speaker": pl.col("speaker")}
 
 _CONFUSED = {"target": "true", "said": "predicted"}
 """Columns with the name of a class, by those with its index."""
@@ -70,10 +105,10 @@ class ScoringConfig:
     """How sure the scores are: the settings of intervals and tests."""
 
     resamples: int = Field(default=10_000, ge=1)
-    """Number of bootstrap resamples; no p is below 2 / (1 + resamples)."""
+    """Number of bootstrap resamples, of the calibration error alone: the other intervals draw nothing."""
 
     confidence: float = Field(default=0.95, gt=0, lt=1)
-    """Share of the bootstrap distribution that an interval covers."""
+    """Probability with which an interval holds what it is of."""
 
     seed: int = Field(default=0, ge=0)
     """Seed of all resampling; the same draws serve every model."""
@@ -88,45 +123,58 @@ class Scores:
         config: the settings of intervals and tests
         pooled: whether folds test different utterances, so that a seed's predictions are pooled over folds into one
             run; otherwise every seed and fold is a run
+        unit: what intervals and tests take to be drawn at random
+        n_units: how many of these the test set has
         n_utterances: labelled test utterances, of all folds together
         n_dialogues: dialogues that these belong to
         models: ``model, metric, mean, sd, low, high, n_runs``; mean and sample standard deviation over runs (null for
-            one run), bootstrap interval of the mean. Where folds are pooled, rows ``fold_mean/<metric>`` give the mean
+            one run), interval of the mean. Where folds are pooled, rows ``fold_mean/<metric>`` give the mean
             over folds of each fold's own score, by seed, then mean and standard deviation over seeds; they have no
             interval. Rows ``best_on_test_epoch/<metric>``, where epochs were kept, have none either.
         pairs: ``model_a, model_b, metric, difference, low, high, p, p_adjusted`` of every two models; difference = a -
             b, where a comes later in the order of tables; ``p_adjusted`` after Holm over all pairs of a metric. The
             calibration error is not among the metrics: how far chance enlarges it depends on how sure a model is, so
             that a difference of two need not be one of calibration
+        ensemble_pairs: the same columns, of the ensembles and the models of a single seed, adjusted among themselves;
+            :data:`emofuse.scoring.ensembles.COMPARED` says why they stand apart
         runs: ``model, seed, fold, metric, value`` of every trained run, and of every seed's pooled run with fold null
         confusion: ``model, utterances, true, predicted, count``, summed over runs; ``utterances`` is :data:`ALL`, or
             :data:`NONZERO` where there are such metrics
         run_confusion: ``model, seed, fold, utterances, true, predicted, count`` of every trained run
         calibration: ``model, utterances, low, high, count, confidence, accuracy`` of each bin of confidence that has
             answers: its ends, the answers of all runs, their mean confidence, and the share that is right
+        temperatures: ``model, seed, fold, temperature``, chosen on dev, of every run that predicts dev
+        tempered: the columns of ``models``, of the calibration error with these temperatures; no other table knows them
+
+    A model that only names classes is never unsure: it has no calibration error, bins or temperature.
     """
 
     classes: tuple[str, ...]
     config: ScoringConfig
     pooled: bool
+    unit: Unit
+    n_units: int
     n_utterances: int
     n_dialogues: int
     models: pl.DataFrame
     pairs: pl.DataFrame
+    ensemble_pairs: pl.DataFrame
     runs: pl.DataFrame
     confusion: pl.DataFrame
     run_confusion: pl.DataFrame
     calibration: pl.DataFrame
+    temperatures: pl.DataFrame
+    tempered: pl.DataFrame
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """What is counted of runs, by dialogue.
+    """What is counted of runs, by unit.
 
     Attributes:
         runs: model, seed, fold
-        tallies: ``[3, n_classes, n_runs, n_dialogues]`` of :func:`~emofuse.scoring.metrics.tally`
-        gaps: ``[BINS, n_runs, n_dialogues]``
+        tallies: ``[3, n_classes, n_runs, n_units]`` of :func:`~emofuse.scoring.metrics.tally`
+        gaps: ``[BINS, n_runs, n_units]``
     """
 
     runs: pl.DataFrame
@@ -135,18 +183,20 @@ class _Counts:
 
 
 @dataclass(frozen=True)
-class _Resampled:
-    """Scores of models, and how they vary; metrics in the order of :func:`_names`.
+class _Estimates:
+    """Scores of models, and how they vary; metrics in the order of :func:`_names`, the calibration error last.
 
     Attributes:
         models: names in the order of tables
-        means: over runs, ``[n_metrics, n_models]``
-        draws: of these means, ``[n_metrics, n_models, resamples]``
+        values: ``[n_metrics, n_models, n_repetitions]``
+        influences: of the units on these, ``[n_metrics - 1, n_models, n_repetitions, n_units]``; none on the last one
+        error_draws: of the mean calibration error, ``[n_models, resamples]``
     """
 
     models: list[str]
-    means: NDArray[np.float64]
-    draws: NDArray[np.float64]
+    values: NDArray[np.float64]
+    influences: NDArray[np.float64]
+    error_draws: NDArray[np.float64]
 
 
 def score(
@@ -155,6 +205,7 @@ def score(
     classes: Sequence[str],
     config: ScoringConfig,
     epochs: pl.DataFrame | None = None,
+    ensembles: pl.DataFrame | None = None,
 ) -> Scores:
     """Score all models of a task on test, with intervals and paired comparisons.
 
@@ -162,44 +213,73 @@ def score(
         runs: rows of :data:`emofuse.core.schema.PREDICTIONS` of all models, in any order; those of test are scored
         truth: ``fold, split, utterance_id, dialogue_id, target`` (an index of ``classes``), labelled utterances only;
             with a column ``sentiment``, every metric is also given without the utterances where that is zero, as
-            ``<metric>/nonzero``
+            ``<metric>/nonzero``; with a column ``speaker``, see :func:`~emofuse.scoring.predictions.unit_of`; those of
+            dev are what temperatures are chosen by, of the runs that predict dev
         classes: class names in the order of the probabilities and targets
         config: settings of intervals and tests
         epochs: what networks said of test after each epoch, with a column ``epoch``, of the runs that kept it; gives
             rows ``best_on_test_epoch/<metric>``, without intervals
+        ensembles: rows of :func:`~emofuse.scoring.ensembles.of_seeds`; they become models of the same tables, which are
+            compared apart
 
     Raises:
         ScoringError: predictions and targets do not fit (see :func:`~emofuse.scoring.predictions.join_targets`), folds
             overlap in part, a model lacks a fold, or two models with several seeds have different ones
     """
     test = scored_utterances(truth, classes)
+    unit = unit_of(test)
+    test = test.with_columns(unit=_UNITS[unit])
     pooled = folds_are_pooled(test)
     answers = join_targets(runs, test, classes)
     trained = _in_table_order(answers.select(RUN).unique())
     _check_folds(trained, test["fold"].unique().sort().to_list(), pooled)
-    dialogues = test["dialogue_id"].unique().sort()
     judged = []
     for part, own in _parts(answers):
-        tables = _judge(_count(own, trained, dialogues, len(classes)), classes, pooled, config)
+        tables = _judge(_count(own, trained, len(classes)), classes, pooled, config)
         judged.append([_named(table, "", part) for table in tables])
     models, pairs, values = (_rounded(pl.concat(tables)) for tables in zip(*judged, strict=True))
     counted = pl.concat([own.with_columns(utterances=pl.lit(part)) for part, own in _parts(answers)])
     confusion = _confusion_table(counted, classes)
+    sure = answers.group_by("model").agg(pl.col("confidence").min() < 1).filter("confidence")["model"].implode()
+    chosen = temperatures(runs.filter(pl.col("model").is_in(sure)), truth)
+    errors = _tempered_errors(runs, chosen, test, classes, pooled, config) if len(chosen) else models.clear()
     if epochs is not None:
         models = pl.concat([models, _rounded(_best_on_test(epochs, test, classes))])
-    return Scores(
+    kept = pl.col("model").is_in(sure) | ~pl.col("metric").is_in(_ERRORS)
+    alone = Scores(
         classes=tuple(classes),
         config=config,
         pooled=pooled,
+        unit=unit,
+        n_units=test["unit"].n_unique(),
         n_utterances=test["utterance_id"].n_unique(),
-        n_dialogues=len(dialogues),
-        models=_in_table_order(models),
+        n_dialogues=test["dialogue_id"].n_unique(),
+        models=_in_table_order(models.filter(kept)),
         pairs=pairs,
-        runs=_in_table_order(values),
+        ensemble_pairs=pairs.clear(),
+        runs=_in_table_order(values.filter(kept)),
         confusion=confusion.group_by(_CONFUSION, maintain_order=True).agg(pl.col("count").sum()),
         run_confusion=confusion,
-        calibration=_calibration_table(counted),
+        calibration=_calibration_table(counted.filter(pl.col("model").is_in(sure))),
+        temperatures=_rounded(_in_table_order(chosen)),
+        tempered=_rounded(errors),
     )
+    return alone if ensembles is None else _with_ensembles(alone, runs, truth, ensembles)
+
+
+def _with_ensembles(scores: Scores, runs: pl.DataFrame, truth: pl.DataFrame, ensembles: pl.DataFrame) -> Scores:
+    """Add the rows of ensembles, which are scored beside the models of a single seed."""
+    single = runs.group_by("model").agg(pl.col("seed").n_unique()).filter(pl.col("seed") == 1)["model"].implode()
+    beside = pl.concat([runs.filter(pl.col("model").is_in(single)).select(ensembles.columns), ensembles])
+    other = score(beside, truth, scores.classes, scores.config)
+    names = ensembles["model"].unique().implode()
+    of_ensembles = pl.col("model").is_in(names)
+    joined: dict[str, Any] = {
+        name: _in_table_order(pl.concat([getattr(scores, name), getattr(other, name).filter(of_ensembles)]))
+        for name in _OF_MODELS
+    }
+    compared = other.pairs.filter(pl.col("model_a").is_in(names) | pl.col("model_b").is_in(names))
+    return replace(scores, ensemble_pairs=compared, **joined)
 
 
 def _parts(answers: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
@@ -223,14 +303,15 @@ def _check_folds(trained: pl.DataFrame, folds: list[int], pooled: bool) -> None:
             )
 
 
-def _count(answers: pl.DataFrame, trained: pl.DataFrame, dialogues: pl.Series, n_classes: int) -> _Counts:
+def _count(answers: pl.DataFrame, trained: pl.DataFrame, n_classes: int) -> _Counts:
+    units = answers["unit"].unique().sort()
     places = answers.join(trained.with_row_index("run"), on=RUN, how="left").join(
-        pl.DataFrame({"dialogue_id": dialogues}).with_row_index("dialogue"), on="dialogue_id", how="left"
+        pl.DataFrame({"unit": units}).with_row_index("place"), on="unit", how="left"
     )
-    cell = places["run"].to_numpy().astype(np.int64) * len(dialogues) + places["dialogue"].to_numpy()
+    cell = places["run"].to_numpy().astype(np.int64) * len(units) + places["place"].to_numpy()
     true, said = places["target"].to_numpy(), places["said"].to_numpy()
-    shape = (len(trained), len(dialogues))
-    n_cells = len(trained) * len(dialogues)
+    shape = (len(trained), len(units))
+    n_cells = len(trained) * len(units)
     confusion = confusion_counts(cell, true, said, n_cells=n_cells, n_classes=n_classes)
     gaps = gap_counts(cell, places["confidence"].to_numpy(), said == true, n_cells=n_cells)
     return _Counts(trained, tally(confusion.reshape(*shape, n_classes, n_classes)), gaps.reshape(BINS, *shape))
@@ -239,8 +320,27 @@ def _count(answers: pl.DataFrame, trained: pl.DataFrame, dialogues: pl.Series, n
 def _judge(counts: _Counts, classes: Sequence[str], pooled: bool, config: ScoringConfig) -> list[pl.DataFrame]:
     """The tables ``models``, ``pairs`` and ``runs`` of :class:`Scores`."""
     counts, summary, values = _means(counts, classes, pooled)
-    resampled = _resample(counts, config)
-    return [_with_intervals(summary, resampled, classes, config), _pairs(resampled, classes, config), values]
+    estimates = _estimate(counts, config)
+    return [_with_intervals(summary, estimates, classes, config), _pairs(estimates, classes, config), values]
+
+
+def _tempered_errors(
+    runs: pl.DataFrame,
+    chosen: pl.DataFrame,
+    test: pl.DataFrame,
+    classes: Sequence[str],
+    pooled: bool,
+    config: ScoringConfig,
+) -> pl.DataFrame:
+    """Rows of ``models`` of the calibration error with each run's temperature."""
+    answers = join_targets(tempered(runs, chosen), test, classes)
+    trained = _in_table_order(answers.select(RUN).unique())
+    tables = []
+    for part, own in _parts(answers):
+        counts, summary, _ = _means(_count(own, trained, len(classes)), classes, pooled)
+        errors = _with_intervals(summary.filter(metric=ECE), _estimate(counts, config), classes, config)
+        tables.append(_named(errors, "", part))
+    return pl.concat(tables)
 
 
 def _means(counts: _Counts, classes: Sequence[str], pooled: bool) -> tuple[_Counts, pl.DataFrame, pl.DataFrame]:
@@ -256,13 +356,12 @@ def _means(counts: _Counts, classes: Sequence[str], pooled: bool) -> tuple[_Coun
 
 def _best_on_test(epochs: pl.DataFrame, test: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
     """Rows of ``models`` at each run's best epoch on test, the first of equals."""
-    dialogues = test["dialogue_id"].unique().sort()
     tables = []
     for (epoch,), said in epochs.group_by("epoch", maintain_order=True):
         answers = join_targets(said.drop("epoch"), test, classes)
         trained = _in_table_order(answers.select(RUN).unique())
         for part, own in _parts(answers):
-            values = _values(_count(own, trained, dialogues, len(classes)), classes)
+            values = _values(_count(own, trained, len(classes)), classes)
             kept = values.filter(pl.col("metric").is_in([*SUMMARY, ECE]))
             tables.append(_named(kept, "", part).with_columns(epoch=pl.lit(epoch)))
     values = pl.concat(tables)
@@ -284,7 +383,7 @@ def _pool_folds(counts: _Counts) -> _Counts:
 
 
 def _sum_runs(counts: NDArray[np.float64], places: NDArray[np.integer], n_places: int) -> NDArray[np.float64]:
-    """Sum ``[..., n_runs, n_dialogues]`` over the runs of each place: ``[..., n_places, n_dialogues]``."""
+    """Sum ``[..., n_runs, n_units]`` over the runs of each place: ``[..., n_places, n_units]``."""
     by_run = np.moveaxis(counts, -2, 0)
     sums = np.zeros((n_places, *by_run.shape[1:]))
     np.add.at(sums, places, by_run)
@@ -323,37 +422,46 @@ def _fold_means(values: pl.DataFrame) -> pl.DataFrame:
     return _summary(named.group_by("model", "seed", "metric", maintain_order=True).agg(pl.col("value").mean()))
 
 
-def _resample(counts: _Counts, config: ScoringConfig) -> _Resampled:
+def _estimate(counts: _Counts, config: ScoringConfig) -> _Estimates:
     models = in_order(counts.runs["model"].to_list())
     rows = _line_up(counts.runs, models)
+    moved = influences(counts.tallies)[:, rows].mean(axis=3)
     generator = np.random.default_rng(config.seed)
-    draws = bootstrap(counts.tallies, counts.gaps, rows, config.resamples, generator)
-    return _Resampled(models, _measured(counts)[:, rows].mean(axis=-1), draws)
+    draws = bootstrap(counts.gaps, counts.tallies[2].sum(axis=0), rows, config.resamples, generator)
+    return _Estimates(models, _measured(counts)[:, rows].mean(axis=3), moved, draws)
 
 
 def _with_intervals(
-    summary: pl.DataFrame, resampled: _Resampled, classes: Sequence[str], config: ScoringConfig
+    summary: pl.DataFrame, estimates: _Estimates, classes: Sequence[str], config: ScoringConfig
 ) -> pl.DataFrame:
     """The table ``models``: the summary, and the intervals of its means."""
-    low, high = percentile_interval(resampled.draws, config.confidence)
-    low[-1], high[-1] = reflected_interval(resampled.means[-1], resampled.draws[-1], config.confidence)
-    intervals = _table({"model": resampled.models}, _names(classes), {"low": low, "high": high})
+    told = interval(spread(estimates.values[:-1], estimates.influences), config.confidence, 0)
+    error = reflected_interval(estimates.values[-1].mean(axis=-1), estimates.error_draws, config.confidence)
+    low, high = (np.concatenate([own, of_error[None]]) for own, of_error in zip(told, error, strict=True))
+    intervals = _table({"model": estimates.models}, _names(classes), {"low": low, "high": high})
     joined = summary.join(intervals, on=["model", "metric"], how="left", maintain_order="left")
     return joined.select("model", "metric", "mean", "sd", "low", "high", "n_runs")
 
 
-def _pairs(resampled: _Resampled, classes: Sequence[str], config: ScoringConfig) -> pl.DataFrame:
+def _pairs(estimates: _Estimates, classes: Sequence[str], config: ScoringConfig) -> pl.DataFrame:
     """The table of pairs."""
-    models, means, draws = resampled.models, resampled.means[:-1], resampled.draws[:-1]
+    models = estimates.models
     a, b = np.tril_indices(len(models), -1)
     if not len(a):
         return pl.DataFrame(schema=PAIRS)
-    apart = (draws[:, i] - draws[:, j] for i, j in zip(a, b, strict=True))  # one at a time: each is megabytes
-    told = [(*percentile_interval(each, config.confidence), bootstrap_p(each)) for each in apart]
-    low, high, p = np.stack(told, axis=-1)
+    apart = (
+        _difference(estimates, i, j) for i, j in zip(a.tolist(), b.tolist(), strict=True)
+    )  # one at a time: each is megabytes
+    told = [(each.mean, *interval(each, config.confidence, -1), p_value(each)) for each in apart]
+    difference, low, high, p = np.stack(told, axis=-1)
     keys = {"model_a": [models[i] for i in a], "model_b": [models[i] for i in b]}
-    columns = {"difference": means[:, a] - means[:, b], "low": low, "high": high, "p": p, "p_adjusted": holm(p)}
+    columns = {"difference": difference, "low": low, "high": high, "p": p, "p_adjusted": holm(p)}
     return _table(keys, metric_names(classes), columns)
+
+
+def _difference(estimates: _Estimates, a: int, b: int) -> Spread:
+    values, moved = estimates.values[:-1], estimates.influences
+    return spread(values[:, a] - values[:, b], moved[:, a] - moved[:, b])
 
 
 def _table(keys: dict[str, list[str]], metrics: list[str], columns: dict[str, NDArray[np.float64]]) -> pl.DataFrame:
@@ -363,10 +471,12 @@ def _table(keys: dict[str, list[str]], metrics: list[str], columns: dict[str, ND
 
 
 def _line_up(runs: pl.DataFrame, models: list[str]) -> NDArray[np.intp]:
-    """Which run stands for each model in each repetition, ``[n_models, n_repetitions]``.
+    """Which runs stand for each model in each repetition, ``[n_models, n_repetitions, n_within]``.
 
-    The repetitions are all seeds times all folds. A model with one seed, such as one that draws nothing at random,
-    stands beside every seed of the others; likewise one with a single run beside every fold.
+    The repetitions are the seeds. Where several folds test the same utterances they are the folds, and the seeds are
+    within: runs of one fold have learned from the same dialogues, so that more seeds are no more repetitions. A model
+    with one seed, such as one that draws nothing at random, stands beside every seed of the others; likewise one with a
+    single run beside every fold.
     """
     own = {model: runs.with_row_index("row").filter(pl.col("model") == model).sort("seed", "fold") for model in models}
     seeds = max((sorted(set(table["seed"])) for table in own.values()), key=len)
@@ -377,8 +487,9 @@ def _line_up(runs: pl.DataFrame, models: list[str]) -> NDArray[np.intp]:
         if len(has) > 1 and has != seeds:
             raise ScoringError(f"model {model!r} has seeds {has}; expected {seeds}, or a single one")
         grid = table["row"].to_numpy().reshape(len(has), -1)
-        rows.append(np.broadcast_to(grid, (len(seeds), n_folds)).reshape(-1))
-    return np.stack(rows).astype(np.intp)
+        rows.append(np.broadcast_to(grid, (len(seeds), n_folds)))
+    lined_up = np.stack(rows).astype(np.intp)
+    return lined_up.swapaxes(1, 2) if n_folds > 1 else lined_up
 
 
 def _confusion_table(answers: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""The one training loop: every network, epochs chosen on dev weighted F1, test labels out of reach."""
+"""The one training loop: every network, epochs chosen on dev, test labels out of reach."""
 
 import copy
 import math
@@ -16,7 +16,7 @@ from emofuse.core.params import STRICT
 from emofuse.models.parts.base import Batch, Network
 from emofuse.models.parts.layers import Standardize
 from emofuse.models.parts.losses import cross_entropy
-from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure_confusion
+from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure_confusion, negative_log_likelihood
 from emofuse.tasks import IGNORE, SPLITS, Fold
 from emofuse.training.data import (
     Inputs,
@@ -28,7 +28,28 @@ from emofuse.training.data import (
     sorted_batches,
 )
 
-__all__ = ["FitConfig", "Fitted", "Learner", "class_weights", "dev_scores", "fit", "infer", "rate", "standardize"]
+__all__ = [
+    "PURPOSES",
+    "FitConfig",
+    "Fitted",
+    "Learner",
+    "Purpose",
+    "Seeds",
+    "class_weights",
+    "dev_rank",
+    "dev_scores",
+    "fit",
+    "infer",
+    "rate",
+    "standardize",
+]
+
+Purpose = Literal["initialization", "dropout", "batches"]
+PURPOSES: tuple[Purpose, ...] = ("initialization", "dropout", "batches")
+"""What a run draws at random; a new one goes to the end, or the others would draw anew."""
+
+_TIE = 9
+"""Decimals that a dev score is compared by: equal scores may differ in their last bits."""
 
 _RISE = 0.1
 _START = 0.01
@@ -40,8 +61,8 @@ class FitConfig:
     """How a network is trained.
 
     Attributes:
-        epochs: at most so many passes over the training split
-        patience: stop after so many epochs without a better dev weighted F1
+        epochs: at most so many passes over the training split, unless ``min_steps`` needs more
+        patience: stop after so many epochs without a better one, but not before ``min_steps``
         batch: utterances a step at most; in whole dialogues, one at least, for a network that reads context
         learning_rate: of the optimizer, rising over the first tenth of the steps
         weight_decay: of AdamW, or the L2 penalty of Adam
@@ -53,6 +74,8 @@ class FitConfig:
         keep_epochs: keep what is said of test after every epoch, for a column of the results; it changes nothing else
         optimizer: AdamW (Loshchilov and Hutter 2019), or Adam (Kingma and Ba 2015)
         schedule: after the rise the learning rate falls along a half cosine over all passes, or stays
+        min_steps: take so many steps of the optimizer at least, whatever the epochs, so that a small corpus is trained
+            for as long as a large one; 0 for no floor
     """
 
     epochs: Annotated[int, Field(ge=1)]
@@ -68,6 +91,31 @@ class FitConfig:
     keep_epochs: bool = False
     optimizer: Literal["adamw", "adam"] = "adamw"
     schedule: Literal["cosine", "constant"] = "cosine"
+    min_steps: Annotated[int, Field(ge=0)] = 0
+
+
+@plain_dataclass(frozen=True)
+class Seeds:
+    """The random numbers of a run, drawn apart for each purpose and from those of every other run.
+
+    Attributes:
+        model: name in the results table
+        seed: number of the run among those of its model
+        fold: of the task's splits
+    """
+
+    model: str
+    seed: int
+    fold: int
+
+    def sequence(self, purpose: Purpose) -> np.random.SeedSequence:
+        """Return what a numpy generator starts from."""
+        run = [self.seed, self.fold, *self.model.encode()]
+        return np.random.SeedSequence(run, spawn_key=(PURPOSES.index(purpose),))
+
+    def number(self, purpose: Purpose) -> int:
+        """Return what torch starts from, 64 bits."""
+        return int(self.sequence(purpose).generate_state(1, np.uint64)[0])
 
 
 @plain_dataclass(frozen=True)
@@ -78,7 +126,8 @@ class Fitted:
         probabilities: float32 ``[n, C]``
         vectors: for each name, float32 ``[n, H]``
         best_epoch: the epoch kept, 1-based
-        history: loss and dev weighted F1 by epoch
+        cut_off: whether that is the last that the budget allows, so that a larger one might have found a better
+        history: loss, and weighted F1 and mean log-likelihood (nats) on dev, by epoch
         epochs: by epoch, float32 ``[n, C]`` of test, NaN elsewhere; empty unless they were to be kept
     """
 
@@ -86,48 +135,53 @@ class Fitted:
     probabilities: np.ndarray
     vectors: dict[str, Tensor]
     best_epoch: int
+    cut_off: bool
     history: list[dict[str, float]]
     epochs: list[np.ndarray]
 
 
-def fit(network: Network, inputs: Inputs, fold: Fold, config: FitConfig, seed: int) -> Fitted:
-    """Train a network and keep the epoch with the best dev weighted F1, the first of equals.
+def fit(network: Network, inputs: Inputs, fold: Fold, config: FitConfig, seeds: Seeds) -> Fitted:
+    """Train a network and keep the epoch with the best dev weighted F1; of equals the likeliest on dev, then the first.
 
     Args:
         network: freshly initialised, its standardization fitted
         inputs: the modalities that it reads
         fold: dialogues, splits and the targets of train and dev
         config: the schedule
-        seed: of the order of the batches and of dropout
+        seeds: of the order of the batches and of dropout
     """
-    torch.manual_seed(seed)
-    generator = np.random.default_rng(seed)
-    device = _device(seed)
+    torch.manual_seed(seeds.number("dropout"))
+    generator = np.random.default_rng(seeds.sequence("batches"))
+    device = _device(seeds.seed)
     network.to(device)
     train, dev, test = (examples(fold, network.unit, split) for split in SPLITS)
     lengths = _longest(inputs)
     learner = Learner(network, config, class_weights(fold, config.balance).to(device))
-    best, best_epoch, best_state = -1.0, 0, copy.deepcopy(network.state_dict())
+    budget, steps = _budget(train, config), 0
+    best, best_epoch, best_state = (-1.0, -math.inf), 0, copy.deepcopy(network.state_dict())
     history: list[dict[str, float]] = []
     epochs: list[np.ndarray] = []
-    for epoch in range(1, config.epochs + 1):
+    for epoch in range(1, budget + 1):
         losses, seen = [], 0
         for items in shuffled_batches(train, lengths, config.batch, generator):
-            progress = (epoch - 1 + seen / len(train)) / config.epochs
+            progress = (epoch - 1 + seen / len(train)) / budget
             losses.append(learner.step(_to(collate(items, inputs, fold)[1], device), progress))
             seen += len(items)
         probabilities, _ = infer(learner.shown, inputs, fold, dev, config.batch)
-        score = dev_scores(probabilities, fold)["weighted_f1"]
-        history.append({"epoch": epoch, "loss": float(np.mean(losses)), "dev_weighted_f1": score})
+        score, likelihood = dev_scores(probabilities, fold)["weighted_f1"], _dev_log_likelihood(probabilities, fold)
+        on_dev = {"dev_weighted_f1": score, "dev_log_likelihood": likelihood}
+        history.append({"epoch": epoch, "loss": float(np.mean(losses)), **on_dev})
+        steps += len(losses)
         if config.keep_epochs:
             epochs.append(infer(learner.shown, inputs, fold, test, config.batch)[0])
-        if score > best:
-            best, best_epoch, best_state = score, epoch, copy.deepcopy(learner.shown.state_dict())
-        elif epoch - best_epoch >= config.patience:
+        found = dev_rank(probabilities, fold)
+        if found > best:
+            best, best_epoch, best_state = found, epoch, copy.deepcopy(learner.shown.state_dict())
+        elif epoch - best_epoch >= config.patience and steps >= config.min_steps:
             break
     network.load_state_dict(best_state)
     probabilities, vectors = infer(network, inputs, fold, examples(fold, network.unit), config.batch)
-    return Fitted(network.cpu(), probabilities, vectors, best_epoch, history, epochs)
+    return Fitted(network.cpu(), probabilities, vectors, best_epoch, best_epoch == budget, history, epochs)
 
 
 def class_weights(fold: Fold, balance: float) -> Tensor:
@@ -167,7 +221,7 @@ def infer(
 
 def dev_scores(probabilities: np.ndarray, fold: Fold) -> dict[str, float]:
     """Return accuracy and F1 scores of probabilities ``[n, C]`` on the fold's dev split."""
-    rows = (fold.splits == SPLITS.index("dev")) & (fold.targets != IGNORE)
+    rows = _labelled_dev(fold)
     said, classes = probabilities[rows].argmax(axis=1), len(fold.classes)
     confusion = confusion_counts(np.zeros_like(said), fold.targets[rows], said, n_cells=1, n_classes=classes)
     return dict(zip(SUMMARY, measure_confusion(confusion[0]).tolist(), strict=False))
@@ -228,6 +282,32 @@ class Learner:
         decay = min(self._config.average, (1 + self._taken) / (10 + self._taken))
         for average, current in zip(self.shown.parameters(), self._network.parameters(), strict=True):
             average.lerp_(current, 1 - decay)
+
+
+def dev_rank(probabilities: np.ndarray, fold: Fold) -> tuple[float, float]:
+    """Return what epochs and settings are ranked by on dev: weighted F1, and of equals the mean log-likelihood."""
+    return round(dev_scores(probabilities, fold)["weighted_f1"], _TIE), _dev_log_likelihood(probabilities, fold)
+
+
+def _budget(train: Sequence[np.ndarray], config: FitConfig) -> int:
+    """Passes over train at most: as many as were asked for, or as the floor of the steps needs.
+
+    A batch holds ``config.batch`` utterances at most, or one example that is longer, so an epoch has at least so many
+    batches as are counted here.
+    """
+    sizes = [len(each) for each in train]
+    steps_an_epoch = math.ceil(sum(sizes) / max(config.batch, *sizes))
+    return max(config.epochs, math.ceil(config.min_steps / steps_an_epoch))
+
+
+def _labelled_dev(fold: Fold) -> np.ndarray:
+    rows: np.ndarray = (fold.splits == SPLITS.index("dev")) & (fold.targets != IGNORE)
+    return rows
+
+
+def _dev_log_likelihood(probabilities: np.ndarray, fold: Fold) -> float:
+    rows = _labelled_dev(fold)
+    return -negative_log_likelihood(probabilities[rows], fold.targets[rows])
 
 
 def _device(seed: int) -> torch.device:

@@ -177,12 +177,11 @@ class _Training:
         build: dict[str, Any] = {"reads": self.reads, "dims": dims, "past": self.fold.context == "past"}
         if not self.before:
             build["features"] = {name: metadata(folder) for name, folder in self.features.items()}
-        seed = self.run.seed
-        torch.manual_seed(seed)
+        torch.manual_seed(self.run.seeds.number("initialization"))
         network = self.entry.network_class()(self.settings.network, dims, len(self.fold.classes), build["past"])
         for name, sequences in inputs.items():
             standardize(network.standardize[name], sequences, self.fold)
-        fitted = fit(network, inputs, self.fold, self.settings.fit, seed)
+        fitted = fit(network, inputs, self.fold, self.settings.fit, self.run.seeds)
         if self._mixes:
             probabilities = {**self._probabilities(), "fused": fitted.probabilities}
             build["weights"] = choose_weights(probabilities, self._dev_score)

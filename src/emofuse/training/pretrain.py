@@ -78,20 +78,20 @@ def _train(job: Job) -> bool:
 
     def utterance(out: Path) -> None:
         sequences = read_features(folder, fold.utterance_ids)
-        torch.manual_seed(job.seed)
+        torch.manual_seed(first.seeds.number("initialization"))
         network = UtteranceNetwork(config.utterance.network, sequences.dim, len(fold.classes))
         standardize(network.standardize, sequences, fold)
-        fitted = fit(network, {modality: sequences}, fold, config.utterance.fit, job.seed)
+        fitted = fit(network, {modality: sequences}, fold, config.utterance.fit, first.seeds)
         build = {"reads": "frames", "features": {modality: metadata(folder)}, "dim": sequences.dim}
         save_fitted(out, first, fold, fitted, asdict(config.utterance), build, "utterance")
 
     def context(out: Path) -> None:
         vectors = single_frames(read_vectors(entry.path, "utterance"))
         past = fold.context == "past"
-        torch.manual_seed(job.seed)
+        torch.manual_seed(second.seeds.number("initialization"))
         network = ContextNetwork(config.context.network, vectors.dim, len(fold.classes), past)
         standardize(network.standardize, vectors, fold)
-        fitted = fit(network, {modality: vectors}, fold, config.context.fit, job.seed)
+        fitted = fit(network, {modality: vectors}, fold, config.context.fit, second.seeds)
         build = {"reads": "utterance", "dim": vectors.dim, "past": past}
         save_fitted(out, second, fold, fitted, asdict(config.context), build, "context")
 

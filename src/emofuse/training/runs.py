@@ -29,7 +29,7 @@ from emofuse.core.files import digest, write_json, write_table
 from emofuse.core.imports import closure, source_of
 from emofuse.core.process import cores, quiet, start_worker
 from emofuse.tasks import SPLITS, Fold
-from emofuse.training.fit import Fitted, dev_scores
+from emofuse.training.fit import Fitted, Seeds, dev_scores
 
 __all__ = [
     "Run",
@@ -59,8 +59,8 @@ class Run:
         task: key of the task
         model: name in the results table, such as ``audio-context``
         encoders: names of the encoders that it reads, by modality
-        stage: name of the stage that trains it, such as ``pretrain-audio@demo-logmel``
-        seed: of initialisation, batches and dropout
+        stage: name of the stage that trains it, such as ``pretrain demo logmel``
+        seed: number of the run among those of its model
         fold: of the task's splits
     """
 
@@ -75,6 +75,11 @@ class Run:
     def folder(self) -> str:
         """Name of its folder."""
         return f"seed-{self.seed}-fold-{self.fold}"
+
+    @property
+    def seeds(self) -> Seeds:
+        """What it draws at random."""
+        return Seeds(self.model, self.seed, self.fold)
 
 
 def save_run(
@@ -100,6 +105,7 @@ def save_run(
         "parameters": _flat(parameters),
         "n_parameters": sum(each.numel() for each in fitted.network.parameters()) if fitted else 0,
         "best_epoch": fitted.best_epoch if fitted else None,
+        "cut_off": fitted.cut_off if fitted else None,
         "dev": {name: round(value, DECIMALS) for name, value in dev_scores(probabilities, fold).items()},
         "history": [_rounded(epoch) for epoch in fitted.history] if fitted else [],
     }

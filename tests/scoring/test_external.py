@@ -1,0 +1,156 @@
+"""Predictions that others made, in files as people write them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from emofuse.core import schema
+from emofuse.core.params import ParamsError, validate
+from emofuse.scoring.external import ExternalConfig, ExternalPredictions, read_external
+from emofuse.scoring.predictions import ScoringError
+from emofuse.scoring.scores import ScoringConfig, score
+
+Make = Callable[..., pl.DataFrame]
+CLASSES = ("angry", "happy", "sad")
+TRUTH = pl.DataFrame(
+    [
+        (0, "dev", "001", "0", 0),
+        (0, "dev", "002", "0", 1),
+        (0, "test", "003", "1", 2),
+        (0, "test", "004", "2", 1),
+    ],
+    schema={
+        "fold": pl.Int32,
+        "split": pl.String,
+        "utterance_id": pl.String,
+        "dialogue_id": pl.String,
+        "target": pl.Int64,
+    },
+    orient="row",
+)
+IDS = ("000", *TRUTH["utterance_id"])
+"""The first is of train."""
+
+
+def read(path: Path, truth: pl.DataFrame = TRUTH, ids: Sequence[str] = IDS) -> ExternalPredictions:
+    return read_external(path, "asked", "tiny", truth, CLASSES, ids)
+
+
+def csv(folder: Path, *lines: str) -> Path:
+    path = folder / "said.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_labels_of_test_alone_become_rows_that_are_scored(tmp_path: Path) -> None:
+    """With a byte order mark, as spreadsheets write it, ids that look like numbers, and another column."""
+    path = csv(tmp_path, "\ufeffutterance_id,label,why", '004,sad,"a sigh, and a pause"', "003, sad ,", "000,happy,")
+    found = read(path)
+    assert found.answers == "labels"
+    schema.conform(found.rows.to_arrow(compat_level=pl.CompatLevel.oldest()), schema.PREDICTIONS, "rows")
+    assert found.rows.drop("probabilities").rows() == [
+        ("tiny", "asked", 0, 0, "test", "003"),
+        ("tiny", "asked", 0, 0, "test", "004"),
+    ]
+    assert found.rows["probabilities"].to_list() == [[0, 0, 1], [0, 0, 1]]
+    scores = score(found.rows, TRUTH, CLASSES, ScoringConfig(resamples=10))
+    assert scores.models.filter(metric="accuracy")["mean"].to_list() == [0.5]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_probabilities_are_those_of_their_class_whatever_the_order_of_columns(tmp_path: Path, suffix: str) -> None:
+    table = pl.DataFrame({"sad": [0.7, 0.1, 0.0, 0.333], "utterance_id": IDS[:0:-1], "angry": [0.2, 0.8, 1.0, 0.333]})
+    table = table.with_columns(happy=pl.Series([0.1, 0.1, 0.0, 0.333]))
+    path = tmp_path / f"said.{suffix}"
+    table.write_csv(path) if suffix == "csv" else table.write_parquet(path)
+    found = read(path)
+    assert found.answers == "probabilities"
+    assert found.rows.select("split", "utterance_id").rows() == TRUTH.select("split", "utterance_id").rows()
+    expected = [[1 / 3, 1 / 3, 1 / 3], [1, 0, 0], [0.8, 0.1, 0.1], [0.2, 0.1, 0.7]]
+    np.testing.assert_allclose(found.rows["probabilities"].to_list(), expected, rtol=1e-6)
+
+
+def test_labels_of_a_parquet_may_be_a_dictionary(tmp_path: Path) -> None:
+    path = tmp_path / "said.parquet"
+    pl.DataFrame({"utterance_id": IDS, "label": pl.Series(["sad"] * 5, dtype=pl.Categorical)}).write_parquet(path)
+    assert read(path).rows["probabilities"].to_list() == [[0, 0, 1]] * 4
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        (["id,label", "003,sad"], "no column 'utterance_id'; columns are .'id', 'label'."),
+        (["utterance_id,label", "003,sad"], "utterances missing: '004'"),
+        (["utterance_id,label", "003,sad", "004,sad", "003,sad"], "utterances doubled: '003'"),
+        (["utterance_id,label", "003,sad", "004,sad", "3,sad"], "utterances not in the corpus: '3'"),
+        (["utterance_id,label", "003,sad", "004,sad", ",sad"], "1 rows have no utterance_id"),
+        (["utterance_id,label", "003,sad", "004,joy"], "label of '004' is 'joy', 1 such in all; expected one of"),
+        (["utterance_id,label", "003,sad", "004,"], "label of '004' is None"),
+        (["utterance_id,label", "003,sad", "004,sad", "001,sad"], "utterances missing; .* all of dev or none: '002'"),
+        (["utterance_id,happy,sad", "003,1,0", "004,1,0"], "none for the classes .'angry'."),
+        (["utterance_id,label,sad", "003,sad,1", "004,sad,1"], r"columns 'label' and \['sad'\]; expected a label or"),
+        (["utterance_id,angry,happy,sad", "003,1,0,0", "004,0.5,0.4,0.2"], "add up to 1 ± 0.01: '004'"),
+        (["utterance_id,angry,happy,sad", "003,1,0,0", "004,1.5,-0.5,0"], "from 0 to 1 .*: '004'"),
+        (["utterance_id,angry,happy,sad", "003,1,0,0", "004,1,,0"], "from 0 to 1 .*: '004'"),
+        (["utterance_id,angry,happy,sad", "003,1,0,0", "004,much,0,0"], "from 0 to 1 .*: '004'"),
+        (["utterance_id,angry,happy,sad", "003,1,0,0", "004,nan,0,0"], "from 0 to 1 .*: '004'"),
+        ([], "said.csv"),
+    ],
+)
+def test_what_is_missing_doubled_unknown_or_no_answer_is_refused(tmp_path: Path, lines: list[str], fault: str) -> None:
+    path = csv(tmp_path, *lines)
+    with pytest.raises(ScoringError, match=fault) as raised:
+        read(path)
+    assert str(path) in str(raised.value)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    for name, content in (("said.parquet", b"utterance_id,label"), ("said.xlsx", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ScoringError, match=name):
+            read(tmp_path / name)
+    with pytest.raises(OSError, match=r"none\.csv"):
+        read(tmp_path / "none.csv")
+
+
+def test_folds_that_test_the_same_utterances_are_answered_once_and_others_each(
+    truth: Make, guess: Make, tmp_path: Path
+) -> None:
+    """In the second case each fold's dev is the test of the other."""
+    same = pl.concat([truth(fold=fold) for fold in range(3)])
+    parts = [truth(fold=fold, prefix=f"s{part}_") for fold, part in ((0, 0), (0, 1), (1, 1), (1, 0))]
+    split = [part.with_columns(split=pl.lit(("test", "dev")[place % 2])) for place, part in enumerate(parts)]
+    for targets, folds in (
+        (same, {(0, "test")}),
+        (pl.concat(split), {(f, s) for f in (0, 1) for s in ("dev", "test")}),
+    ):
+        ids = targets["utterance_id"].unique()
+        path = tmp_path / "said.csv"
+        pl.DataFrame({"utterance_id": ids, "label": "sad"}).write_csv(path)
+        rows = read(path, targets, ids.to_list()).rows
+        assert set(rows.select("fold", "split").unique().rows()) == folds
+        own = guess(targets.filter(split="test"), 0.6, "hcam")
+        scores = score(pl.concat([rows, own]), targets, CLASSES, ScoringConfig(resamples=10))
+        assert scores.pairs.filter(metric="accuracy").select("model_a", "model_b").rows() == [("asked", "hcam")]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("{file: a.csv, source: a model of 2025, labels_seen: maybe}", "labels_seen"),
+        ("{file: a.csv, source: a model of 2025}", "labels_seen"),
+        ("{file: a.csv, source: '', labels_seen: true}", "source"),
+        ("{file: a.csv, source: a model of 2025, labels_seen: true, label: x}", "label"),
+    ],
+)
+def test_an_entry_says_who_made_it_and_whether_it_may_have_seen_the_labels(text: str, fault: str) -> None:
+    for seen in ("yes", "no", "unknown"):  # The first two are booleans of YAML.
+        entry: Any = yaml.safe_load(f"{{file: a.csv, source: a model of 2025, labels_seen: {seen}}}")
+        assert validate(entry, ExternalConfig, "external").labels_seen in (True, False, "unknown")
+    with pytest.raises(ParamsError, match=fault):
+        validate(yaml.safe_load(text), ExternalConfig, "external")
