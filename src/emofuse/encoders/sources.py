@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download
 from safetensors import SafetensorError
 from transformers import AutoFeatureExtractor, AutoModel
 from transformers.utils import logging as transformers_logging
@@ -213,8 +213,10 @@ def _snapshot(model: str, revision: str, needs: Sequence[str], ask_hub: bool) ->
         folder, lacking = None, f"commit {revision} is not in the local cache"
     if lacking is None and folder is not None:
         return folder
-    if not ask_hub:
-        raise _fault(model, f"{lacking}, and the hub is not asked (local_files_only: true)")
+    if not ask_hub or constants.HF_HUB_OFFLINE:
+        raise _fault(
+            model, f"{lacking}, and the hub is not asked, for local_files_only is true or HF_HUB_OFFLINE is set"
+        )
     try:
         listing = HfApi().model_info(model, revision=revision, timeout=_ASK_SECONDS).siblings or []
         wanted = _wanted([each.rfilename for each in listing])
