@@ -72,7 +72,9 @@ def load(folder: Path, name: str) -> Any:
         with torch.device("meta"):
             network = WhisperForConditionalGeneration(config)
         network.load_state_dict(dict(_weights(arrays, config)), strict=False, assign=True)
-    except (OSError, ValueError, LookupError, RuntimeError) as error:
+    except LookupError as error:
+        raise EncoderError(f"{name} cannot be loaded: {WEIGHTS} has no {error.args[0]!s}") from error
+    except (OSError, ValueError, RuntimeError) as error:
         raise EncoderError(f"{name} cannot be loaded: {' '.join(str(error).split())}") from error
     network.tie_weights()
     if absent := [key for key, each in network.state_dict().items() if each.is_meta]:
