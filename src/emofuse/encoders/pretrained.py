@@ -42,7 +42,7 @@ class PretrainedConfig:
     """Options that the families share.
 
     Attributes:
-        model: ``package:<module>/<folder>`` for a model that an installed package carries, a local folder, or a hub id
+        model: ``package:<name>/<folder>`` for a model that an installed package carries, a local folder, or a hub id
         labels_seen: whether the weights have seen emotion labels
         revision: commit of a hub model, 40 hexadecimal digits; null for a folder, whose files are hashed instead
         sha256: digest that the weights must have: of their file, or of what ``sha256sum`` prints for several, by name

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def locate(
     """Find a network, and bring it into the local cache where the hub may be asked.
 
     Args:
-        model: ``package:<module>/<folder>``, a local folder, or a hub id
+        model: ``package:<name>/<folder>``, a local folder, or a hub id
         revision: commit of a hub model
         needs: names of files, one of which must be there beside the weights and the configuration
         sha256: digest that its weights must have: of their file, or of what ``sha256sum`` prints for several, by name
@@ -121,23 +121,26 @@ def locate(
 
 
 def model_folder(model: str) -> Path | None:
-    """Return the folder of ``package:<module>/<folder>`` or of a local folder's path; None if it is neither.
+    """Return the folder of ``package:<name>/<folder>`` or of a local folder's path; None if it is neither.
 
-    The package is not imported: what it carries is data.
+    The package has a module of its name, which is not imported: what it carries is data.
 
     Raises:
         EncoderError: there is no such package, or it has no such folder
     """
     if not model.startswith("package:"):
         return Path(model) if Path(model).is_dir() else None
-    module, _, inside = model.removeprefix("package:").partition("/")
-    found = find_spec(module) if module.isidentifier() else None
-    if found is None:
-        raise EncoderError(f"{model}: the package {module} is not installed")
-    for root in found.submodule_search_locations or ():
-        if (Path(root) / inside).is_dir():
-            return Path(root) / inside
-    raise EncoderError(f"{model}: the package {module} has no folder {inside!r}")
+    name, _, inside = model.removeprefix("package:").partition("/")
+    try:
+        installed = distribution(name)
+    except (PackageNotFoundError, ValueError) as error:
+        raise EncoderError(f"{model}: the package {name} is not installed") from error
+    # What the installer noted: a search for the module would find what lies under its name in the working folder.
+    place = (name, *filter(None, inside.split("/")))
+    folder = Path(str(installed.locate_file("/".join(place))))
+    if not any(each.parts[: len(place)] == place for each in installed.files or ()) or not folder.is_dir():
+        raise EncoderError(f"{model}: the package {name} has no folder {inside!r}")
+    return folder
 
 
 def load_network(source: Source) -> Any:

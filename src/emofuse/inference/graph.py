@@ -127,12 +127,13 @@ def _load(folder: Path) -> _Node:
 
 def _build(config: Mapping[str, Any], where: str) -> Network:
     name, options, classes = config["model"].partition("/")[0], config["config"]["network"], len(config["classes"])
+    weighed = {"n_layers": config["n_layers"]} if "n_layers" in config else {}
     if name.endswith("-utterance"):
-        return UtteranceNetwork(validate(options, UtteranceConfig, where), config["dim"], classes)
+        return UtteranceNetwork(validate(options, UtteranceConfig, where), config["dim"], classes, **weighed)
     if name.endswith("-context"):
         return ContextNetwork(validate(options, ContextConfig, where), config["dim"], classes, config["past"])
     if name not in FUSION:
         raise BundleError(f"{where}: {name!r} is no network of this version; known are {sorted(FUSION)}")
     kind, config_kind = FUSION[name]
-    network: Network = kind(validate(options, config_kind, where), config["dims"], classes, config["past"])
+    network: Network = kind(validate(options, config_kind, where), config["dims"], classes, config["past"], **weighed)
     return network

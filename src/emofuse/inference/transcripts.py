@@ -51,7 +51,7 @@ class Recogniser:
     """A transformers model for automatic speech recognition: CTC, transducer, or sequence to sequence as Whisper is.
 
     Args:
-        name: a local folder, ``package:<module>/<folder>`` of an installed package, or a hub id with a pinned revision,
+        name: a local folder, ``package:<name>/<folder>`` of an installed package, or a hub id with a pinned revision,
             ``id@revision``, that is in the local cache
 
     Raises:

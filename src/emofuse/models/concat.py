@@ -1,5 +1,7 @@
 """Baseline: early concatenation of both modalities' pooled frames, and a bidirectional GRU over the dialogue."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, ClassVar
 
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 
 from emofuse.core.params import STRICT
 from emofuse.models.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
-from emofuse.models.layers import Speaker, SpeakerEmbedding, Standardize
+from emofuse.models.layers import LayerWeights, Speaker, SpeakerEmbedding, Standardize
 from emofuse.models.recurrent import Recurrent
 
 __all__ = ["Concat", "ConcatConfig"]
@@ -40,21 +42,32 @@ class Concat(Network):
         dims: size of each modality's pooled vector, keys ``audio`` and ``text``
         classes: number C of classes
         past: context is the turns before alone
+        n_layers: by modality, of the encoder's layers that a vector has side by side, to be weighed; 1 if left out
     """
 
     unit: ClassVar[Unit] = "dialogue"
 
-    def __init__(self, config: ConcatConfig, dims: dict[str, int], classes: int, past: bool) -> None:
+    def __init__(
+        self,
+        config: ConcatConfig,
+        dims: dict[str, int],
+        classes: int,
+        past: bool,
+        n_layers: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
         self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
+        weigh = {name: LayerWeights(dim, n_layers.get(name, 1)) for name, dim in dims.items()}
+        self.weigh = nn.ModuleDict(weigh)
         self.dropout = nn.Dropout(config.dropout)
-        self.speaker = SpeakerEmbedding(config.speaker, sum(dims.values()))
-        self.recurrent = Recurrent(sum(dims.values()), config.hidden, config.layers, config.dropout, past)
+        dim = sum(each.dim for each in weigh.values())
+        self.speaker = SpeakerEmbedding(config.speaker, dim)
+        self.recurrent = Recurrent(dim, config.hidden, config.layers, config.dropout, past)
         self.classify = nn.Linear(config.hidden, classes)
 
     def forward(self, batch: Batch) -> Output:
         """Return logits, and ``vectors['context']``, ``[U, H]``."""
-        vectors = [self.standardize[name](batch.frames[name][:, 0]) for name in ("audio", "text")]
+        vectors = [self.weigh[name](self.standardize[name](batch.frames[name][:, 0])) for name in ("audio", "text")]
         x_UD = self.speaker(self.dropout(torch.cat(vectors, dim=1)), batch.speakers_U, batch.places_BL)
         x_BLD = to_dialogues(x_UD, batch.places_BL)
         states_BLH = self.recurrent(x_BLD, (batch.places_BL >= 0).sum(dim=1))

@@ -218,7 +218,10 @@ def _network(
     if reads in ("frames", "pooled"):
         build["features"] = {name: metadata(path) for name, path in job.features.items()}
     torch.manual_seed(job.run.seed)
-    network = network_class(job.config.network, dims, len(fold.classes), build["past"])
+    weighed = {name: each.n_layers for name, each in inputs.items() if each.n_layers > 1}
+    more = {"n_layers": weighed} if weighed else {}
+    build |= more
+    network = network_class(job.config.network, dims, len(fold.classes), build["past"], **more)
     for name, sequences in inputs.items():
         standardize(network.standardize[name], sequences, fold)
     fitted = fit(network, inputs, fold, job.config.fit, job.run.seed)

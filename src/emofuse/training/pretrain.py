@@ -115,10 +115,13 @@ def _train(job: _Job) -> bool:
     def utterance(folder: Path) -> None:
         sequences = read_features(job.features, fold.utterance_ids)
         torch.manual_seed(job.seed)
-        network = UtteranceNetwork(config.utterance.network, sequences.dim, len(fold.classes))
+        network = UtteranceNetwork(
+            config.utterance.network, sequences.dim, len(fold.classes), n_layers=sequences.n_layers
+        )
         standardize(network.standardize, sequences, fold)
         fitted = fit(network, {job.modality: sequences}, fold, config.utterance.fit, job.seed)
         build = {"reads": "frames", "features": {job.modality: metadata(job.features)}, "dim": sequences.dim}
+        build |= {"n_layers": sequences.n_layers} if sequences.n_layers > 1 else {}
         save_fitted(folder, first, fold, fitted, config.utterance, build, "utterance")
 
     def context(folder: Path) -> None:
