@@ -29,7 +29,7 @@ def noise(n_samples: int) -> np.ndarray:
 
 SOUNDS = [
     [noise(each) for each in lengths]
-    for lengths in ([16_000, 15_900, 16_123], [5_000, 4_900], [9_000, 8_900, 8_800, 8_700])
+    for lengths in ([16_000, 15_900, 16_123], [5_000, 4_000], [9_000, 8_900, 8_800, 8_700])
 ]
 TEXTS = [["a b c", "d e f g"], ["a e i o u a e i o u a", "b", "c d"], ["x y"] * 3]
 
@@ -38,6 +38,7 @@ TEXTS = [["a b c", "d e f g"], ["a e i o u a e i o u a", "b", "c d"], ["x y"] * 
     ("family", "kind", "options", "batches"),
     [
         ("speech", "group", {"layers": [0, 2, 5]}, SOUNDS),
+        ("speech", "whisper", {"layers": "all"}, SOUNDS),
         ("text", "bert", {"max_tokens": 24}, TEXTS),
     ],
 )

@@ -19,6 +19,7 @@ from emofuse.encoders.speech import SpeechEncoder
 
 WAVEFORM = ["group", "layer", "hubert", "hubert-batch-norm", "wavlm", "wavlm-layer", "data2vec", "conformer"]
 KINDS = [*WAVEFORM, "conformer-rotary", "whisper"]
+OWN = "whisper without padding"
 LENGTHS = (400, 16_000, 719, 16_123, 5_000, 15_990, 720, 9_999)
 
 GOLDEN = [[2.2047255, 0.2509179, 1.8006407], [2.2055368, 0.24944526, 1.8033985], [2.20595, 0.2505428, 1.8017397]]
@@ -47,7 +48,10 @@ def build(folders: Callable[[str], Path]) -> Build:
     def make(kind: str, **options: Any) -> SpeechEncoder:
         key = f"{kind} {sorted(options.items())}"
         if key not in made:
-            options = {"model": str(folders(kind)), "labels_seen": False} | options
+            padding = {"padding": "full"} if kind == "whisper" else {}
+            options = (
+                {"model": str(folders("whisper" if kind == OWN else kind)), "labels_seen": False} | padding | options
+            )
             made[key] = load("speech", options, "here")  # type: ignore[assignment]
         return made[key]
 
@@ -60,17 +64,23 @@ def alone(folders: Callable[[str], Path], networks: Callable[[str], Any]) -> Cal
 
     @torch.inference_mode()
     def states(kind: str, samples: np.ndarray) -> list[np.ndarray]:
-        extractor = AutoFeatureExtractor.from_pretrained(folders(kind))
+        whisper = kind in ("whisper", OWN)
+        extractor = AutoFeatureExtractor.from_pretrained(folders("whisper" if whisper else kind))
         inputs = extractor(samples, sampling_rate=16_000, return_tensors="pt")
-        network = networks(kind).get_encoder() if kind == "whisper" else networks(kind)
+        network = networks("whisper").get_encoder() if whisper else networks(kind)
         output = network(next(iter(inputs.values())), output_hidden_states=True)
-        n_frames = -(-len(samples) // 320) if kind == "whisper" else None
-        return [each[0, :n_frames].numpy() for each in (*output.hidden_states[:-1], output.last_hidden_state)]
+        n_frames = -(-len(samples) // 320) if whisper else None
+        found = [each[:, :n_frames] for each in (*output.hidden_states[:-1], output.last_hidden_state)]
+        if kind == OWN:  # transformers' layers on the clip's frames alone
+            for number, layer in enumerate(network.layers):
+                found[number + 1] = layer(found[number], None)
+            found[-1] = network.layer_norm(found[-1])
+        return [each[0].numpy() for each in found]
 
     return states
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, OWN])
 def test_a_batch_gives_what_transformers_gives_for_each_clip_alone(kind: str, build: Build, alone: Any) -> None:
     clips = [noise(each) for each in (LENGTHS if kind != "whisper" else LENGTHS[:3])]
     encoder = build(kind, layers=[0, 2, 4])
@@ -97,6 +107,7 @@ def test_attention_is_torchs_own_where_the_architecture_has_it(kind: str, build:
         ([3], lambda states: states[3]),
         ([0], lambda states: states[0]),
         ([4, 1], lambda states: np.concatenate([states[4], states[1]], axis=1)),
+        ("all", lambda states: np.concatenate(states, axis=1)),
     ],
     ids=lambda value: None if callable(value) else str(value),  # a function's address differs between processes
 )
@@ -109,15 +120,59 @@ def test_layers(kind: str, layers: Any, pick: Callable[[Any], np.ndarray], build
     assert encoder.identity["layer"] == layers
 
 
+@pytest.mark.parametrize("kind", ["layer", OWN])
+def test_all_layers_say_how_many_there_are(kind: str, build: Build, alone: Any) -> None:
+    encoder = build(kind, layers="all")
+    states = alone(kind, noise(8_000))
+    (found,) = encoder.encode([noise(8_000)])
+    assert error(found, np.concatenate(states, axis=1)) <= 1e-4
+    assert encoder.identity["n_layers"] == len(states) == encoder.dim // 32
+    assert build(kind, layers=[0, 1]).identity["n_layers"] == 1, "these are one frame as they are"
+
+
+@pytest.mark.parametrize(("kind", "options"), [("group", {}), (OWN, {}), ("group", {"layers": "all"})])
+def test_a_stride_averages_adjacent_frames(kind: str, options: dict[str, Any], build: Build) -> None:
+    clips = [noise(each) for each in (9_000, 100, 400, 4_000)]
+    strided = build(kind, stride=4, **options)
+    for found, each in zip(strided.encode(clips), build(kind, **options).encode(clips), strict=True):
+        expected = [each[start : start + 4].mean(axis=0) for start in range(0, len(each), 4)]
+        np.testing.assert_allclose(found, np.reshape(expected, (-1, strided.dim)), rtol=1e-4, atol=1e-5)
+    assert strided.identity["frame_rate"] == 12.5
+    assert strided.identity["stride"] == 4
+
+
+def test_the_mean_of_all_layers_is_one_frame_of_them(build: Build) -> None:
+    encoder = build("group", layers="all", output="mean")
+    (found,) = encoder.encode([noise(9_000)])
+    assert found.shape == (1, 6 * 32)
+    assert encoder.identity["n_layers"] == 6
+
+
+@pytest.mark.parametrize("n_samples", [400, 3_200, 3_201, 16_123, 480_000])
+def test_without_padding_whisper_embeds_a_clip_as_with_it(n_samples: int, build: Build) -> None:
+    """To the last frame, whose convolution reads on: the silence that follows, or nothing where 30 s end."""
+    own, full = (next(build(kind, layers=[0]).encode([noise(n_samples)])) for kind in (OWN, "whisper"))
+    assert error(own, full) <= 1e-5
+
+
+def test_padding_is_part_of_what_whisper_is(build: Build, folders: Callable[[str], Path]) -> None:
+    own, full = (build(kind) for kind in (OWN, "whisper"))
+    assert (own.identity["padding"], full.identity["padding"]) == ("none", "full")
+    assert error(next(own.encode([noise(8_000)])), next(full.encode([noise(8_000)]))) > 1e-3
+    with pytest.raises(EncoderError, match="padding: full: folder:group is of the type 'wav2vec2', which reads a clip"):
+        load("speech", {"model": str(folders("group")), "labels_seen": False, "padding": "full"}, "here")
+
+
 @settings(max_examples=15)
-@given(st.sampled_from(["group", "layer"]), st.lists(st.integers(0, 12_000), min_size=2, max_size=7))
+@given(st.sampled_from(["group", "layer", OWN]), st.lists(st.integers(0, 12_000), min_size=2, max_size=7))
 def test_a_clip_does_not_depend_on_its_batch(build: Build, kind: str, lengths: list[int]) -> None:
     encoder = build(kind)
     clips = [noise(each, level=0.01 + 0.1 * (index % 3)) for index, each in enumerate(lengths)]
     for clip, found in zip(clips, encoder.encode(clips), strict=True):
         (single,) = encoder.encode([clip])
         assert found.dtype == np.float32
-        assert found.shape == (max(0, (len(clip) - 400) // 320 + 1), 32)
+        n_frames = (len(clip) - 400) // 320 + 1 if kind != OWN else -(-len(clip) // 320)
+        assert found.shape == (n_frames if len(clip) >= 400 else 0, 32)
         if len(found):
             assert error(found, single) <= 1e-4
 
@@ -130,7 +185,7 @@ def test_many_batches_come_back_in_order(build: Build, monkeypatch: pytest.Monke
         assert error(found, each) <= 1e-4
 
 
-@pytest.mark.parametrize("kind", ["group", "layer", "whisper"])
+@pytest.mark.parametrize("kind", ["group", "layer", "whisper", OWN])
 @pytest.mark.parametrize("n_samples", [0, 1, 399])
 def test_a_clip_shorter_than_a_frame_has_none(kind: str, n_samples: int, build: Build) -> None:
     before, found, after = build(kind).encode([noise(720), noise(n_samples), noise(400)])
@@ -139,7 +194,7 @@ def test_a_clip_shorter_than_a_frame_has_none(kind: str, n_samples: int, build: 
     assert len(after) > 0
 
 
-@pytest.mark.parametrize("kind", ["group", "layer", "whisper"])
+@pytest.mark.parametrize("kind", ["group", "layer", "whisper", OWN])
 def test_silence_is_finite(kind: str, build: Build) -> None:
     (found,) = build(kind).encode([np.zeros(8_000, np.float32)])
     assert np.isfinite(found).all()
@@ -160,12 +215,12 @@ def test_windows_leave_no_seam_where_a_frame_sees_enough_on_either_side(kind: st
     assert error(seamed, whole) > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["group", "whisper"])
+@pytest.mark.parametrize("kind", ["group", "whisper", OWN])
 def test_a_window_gives_what_the_network_gives_for_it(kind: str, build: Build, alone: Any) -> None:
     clip = noise(16_000 * 3)
     (found,) = build(kind, layers="last", max_seconds=2.0, overlap_seconds=1.0).encode([clip])
     assert found.shape == ((48_000 - 400) // 320 + 1 if kind == "group" else 150, 32)
-    if kind == "whisper":
+    if kind != "group":
         first, last = alone(kind, clip[:32_000])[-1], alone(kind, clip[16_000:])[-1]
         assert error(found, np.concatenate([first[:75], last[25:]])) <= 1e-4
 
@@ -179,12 +234,12 @@ def test_the_mean_is_that_of_the_frames(build: Build) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("kind", ["group", "layer", "whisper"])
+@pytest.mark.parametrize("kind", ["group", "layer", OWN])
 def test_a_smaller_type_is_close_and_says_what_it_costs(
     kind: str, dtype: str, folders: Callable[[str], Path], build: Build
 ) -> None:
     clips = [noise(9_000), noise(12_000)]
-    options = {"model": str(folders(kind)), "labels_seen": False, "dtype": dtype}
+    options = {"model": str(folders("whisper" if kind == OWN else kind)), "labels_seen": False, "dtype": dtype}
     encoder = load("speech", options, "here")
     list(encoder.encode([noise(10)]))
     assert encoder.cost is None, "a clip that is too short for a frame tells no cost"

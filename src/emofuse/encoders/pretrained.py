@@ -1,46 +1,32 @@
-"""What the families of pretrained transformers networks share: options, loading, identity, layers, precision.
+"""What the families of pretrained transformers networks share: options, identity, layers, precision."""
 
-Networks come from safetensors, at a pinned revision or from a folder whose files are hashed. No remote code runs, and a
-network whose weights do not all fit is an error, not a warning: transformers would fill the gaps with random numbers.
-"""
-
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass as plain_dataclass
-from importlib.resources import files
 from itertools import chain, pairwise
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModel
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import logging as transformers_logging
 
-from emofuse.core.files import digest, file_digest
 from emofuse.core.params import STRICT
 from emofuse.encoders.base import EncoderError, code_version, series
+from emofuse.encoders.sources import Source, locate
 
 __all__ = [
     "InFlight",
     "Layers",
     "PretrainedConfig",
-    "Source",
     "bucketed",
     "change",
     "compile_layers",
     "describe",
     "device",
-    "load_network",
-    "locate",
     "one_ahead",
-    "pool",
     "record",
+    "reduce",
     "to_device",
     "use_attention",
 ]
@@ -50,24 +36,20 @@ T = TypeVar("T")
 _BUCKET = 8
 """Compiled networks meet lengths that are multiples of it: few shapes, and masks as attention's kernels want them."""
 
-_READ = {".safetensors", ".json", ".txt", ".model"}
-"""Files of a model folder that shape its features: weights, configuration, vocabulary."""
-
-_UNUSED = re.compile(r"(^|\.)(pooler\..*|masked_spec_embed|position_ids|inv_freq)$")
-"""Weights that may be missing or left over: no feature depends on them, or the network computes them itself."""
-
 
 @dataclass(frozen=True, config=STRICT)
 class PretrainedConfig:
     """Options that the families share.
 
     Attributes:
-        model: ``package:<module>/<folder>`` for a model that an installed package carries, a local folder, or a hub id
+        model: ``package:<name>/<folder>`` for a model that an installed package carries, a local folder, or a hub id
         labels_seen: whether the weights have seen emotion labels
         revision: commit of a hub model, 40 hexadecimal digits; null for a folder, whose files are hashed instead
+        sha256: digest that the weights must have: of their file, or of what ``sha256sum`` prints for several, by name
         layers: the ``last`` hidden layer, the mean of the last four (``mean4``), the last four side by side
-            (``concat4``), or the numbers of layers whose states stand side by side (0 is the embedding, 1 the first
-            layer)
+            (``concat4``), the numbers of layers whose states stand side by side (0 is the embedding, 1 the first
+            layer), or ``all`` of them side by side, embedding included, for the network that reads them to weigh
+        stride: so many adjacent frames are averaged; the last ones are averaged over what there is
         output: all ``frames``, or their ``mean``
         dtype: in which the network computes
         local_files_only: whether a hub model must be in the local cache already
@@ -79,99 +61,45 @@ class PretrainedConfig:
     model: str
     labels_seen: bool
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
-    layers: Literal["last", "mean4", "concat4"] | Annotated[tuple[int, ...], Field(min_length=1)] = "last"
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    layers: Literal["last", "mean4", "concat4", "all"] | Annotated[tuple[int, ...], Field(min_length=1)] = "last"
+    stride: Annotated[int, Field(ge=1)] = 1
     output: Literal["frames", "mean"] = "frames"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     local_files_only: bool = False
     attention: Literal["sdpa", "flash_attention_2"] = "sdpa"
     compile: bool = False
 
+    def __post_init__(self) -> None:
+        if self.stride > 1 and self.output == "mean":
+            raise ValueError(f"stride: {self.stride} averages frames, and output: mean keeps one")
 
-@plain_dataclass(frozen=True)
-class Source:
-    """Where a network lies.
-
-    Attributes:
-        place: what transformers loads: a folder's path, or a hub id
-        revision: commit of a hub model
-        ask_hub: whether the hub may be asked for what the local cache does not have
-        identity: what says which network it is: ``id`` and ``revision``
-    """
-
-    place: str
-    revision: str | None
-    ask_hub: bool
-    identity: dict[str, str]
-
-    def load(self, loader: Any, **options: Any) -> Any:
-        """Call ``loader.from_pretrained``, with the local cache first: what a commit names never changes.
-
-        Raises:
-            EncoderError: it failed; the message names the network and the reason
-        """
-        options |= {"revision": self.revision, "trust_remote_code": False}
-        try:
-            try:
-                return loader.from_pretrained(self.place, local_files_only=True, **options)
-            except OSError:
-                if not self.ask_hub:
-                    raise
-                return loader.from_pretrained(self.place, **options)
-        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-            reason = " ".join(str(error).split())
-            raise EncoderError(f"{self.identity['id']} cannot be loaded: {reason}") from error
-
-
-def locate(config: PretrainedConfig) -> Source:
-    """Find a network.
-
-    Raises:
-        EncoderError: there is no such package or folder, or a hub id without a revision
-    """
-    place = _resolve(config.model)
-    if not Path(place).is_dir():
-        if config.revision is None:
-            raise EncoderError(f"{config.model}: no such folder, and a hub model needs a pinned revision")
-        identity = {"id": config.model, "revision": config.revision}
-        return Source(place, config.revision, not config.local_files_only, identity)
-    # The place of a folder is no part of what it is.
-    name = config.model if place != config.model else f"folder:{Path(place).resolve().name}"
-    hashes = {path.name: file_digest(path) for path in Path(place).iterdir() if path.suffix in _READ}
-    return Source(place, None, False, {"id": name, "revision": digest(hashes)[:16]})
-
-
-def load_network(source: Source) -> Any:
-    """Load a network in float32, in evaluation mode.
-
-    Raises:
-        EncoderError: it is not there, the hub cannot be reached, it has no safetensors, or its weights do not fit
-    """
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()  # Its report of weights that do not fit is an error of ours.
-    reported = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-    network, report = source.load(AutoModel, use_safetensors=True, dtype=torch.float32, **reported)
-    _check_weights(source, network, report)
-    return network.eval().requires_grad_(False)
+    def locate(self, needs: Sequence[str]) -> Source:
+        """Find the network; the errors and ``needs`` are those of :func:`emofuse.encoders.sources.locate`."""
+        return locate(self.model, self.revision, needs=needs, sha256=self.sha256, ask_hub=not self.local_files_only)
 
 
 def describe(
-    config: PretrainedConfig, source: Source, modules: Sequence[str], packages: Sequence[str] = ()
+    config: PretrainedConfig, source: Source, layers: "Layers", modules: Sequence[str], packages: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Return an encoder's identity, as far as the families share it.
 
     Args:
         config: the options
         source: where the network lies
+        layers: the choice of layers
         modules: names of the modules whose code makes the features
         packages: that compute them beside torch and transformers
     """
     return {
         **source.identity,
         "layer": config.layers if isinstance(config.layers, str) else list(config.layers),
+        "n_layers": layers.to_weigh,
+        "stride": config.stride,
         "output": config.output,
         "dtype": config.dtype,
         "labels_seen": config.labels_seen,
-        "code": code_version(__name__, *modules),
+        "code": code_version(__name__, "emofuse.encoders.sources", "emofuse.encoders.ctranslate2", *modules),
         "versions": series("torch", "transformers", *packages),
     }
 
@@ -189,6 +117,8 @@ class Layers:
         numbers: the layers that are needed, counted as transformers does its ``hidden_states``; the last one is the
             network's output, behind its final norm if it has one, which differs among transformers' networks
         dim: size of a frame
+        to_weigh: number of layers side by side in a frame that the network that reads it weighs; 1 where it takes the
+            frame as it is
 
     Raises:
         EncoderError: the network has no such layer
@@ -196,12 +126,13 @@ class Layers:
 
     def __init__(self, choice: str | tuple[int, ...], depth: int, width: int, name: str) -> None:
         last_four = tuple(range(depth - 3, depth + 1))
-        named = {"last": (depth,), "mean4": last_four, "concat4": last_four}
+        named = {"last": (depth,), "mean4": last_four, "concat4": last_four, "all": tuple(range(depth + 1))}
         self.numbers = named[choice] if isinstance(choice, str) else choice
         if not set(self.numbers) <= set(range(depth + 1)):
             raise EncoderError(f"layers {list(self.numbers)}: {name} has layers 0 to {depth}")
         self._average = choice == "mean4"
         self.dim = width * (1 if self._average else len(self.numbers))
+        self.to_weigh = len(self.numbers) if choice == "all" else 1
 
     def combine(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return features ``[..., dim]`` of the hidden states that :attr:`numbers` names, ``[..., width]`` each."""
@@ -266,9 +197,21 @@ def one_ahead(items: Iterator[T]) -> Iterator[T]:
         yield first  # type: ignore[misc]
 
 
-def pool(frames: np.ndarray) -> np.ndarray:
-    """Return the mean frame ``[1, dim]`` of ``[n_frames, dim]``; of no frame, no frame."""
-    return frames.mean(axis=0, keepdims=True) if len(frames) else frames
+def reduce(frames: np.ndarray, config: PretrainedConfig) -> np.ndarray:
+    """Return the frames that the options ask for: all, their mean, or means of adjacent ones.
+
+    Args:
+        frames: float ``[n_frames, dim]``; of no frame, no frame is left
+        config: ``output`` and ``stride``
+    """
+    if config.output == "mean":
+        return frames.mean(axis=0, keepdims=True) if len(frames) else frames
+    if config.stride == 1 or not len(frames):
+        return frames
+    starts = np.arange(0, len(frames), config.stride)
+    counts = np.diff(starts, append=len(frames)).astype(frames.dtype)
+    means: np.ndarray = np.add.reduceat(frames, starts, axis=0) / counts[:, None]
+    return means
 
 
 def device() -> torch.device:
@@ -343,35 +286,3 @@ def change(exact: Iterable[np.ndarray], rounded: Iterable[np.ndarray]) -> float:
     """
     before, after = (np.concatenate(list(each)).astype(np.float64) for each in (exact, rounded))
     return float(np.sqrt(np.square(after - before).sum() / max(np.square(before).sum(), np.finfo(np.float64).tiny)))
-
-
-def _check_weights(source: Source, network: Any, report: dict[str, Any]) -> None:
-    parts = {name for name, _ in network.named_children()}
-    stray = [each for each in report["unexpected_keys"] if _part(each, network.base_model_prefix) in parts]
-    faults = {
-        "missing": report["missing_keys"],
-        "not used": stray,
-        "of another shape": [each[0] for each in report["mismatched_keys"]],
-    }
-    for what, keys in faults.items():
-        found = sorted(each for each in keys if not _UNUSED.search(each))
-        if found:
-            name = source.identity["id"]
-            raise EncoderError(f"{name} cannot be loaded: {len(found)} of its weights are {what}, such as {found[:3]}")
-
-
-def _part(key: str, prefix: str) -> str:
-    return key.removeprefix(f"{prefix}.").partition(".")[0]
-
-
-def _resolve(model: str) -> str:
-    if not model.startswith("package:"):
-        return model
-    module, _, folder = model.removeprefix("package:").partition("/")
-    try:
-        path = Path(str(files(module))) / folder
-    except ModuleNotFoundError as error:
-        raise EncoderError(f"{model}: the package {module} is not installed") from error
-    if not path.is_dir():
-        raise EncoderError(f"{model}: the package {module} has no folder {folder!r}")
-    return str(path)

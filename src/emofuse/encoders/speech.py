@@ -5,7 +5,8 @@ A clip's features are what transformers gives for the clip alone, whatever else 
 - The strided convolutions run without padding (:mod:`emofuse.encoders.convolutions`).
 - The transformer runs on clips of like length with an attention mask. Every convolution in it that pads its input (the
   positional ones, those of conformer layers) sees zeros after a clip's end, as it does when the clip is alone.
-- Whisper's encoder always sees 30 s, the clip and silence; the frames of the clip are kept.
+- Whisper's encoder sees the clip alone, at the network's own positions; or, as transformers runs it, 30 s of the clip
+  and silence, of which the clip's frames are kept.
 
 A clip of more than ``max_seconds`` is encoded in overlapping windows (:mod:`emofuse.encoders.windows`). Loudness and
 group-norm statistics are those of the whole clip.
@@ -20,7 +21,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from transformers import AutoFeatureExtractor
 
 from emofuse.core.params import STRICT
 from emofuse.core.schema import SAMPLE_RATE
@@ -30,24 +30,25 @@ from emofuse.encoders.pretrained import (
     InFlight,
     Layers,
     PretrainedConfig,
-    Source,
     change,
     compile_layers,
     describe,
     device,
-    load_network,
-    locate,
     one_ahead,
-    pool,
     record,
+    reduce,
     use_attention,
 )
+from emofuse.encoders.sources import Source, load_extractor, load_network
 from emofuse.encoders.speech_networks import CONVOLUTIONAL, Convolutional, Network, Prepared, Whisper
 from emofuse.encoders.windows import Window, cut
 
 __all__ = ["Config", "SpeechEncoder", "batches", "load"]
 
 _CODE = ("batches", "convolutions", "speech", "speech_networks", "windows")
+
+_NEEDS = ("preprocessor_config.json",)
+"""What the local cache must have beside weights and configuration."""
 
 _BATCH_SECONDS = {"cpu": 16.0, "cuda": 300.0}
 """Audio that is encoded at once: what stays near the caches of a processor, and what fills a graphics card."""
@@ -66,10 +67,12 @@ class Config(PretrainedConfig):
     Attributes:
         max_seconds: a longer clip is encoded in windows of this length
         overlap_seconds: of neighbouring windows, at least; every frame sees half of it on either side
+        padding: of Whisper: ``none``, or ``full``, to the 30 s of silence that it was trained with
     """
 
     max_seconds: Annotated[float, Field(ge=1)] = 30.0
     overlap_seconds: Annotated[float, Field(ge=0)] = 4.0
+    padding: Literal["none", "full"] = "none"
 
 
 @plain_dataclass(frozen=True)
@@ -89,9 +92,9 @@ class SpeechEncoder:
     modality: Literal["audio"] = "audio"
 
     def __init__(self, config: Config) -> None:
-        source = locate(config)
-        self._name, self._config = source.identity["id"], config
-        self._network = _load_network(source, config.compile)
+        source = config.locate(_NEEDS)
+        self._name, self._config = source.name, config
+        self._network = _load_network(source, config)
         depth = len(self._network.blocks)
         self._layers = Layers(config.layers, depth, self._network.width, self._name)
         self._depth, self._states = depth, record(self._network.blocks, self._layers.numbers)
@@ -100,10 +103,11 @@ class SpeechEncoder:
         self.dim = self._layers.dim
         self.cost: float | None = None
         self.identity: dict[str, Any] = {
-            **describe(config, source, [f"emofuse.encoders.{each}" for each in _CODE]),
-            "frame_rate": None if config.output == "mean" else SAMPLE_RATE / self._network.stride,
+            **describe(config, source, self._layers, [f"emofuse.encoders.{each}" for each in _CODE]),
+            "frame_rate": None if config.output == "mean" else SAMPLE_RATE / self._network.stride / config.stride,
             "max_seconds": config.max_seconds,
             "overlap_seconds": config.overlap_seconds,
+            "padding": config.padding,
         }
 
     def encode(self, contents: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
@@ -142,7 +146,7 @@ class SpeechEncoder:
         for part in parts:
             kept[part.clip].append(found[part][part.window.first - part.window.start :][: part.window.kept])
         frames = [np.concatenate(each) for each in kept]
-        return [pool(each) for each in frames] if self._config.output == "mean" else frames
+        return [reduce(each, self._config) for each in frames]
 
     def _batches(
         self, contents: Sequence[np.ndarray], parts: Sequence[_Part]
@@ -191,14 +195,16 @@ def load(config: Config) -> SpeechEncoder:
     return SpeechEncoder(config)
 
 
-def _load_network(source: Source, compiled: bool) -> Network:
+def _load_network(source: Source, config: Config) -> Network:
     network = load_network(source)
-    extractor = source.load(AutoFeatureExtractor)
-    kind, name = network.config.model_type, source.identity["id"]
+    extractor = load_extractor(source)
+    kind, name = network.config.model_type, source.name
     if extractor.sampling_rate != SAMPLE_RATE:
         raise EncoderError(f"{name} reads {extractor.sampling_rate} Hz; this project's audio has {SAMPLE_RATE} Hz")
     if kind == "whisper":
-        return Whisper(network.get_encoder().to(device()), extractor)
+        return Whisper(network.get_encoder().to(device()), extractor, config.padding == "full", config.compile)
+    if config.padding == "full":
+        raise EncoderError(f"padding: full: {name} is of the type {kind!r}, which reads a clip of any length as it is")
     if kind in CONVOLUTIONAL:
-        return Convolutional(network.to(device()), extractor, compiled)
+        return Convolutional(network.to(device()), extractor, config.compile)
     raise EncoderError(f"{name} is of the type {kind!r}; this family has {', '.join([*CONVOLUTIONAL, 'whisper'])}")

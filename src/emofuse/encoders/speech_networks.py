@@ -8,7 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import gelu
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
+from transformers.masking_utils import create_bidirectional_mask
 
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders.convolutions import ConvolutionStack, Filter
@@ -133,28 +135,35 @@ class Convolutional:
 
 
 class Whisper:
-    """Whisper's encoder, which always reads 30 s; see :class:`Network`.
+    """Whisper's encoder; see :class:`Network`.
+
+    Without the padding it reads a clip's own frames, at the network's own positions. The convolutions read the silence
+    that follows, as they do with it; attention sees the clip alone.
 
     Args:
         network: a Whisper encoder, in float32 on its device
         extractor: its feature extractor
+        full: whether clips are padded to 30 s, as transformers does
+        compiled: whether its layers will be compiled, and want lengths of :func:`.pretrained.bucketed`
     """
 
-    def __init__(self, network: Any, extractor: Any) -> None:
+    def __init__(self, network: Any, extractor: Any, full: bool, compiled: bool) -> None:
         self.width = network.config.d_model
         self.blocks = network.layers
-        self._positions: int = network.config.max_source_positions  # always all of them: one bucket
+        self._positions: int = network.config.max_source_positions
         self.longest: int | None = self._positions
         self.stride = extractor.n_samples // self._positions
-        self.transformer, self._extractor = network, extractor
+        self.transformer, self._extractor, self._full, self._compiled = network, extractor, full, compiled
 
     def n_frames(self, n_samples: int) -> int:
         """Frames that a clip reaches into; 0 if it is shorter than the spectrogram's window."""
         return 0 if n_samples < self._extractor.n_fft else math.ceil(n_samples / self.stride)
 
-    def padded(self, _n_frames: int) -> int:
-        """Always those of 30 s."""
-        return self._positions
+    def padded(self, n_frames: int) -> int:
+        """Those of 30 s; or the frames themselves, or those of their bucket."""
+        if self._full:
+            return self._positions
+        return min(bucketed(n_frames), self._positions) if self._compiled else n_frames
 
     def prepare(self, samples: np.ndarray) -> Prepared:
         """Leave a clip as it is."""
@@ -165,14 +174,34 @@ class Whisper:
         self.transformer.to(dtype)
 
     def __call__(self, clips: Sequence[Prepared], windows: Sequence[Window]) -> torch.Tensor:
-        """Return ``[n, T, width]``, T the frames of 30 s."""
+        """Return ``[n, T, width]``, T the frames of 30 s, or of the longest window or its bucket."""
         signals = [
             clip.samples[each.start * self.stride : each.stop * self.stride].numpy()
             for clip, each in zip(clips, windows, strict=True)
         ]
-        mel = self._extractor(signals, sampling_rate=SAMPLE_RATE, return_tensors="pt")["input_features"]
-        states: torch.Tensor = self.transformer(to_device(mel, self.transformer.device).to(self.transformer.dtype))[0]
-        return states
+        network, lengths = self.transformer, [len(each) for each in windows]
+        size = self.padded(max(lengths))
+        mel_BMT = to_device(self._spectrogram(signals, size), network.device).to(network.dtype)
+        if self._full:
+            full_BTC: torch.Tensor = network(mel_BMT)[0]
+            return full_BTC
+        embedded_BTC = gelu(network.conv2(gelu(network.conv1(mel_BMT))))[..., :size].mT
+        states_BTC: torch.Tensor = embedded_BTC + network.embed_positions.weight[:size]
+        mask_BT = _mask(lengths, size, network.device)
+        mask = create_bidirectional_mask(network.config, inputs_embeds=states_BTC, attention_mask=mask_BT)
+        for block in self.blocks:
+            states_BTC = block(states_BTC, mask)
+        normed_BTC: torch.Tensor = network.layer_norm(states_BTC)
+        return normed_BTC
+
+    def _spectrogram(self, signals: Sequence[np.ndarray], size: int) -> torch.Tensor:
+        """Return ``[n, bands, 2 size + 1]``: the last frame reads a step beyond its own two, unless 30 s end there."""
+        steps = min(2 * size + 1, 2 * self._positions)
+        options = {"padding": "max_length", "max_length": steps * self._extractor.hop_length, "truncation": False}
+        found: torch.Tensor = self._extractor(signals, sampling_rate=SAMPLE_RATE, return_tensors="pt", **options)[
+            "input_features"
+        ]
+        return found
 
 
 def _mask(lengths: Sequence[int], size: int, device: torch.device) -> torch.Tensor | None:

@@ -18,23 +18,32 @@ from emofuse.encoders.pretrained import (
     InFlight,
     Layers,
     PretrainedConfig,
-    Source,
     bucketed,
     change,
     compile_layers,
     describe,
     device,
-    load_network,
-    locate,
     one_ahead,
-    pool,
+    reduce,
     to_device,
     use_attention,
 )
+from emofuse.encoders.sources import Source, load_network
 
 __all__ = ["Config", "TextEncoder", "load"]
 
 _CODE = ("batches", "text")
+
+_NEEDS = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+"""Vocabularies, one of which the local cache must have beside weights and configuration."""
 
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
 """Tokens that are encoded at once."""
@@ -68,8 +77,8 @@ class TextEncoder:
     modality: Literal["text"] = "text"
 
     def __init__(self, config: Config) -> None:
-        source = locate(config)
-        self._name, self._config = source.identity["id"], config
+        source = config.locate(_NEEDS)
+        self._name, self._config = source.name, config
         self._tokenizer = _load_tokenizer(source)
         self._network = load_network(source).to(device())
         shape = self._network.config
@@ -83,7 +92,7 @@ class TextEncoder:
         self.dim = self._layers.dim
         self.cost: float | None = None
         self.identity: dict[str, Any] = {
-            **describe(config, source, [f"emofuse.encoders.{each}" for each in _CODE], ["tokenizers"]),
+            **describe(config, source, self._layers, [f"emofuse.encoders.{each}" for each in _CODE], ["tokenizers"]),
             "frame_rate": None,
             "max_tokens": config.max_tokens,
         }
@@ -119,7 +128,7 @@ class TextEncoder:
         for batch, result in one_ahead(self._batches(tokens["input_ids"])):
             for index, states_TD in zip(batch, result.fetch(), strict=True):
                 frames[index] = states_TD[~np.array(tokens["special_tokens_mask"][index], dtype=bool)]
-        return [pool(each) for each in frames] if self._config.output == "mean" else frames
+        return [reduce(each, self._config) for each in frames]
 
     def _batches(self, ids: Sequence[Sequence[int]]) -> Iterator[tuple[np.ndarray, InFlight]]:
         lengths, kind = np.array([self._padded(len(each)) for each in ids]), self._network.device.type
@@ -148,9 +157,7 @@ def _load_tokenizer(source: Source) -> Any:
     tokenizer = source.load(AutoTokenizer)
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         # transformers makes up a tokenizer to which every word is unknown.
-        raise EncoderError(
-            f"{source.identity['id']} cannot be loaded: its tokenizer has no vocabulary; are files missing?"
-        )
+        raise EncoderError(f"{source.name} cannot be loaded: its tokenizer has no vocabulary; are files missing?")
     return tokenizer
 
 

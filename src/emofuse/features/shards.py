@@ -156,6 +156,7 @@ class FeatureStore:
 
     Attributes:
         dim: size of a frame
+        n_layers: of the encoder, side by side in a frame, for the network that reads it to weigh; 1 for other features
         utterance_ids: of all rows, shard by shard
 
     Raises:
@@ -170,6 +171,7 @@ class FeatureStore:
                 raise FeatureError(f"{path}: made by another encoder than {paths[0].name}; run the extract stage")
         index = pa.concat_tables([shard.index for shard in shards])
         self.dim = _one(set(index["dim"].unique().to_pylist()), folder)
+        self.n_layers: int = shards[0].identity.get("n_layers", 1)
         self.utterance_ids: list[str] = index["utterance_id"].to_pylist()
         self._rows = {each: row for row, each in enumerate(self.utterance_ids)}
         if len(self._rows) != len(self.utterance_ids):

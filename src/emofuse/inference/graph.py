@@ -119,5 +119,7 @@ def _build(config: Mapping[str, Any], where: str) -> Network:
     # A network of one modality takes a size, one of several a size of each; without context none is told of the past.
     size = config["dims"] if "dims" in config else config["dim"]
     past = [config["past"]] if "past" in config else []
-    network: Network = entry.network_class()(validate(options, entry.config_class(), where), size, classes, *past)
+    weighed = {"n_layers": config["n_layers"]} if "n_layers" in config else {}
+    options_of = validate(options, entry.config_class(), where)
+    network: Network = entry.network_class()(options_of, size, classes, *past, **weighed)
     return network

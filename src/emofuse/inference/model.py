@@ -208,7 +208,7 @@ class Model:
             encoded = dict(zip(present, encoder.encode([contents[index] for index in present]), strict=True))
         nothing = np.zeros((0, encoder.dim), np.float32)
         rows = [Row(f"turn {index + 1}", None, encoded.get(index, nothing)) for index in range(len(contents))]
-        return Sequences.of(as_stored(rows, encoder.dim))
+        return Sequences.of(as_stored(rows, encoder.dim), encoder.identity.get("n_layers", 1))
 
     def _encoder(self, modality: str) -> Encoder:
         if modality not in self._encoders:

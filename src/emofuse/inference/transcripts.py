@@ -1,4 +1,6 @@
-"""Transcripts for turns that have none: any transformers speech recogniser, from safetensors, offline."""
+"""Transcripts for turns that have none: any transformers speech recogniser, from safetensors, offline; or a Whisper as
+CTranslate2 writes it.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +26,8 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging
 
 from emofuse.core.schema import SAMPLE_RATE
-from emofuse.encoders import EncoderError
+from emofuse.encoders import EncoderError, ctranslate2
+from emofuse.encoders.sources import model_folder
 
 __all__ = ["Recogniser"]
 
@@ -48,7 +51,8 @@ class Recogniser:
     """A transformers model for automatic speech recognition: CTC, transducer, or sequence to sequence as Whisper is.
 
     Args:
-        name: a local folder, or a hub id with a pinned revision, ``id@revision``, that is in the local cache
+        name: a local folder, ``package:<name>/<folder>`` of an installed package, or a hub id with a pinned revision,
+            ``id@revision``, that is in the local cache
 
     Raises:
         EncoderError: the model is not there, is no speech recogniser, or has no safetensors weights, or not all of them
@@ -77,8 +81,9 @@ class Recogniser:
 
 
 def _source(name: str) -> tuple[str, str | None]:
-    if Path(name).is_dir():
-        return name, None
+    folder = model_folder(name)
+    if folder is not None:
+        return str(folder), None
     source, _, revision = name.rpartition("@")
     if not source:
         raise EncoderError(
@@ -92,16 +97,19 @@ def _load(source: str, revision: str | None) -> Any:
     options: dict[str, Any] = {"revision": revision, "local_files_only": True, "trust_remote_code": False}
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # Its report of missing weights is an error of ours.
+    if revision is None and (Path(source) / ctranslate2.WEIGHTS).is_file():
+        model, processor = ctranslate2.load(Path(source), source), ctranslate2.load_processor(Path(source))
+        return _pipeline(model, processor.tokenizer, processor.feature_extractor)
     loader = _loader(AutoConfig.from_pretrained(source, **options))
     checked = {"use_safetensors": True, "output_loading_info": True}
     model, report = loader.from_pretrained(source, dtype=torch.float32, **checked, **options)
     _check_weights(report["missing_keys"])
-    return pipeline(
-        "automatic-speech-recognition",
-        model=model.eval(),
-        tokenizer=AutoTokenizer.from_pretrained(source, **options),
-        feature_extractor=AutoFeatureExtractor.from_pretrained(source, **options),
-    )
+    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    return _pipeline(model.eval(), tokenizer, AutoFeatureExtractor.from_pretrained(source, **options))
+
+
+def _pipeline(model: Any, tokenizer: Any, extractor: Any) -> Any:
+    return pipeline("automatic-speech-recognition", model=model, tokenizer=tokenizer, feature_extractor=extractor)
 
 
 def _loader(config: Any) -> Any:

@@ -17,6 +17,8 @@ With attention off, ``a = h_audio`` and ``t = h_text``. With the residual, ``a =
 utterance, as with published prosody, ``t`` is the same in every frame, and text is heard through one query only.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 
 from emofuse.core.params import STRICT
 from emofuse.models.parts.base import Batch, Network, Output, Unit
-from emofuse.models.parts.layers import Standardize, check_heads, frames_inside
+from emofuse.models.parts.layers import LayerWeights, Standardize, check_heads, frames_inside
 from emofuse.models.parts.recurrent import Recurrent
 
 __all__ = ["CMA", "CMAConfig", "statistics_pooling"]
@@ -70,16 +72,26 @@ class CMA(Network):
         dims: size of each modality's frames, keys ``audio`` and ``text``
         classes: number C of classes
         past: without meaning here, since no context is read
+        n_layers: by modality, of the encoder's layers that a frame has side by side, to be weighed; 1 if left out
     """
 
     unit: ClassVar[Unit] = "utterance"
 
-    def __init__(self, config: CMAConfig, dims: dict[str, int], classes: int, past: bool) -> None:
+    def __init__(
+        self,
+        config: CMAConfig,
+        dims: dict[str, int],
+        classes: int,
+        past: bool,
+        n_layers: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
         del past
         self.config = config
         self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
-        self.encode = nn.ModuleDict({name: _Encoder(config, dim) for name, dim in dims.items()})
+        weigh = {name: LayerWeights(dim, n_layers.get(name, 1)) for name, dim in dims.items()}
+        self.weigh = nn.ModuleDict(weigh)
+        self.encode = nn.ModuleDict({name: _Encoder(config, each.dim) for name, each in weigh.items()})
         self.attend = nn.ModuleDict(
             {
                 name: nn.MultiheadAttention(config.hidden, config.heads, batch_first=True)
@@ -98,7 +110,9 @@ class CMA(Network):
         inside = {name: frames_inside(batch.frames[name], lengths_U) for name, lengths_U in batch.lengths.items()}
         states = {
             name: self.dropout(
-                self.encode[name](self.standardize[name](batch.frames[name]), batch.lengths[name], inside[name])
+                self.encode[name](
+                    self.weigh[name](self.standardize[name](batch.frames[name])), batch.lengths[name], inside[name]
+                )
             )
             for name in ("audio", "text")
         }

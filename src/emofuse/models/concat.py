@@ -4,6 +4,8 @@ The vectors are those of HCAM's stage I, which other fusions read too, so that n
 and deviation of the frames. With ``skip``, the classifier reads the turn's own vectors beside the GRU's output.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, ClassVar
 
 import torch
@@ -13,7 +15,7 @@ from torch import nn
 
 from emofuse.core.params import STRICT
 from emofuse.models.parts.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
-from emofuse.models.parts.layers import Speaker, SpeakerEmbedding, Standardize
+from emofuse.models.parts.layers import LayerWeights, Speaker, SpeakerEmbedding, Standardize
 from emofuse.models.parts.recurrent import Recurrent
 
 __all__ = ["Concat", "ConcatConfig"]
@@ -46,22 +48,34 @@ class Concat(Network):
         dims: size of each modality's vector, keys ``audio`` and ``text``
         classes: number C of classes
         past: context is the turns before alone
+        n_layers: by modality, of the encoder's layers that a vector has side by side, to be weighed; 1 if left out
     """
 
     unit: ClassVar[Unit] = "dialogue"
 
-    def __init__(self, config: ConcatConfig, dims: dict[str, int], classes: int, past: bool) -> None:
+    def __init__(
+        self,
+        config: ConcatConfig,
+        dims: dict[str, int],
+        classes: int,
+        past: bool,
+        n_layers: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
         self.skip = config.skip
         self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
+        weigh = {name: LayerWeights(dim, n_layers.get(name, 1)) for name, dim in dims.items()}
+        self.weigh = nn.ModuleDict(weigh)
         self.dropout = nn.Dropout(config.dropout)
-        self.speaker = SpeakerEmbedding(config.speaker, sum(dims.values()))
-        self.recurrent = Recurrent(sum(dims.values()), config.hidden, config.layers, config.dropout, past)
-        self.classify = nn.Linear(config.hidden + (sum(dims.values()) if config.skip else 0), classes)
+        dim = sum(each.dim for each in weigh.values())
+        self.speaker = SpeakerEmbedding(config.speaker, dim)
+        self.recurrent = Recurrent(dim, config.hidden, config.layers, config.dropout, past)
+        self.classify = nn.Linear(config.hidden + (dim if config.skip else 0), classes)
 
     def forward(self, batch: Batch) -> Output:
         """Return logits, and ``vectors['context']``, ``[U, H]``."""
-        own_UD = torch.cat([self.standardize[name](batch.frames[name][:, 0]) for name in ("audio", "text")], dim=1)
+        own = [self.weigh[name](self.standardize[name](batch.frames[name][:, 0])) for name in ("audio", "text")]
+        own_UD = torch.cat(own, dim=1)
         x_UD = self.speaker(self.dropout(own_UD), batch.speakers_U, batch.places_BL)
         x_BLD = to_dialogues(x_UD, batch.places_BL)
         states_BLH = self.recurrent(x_BLD, (batch.places_BL >= 0).sum(dim=1))

@@ -26,6 +26,7 @@ from emofuse.models.parts.base import Batch, Network, Output, Unit, from_dialogu
 from emofuse.models.parts.layers import (
     AttentionPooling,
     CrossAttention,
+    LayerWeights,
     SharedDropout,
     Speaker,
     SpeakerEmbedding,
@@ -69,13 +70,16 @@ class UtteranceNetwork(Network):
         config: sizes and dropout
         dim: size D of a frame
         classes: number C of classes
+        n_layers: of the encoder that a frame has side by side, to be weighed
     """
 
     unit: ClassVar[Unit] = "utterance"
 
-    def __init__(self, config: UtteranceConfig, dim: int, classes: int) -> None:
+    def __init__(self, config: UtteranceConfig, dim: int, classes: int, n_layers: int = 1) -> None:
         super().__init__()
         self.standardize = Standardize(dim)
+        self.weigh = LayerWeights(dim, n_layers)
+        dim = self.weigh.dim
         self.input_dropout = SharedDropout(config.input_dropout)
         self.project = nn.Linear(dim, config.project) if config.project else nn.Identity()
         self.recurrent = Recurrent(config.project or dim, config.hidden, config.layers, config.dropout)
@@ -88,7 +92,7 @@ class UtteranceNetwork(Network):
         """Return logits, and the pooled vectors as ``vectors['utterance']``, ``[U, H]``."""
         (x_UTD,), (lengths_U,) = batch.frames.values(), batch.lengths.values()
         inside_UT1 = frames_inside(x_UTD, lengths_U)[..., None]
-        x_UTD = self.input_dropout(self.standardize(x_UTD)) * inside_UT1
+        x_UTD = self.input_dropout(self.weigh(self.standardize(x_UTD))) * inside_UT1
         states_UTH = self.recurrent(self.project(x_UTD), lengths_U)
         mean_UD = x_UTD.sum(dim=1) / inside_UT1.sum(dim=1)
         most_UD = x_UTD.masked_fill(~inside_UT1, -torch.inf).amax(dim=1)

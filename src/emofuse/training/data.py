@@ -46,18 +46,20 @@ class Sequences:
     Attributes:
         values: ``[total, D]``; a sequence that stands for nothing is one frame of NaN
         offsets: int64 ``[n + 1]``
+        n_layers: of the encoder, side by side in a frame, for the network to weigh; 1 where it takes the frame as it is
     """
 
     values: Tensor
     offsets: Tensor
+    n_layers: int = 1
 
     @classmethod
-    def of(cls, frames: Frames) -> "Sequences":
+    def of(cls, frames: Frames, n_layers: int = 1) -> "Sequences":
         """Take frames from a feature store; masked ones become missing values."""
         values = torch.from_numpy(frames.values)
         starts = torch.from_numpy(frames.offsets[:-1][frames.masked])
         values[starts] = torch.nan
-        return cls(values, torch.from_numpy(frames.offsets))
+        return cls(values, torch.from_numpy(frames.offsets), n_layers)
 
     @property
     def dim(self) -> int:
@@ -95,12 +97,13 @@ class MappedSequences:
     Attributes:
         dim: size D of a frame
         lengths: frames of each sequence, int64 ``[n]``
+        n_layers: as in :class:`Sequences`
     """
 
     def __init__(self, store: FeatureStore, utterance_ids: Sequence[str]) -> None:
         self._store, self._ids = store, utterance_ids
         self._masked = store.masked(utterance_ids)
-        self.dim = store.dim
+        self.dim, self.n_layers = store.dim, store.n_layers
         self.lengths = torch.from_numpy(store.lengths(utterance_ids))
 
     def chunks(self, rows: np.ndarray) -> Iterator[Tensor]:
@@ -126,13 +129,13 @@ def read_features(folder: Path, utterance_ids: Sequence[str], most: int = MOST_B
     """Return the features of a fold: in memory if they are ``most`` bytes or fewer, else mapped."""
     store = FeatureStore(folder)
     if 2 * store.dim * int(store.lengths(utterance_ids).sum()) <= most:
-        return Sequences.of(store.align(utterance_ids))
+        return Sequences.of(store.align(utterance_ids), store.n_layers)
     return MappedSequences(store, utterance_ids)
 
 
-def single_frames(vectors_ND: Tensor) -> Sequences:
-    """Take utterance vectors ``[n, D]`` as sequences of one frame."""
-    return Sequences(vectors_ND, torch.arange(len(vectors_ND) + 1))
+def single_frames(vectors_ND: Tensor, n_layers: int = 1) -> Sequences:
+    """Take utterance vectors ``[n, D]``, of so many layers side by side, as sequences of one frame."""
+    return Sequences(vectors_ND, torch.arange(len(vectors_ND) + 1), n_layers)
 
 
 def pooled(sequences: Sequences | MappedSequences, deviation: bool) -> Sequences:
@@ -140,21 +143,25 @@ def pooled(sequences: Sequences | MappedSequences, deviation: bool) -> Sequences
 
     Args:
         sequences: one modality's
-        deviation: whether the standard deviation stands beside it, which says nothing where all have one frame
+        deviation: whether the standard deviation stands beside it, which says nothing where all have one frame; of
+            several layers, beside each one's mean
     """
+    layers = sequences.n_layers
     if isinstance(sequences, MappedSequences):
         rows = np.arange(len(sequences.lengths))
-        parts = (Sequences(each, torch.tensor([0, len(each)])) for each in sequences.chunks(rows))
-        return single_frames(torch.cat([pooled(part, deviation).values for part in parts]))
+        parts = (Sequences(each, torch.tensor([0, len(each)]), layers) for each in sequences.chunks(rows))
+        return single_frames(torch.cat([pooled(part, deviation).values for part in parts]), layers)
     lengths_N = sequences.lengths
     owner = torch.arange(len(lengths_N)).repeat_interleave(lengths_N)
     values = sequences.values.float()
     totals_ND = torch.zeros(len(lengths_N), sequences.dim).index_add_(0, owner, values)
     mean_ND = totals_ND / lengths_N[:, None]
     if not deviation:
-        return single_frames(mean_ND)
+        return single_frames(mean_ND, layers)
     squares_ND = torch.zeros_like(mean_ND).index_add_(0, owner, (values - mean_ND[owner]).square())
-    return single_frames(torch.cat([mean_ND, (squares_ND / lengths_N[:, None]).sqrt()], dim=1))
+    deviation_ND = (squares_ND / lengths_N[:, None]).sqrt()
+    beside = [each.unflatten(1, (layers, -1)) for each in (mean_ND, deviation_ND)]
+    return single_frames(torch.cat(beside, dim=2).flatten(1), layers)
 
 
 def examples(fold: Fold, unit: Unit, split: Split | None = None) -> list[np.ndarray]:

@@ -178,7 +178,12 @@ class _Training:
         if not self.before:
             build["features"] = {name: metadata(folder) for name, folder in self.features.items()}
         torch.manual_seed(self.run.seeds.number("initialization"))
-        network = self.entry.network_class()(self.settings.network, dims, len(self.fold.classes), build["past"])
+        weighed = {name: each.n_layers for name, each in inputs.items() if each.n_layers > 1}
+        layers = {"n_layers": weighed} if weighed else {}
+        build |= layers
+        network = self.entry.network_class()(
+            self.settings.network, dims, len(self.fold.classes), build["past"], **layers
+        )
         for name, sequences in inputs.items():
             standardize(network.standardize[name], sequences, self.fold)
         fitted = fit(network, inputs, self.fold, self.settings.fit, self.run.seeds)

@@ -79,10 +79,11 @@ def _train(job: Job) -> bool:
     def utterance(out: Path) -> None:
         sequences = read_features(folder, fold.utterance_ids)
         torch.manual_seed(first.seeds.number("initialization"))
-        network = UtteranceNetwork(config.utterance.network, sequences.dim, len(fold.classes))
+        layers = {"n_layers": sequences.n_layers} if sequences.n_layers > 1 else {}
+        network = UtteranceNetwork(config.utterance.network, sequences.dim, len(fold.classes), **layers)
         standardize(network.standardize, sequences, fold)
         fitted = fit(network, {modality: sequences}, fold, config.utterance.fit, first.seeds)
-        build = {"reads": "frames", "features": {modality: metadata(folder)}, "dim": sequences.dim}
+        build = {"reads": "frames", "features": {modality: metadata(folder)}, "dim": sequences.dim, **layers}
         save_fitted(out, first, fold, fitted, asdict(config.utterance), build, "utterance")
 
     def context(out: Path) -> None:

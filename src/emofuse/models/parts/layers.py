@@ -11,6 +11,7 @@ from emofuse.models.parts.base import from_dialogues
 __all__ = [
     "AttentionPooling",
     "CrossAttention",
+    "LayerWeights",
     "SharedDropout",
     "Speaker",
     "SpeakerEmbedding",
@@ -66,6 +67,34 @@ class Standardize(nn.Module):
     def forward(self, x_UTD: Tensor) -> Tensor:
         """Return ``[..., D]`` standardized."""
         return ((x_UTD - self.mean_D) / self.scale_D).nan_to_num(0.0).clamp(-_LARGEST, _LARGEST)
+
+
+class LayerWeights(nn.Module):
+    """Weighs an encoder's layers by a softmax that is learnt (SUPERB: Yang et al. 2021, arXiv 2105.01051, section 2.2).
+
+    The weights start equal. What comes in has been standardized, each layer by its own statistics, so that a weight
+    says how much a layer is used and not how large its values are.
+
+    Args:
+        dim: size of what comes in, all layers side by side
+        n_layers: their number; of one there is nothing to weigh
+
+    Attributes:
+        dim: size of what goes out, that of one layer
+    """
+
+    def __init__(self, dim: int, n_layers: int = 1) -> None:
+        super().__init__()
+        if dim % n_layers:
+            raise ValueError(f"n_layers: {n_layers} does not divide frames of size {dim}")
+        self.dim = dim // n_layers
+        self.logits = nn.Parameter(torch.zeros(n_layers)) if n_layers > 1 else None
+
+    def forward(self, x_UTD: Tensor) -> Tensor:
+        """Return ``[..., D]`` of ``[..., n_layers * D]``."""
+        if self.logits is None:
+            return x_UTD
+        return self.logits.softmax(dim=0) @ x_UTD.unflatten(-1, (len(self.logits), self.dim))
 
 
 class SharedDropout(nn.Module):

@@ -1,9 +1,10 @@
 """Recurrent layers over ragged sequences: a GRU or an LSTM, forwards or in both directions.
 
-On a GPU the layers are cuDNN's. On a processor torch writes down every small operation of every frame for the way back,
-so that the longest clip of a batch sets the cost, whatever else the batch holds. Here a recurrence is one operation:
-both directions take a frame together, what the way back needs beside its own recursion is computed for all frames at
-once, and the gradient of a weight is one product at the end. The numbers are those of torch's layers, to rounding.
+On a GPU the layers are cuDNN's. On a processor torch's LSTM is one operation, once for each direction: the second reads
+every sequence from its own end. Of a GRU torch writes down every small operation of every frame for the way back, so
+that the longest clip of a batch sets the cost, whatever else the batch holds. Here a GRU is one operation: both
+directions take a frame together, what the way back needs beside its own recursion is computed for all frames at once,
+and the gradient of a weight is one product at the end. The numbers are those of torch's layers, to rounding.
 
 Shapes as in :mod:`emofuse.models.parts.base`, and R directions, G gates, H the hidden size of one direction.
 """
@@ -58,26 +59,45 @@ class Recurrent(nn.Module):
             padded_UTH, _ = pad_packed_sequence(self.layers(packed)[0], batch_first=True, total_length=x_UTD.shape[1])
             return padded_UTH
         places_UT = _backwards(lengths_U, x_UTD.shape[1])
+        layer = {"gru": self._gru, "lstm": self._lstm}[self.cell]
         for index in range(self.layers.num_layers):
             x_UTD = functional.dropout(x_UTD, self.layers.dropout if index else 0.0, self.training)
-            x_UTD = self._layer(x_UTD, places_UT, index)
+            x_UTD = layer(x_UTD, places_UT, index)
         return x_UTD * frames_inside(x_UTD, lengths_U)[..., None]
 
-    def _layer(self, x_UTD: Tensor, places_UT: Tensor, index: int) -> Tensor:
+    def _gru(self, x_UTD: Tensor, places_UT: Tensor, index: int) -> Tensor:
         """Return one layer's states, ``[U, T, R H]``; after a sequence's end they stand for nothing."""
-        scan = {"gru": _GRU, "lstm": _LSTM}[self.cell]
-        directions = ("", "_reverse") if self.layers.bidirectional else ("",)
-        weight_RGD, weight_RGH, bias_RG, state_bias_RG = (
-            torch.stack([getattr(self.layers, f"{name}_l{index}{direction}") for direction in directions])
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
+        weights = (self._weights(index, direction) for direction in self._directions)
+        weight_RGD, weight_RGH, bias_RG, state_bias_RG = (torch.stack(each) for each in zip(*weights, strict=True))
         gates_UTG = functional.linear(x_UTD, weight_RGD.flatten(0, 1), bias_RG.flatten())
-        forwards, *backwards = gates_UTG.chunk(len(directions), dim=-1)
+        forwards, *backwards = gates_UTG.chunk(len(self._directions), dim=-1)
         gates_RUTG = torch.stack([forwards, *(_reorder(each, places_UT) for each in backwards)]).to(weight_RGH.dtype)
         with torch.autocast("cpu", enabled=False):  # Rounding would add up from frame to frame.
-            states_TRUH = scan.apply(gates_RUTG.permute(2, 0, 1, 3).contiguous(), weight_RGH.mT, state_bias_RG[:, None])
+            states_TRUH = _GRU.apply(gates_RUTG.permute(2, 0, 1, 3).contiguous(), weight_RGH.mT, state_bias_RG[:, None])
         forwards, *backwards = states_TRUH.permute(1, 2, 0, 3)
         return torch.cat([forwards, *(_reorder(each, places_UT) for each in backwards)], dim=-1)
+
+    def _lstm(self, x_UTD: Tensor, places_UT: Tensor, index: int) -> Tensor:
+        """Return what :meth:`_gru` does. Read forwards, a sequence never meets the padding behind it."""
+        x_UTD = x_UTD.to(self.layers.weight_hh_l0.dtype)
+        zeros_1UH = x_UTD.new_zeros(1, len(x_UTD), self.layers.hidden_size)
+        states = []
+        for direction in self._directions:
+            read_UTD = _reorder(x_UTD, places_UT) if direction else x_UTD
+            weights = self._weights(index, direction)
+            once = (True, 1, 0.0, self.training, False, True)  # biases, one layer without dropout, one way, batch first
+            with torch.autocast("cpu", enabled=False):
+                states_UTH = torch.lstm(read_UTD, (zeros_1UH, zeros_1UH), weights, *once)[0]
+            states.append(_reorder(states_UTH, places_UT) if direction else states_UTH)
+        return torch.cat(states, dim=-1)
+
+    @property
+    def _directions(self) -> tuple[str, ...]:
+        return ("", "_reverse") if self.layers.bidirectional else ("",)
+
+    def _weights(self, index: int, direction: str) -> tuple[Tensor, ...]:
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return tuple(getattr(self.layers, f"{name}_l{index}{direction}") for name in names)
 
 
 def _backwards(lengths_U: Tensor, steps: int) -> Tensor:
@@ -127,51 +147,6 @@ class _GRU(torch.autograd.Function):
             carried = torch.baddbmm(slope * kept, gate.flatten(-2), weight_RGH)
         weight, bias = _of_weights(states[:-1], gates.flatten(-2))
         gates[..., 2, :] = slopes * of_new
-        return gates.flatten(-2), weight, bias
-
-
-class _LSTM(torch.autograd.Function):
-    """States ``[T, R, U, H]`` of an LSTM from what its gates read of the input, ``[T, R, U, 4 H]``::
-
-    i, f, o = sigmoid(x + W h + b)    g = tanh(x_g + W_g h + b_g)    c' = f c + i g    h' = o tanh(c')
-    """
-
-    @staticmethod
-    def forward(ctx: Any, gates_TRUG: Tensor, weight_RHG: Tensor, bias_R1G: Tensor) -> Tensor:
-        steps, directions, count, size = *gates_TRUG.shape[:3], weight_RHG.shape[1]
-        states, cells = (gates_TRUG.new_zeros(steps + 1, directions, count, size) for _ in range(2))
-        opened, bent = torch.empty_like(gates_TRUG), torch.empty_like(states[1:])
-        for x, before, after, kept, cell, gates, curve in _frames(
-            gates_TRUG, states[:-1], states[1:], cells[:-1], cells[1:], opened, bent
-        ):
-            torch.add(x, torch.baddbmm(bias_R1G, before, weight_RHG), out=gates)
-            i, f, g, o = gates.chunk(4, dim=-1)
-            gates[..., : 2 * size].sigmoid_()
-            g.tanh_()
-            o.sigmoid_()
-            torch.mul(f, kept, out=cell).addcmul_(i, g)
-            torch.mul(o, torch.tanh(cell, out=curve), out=after)
-        ctx.save_for_backward(states, cells, opened, bent, weight_RHG)
-        return states[1:]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, slopes_TRUH: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        states, cells, opened, bent, weight_RHG = ctx.saved_tensors
-        i, f, g, o = opened.chunk(4, dim=-1)
-        into_cell, of_o = o * (1 - bent.square()), bent * o * (1 - o)
-        of_cell = torch.stack([g * i * (1 - i), cells[:-1] * f * (1 - f), i * (1 - g.square())], dim=-2)
-        gates = torch.empty_like(opened).unflatten(-1, (4, -1))
-        carried, kept, weight_RGH = torch.zeros_like(bent[0]), torch.zeros_like(bent[0]), weight_RHG.mT.contiguous()
-        for given, into, share, share_o, forget, gate in _frames(
-            slopes_TRUH, into_cell, of_cell, of_o, f, gates, reverse=True
-        ):
-            slope = given + carried
-            cell = torch.addcmul(kept, slope, into)
-            torch.mul(cell[..., None, :], share, out=gate[..., :3, :])
-            torch.mul(slope, share_o, out=gate[..., 3, :])
-            carried, kept = torch.bmm(gate.flatten(-2), weight_RGH), cell * forget
-        weight, bias = _of_weights(states[:-1], gates.flatten(-2))
         return gates.flatten(-2), weight, bias
 
 
