@@ -1,6 +1,6 @@
 """Variants of models, judged on fifths of train that no network of theirs has seen; test is not read.
 
-A fifth of train's dialogues is held out in turn and takes the place of test; dev chooses epochs, as always. The networks
+A fifth of the dialogues of train is held out in turn, in the place of test; dev chooses epochs, as always. The networks
 that a variant reads from are trained anew on the rest. A variant is a model with values changed, as an ablation is.
 
     python benchmarks/heldout.py corpora/meld/params.yaml meld-7 meld-prosody+minilm variants.yaml --fifths 3 --seeds 2
