@@ -37,8 +37,9 @@ from emofuse.core import schema
 from emofuse.core.sharding import shard_name, shard_of
 from emofuse.core.store import Store
 from emofuse.encoders.batches import padding_share
+from emofuse.encoders.catalogue import EncoderConfig
 from emofuse.encoders.speech import Config, SpeechEncoder, batches
-from emofuse.features.extract import EncoderConfig, ExtractConfig, extract
+from emofuse.features.extract import ExtractConfig, extract
 
 MELD = Path(__file__).parents[2] / "shared" / "data" / "meld"
 RATE = 16_000

@@ -15,7 +15,8 @@ def main(file: str, encoder: str) -> None:
         from emofuse.core.params import Params
         from emofuse.core.store import Store
         from emofuse.corpora import CorpusError
-        from emofuse.features.extract import EncoderConfig, ExtractConfig, extract
+        from emofuse.encoders.catalogue import EncoderConfig
+        from emofuse.features.extract import ExtractConfig, extract
         from emofuse.plan import Plan
 
         params, layout = Params.load(file), Layout()

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (
         *(_add_predict, _add_export, _add_track, _add_leaderboard, _add_table, _add_report),
-        *(_add_corpus, _add_corpora, _add_store, _add_doctor, _add_completion),
+        *(_add_corpus, _add_corpora, _add_encoders, _add_store, _add_doctor, _add_completion),
     ):
         add(commands)
     parser.epilog = "\n".join(("examples:", *_examples(parser), "", END))
@@ -471,6 +471,58 @@ def _corpora(arguments: argparse.Namespace) -> None:
         if any(encoders.get(name, {}).get("family") == "published" for name in params.get("run.audio", list[str])):
             published.add(str(entry["name"]))
     print(listing(entries, published))
+
+
+def _add_encoders(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "encoders",
+        _encoders,
+        "list the encoders of the catalogue",
+        "List the encoders of params.yaml: millions of parameters, size of a frame, frames a second, licence, whether "
+        "the weights have seen emotion labels, and whether they are on this machine. No hub is asked.",
+        "emofuse encoders",
+    )
+    fetch = _add(
+        parser.add_subparsers(title="commands", metavar="COMMAND"),
+        "fetch",
+        _encoders_fetch,
+        "bring an encoder into the local cache",
+        "Bring an encoder into the local cache and load it, such as for machines of a cluster that have no network.",
+        "emofuse encoders fetch wav2vec2-base",
+    )
+    fetch.add_argument("name", metavar="NAME", help="of the catalogue")
+
+
+def _encoders(arguments: argparse.Namespace) -> None:
+    del arguments
+    from emofuse.core.params import Params
+    from emofuse.encoders.catalogue import catalogue
+
+    rows = [("name", "family", "parameters, M", "size", "frames/s", "licence", "labels", "state")]
+    for each in catalogue(Params.load()):
+        about, seen = each.config.about, each.config.options.get("labels_seen")
+        facts = ("", "", "", "")
+        if about is not None:
+            facts = (
+                f"{about.parameters:g}",
+                str(about.size),
+                f"{about.frames:g}" if about.frames else "",
+                about.licence,
+            )
+        rows.append((each.name, each.config.family, *facts, "seen" if seen else "unseen", each.state))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _encoders_fetch(arguments: argparse.Namespace) -> None:
+    from emofuse.core.params import Params
+    from emofuse.encoders.catalogue import fetch
+
+    encoder = fetch(Params.load(), arguments.name)
+    made = encoder.identity
+    print(f"{arguments.name}: {made['id']} at {made['revision']}, frames of {encoder.dim}")
 
 
 def _add_store(commands: Commands) -> None:

@@ -24,7 +24,7 @@ from emofuse.core.files import digest, file_digest
 from emofuse.encoders import ctranslate2
 from emofuse.encoders.base import EncoderError
 
-__all__ = ["Source", "load_extractor", "load_network", "locate", "model_folder"]
+__all__ = ["Source", "is_cached", "load_extractor", "load_network", "locate", "model_folder"]
 
 _WEIGHTS = (
     "model.safetensors",
@@ -141,6 +141,15 @@ def model_folder(model: str) -> Path | None:
     if not any(each.parts[: len(place)] == place for each in installed.files or ()) or not folder.is_dir():
         raise EncoderError(f"{model}: the package {name} has no folder {inside!r}")
     return folder
+
+
+def is_cached(model: str, revision: str) -> bool:
+    """Return whether a commit of a hub model is in the local cache, with its weights; nothing is read or hashed."""
+    try:
+        folder = Path(snapshot_download(model, revision=revision, local_files_only=True))
+    except FileNotFoundError:
+        return False
+    return _lacking(folder, ()) is None
 
 
 def load_network(source: Source) -> Any:

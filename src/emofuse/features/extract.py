@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,30 +18,18 @@ from emofuse.core.params import STRICT
 from emofuse.core.process import quiet
 from emofuse.core.store import Entry, Store, link
 from emofuse.encoders import Encoder, EncoderError
+from emofuse.encoders.catalogue import EncoderConfig
 from emofuse.features.contents import Shard, plan, terms
 from emofuse.features.executors import Executor, ExecutorError, Recipe, local, on_ray, version
 from emofuse.features.shards import defects
 from emofuse.features.storage import Storage
 
-__all__ = ["EncoderConfig", "ExtractConfig", "Extracted", "extract"]
+__all__ = ["ExtractConfig", "Extracted", "extract"]
 
 _KIND = "features"
 
 _SHOWN = 5
 """Defective utterances that the summary names of each kind; the scores say how many there are."""
-
-
-@dataclass(frozen=True, config=STRICT)
-class EncoderConfig:
-    """An entry of the catalogue of encoders in ``params.yaml``.
-
-    Attributes:
-        family: which family of :mod:`emofuse.encoders`
-        options: the family's own options
-    """
-
-    family: Literal[encoders.FAMILIES]  # type: ignore[valid-type]
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=STRICT)

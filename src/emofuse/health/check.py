@@ -9,7 +9,7 @@ import polars as pl
 
 from emofuse.core.params import Params, ParamsError, validate
 from emofuse.corpora.ingest import CorpusConfig, read, utterance_table
-from emofuse.features.extract import EncoderConfig
+from emofuse.encoders.catalogue import EncoderConfig
 from emofuse.plan import Plan, plans
 from emofuse.tasks import SPLITS, Task, TaskConfig
 

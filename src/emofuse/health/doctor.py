@@ -146,7 +146,7 @@ def _encoders(root: Path) -> Iterator[Finding]:
 def _encoder(root: Path, name: str, corpora: Sequence[str]) -> Finding:
     from emofuse import encoders
     from emofuse.core.params import Params
-    from emofuse.features.extract import EncoderConfig
+    from emofuse.encoders.catalogue import EncoderConfig
 
     of = f"{name} of {', '.join(corpora)}"
     options: dict[str, Any] = {}

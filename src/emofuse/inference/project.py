@@ -8,7 +8,7 @@ from typing import Any
 from emofuse.core.layout import Layout, Pair
 from emofuse.core.params import Params
 from emofuse.encoders.base import HOW
-from emofuse.features.extract import EncoderConfig
+from emofuse.encoders.catalogue import EncoderConfig
 from emofuse.inference.bundle import Bundle, BundleError, Features, Manifest, read_json
 from emofuse.models.registry import MODALITIES, model, sources, unimodal
 from emofuse.plan import params_of_task

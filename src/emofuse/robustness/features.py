@@ -33,7 +33,8 @@ from emofuse.core.layout import Layout
 from emofuse.core.params import Params
 from emofuse.core.store import Store
 from emofuse.corpora.base import CorpusError
-from emofuse.features.extract import EncoderConfig, ExtractConfig, Extracted, extract
+from emofuse.encoders.catalogue import EncoderConfig
+from emofuse.features.extract import ExtractConfig, Extracted, extract
 from emofuse.plan import Plan
 from emofuse.robustness.conditions import Change, Noise, WordErrors, read_condition
 
