@@ -111,7 +111,7 @@ def interval(spread: Spread, confidence: float, lowest: float) -> tuple[Floats, 
 
     Each source's variance is multiplied by the square of its own t quantile, and the sum is the squared half width
     (Banerjee 1961, who shows that it never covers too seldom where the sources are independent and normal). Degrees of
-    freedom after Satterthwaite cover too seldom with two or three seeds: ``benchmarks/calibration.md`` compares.
+    freedom after Satterthwaite cover too seldom with two or three seeds: ``benchmarks/levels.md`` compares.
 
     Args:
         spread: a mean and its variances
