@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +124,7 @@ def protocol(
         "classes": list(task.classes),
         "labelled_utterances": [task.counts(fold) for fold in range(task.folds)],
         "unlike_a_full_corpus": task.differences(),
-        "splits": config.splits if isinstance(config.splits, str) else asdict(config.splits),
+        "splits": task.split_source,
         "folds": task.folds,
         "seeds": config.seeds,
         "context": config.context,

@@ -125,12 +125,12 @@ def facts_markdown(protocol: Mapping[str, Any], published: Sequence[Published]) 
 def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The protocol in words, as pairs of name and text."""
     counts = [", ".join(f"{split} {count:,}" for split, count in fold.items()) for fold in _folds(protocol)]
-    splits, encoders = protocol["splits"], protocol["encoders"]
+    encoders = protocol["encoders"]
     lines = [
         ("Corpus", protocol["corpus"]),
         ("Classes", ", ".join(protocol["classes"])),
         ("Labelled utterances", "; ".join(counts)),
-        ("Splits", splits if isinstance(splits, str) else ", ".join(f"{key} {_words(splits[key])}" for key in splits)),
+        ("Splits", protocol["splits"]),
         ("Speakers in several splits", {"shared": "yes", "disjoint": "no"}[protocol["speakers_across_splits"]]),
         ("Context", {"both": "both directions of a dialogue", "past": "the past alone"}[protocol["context"]]),
         ("Turns without a label", {"keep": "kept as context", "drop": "left out"}[protocol["unlabelled_turns"]]),

@@ -4,6 +4,7 @@ What is drawn is laid out here, as numbers; ``report.html.jinja`` says how it lo
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ import polars as pl
 from emofuse.models.registry import in_order, is_ablation
 from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.protocol import PARAMETERS, TIMES, protocol_lines, repeat
-from emofuse.reporting.tables import PART_TITLES, Grid, best_value, grids, learning_curves
+from emofuse.reporting.tables import PART_TITLES, Grid, best_value, grids, learning_curves, models_of, shown
 from emofuse.reporting.verdicts import METRIC, between, pair_row, standing, verdict
 from emofuse.scoring.calibration import BINS
 from emofuse.scoring.literature import published
-from emofuse.scoring.scores import ECE, SUFFIXES, Scores
+from emofuse.scoring.scores import ECE, NOT_COVERED, SUFFIXES, Scores
 
 __all__ = ["report", "with_times"]
 
@@ -65,6 +66,7 @@ def report(
         scores=scores,
         synthetic=protocol["corpus"] == EMBEDDED,
         confidence=f"{100 * scores.config.confidence:g}",
+        not_covered=NOT_COVERED,
         bins=BINS,
         summary=standing(scores.models, scores.pairs, scores.config.confidence),
         comparisons=_comparisons(scores, comparisons),
@@ -148,20 +150,22 @@ def _whiskers(scores: Scores, models: Sequence[str]) -> tuple[list[dict[str, Any
 
 
 def _grid(scores: Scores, models: Sequence[str], facts: Mapping[str, Mapping[str, Any]], grid: Grid) -> dict[str, Any]:
-    cells = {(row["model"], row["metric"]): row for row in scores.models.to_dicts()}
+    cells = {(row["model"], row["metric"]): row for row in shown(scores).to_dicts()}
     names = list(grid.columns)
-    models = [model for model in models if (model, names[0]) in cells]
-    best = {name: best_value(name, [cells[model, name]["mean"] for model in models]) for name in names}
+    models = [model for model in models_of(grid, models) if (model, names[0]) in cells]
+    values = {name: [cells[model, name]["mean"] for model in models if (model, name) in cells] for name in names}
+    best = {name: best_value(name, own or [math.nan]) for name, own in values.items()}
     rows = []
     for model in models:
-        own = [cells[model, name] for name in names]
-        shown = [_score_cell(cell, best[cell["metric"]]) for cell in own]
-        rows.append({"model": model, "cells": shown + _facts(facts[model], own[0])})
+        own = [_score_cell(cells.get((model, name)), best[name]) for name in names]
+        rows.append({"model": model, "cells": own + _facts(facts[model], cells[model, names[0]])})
     titles = [*grid.columns.values(), *FACTS]
     return {"title": grid.title, "titles": titles, "rows": rows}
 
 
-def _score_cell(cell: Mapping[str, Any], best: float) -> dict[str, Any]:
+def _score_cell(cell: Mapping[str, Any] | None, best: float) -> dict[str, Any]:
+    if cell is None:  # of a model that only names classes: the calibration error
+        return _cell(-1.0, "")
     spread = f"± {_percent(cell['sd'])} " if cell["sd"] is not None else ""
     interval = "" if cell["low"] is None else _ends(cell["low"], cell["high"])
     beside = f"{spread}{interval}"

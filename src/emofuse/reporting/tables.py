@@ -1,5 +1,6 @@
 """Scores as files: CSV and JSON for programs, Markdown for people."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -9,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from emofuse.core.files import write_json, write_table, write_text
-from emofuse.models.registry import in_order
+from emofuse.models.registry import in_order, is_ensemble
 from emofuse.reporting.verdicts import METRIC, between, pair_row, standing
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import (
@@ -19,6 +20,7 @@ from emofuse.scoring.scores import (
     ECE,
     FOLD_MEAN,
     NONZERO,
+    NOT_COVERED,
     SUFFIXES,
     Scores,
 )
@@ -33,11 +35,19 @@ __all__ = [
     "grids",
     "learning_curves",
     "markdown_table",
+    "models_of",
     "scores_json",
+    "shown",
     "write_csv",
     "write_runs",
     "write_scores",
 ]
+
+TEMPERED = f"tempered_{ECE}"
+"""The calibration error with a temperature for each run, chosen on dev; in tables alone, since dev has a say in it."""
+
+ENSEMBLES = "The seeds of a model together, the mean of their probabilities, as one system"
+"""What stands above the table of ensembles."""
 
 METRIC_TITLES = {
     "accuracy": "Accuracy",
@@ -45,6 +55,7 @@ METRIC_TITLES = {
     "weighted_f1": "Weighted F1",
     "macro_f1": "Macro F1",
     ECE: "Calibration error",
+    TEMPERED: "Calibration error, tempered",
 }
 """What tables and plots for people call the metrics over all classes, in the order of their columns."""
 
@@ -139,6 +150,8 @@ def scores_json(scores: Scores, dev: pl.DataFrame, protocol: Mapping[str, Any]) 
             "n_utterances": scores.n_utterances,
             "n_dialogues": scores.n_dialogues,
             "folds_pooled": scores.pooled,
+            "unit": scores.unit,
+            "n_units": scores.n_units,
         },
         "intervals": {
             "confidence": scores.config.confidence,
@@ -147,6 +160,7 @@ def scores_json(scores: Scores, dev: pl.DataFrame, protocol: Mapping[str, Any]) 
         },
         "scores": by_model,
         "pairs": scores.pairs.to_dicts(),
+        "ensemble_pairs": scores.ensemble_pairs.to_dicts(),
     }
 
 
@@ -219,20 +233,35 @@ class Grid:
     Attributes:
         title: what stands above it
         columns: their titles by the metrics' names
+        ensembles: whether its rows are the ensembles of seeds, which stand in no other table
     """
 
     title: str
     columns: Mapping[str, str]
+    ensembles: bool = False
 
 
 def grids(scores: Scores) -> list[Grid]:
     """Return the tables that a task has: of all utterances and without the zeros, as means over folds, and so on."""
-    found = scores.models["metric"].unique(maintain_order=True).to_list()
+    found = shown(scores)["metric"].unique(maintain_order=True).to_list()
     kinds = []
     for (prefix, kind), (part, of) in product(_TITLES.items(), PART_TITLES.items()):
         title = ". ".join(filter(None, (kind, of)))
         kinds.append(Grid(title, _columns(prefix, SUFFIXES[part], found)))
+    if any(map(is_ensemble, scores.models["model"])):
+        kinds.insert(1, Grid(ENSEMBLES, _columns("", SUFFIXES[ALL], found), ensembles=True))
     return [grid for grid in kinds if grid.columns]
+
+
+def shown(scores: Scores) -> pl.DataFrame:
+    """Return the rows of tables for people: those of ``models``, and the calibration error with temperatures."""
+    tempered = scores.tempered.with_columns(metric=pl.lit("tempered_") + pl.col("metric"))
+    return pl.concat([scores.models, tempered.select(scores.models.columns)])
+
+
+def models_of(grid: Grid, names: Sequence[str]) -> list[str]:
+    """Return the models that a table has rows of, in order."""
+    return in_order([name for name in names if is_ensemble(name) == grid.ensembles])
 
 
 def _columns(prefix: str, suffix: str, found: Sequence[str]) -> dict[str, str]:
@@ -242,13 +271,13 @@ def _columns(prefix: str, suffix: str, found: Sequence[str]) -> dict[str, str]:
 
 
 def _grid(scores: Scores, grid: Grid) -> str:
-    cells = {(row["model"], row["metric"]): row for row in scores.models.to_dicts()}
+    cells = {(row["model"], row["metric"]): row for row in shown(scores).to_dicts()}
     names = list(grid.columns)
-    models = [model for model in _models(scores) if (model, names[0]) in cells]
-    best = {name: best_value(name, [_percent(cells[model, name]["mean"]) for model in models]) for name in names}
+    models = [model for model in models_of(grid, _models(scores)) if (model, names[0]) in cells]
+    best = {name: best_value(name, _known(cells, models, name)) for name in names}
     lines = [["Model", *grid.columns.values(), "Runs"], ["---", *["---:"] * (len(names) + 1)]]
     for model in models:
-        row = [_cell(cells[model, name], bold=_percent(cells[model, name]["mean"]) == best[name]) for name in names]
+        row = [_cell(cells.get((model, name)), best[name]) for name in names]
         lines.append([model, *row, str(cells[model, names[0]]["n_runs"])])
     above = f"{grid.title}:\n\n" if grid.title else ""
     return above + "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -259,9 +288,16 @@ def best_value(metric: str, values: Sequence[float]) -> float:
     return min(values) if ECE in metric else max(values)
 
 
-def _cell(row: Mapping[str, Any], *, bold: bool) -> str:
+def _known(cells: Mapping[tuple[str, str], Mapping[str, Any]], models: Sequence[str], name: str) -> list[float]:
+    """A column's values; a model that only names classes has no calibration error."""
+    return [_percent(cells[model, name]["mean"]) for model in models if (model, name) in cells] or [math.nan]
+
+
+def _cell(row: Mapping[str, Any] | None, best: float) -> str:
     """Such as ``**65.8** ± 0.4 [64.1, 67.3]``; no sd for a single run, no interval where there is none."""
-    mean = f"{_percent(row['mean']):.1f}"
+    if row is None:
+        return ""
+    mean, bold = f"{_percent(row['mean']):.1f}", _percent(row["mean"]) == best
     sd = "" if row["sd"] is None else f" ± {_percent(row['sd']):.1f}"
     interval = "" if row["low"] is None else f" [{_percent(row['low']):.1f}, {_percent(row['high']):.1f}]"
     return (f"**{mean}**" if bold else mean) + sd + interval
@@ -273,7 +309,7 @@ def _legend(scores: Scores) -> str:
     return (
         f"Percent on test: {scores.n_utterances:,} utterances in {scores.n_dialogues:,} dialogues. "
         f"Mean over runs ± standard deviation "
-        f"[{interval}: bootstrap over dialogues and runs, {scores.config.resamples:,} resamples].{pooled}"
+        f"[{interval}, over {scores.unit}s and runs].{pooled} {NOT_COVERED}"
     )
 
 

@@ -72,7 +72,7 @@ def standing(models: pl.DataFrame, pairs: pl.DataFrame, confidence: float) -> li
     Args:
         models: as in :class:`~emofuse.scoring.scores.Scores`
         pairs: likewise
-        confidence: share of the bootstrap distribution that an interval covers
+        confidence: probability with which an interval holds what it is of
     """
     rows = models.filter((pl.col("metric") == METRIC) & ~pl.col("model").str.contains("/")).to_dicts()
     best = max(rows, key=lambda row: row["mean"])
