@@ -14,7 +14,8 @@ import pytest
 import soundfile
 
 from emofuse import corpora
-from emofuse.audio.clips import AudioFile, decode
+from emofuse.audio.flac import decode
+from emofuse.audio.source import AudioFile
 from emofuse.core import schema
 from emofuse.core.params import ParamsError, validate
 from emofuse.core.sharding import shard_name, shard_of

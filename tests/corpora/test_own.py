@@ -11,7 +11,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emofuse.audio.clips import AudioFile
+from emofuse.audio.source import AudioFile
 from emofuse.core.params import ParamsError, validate
 from emofuse.corpora import READERS, Corpus, CorpusError, Utterance
 from emofuse.corpora.ingest import CorpusConfig, check, ingest

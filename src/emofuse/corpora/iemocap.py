@@ -31,7 +31,7 @@ from pathlib import Path
 import polars as pl
 from pydantic.dataclasses import dataclass
 
-from emofuse.audio.clips import AudioFile
+from emofuse.audio.source import AudioFile
 from emofuse.core.params import STRICT
 from emofuse.corpora.base import Corpus, CorpusError, Utterance, required
 

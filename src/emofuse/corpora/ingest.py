@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from emofuse import corpora
-from emofuse.audio import clips as audio
+from emofuse.audio.clips import Clip
 from emofuse.audio.parallel import prepare_all
 from emofuse.core import schema
 from emofuse.core.files import replace_directory, sweep, write_json, write_row_groups, write_table
@@ -129,7 +129,7 @@ def check(corpus: Corpus) -> None:
         previous = each.dialogue_id
 
 
-def summarise(rows: Sequence[dict[str, Any]], corpus: Corpus, clips: dict[str, audio.Clip]) -> dict[str, Any]:
+def summarise(rows: Sequence[dict[str, Any]], corpus: Corpus, clips: dict[str, Clip]) -> dict[str, Any]:
     """Return counts by split and label, hours of audio, defects by kind, and coverage of the published tables."""
     known = {row["utterance_id"] for row in rows}
     splits: dict[str, Counter[str]] = {}
@@ -158,7 +158,7 @@ def _coverage(values: pl.DataFrame, known: set[str]) -> dict[str, int]:
     }
 
 
-def _write_audio(utterances: Sequence[Utterance], config: CorpusConfig, out: Path) -> dict[str, audio.Clip]:
+def _write_audio(utterances: Sequence[Utterance], config: CorpusConfig, out: Path) -> dict[str, Clip]:
     """Write the shards, row group by row group as the clips come, and return the clips without their data."""
 
     def place(utterance: Utterance) -> int:
@@ -166,7 +166,7 @@ def _write_audio(utterances: Sequence[Utterance], config: CorpusConfig, out: Pat
 
     with_audio = sorted((each for each in utterances if each.audio is not None), key=place)
     sources = [each.audio for each in with_audio if each.audio is not None]
-    clips: dict[str, audio.Clip] = {}
+    clips: dict[str, Clip] = {}
     with closing(prepare_all(sources, config.max_seconds)) as prepared:
         bar = tqdm(prepared, "audio", len(sources), unit="clip", disable=quiet())
         for shard, members in groupby(zip(with_audio, bar, strict=True), key=lambda member: place(member[0])):
@@ -175,7 +175,7 @@ def _write_audio(utterances: Sequence[Utterance], config: CorpusConfig, out: Pat
     return clips
 
 
-def _row_groups(members: Iterable[tuple[Utterance, audio.Clip]], clips: dict[str, audio.Clip]) -> Iterator[pa.Table]:
+def _row_groups(members: Iterable[tuple[Utterance, Clip]], clips: dict[str, Clip]) -> Iterator[pa.Table]:
     """Yield a shard's sound, and put all else of each clip into ``clips``."""
     rows: list[dict[str, Any]] = []
     for each, clip in members:
@@ -190,7 +190,7 @@ def _row_groups(members: Iterable[tuple[Utterance, audio.Clip]], clips: dict[str
         yield pa.Table.from_pylist(rows, schema.AUDIO)
 
 
-def _row(utterance: Utterance, clip: audio.Clip | None, absent: dict[str, set[str]]) -> dict[str, Any]:
+def _row(utterance: Utterance, clip: Clip | None, absent: dict[str, set[str]]) -> dict[str, Any]:
     row = {name: getattr(utterance, name, None) for name in schema.UTTERANCES.names}
     missing = tuple(f"{table}_missing" for table, ids in absent.items() if utterance.utterance_id in ids)
     row["defects"] = [*utterance.defects, *(clip.defects if clip else ()), *missing]
@@ -205,7 +205,7 @@ def _refuse_doubles(ids: Iterable[str], what: str) -> None:
         raise CorpusError(f"{what}: {len(doubled)} ids stand more than once, such as {doubled[:3]}")
 
 
-def _print_defects(rows: Sequence[dict[str, Any]], clips: dict[str, audio.Clip]) -> None:
+def _print_defects(rows: Sequence[dict[str, Any]], clips: dict[str, Clip]) -> None:
     """Say what is wrong, kind by kind; the whole list is the column ``defects``."""
     kinds: dict[str, list[str]] = {}
     for row in rows:

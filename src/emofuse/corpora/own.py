@@ -42,7 +42,7 @@ import polars as pl
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from emofuse.audio.clips import AudioFile
+from emofuse.audio.source import AudioFile
 from emofuse.core.params import STRICT
 from emofuse.corpora.base import Corpus, CorpusError, Utterance, required
 

@@ -17,8 +17,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from emofuse.audio.clips import AudioFile
-from emofuse.audio.source import AudioSource
+from emofuse.audio.source import AudioFile, AudioSource
 from emofuse.core.params import STRICT, ParamsError, validate
 from emofuse.corpora.own import AUDIO_ENDINGS
 
@@ -36,7 +35,7 @@ class Turn:
     """One turn of a conversation.
 
     Attributes:
-        audio: its sound, such as :class:`emofuse.audio.clips.AudioFile`
+        audio: its sound, such as :class:`emofuse.audio.source.AudioFile`
         text: what is said
         speaker: who speaks
     """
