@@ -330,7 +330,10 @@ def test_the_four_real_clips_beside_the_real_transcripts(root: Path, tmp_path: P
         pytest.skip(f"{shared} has no meld and meld_clips")
     for path in (shared / "meld").iterdir():
         (tmp_path / path.name).symlink_to(path)
-    (tmp_path / "output_repeated_splits_test").symlink_to(shared / "meld_clips")
+    clips = tmp_path / "output_repeated_splits_test"
+    clips.mkdir()
+    for path in (shared / "meld_clips").iterdir():
+        (clips / path.name).symlink_to(path)
     found = read(tmp_path, Config())
     present = {
         each.utterance_id: each.audio
