@@ -73,6 +73,14 @@ class AudioFile:
         with self.path.open("rb", buffering=0) as stream:
             yield stream  # type: ignore[misc]
 
+    def is_sound(self) -> bool:
+        """Whether a second of it can be decoded."""
+        try:
+            with self.open() as stream:
+                return not decode_spans(stream, [(0.0, 1.0)], 1.0, lambda *_: None)
+        except OSError:
+            return False
+
     def load(self) -> tuple[np.ndarray, int]:
         """Return samples, float32 ``[channels, n_samples]``, and their rate in Hz.
 

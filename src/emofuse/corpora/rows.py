@@ -61,7 +61,8 @@ def _table(path: Path, names: Sequence[str], cells: Sequence[Sequence[str | None
     doubled = [name for name, count in Counter(kept.values()).items() if count > 1]
     if doubled:
         raise CorpusError(f"{path}: the column {shown(doubled[0])} stands more than once")
-    return pl.DataFrame([pl.Series(name, cells[index], dtype=pl.String) for index, name in kept.items()])
+    columns = {name: cells[index] for index, name in kept.items()}
+    return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
 
 
 def _with(first: list[str], others: Iterator[list[str]]) -> Iterator[list[str]]:
