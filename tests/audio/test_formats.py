@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from emofuse.audio import resample as resampling
 from emofuse.audio.clips import prepare
 from emofuse.audio.flac import decode
 from emofuse.audio.resample import resample
@@ -253,8 +254,9 @@ def test_what_is_cut_off_a_long_clip_is_not_heard_in_what_is_kept(tmp_path: Path
     assert clips[0].sha256 == clips[1].sha256
 
 
-@pytest.mark.parametrize("rate", [44_101, 191_999, 7_919])
+@pytest.mark.parametrize("rate", [44_101, 191_999, 7_919, 15_882, 22_254, 767_999])
 def test_a_rate_without_a_common_divisor_takes_little_memory(rate: int) -> None:
+    assert resampling._resampler(resampling._near(rate)).kernel.numel() < 20_000_000
     resampled = resample(tone(1.0, rate)[0], rate)
     assert len(resampled) == pytest.approx(RATE, rel=0.001)
     assert pitch(resampled, RATE) == pytest.approx(440, abs=2)

@@ -287,6 +287,7 @@ def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path, in_empty_fold
     with tarfile.open(tmp_path / "t.tar", "w") as archive:
         for name in ("a.mp4", "b.mp4", "c.mp4"):
             archive.add(tmp_path / name, name)
+    with tarfile.open(tmp_path / "t.tar") as archive:
         place = archive.getmember("b.mp4").offset
     data = bytearray((tmp_path / "t.tar").read_bytes())
     data[place] ^= 1

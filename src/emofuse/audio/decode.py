@@ -262,7 +262,13 @@ class _Nameless:
     """A file without its name, which FFmpeg would believe rather than what is in it."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self.read, self.seek, self.tell = stream.read, stream.seek, stream.tell
+        self.read, self.tell, self._seek = stream.read, stream.tell, stream.seek
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return self._seek(place, whence)
+        except (OSError, ValueError):
+            return -1  # as FFmpeg knows it; PyAV would print the error
 
 
 def _check(rate: int, channels: int) -> None:

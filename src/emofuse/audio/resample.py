@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["downmix", "into_range", "resample"]
 
-_LARGEST_FILTER = 100_000_000
-"""Taps of the resampler's filter above which the source's rate is rounded first."""
+_LARGEST_FILTER = 10_000_000
+"""Taps of the resampler's filter above which the source's rate is rounded first; it takes 40 bytes a tap to make."""
 
 _CANCELLED = 0.05
 """Power of the channels' mean, against that of as many channels of unrelated sound, below which they cancel."""
