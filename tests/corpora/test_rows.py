@@ -77,6 +77,10 @@ def test_damaged_parquet_files_are_refused_and_shortened(tmp_path: Path) -> None
         write(tmp_path, data[:place] + b"\xff" + data[place + 1 :], "t.parquet")
         with contextlib.suppress(CorpusError):
             read_parquet(tmp_path / "t.parquet")
+    pl.DataFrame({"name": ["x"]}).write_parquet(tmp_path / "n.parquet")
+    broken = (tmp_path / "n.parquet").read_bytes().replace(b"name", b"n\xff\xfee")
+    with pytest.raises(CorpusError, match=r"n\.parquet: not a table in PARQUET: "):
+        read_parquet(write(tmp_path, broken, "n.parquet"))
     with pytest.raises(CorpusError, match=r"t\.parquet: not a table in PARQUET: .{10,100}$"):
         read_parquet(write(tmp_path, data[:-5], "t.parquet"))
 

@@ -115,8 +115,10 @@ def read_parquet(path: Path) -> pl.DataFrame:
             count = file.metadata.num_rows * file.metadata.num_columns
             if not 0 <= count <= _MOST_CELLS:
                 raise ValueError(f"it says that it has {count:,} cells; up to {_MOST_CELLS:,} are read")
-            table = pl.from_arrow(file.read())
-    except Exception as error:  # pyarrow's, and polars' own of what it cannot hold
+            read = file.read()
+        read.validate(full=True)
+        table = pl.from_arrow(read)
+    except (Exception, pl.exceptions.PanicException) as error:  # pyarrow's, and polars' own of what it cannot hold
         raise CorpusError(f"{path}: not a table in PARQUET: {shown(str(error), quoted=False)}") from error
     if not isinstance(table, pl.DataFrame):
         raise CorpusError(f"{path}: not a table in PARQUET")
