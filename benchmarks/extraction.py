@@ -32,7 +32,7 @@ from machine import describe, table
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from emofuse.audio import clips as audio
+from emofuse.audio.flac import encode
 from emofuse.core import schema
 from emofuse.core.sharding import shard_name, shard_of
 from emofuse.core.store import Store
@@ -145,7 +145,7 @@ def write_corpus(folder: Path, shards: int) -> float:
         sounds = []
         for turn, clip in enumerate(draw(pool, SHARD_SECONDS, generator)):
             name = f"{dialogue}-{turn}"
-            data = audio.encode(np.clip(32_768 * clip, -32_768, 32_767).astype(np.int16))
+            data = encode(np.clip(32_768 * clip, -32_768, 32_767).astype(np.int16))
             sounds.append({"utterance_id": name, "audio": {"bytes": data, "path": name}})
             row = {"utterance_id": name, "dialogue_id": dialogue, "turn": turn, "defects": []}
             rows.append(dict.fromkeys(schema.UTTERANCES.names) | row | {"audio_sha256": name, "n_samples": len(clip)})

@@ -22,7 +22,8 @@ import torch
 from machine import describe, table
 from scipy.signal import resample_poly
 
-from emofuse.audio.clips import AudioFile, prepare
+from emofuse.audio.clips import prepare
+from emofuse.audio.source import AudioFile
 from emofuse.core.process import cores
 from emofuse.corpora.demo.voice import Speech
 from emofuse.corpora.ingest import CorpusConfig, ingest

@@ -19,7 +19,7 @@ import yaml
 from machine import describe, table
 from shards import seconds
 
-from emofuse.audio.clips import read_sound
+from emofuse.audio.source import read_sound
 from emofuse.inference import Model, Turn, find, load, write_bundle
 
 MODELS = ("audio/context", "text/context", "late", "concat", "hcam", "cma", "hbaf")

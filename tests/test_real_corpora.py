@@ -48,7 +48,10 @@ def test_meld_s_tasks_run_on_four_real_clips_beside_the_transcripts(root: Path, 
     raw.mkdir()
     for path in (shared / "meld").iterdir():
         (raw / path.name).symlink_to(path)
-    (raw / "output_repeated_splits_test").symlink_to(shared / "meld_clips")
+    clips = raw / "output_repeated_splits_test"
+    clips.mkdir()
+    for path in (shared / "meld_clips").iterdir():
+        (clips / path.name).symlink_to(path)
     params = switched_on(root, "meld")
     # All but four clips are missing, which the shipped limit rightly takes for a broken corpus.
     changed = {"source": str(raw), "max_defective": 1.0}

@@ -4,7 +4,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from emofuse.audio.clips import AudioFile
+from emofuse.audio.source import AudioFile
 from emofuse.corpora import Corpus, CorpusError, read
 from emofuse.corpora.iemocap import Config
 from emofuse.corpora.iemocap import read as read_iemocap
@@ -172,3 +172,12 @@ def test_missing_folders_are_named(tmp_path: Path, source: Path) -> None:
     (source / "IEMOCAP_full_release/Session2").mkdir()
     with pytest.raises(CorpusError, match=r"Session2/dialog/EmoEvaluation: not found; expected IEMOCAP's evaluations"):
         read_iemocap(source, Config())
+
+
+def test_the_release_is_found_two_levels_below(tmp_path: Path, source: Path) -> None:
+    folder = tmp_path / "there"
+    folder.mkdir()
+    source.rename(folder / "IEMOCAP_full_release_withoutVideos")
+    assert len(read_iemocap(folder, Config()).utterances) == len(
+        read_iemocap(folder / "IEMOCAP_full_release_withoutVideos", Config()).utterances
+    )

@@ -78,3 +78,14 @@ def test_a_corpus_of_ones_own_has_a_table_or_names(tmp_path: Path) -> None:
     assert "  there     sound: 2 files, any folder" in found
     found = lines({"mine": entry | {"options": {"names": ".*"}}}, tmp_path, "mine")
     assert not any("table" in line for line in found)
+
+
+def test_sound_is_counted_whatever_its_ending_and_links_to_folders_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("a.WAV", "b.avi", "c.txt"):
+        (folder / name).touch()
+    (folder / "more").symlink_to(tmp_path)
+    found = lines({"mine": {"reader": "own", "source": str(folder)}}, tmp_path, "mine")
+    assert "  there     sound: 2 files, any folder" in found
+    assert f"  REFUSED   {folder / 'more'}: a link to a folder, which DVC does not follow" in found

@@ -1,3 +1,4 @@
+import gzip
 import io
 import json
 import os
@@ -9,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from emofuse.audio.clips import AudioFile
+from emofuse.audio.source import AudioFile
 from emofuse.core.store import Store
 from emofuse.corpora import Corpus, CorpusError
 from emofuse.corpora.archives import unpack
@@ -266,6 +267,35 @@ def test_a_damaged_archive_is_named_and_leaves_nothing(packed: Path, in_empty_fo
     assert not list(in_empty_folder.rglob("*.mp4"))
 
 
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_flipped_bit_in_a_packed_archive_is_an_error(packed: Path, in_empty_folder: Path, share: float) -> None:
+    """The contents come out wrong, and what tells is the checksum behind the end of the archive."""
+    path = packed / "train.tar.gz"
+    tar = bytearray(gzip.decompress(path.read_bytes()))
+    # Stored without compression, so that a flipped bit is one of a clip and nothing else.
+    data = bytearray(gzip.compress(bytes(tar), compresslevel=0))
+    data[int(len(data) * share)] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CorpusError, match=r"train\.tar\.gz: cannot be unpacked: .*"):
+        read(packed, Config())
+    assert not list(in_empty_folder.rglob("*.mp4"))
+
+
+def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path, in_empty_folder: Path) -> None:
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (tmp_path / name).write_bytes(b"x" * 1_000)
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        for name in ("a.mp4", "b.mp4", "c.mp4"):
+            archive.add(tmp_path / name, name)
+    with tarfile.open(tmp_path / "t.tar") as archive:
+        place = archive.getmember("b.mp4").offset
+    data = bytearray((tmp_path / "t.tar").read_bytes())
+    data[place] ^= 1
+    (tmp_path / "t.tar").write_bytes(data)
+    with pytest.raises(CorpusError, match=rf"damaged: what begins at byte {place:,} of it is no member"):
+        unpack(tmp_path / "t.tar", ["*.mp4"])
+
+
 def test_clips_that_are_read_again_are_not_pruned(packed: Path, in_empty_folder: Path) -> None:
     store = Store(in_empty_folder / ".emofuse")
     read(packed, Config())
@@ -330,7 +360,10 @@ def test_the_four_real_clips_beside_the_real_transcripts(root: Path, tmp_path: P
         pytest.skip(f"{shared} has no meld and meld_clips")
     for path in (shared / "meld").iterdir():
         (tmp_path / path.name).symlink_to(path)
-    (tmp_path / "output_repeated_splits_test").symlink_to(shared / "meld_clips")
+    clips = tmp_path / "output_repeated_splits_test"
+    clips.mkdir()
+    for path in (shared / "meld_clips").iterdir():
+        (clips / path.name).symlink_to(path)
     found = read(tmp_path, Config())
     present = {
         each.utterance_id: each.audio

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from emofuse.audio.clips import AudioFile
+from emofuse.audio.source import AudioFile
 from emofuse.corpora import Corpus, CorpusError, Utterance, read
 from emofuse.corpora.ingest import CorpusConfig, check, ingest
 from emofuse.corpora.mosi import Config
@@ -182,8 +182,8 @@ def test_a_table_of_utterances(tmp_path: Path) -> None:
     ("file", "text", "old", "new", "fault"),
     [
         ("label.csv", LABELS, "abc_1,1", "abc_1,one", "row 2: clip_id is 'one'; expected a whole number"),
-        ("label.csv", LABELS, ",-1.2,", ",bad,", "row 1: label is 'bad'; expected a number"),
-        ("label.csv", LABELS, ",-1.2,", ",nan,", "row 1: label is 'nan'; expected a sentiment from -3 to 3"),
+        ("label.csv", LABELS, ",-1.2,", ",bad,", "row 1: label is 'bad'; expected a finite number"),
+        ("label.csv", LABELS, ",-1.2,", ",nan,", "row 1: label is 'nan'; expected a finite number"),
         ("label.csv", LABELS, ",-3,", ",-3.5,", "row 4: label is '-3.5'; expected a sentiment from -3 to 3"),
         ("label.csv", LABELS, "Positive,valid", "Positive,", "row 3: mode is None; expected one of "),
         (
@@ -193,11 +193,11 @@ def test_a_table_of_utterances(tmp_path: Path) -> None:
             "clip",
             "expected rows with the columns video_id, clip_id, text, label, mode;",
         ),
-        ("label.csv", LABELS, LABELS, "", "not a table in CSV, UTF-8"),
+        ("label.csv", LABELS, LABELS, "", "empty; expected a table in CSV, with a header"),
         ("mosi_utterances.csv", UTTERANCES, "c_7,c", "c_7,b", "row 3: utterance_id is 'c_7'; expected b_<number"),
         ("mosi_utterances.csv", UTTERANCES, "c_7", "c7", "row 3: utterance_id is 'c7'; expected c_<number"),
         (OWNER, "1,2,v,1\n", "", "", "expected rows with the columns start, end, video, segment, sentiment; found"),
-        (OWNER, "1,2,v,1,x\n", "", "", "row 1: sentiment is 'x'; expected a number"),
+        (OWNER, "1,2,v,1,x\n", "", "", "row 1: sentiment is 'x'; expected a finite number"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, file: str, text: str, old: str, new: str, fault: str) -> None:
@@ -217,7 +217,7 @@ def test_a_bad_transcript_line_is_named(owners: Path) -> None:
 def test_a_bad_value_of_the_published_table_is_named(tmp_path: Path) -> None:
     write(tmp_path / "mosi_utterances.csv", UTTERANCES)
     write(tmp_path / "mosi_audio_opensmile73.csv", "utterance_id,f0\nd_1,loud\n")
-    with pytest.raises(CorpusError, match=r"mosi_audio_opensmile73\.csv: a value is no number"):
+    with pytest.raises(CorpusError, match=r"mosi_audio_opensmile73\.csv: row 1: f0 is 'loud', no finite number"):
         read_mosi(tmp_path, Config())
 
 

@@ -1,6 +1,10 @@
+import io
 import json
+import os
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,11 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emofuse.audio.clips import AudioFile
+from emofuse.audio.clips import Clip, prepare, prepare_recording
+from emofuse.audio.flac import decode
+from emofuse.audio.source import AudioBytes, AudioFile
 from emofuse.core.params import ParamsError, validate
+from emofuse.core.sharding import shard_name, shard_of
 from emofuse.corpora import READERS, Corpus, CorpusError, Utterance
 from emofuse.corpora.ingest import CorpusConfig, check, ingest
 from emofuse.corpora.own import Config, Splits, read, split
@@ -141,7 +148,6 @@ def test_codes_get_their_meaning(tmp_path: Path) -> None:
     [
         ("utterance_id,lable\na,x\n", r"unknown columns \['lable'\]; known are .*`ignore`"),
         ("label\nx\n", "neither a column utterance_id nor a column audio"),
-        ("utterance_id\na\n\n\n", r"row 2: utterance_id is None; expected an id"),
         ("utterance_id,label\na,x\n,y\n", r"utterances.csv: row 2: utterance_id is None; expected an id"),
         ("utterance_id,label\na,x\na,y\n", r"1 utterance ids stand more than once, such as \['a'\]"),
         ("utterance_id,dialogue_id\na,\n", "row 1: dialogue_id is None; .*leave the column out"),
@@ -160,8 +166,8 @@ def test_codes_get_their_meaning(tmp_path: Path) -> None:
             "row 1: audio is '../../etc/passwd.wav'; expected a file below",
         ),
         ("utterance_id,audio\na,/etc/x.wav\n", "row 1: audio is '/etc/x.wav'; expected a file below"),
-        ("utterance_id,label\na,x,y\n", "not a table in CSV"),
-        ("", "not a table in CSV"),
+        ("utterance_id,label\na,x,y\n", "row 1: 3 cells; expected 2, as the header has"),
+        ("", "empty; expected a table in CSV, with a header"),
         ("utterance_id\n", "no utterances in it"),
     ],
 )
@@ -182,15 +188,15 @@ def test_faults_of_typed_tables(tmp_path: Path) -> None:
     fails(tmp_path, None, "not a table in PARQUET")
 
 
-def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+def test_links_to_files_and_to_the_corpus_are_followed(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
-    (tmp_path / "secret.wav").touch()
-    (folder / "link.wav").symlink_to(tmp_path / "secret.wav")
-    fails(folder, "utterance_id,audio\na,link.wav\n", "row 1: audio is 'link.wav'; expected a file below")
-    # The source itself may be a link.
+    (tmp_path / "elsewhere.wav").touch()
+    (folder / "link.wav").symlink_to(tmp_path / "elsewhere.wav")
+    found = corpus(folder, "audio\nlink.wav\n").utterances
+    assert [sound(each) for each in found] == [folder / "link.wav"]
     (tmp_path / "raw").symlink_to(folder)
-    corpus(tmp_path / "raw", "audio\na.wav\n")
+    assert len(corpus(tmp_path / "raw").utterances) == 1
 
 
 def test_one_table_and_only_one(tmp_path: Path) -> None:
@@ -240,6 +246,145 @@ def test_a_group_may_take_no_part(tmp_path: Path) -> None:
 def test_faults_of_the_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ParamsError, match=message):
         corpus(tmp_path, "utterance_id\na\n", **options)
+
+
+def test_files_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    sounds = [f"talk/{number}.wav" for number in (10, 1, 11, 2)]
+    found = corpus(tmp_path, None, *sounds, names=r"(?P<dialogue_id>talk)/\d+").utterances
+    assert [(each.utterance_id, each.turn) for each in found] == [("1", 0), ("2", 1), ("10", 2), ("11", 3)]
+
+
+@pytest.mark.parametrize("ending", ["avi", "flv", "oga", "amr", "wma", "MOV"])
+def test_sound_of_any_ending_is_found(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio" / f"a.{ending}").touch()
+    found = corpus(tmp_path, "utterance_id\na\n").utterances
+    assert [sound(each) for each in found] == [tmp_path / "audio" / f"a.{ending}"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("column", ["utterance_id", "audio"])
+def test_names_are_found_however_they_are_spelt(tmp_path: Path, form: Any, column: str) -> None:
+    on_disk = unicodedata.normalize({"NFC": "NFD", "NFD": "NFC"}[form], "für.wav")
+    named = unicodedata.normalize(form, "für" if column == "utterance_id" else "audio/für.wav")
+    found = corpus(tmp_path, f"{column}\n{named}\n", f"audio/{on_disk}").utterances
+    assert [(each.utterance_id, sound(each)) for each in found] == [("f\u00fcr", tmp_path / "audio" / on_disk)]
+
+
+def test_names_that_are_no_utf_8_are_told_and_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
+    (tmp_path / os.fsdecode(b"gr\xfcn.wav")).touch()
+    found = corpus(tmp_path, None, names=".*")
+    assert [each.utterance_id for each in found.utterances] == ["a"]
+    assert found.notes == [r"sound files whose names are no UTF-8, which are not read: 1, such as b'gr\xfcn.wav'"]
+
+
+# Segments of recordings, and sound inside a table
+
+SEGMENTS = """\
+utterance_id,audio,dialogue_id,speaker,start_s,end_s
+a,talk.wav,d,ann,0.5,1.25
+b,talk.wav,d,ben,1.0,2.0
+c,talk.wav,e,ann,2,1
+d,talk.wav,f,ann,3,9
+e,other.wav,g,ann,0.5,1
+"""
+
+
+def test_rows_that_name_one_recording_get_their_segments(tmp_path: Path) -> None:
+    found = corpus(tmp_path, SEGMENTS, "talk.wav")
+    sources = {each.utterance_id: each.audio for each in found.utterances}
+    talk = tmp_path / "talk.wav"
+    assert sources == {
+        "a": AudioFile(talk, 0.5, 1.25),
+        "b": AudioFile(talk, 1.0, 2.0),
+        "c": AudioFile(talk, 2.0, 1.0),
+        "d": AudioFile(talk, 3.0, 9.0),
+        "e": AudioFile(tmp_path / "other.wav", 0.5, 1.0),
+    }
+    times = {each.utterance_id: (each.start_s, each.end_s) for each in found.utterances}
+    assert (times["a"], times["c"]) == ((0.5, 1.25), (None, None))
+    assert found.notes == ["sound files that several rows name, which each have their segment of it: 1"]
+    without = corpus(tmp_path, SEGMENTS.replace("2,1", "1,2"), segments=False)
+    assert {each.audio for each in without.utterances} == {AudioFile(talk), AudioFile(tmp_path / "other.wav")}
+
+
+def test_clips_with_times_are_whole_unless_it_is_said(tmp_path: Path) -> None:
+    """Times within a dialogue's recording, of clips that were cut before, as in most corpora."""
+    table = "audio,start_s,end_s\na.wav,10,11\nb.wav,11,12\n"
+    assert [each.audio for each in corpus(tmp_path, table).utterances] == [
+        AudioFile(tmp_path / name) for name in ("a.wav", "b.wav")
+    ]
+    assert [each.audio for each in corpus(tmp_path, table, segments=True).utterances] == [
+        AudioFile(tmp_path / "a.wav", 10, 11), AudioFile(tmp_path / "b.wav", 11, 12)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("times", "column"), [(",", "start_s"), ("1,", "end_s"), (",1", "start_s")])
+def test_a_row_of_a_shared_recording_needs_both_times(tmp_path: Path, times: str, column: str) -> None:
+    table = f"utterance_id,audio,start_s,end_s\na,talk.wav,0,1\nb,talk.wav,{times}\n"
+    fails(
+        tmp_path, table, f"row 2: {column} is None; expected a number of seconds, since other rows name the same file"
+    )
+
+
+def test_segments_are_ingested_to_the_sample_and_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row a dialogue of its own, so that the segments of one recording belong to all shards."""
+    noise = np.random.default_rng(5).integers(-8_000, 8_000, 5 * 16_000).astype(np.int16)
+    source, out = tmp_path / "raw", tmp_path / "data" / "mine"
+    source.mkdir()
+    soundfile.write(source / "talk.flac", noise, 16_000)
+    soundfile.write(source / "more.flac", noise[::-1], 16_000)
+    rows = [f"u{n},{'more' if n % 3 else 'talk'}.flac,{n / 10},{n / 10 + 0.5}" for n in range(30)]
+    faulty = ["inverted,talk.flac,2,1", "empty,talk.flac,1,1", "outside,talk.flac,5.5,6"]
+    (source / "utterances.csv").write_text("\n".join(["utterance_id,audio,start_s,end_s", *rows, *faulty]) + "\n")
+    prepared: list[Path] = []
+
+    def counted(sources: Iterable[AudioFile], max_seconds: float) -> Iterator[Clip]:
+        for path, members in groupby(sources, key=lambda each: each.path):
+            prepared.append(path)
+            yield from prepare_recording(list(members), max_seconds)
+
+    monkeypatch.setattr("emofuse.corpora.ingest.prepare_all", counted)
+    config = CorpusConfig(reader="own", source=str(source), shards=4, max_seconds=4.0, max_defective=1.0)
+    ingest("mine", config, out, tmp_path / "mine.json")
+    assert sorted(prepared) == [source / "more.flac", source / "talk.flac"]
+    shards = {path.name: pl.read_parquet(path) for path in (out / "audio").iterdir()}
+    assert len(shards) == 4
+    for name, shard in shards.items():
+        for utterance_id, clip in shard.rows():
+            assert name == shard_name(shard_of(utterance_id, 4), 4)
+            n = int(utterance_id[1:])
+            samples = (noise[::-1] if n % 3 else noise)[n * 1_600 : n * 1_600 + 8_000]
+            np.testing.assert_array_equal(decode(clip["bytes"]) * 32_768, samples)
+    assert sum(shard.height for shard in shards.values()) == 30
+    table = pl.read_parquet(out / "utterances.parquet")
+    defects = {row["utterance_id"]: row["defects"] for row in table.to_dicts() if row["defects"]}
+    assert defects == {name: [f"segment_{name}"] for name in ("inverted", "empty", "outside")}
+    assert table["audio_sha256"].n_unique() == 31
+
+
+def test_sound_inside_a_parquet_file_is_read(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    pcm = np.arange(1_600, dtype=np.int16)
+    soundfile.write(buffer, pcm, 16_000, format="FLAC")
+    sounds = [{"bytes": buffer.getvalue(), "path": "x/one.flac"}, {"bytes": None, "path": "two.wav"}, None]
+    pl.DataFrame({"utterance_id": ["a", None, "c"], "audio": sounds}).write_parquet(tmp_path / "utterances.parquet")
+    found = corpus(tmp_path).utterances
+    assert [each.utterance_id for each in found] == ["a", "two", "c"]
+    assert [each.audio for each in found[1:]] == [AudioFile(tmp_path / "two.wav"), None]
+    assert isinstance(found[0].audio, AudioBytes)
+    clip = prepare(found[0].audio, 4.0)
+    assert (clip.defects, found[0].audio.name) == ((), "x/one.flac")
+    assert clip.data is not None
+    np.testing.assert_array_equal(decode(clip.data) * 32_768, pcm)
+
+
+def test_an_error_is_short_whatever_it_quotes(tmp_path: Path) -> None:
+    pl.DataFrame({"utterance_id": ["a"], "audio": [b"\xff" * 60_000]}).write_parquet(tmp_path / "utterances.parquet")
+    with pytest.raises(CorpusError, match=r"row 1: audio is .*characters.*; expected text") as error:
+        corpus(tmp_path)
+    assert len(str(error.value)) < 400
 
 
 # Splits
@@ -335,14 +480,14 @@ def test_faulty_sound_never_stops_a_corpus(
         "nothing": ["audio_empty"],
         "zero": ["audio_unreadable"],
         "cut": ["audio_unreadable"],
-        "half": ["audio_unreadable"],
+        "half": ["audio_cut_off"],
         "film": [],
         "text": ["audio_unreadable"],
         "gone": ["audio_missing"],
     }
     assert {rows[name]["n_samples"] for name in ("stereo", "phone")} == {16_000}
     assert rows["long"]["n_samples"] == 64_000
-    assert json.loads((tmp_path / "mine.json").read_text())["defects"]["audio_unreadable"] == 4
+    assert json.loads((tmp_path / "mine.json").read_text())["defects"]["audio_unreadable"] == 3
     lines = [line.strip().partition(": ") for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     told = {name: reason.removeprefix(f"{source / 'audio'}/") for name, _, reason in lines}
     assert told.pop("cut").startswith("cut.wav: ")  # in the decoder's words

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emofuse.core.params import ParamsError, validate
+from emofuse.corpora import tables
 from emofuse.corpora.base import CorpusError
 from emofuse.corpora.pickles import load
 from emofuse.corpora.tables import TableConfig, outline, read_table
@@ -240,7 +241,7 @@ def test_what_cannot_be_joined_is_refused(tmp_path: Path, value: Any, options: d
 def test_files_that_are_no_tables(tmp_path: Path) -> None:
     for name in ("t.csv", "t.parquet", "t.npz", "t.pkl", "t.pt"):
         (tmp_path / name).write_bytes(b"")
-        with pytest.raises(CorpusError, match=f"{name}: not a readable"):
+        with pytest.raises(CorpusError, match=f"{name}: (not a readable|not a table|empty)"):
             read_table(tmp_path, TableConfig(path=name))
     (tmp_path / "t.xlsx").write_bytes(b"")
     with pytest.raises(CorpusError, match=r"unknown ending '.xlsx'"):
@@ -426,6 +427,112 @@ print(read_table(Path({str(tmp_path)!r}), TableConfig(path={name!r})).rows())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[('a', 1.0)]\n"
+
+
+# Pickles without end
+
+
+def fans_out(levels: int, width: int = 10) -> Any:
+    tree: Any = [1.0] * width
+    for _ in range(levels):
+        tree = [tree] * width
+    return tree
+
+
+@pytest.mark.parametrize("kind", ["list", "mapping", "tuple", "array"])
+def test_a_pickle_that_fans_out_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    tree = fans_out(12)
+    held = np.empty(2, dtype=object)  # numpy itself would walk through the tree to find a shape
+    held[0] = tree
+    name = store(tmp_path, {"list": tree, "mapping": {"a": tree}, "tuple": (tree, 1), "array": held}[kind])
+    assert (tmp_path / name).stat().st_size < 2_000
+    with pytest.raises(CorpusError, match=r"refused: it has more than 100,000,000 values or 64 levels"):
+        load(tmp_path / name)
+
+
+def test_shared_parts_are_read(tmp_path: Path) -> None:
+    assert load(tmp_path / store(tmp_path, fans_out(2))) == fans_out(2)
+
+
+def test_a_pickle_that_contains_itself_or_is_deep_is_refused(tmp_path: Path) -> None:
+    ring: list[Any] = []
+    ring.append({"a": ring})
+    with pytest.raises(CorpusError, match="refused: it contains itself"):
+        load(tmp_path / store(tmp_path, ring))
+    (tmp_path / "deep.pkl").write_bytes(b"\x80\x04" + b"]" * 50_000 + b"a" * 49_999 + b".")
+    with pytest.raises(CorpusError, match="refused: it is nested more than 64 levels deep"):
+        load(tmp_path / "deep.pkl")
+    # To hash it would end the process.
+    (tmp_path / "key.pkl").write_bytes(b"\x80\x04}N" + b"\x85" * 200_000 + b"Ns.")
+    with pytest.raises(CorpusError, match="a nested tuple as a key"):
+        load(tmp_path / "key.pkl")
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (b"\x80\x05\x96" + (1 << 36).to_bytes(8, "little") + b".", "a value of 68,719,476,736 bytes in a file of"),
+        (b"\x80\x04\x8e" + (1 << 36).to_bytes(8, "little") + b".", "a value of 68,719,476,736 bytes in a file of"),
+        (
+            b"\x80\x04c__builtin__\nbytearray\n\x94B" + (1 << 16).to_bytes(4, "little") + b"x" * (1 << 16)
+            + b"\x94" + b"h\x00h\x01\x85R" * 5_000 + b".",
+            "refused: it makes many times more of its values than it holds",
+        ),
+    ],
+)  # fmt: skip
+def test_a_pickle_gets_no_more_memory_than_it_has_bytes(tmp_path: Path, body: bytes, fault: str) -> None:
+    (tmp_path / "t.pkl").write_bytes(body)
+    with pytest.raises(CorpusError, match=fault):
+        load(tmp_path / "t.pkl")
+
+
+def test_numbers_of_values_ask_for_no_room(tmp_path: Path) -> None:
+    """The unpickler in C makes room for four thousand million values here."""
+    (tmp_path / "t.pkl").write_bytes(b"\x80\x02K\x07r\xff\xff\xff\x7f.")
+    assert load(tmp_path / "t.pkl") == 7
+
+
+def test_a_tensor_that_shows_one_value_again_and_again_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(1).expand(1 << 31)}, tmp_path / "t.pt")
+    with pytest.raises(CorpusError, match="a tensor of 2,147,483,648 values in 4 bytes"):
+        load(tmp_path / "t.pt")
+    shared = torch.ones(3)
+    torch.save([shared] * 3, tmp_path / "t.pt")
+    first, *others = load(tmp_path / "t.pt")
+    assert all(each is first for each in others)
+
+
+def test_files_of_torch_before_1_6_are_read(tmp_path: Path) -> None:
+    tensors = {key: torch.tensor(row) for key, row in zip(IDS, VALUES, strict=True)}
+    torch.save(tensors, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    check(read_table(tmp_path, TableConfig(path="old.pt")))
+    torch.save({"a": Call(os.system, "true")}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(CorpusError, match=r"old\.pt: refused: it names posix\.system"):
+        load(tmp_path / "old.pt")
+
+
+def test_arrays_that_unpack_to_far_more_than_they_are_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_MOST_BYTES", 1_000_000)
+    np.savez_compressed(tmp_path / "t.npz", a=np.zeros(1_000_000))
+    with pytest.raises(CorpusError, match=r"not a readable npz file: .* bytes that unpack to 8,000,"):
+        read_table(tmp_path, TableConfig(path="t.npz"))
+
+
+# Infinite values
+
+
+def test_infinite_values_are_refused_or_missing(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("utterance_id,x\na,1\nb,-inf\n")
+    with pytest.raises(CorpusError, match=r"row 2: x is '-inf', no finite number; .*`infinite: missing`"):
+        read_table(tmp_path, TableConfig(path="t.csv"))
+    assert read_table(tmp_path, TableConfig(path="t.csv", infinite="missing"))["x"].to_list() == [1, None]
+    frames = {"a": np.array([[1.0, -np.inf], [3.0, -np.inf]]), "b": np.array([[-np.inf, 2.0], [4.0, 6.0]])}
+    with pytest.raises(CorpusError, match="a: a value is infinite; `infinite: missing` takes it as missing"):
+        table(tmp_path, frames, pool="mean")
+    pooled = table(tmp_path, frames, pool="mean_sd", infinite="missing")
+    assert pooled.rows() == [("a", 2.0, None, 1.0, None), ("b", 4.0, 4.0, 0.0, 2.0)]
 
 
 # Real ones

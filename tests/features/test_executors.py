@@ -17,7 +17,7 @@ import pytest
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from emofuse.audio import clips as audio
+from emofuse.audio.flac import encode
 from emofuse.core import schema
 from emofuse.core.sharding import shard_name, shard_of
 from emofuse.core.store import Store
@@ -132,7 +132,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name = f"d{number}"
         row = {"utterance_id": name, "dialogue_id": name, "turn": 0, "audio_sha256": name, "defects": []}
         rows.append(dict.fromkeys(schema.UTTERANCES.names) | row | {"n_samples": length})
-        data = audio.encode(generator.integers(-5_000, 5_000, length).astype(np.int16))
+        data = encode(generator.integers(-5_000, 5_000, length).astype(np.int16))
         clip = {"utterance_id": name, "audio": {"bytes": data, "path": name}}
         clips.setdefault(shard_of(name, SHARDS), []).append(clip)
     for shard, members in clips.items():

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from emofuse import encoders
-from emofuse.audio import clips as audio
+from emofuse.audio.flac import encode
 from emofuse.core import schema
 from emofuse.core.sharding import shard_name, shard_of
 from emofuse.core.store import Store
@@ -446,7 +446,7 @@ def spoken(corpus: Corpus) -> Callable[[dict[str, int]], None]:
         for index in range(SHARDS):
             own = [each for each in digests if shard_of(each.partition("-")[0], SHARDS) == index]
             clips = [
-                {"utterance_id": each, "audio": {"bytes": audio.encode(sound(lengths[each])), "path": each}}
+                {"utterance_id": each, "audio": {"bytes": encode(sound(lengths[each])), "path": each}}
                 for each in reversed(own)
             ]
             if clips:

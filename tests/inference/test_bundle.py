@@ -126,6 +126,7 @@ def test_damage_is_named(folder: Path) -> None:
         ("format", 2, "bundle.json.format: 2"),
         ("networks", ["../../elsewhere"], "bundle.json.networks.0"),
         ("classes", None, "bundle.json.classes"),
+        ("max_seconds", -5, "bundle.json.max_seconds: -5: .*greater than 0"),
     ],
 )
 def test_a_manifest_of_another_kind_is_refused(folder: Path, key: str, value: Any, fault: str) -> None:

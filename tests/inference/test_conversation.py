@@ -1,16 +1,16 @@
 """A conversation is read turn by turn, or refused with the file and the turn."""
 
+import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
-from hypothesis import strategies as st
 
-from emofuse.audio.clips import AudioFile
-from emofuse.inference.conversation import ConversationError, Turn, _natural, read_conversation
+from emofuse.audio.source import AudioFile
+from emofuse.inference.conversation import ConversationError, Turn, read_conversation
 
 
 def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path: Path, tone: np.ndarray) -> None:
@@ -57,8 +57,8 @@ def test_a_table_in_a_folder_goes_before_its_files(write_turns: Callable[..., Pa
         ("talk.json", b'[{"text": 5}]', "turn 1.text: 5"),
         ("talk.json", b'[{"text": "a"}, {"speaker": "Ann", "text": " "}]', "turn 2: neither audio nor text"),
         ("talk.json", b'[{"audio": "gone.wav"}]', "turn 1: .*gone.wav: no such file"),
-        ("talk.csv", b"text,speaker\na,b,c\n", "more cells than columns"),
-        ("talk.csv", b'text\n"a', "not valid CSV"),
+        ("talk.csv", b"text,speaker\na,b,c\n", "row 1: 3 cells; expected 2"),
+        ("talk.csv", b'text\n"a', "row 1, from line 2: not valid CSV"),
         ("talk.csv", b"text\n", "no turns in it"),
         ("talk.txt", b"hello", "expected a folder, or a file that ends in .json or .csv"),
     ],
@@ -76,7 +76,50 @@ def test_nothing_there_is_refused(tmp_path: Path) -> None:
         read_conversation(tmp_path)
 
 
-@given(st.lists(st.integers(0, 10**6), unique=True), st.sampled_from(["{}.wav", "turn {} of 9.flac", "a{}b01.mp3"]))
-def test_numbers_in_names_are_counted(numbers: list[int], name: str) -> None:
-    paths = sorted((Path(name.format(number)) for number in numbers), key=_natural)
-    assert paths == [Path(name.format(number)) for number in sorted(numbers)]
+def test_the_content_of_a_folder_decides_and_what_is_left_out_is_named(
+    tmp_path: Path, tone: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, form in (("01.WAV", "WAV"), ("02.oga", "OGG"), ("04.wav", "WAV"), ("05.sound", "FLAC"), ("06", "WAV")):
+        soundfile.write(tmp_path / name, tone, 16_000, format=form)
+    for name, text in (("01.TXT", "Hello."), ("03.txt", "You are late."), ("readme.txt", "By Ann."), ("07.txt", " ")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0" * 100)
+    (tmp_path / "more").mkdir()
+    os.mkfifo(tmp_path / "08.wav")
+    assert read_conversation(tmp_path) == [
+        Turn(AudioFile(tmp_path / "01.WAV"), "Hello."),
+        Turn(AudioFile(tmp_path / "02.oga")),
+        Turn(None, "You are late."),
+        Turn(AudioFile(tmp_path / "04.wav")),
+        Turn(AudioFile(tmp_path / "05.sound")),
+        Turn(AudioFile(tmp_path / "06")),
+    ]
+    told = f"{tmp_path}: no turns, left out: 08.wav, more, photo.jpg, 07.txt, readme.txt\n"
+    assert capsys.readouterr().err == told
+
+
+def test_a_folder_of_texts_alone_is_read(tmp_path: Path) -> None:
+    for name in ("b.txt", "a10.txt", "a9.TXT"):
+        (tmp_path / name).write_text(name)
+    assert [turn.text for turn in read_conversation(tmp_path)] == ["a9.TXT", "a10.txt", "b.txt"]
+
+
+def test_two_sounds_of_one_turn_are_refused(tmp_path: Path, tone: np.ndarray) -> None:
+    for name in ("1.wav", "1.flac"):
+        soundfile.write(tmp_path / name, tone, 16_000)
+    with pytest.raises(ConversationError, match=r"1\.wav: 1\.flac is the sound of that turn as well"):
+        read_conversation(tmp_path)
+
+
+def test_names_are_one_however_they_are_spelt(tmp_path: Path, tone: np.ndarray) -> None:
+    soundfile.write(tmp_path / unicodedata.normalize("NFD", "1 für.wav"), tone, 16_000)
+    (tmp_path / unicodedata.normalize("NFC", "1 für.txt")).write_text("Für dich.")
+    assert [turn.text for turn in read_conversation(tmp_path)] == ["Für dich."]
+
+
+def test_line_separators_inside_a_cell_end_no_turn(tmp_path: Path) -> None:
+    (tmp_path / "talk.csv").write_text(
+        'speaker,text\nAnn,One\u0085two\nBen,"Three\u2028four\nfive"\n', "utf-8", newline=""
+    )
+    texts = [(turn.speaker, turn.text) for turn in read_conversation(tmp_path / "talk.csv")]
+    assert texts == [("Ann", "One two"), ("Ben", "Three four five")]

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from torchaudio.functional import edit_distance
 
-from emofuse.audio import clips as audio
+from emofuse.audio.flac import decode
 from emofuse.core.params import Params
 from emofuse.core.schema import UTTERANCES
 from emofuse.core.store import Store
@@ -208,7 +208,7 @@ def test_stored_noise_is_as_loud_as_it_should_be(data: Path, tmp_path: Path, db:
 
 def clips(corpus: Path) -> dict[str, np.ndarray]:
     rows = [row for path in (corpus / "audio").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
-    return {row["utterance_id"]: audio.decode(row["audio"]["bytes"]) for row in rows}
+    return {row["utterance_id"]: decode(row["audio"]["bytes"]) for row in rows}
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.2, 0.4])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emofuse.audio.clips import AudioFile
+from emofuse.audio.source import AudioFile
 from emofuse.encoders import EncoderError
 from emofuse.inference import Answer, Bundle, BundleError, ConversationError, Model, Turn, find, load, write_bundle
 from emofuse.inference.conversation import read_conversation

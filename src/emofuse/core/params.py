@@ -28,6 +28,9 @@ STRICT = ConfigDict(extra="forbid", strict=True)
 ROOT_FILE = Path("params.yaml")
 """The file of what all corpora share, and of the embedded corpus, from the project's root folder."""
 
+_MOST_VALUES = 100_000
+"""In one file, aliases counted each time: the shipped files have some hundred."""
+
 CORPUS_SECTIONS = ("root", "file", "corpus", "tasks", "run")
 """Sections of a corpus's file; ``root`` and ``file`` are there for ``dvc.yaml``."""
 
@@ -142,9 +145,26 @@ def _read(path: Path) -> dict[str, Any]:
         raise ParamsError(f"{path}: not found; {hint}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ParamsError(f"{path}: nested more than Python can follow") from error
     if not isinstance(tree, dict):
         raise ParamsError(f"{path}: expected a mapping of sections at the top")
+    _refuse_fan(tree, path)
     return tree
+
+
+def _refuse_fan(tree: Any, path: Path) -> None:
+    """Refuse aliases that stand for more values than any parameter file has, or for themselves."""
+    waiting, seen = [tree], 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if seen > _MOST_VALUES:
+            raise ParamsError(f"{path}: more than {_MOST_VALUES:,} values; aliases count each time they are used")
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
 
 
 class _Loader(yaml.SafeLoader):

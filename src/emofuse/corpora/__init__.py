@@ -6,6 +6,7 @@ from typing import Any
 
 from emofuse.core.params import validate
 from emofuse.corpora.base import Corpus, CorpusError, Utterance
+from emofuse.corpora.folder import refuse_linked_folders
 
 __all__ = ["READERS", "Corpus", "CorpusError", "Utterance", "read"]
 
@@ -23,8 +24,10 @@ def read(reader: str, source: Path, options: dict[str, Any], where: str) -> Corp
 
     Raises:
         ParamsError: an option is not allowed
-        CorpusError: the corpus does not hold what its reader expects
+        CorpusError: the corpus does not hold what its reader expects, or a folder in it is a link
     """
+    if source.is_dir():
+        refuse_linked_folders(source)
     module = import_module(f"emofuse.corpora.{reader}")
     corpus: Corpus = module.read(source, validate(options, module.Config, where))
     return corpus

@@ -1,17 +1,26 @@
 """Archives that a corpus's owner ships: unpacked once, outside the raw folder, and never outside their own folder."""
 
+import bz2
+import gzip
+import lzma
 import tarfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
+from typing import IO, Any
 
 from emofuse.core.files import digest
 from emofuse.core.store import DISK_FULL, Store
-from emofuse.corpora.base import CorpusError
+from emofuse.corpora.base import CorpusError, regular
 
 __all__ = ["unpack"]
+
+_BLOCK = 1 << 20
+_OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+"""By how a file begins."""
 
 
 def unpack(archive: Path, wanted: Iterable[str]) -> Path:
@@ -45,14 +54,45 @@ def _unpack(archive: Path, folder: Path, wanted: list[str]) -> None:
 
 def _extract(archive: Path, folder: Path, wanted: list[str]) -> None:
     try:
-        with tarfile.open(archive) as opened:
+        with _decompressed(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as opened:
             opened.extractall(folder, filter=partial(_filter, wanted=wanted))  # noqa: S202 (filtered)
+            _check_end(stream, opened.offset)
     except tarfile.FilterError as error:
         raise CorpusError(f"{archive}: refused, since unpacking it is not safe: {error}") from error
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise
         raise CorpusError(f"{archive}: cannot be unpacked: {error}") from error
+
+
+@contextmanager
+def _decompressed(archive: Path) -> Iterator[IO[bytes]]:
+    with regular(archive, "an archive").open("rb") as file:
+        head = file.read(6)
+        file.seek(0)
+        openers: tuple[tuple[bytes, Any], ...] = (
+            (b"\x1f\x8b", gzip.open),
+            (b"BZh", bz2.open),
+            (b"\xfd7zXZ\0", lzma.open),
+        )
+        for sign, opener in openers:
+            if head.startswith(sign):
+                with opener(file, "rb") as stream:
+                    yield stream
+                return
+        yield file
+
+
+def _check_end(stream: IO[bytes], place: int) -> None:
+    """Read to the end of the file, where the checksum of what was unpacked is; tarfile stops before.
+
+    tarfile also takes a damaged header of a member for the end of the archive, which is blocks of zeros.
+    """
+    stream.seek(place)
+    if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise ValueError(f"damaged: what begins at byte {place:,} of it is no member")
+    while stream.read(_BLOCK):
+        pass
 
 
 def _filter(member: tarfile.TarInfo, folder: str, wanted: list[str]) -> tarfile.TarInfo | None:

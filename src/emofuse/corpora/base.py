@@ -8,7 +8,10 @@ import polars as pl
 
 from emofuse.audio.source import AudioSource
 
-__all__ = ["Corpus", "CorpusError", "Utterance"]
+__all__ = ["Corpus", "CorpusError", "Utterance", "regular", "required", "shown"]
+
+_SHOWN = 80
+"""Characters of a value that an error quotes; a cell may hold a whole sound file."""
 
 
 class CorpusError(ValueError):
@@ -63,3 +66,25 @@ def required(path: Path, what: str) -> Path:
     if not path.exists():
         raise CorpusError(f"{path}: not found; expected {what}")
     return path
+
+
+def regular(path: Path, what: str) -> Path:
+    """Return ``path`` if it is a file that has an end.
+
+    Raises:
+        CorpusError: it is missing, a folder, or a named pipe, which a reader would wait for
+    """
+    if not required(path, what).is_file():
+        raise CorpusError(f"{path}: not a regular file; expected {what}")
+    return path
+
+
+def shown(value: object, quoted: bool = True) -> str:
+    """Return a value for a message, shortened.
+
+    Args:
+        value: whatever a corpus holds
+        quoted: as Python writes it; otherwise as it is, on one line
+    """
+    text = repr(value) if quoted else " ".join(str(value).split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text):,} characters)"

@@ -10,7 +10,8 @@ https://sail.usc.edu/iemocap/iemocap_release.htm. The full release and the one w
         dialog/transcriptions/<dialogue>.txt    `Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.`
         sentences/wav/<dialogue>/<utterance>.wav
 
-The source may be that folder or the one that holds it. 10,039 utterances in 151 dialogues of ten speakers.
+The source may be that folder, or one up to two levels above it such as `IEMOCAP_full_release_withoutVideos`.
+10,039 utterances in 151 dialogues of ten speakers.
 
 * Labels are the majority's, unmapped: ang, dis, exc, fea, fru, hap, neu, oth, sad, sur, and xxx where the annotators
   did not agree. A task's label map leaves out what it does not want; those turns remain as context.
@@ -31,9 +32,10 @@ from pathlib import Path
 import polars as pl
 from pydantic.dataclasses import dataclass
 
-from emofuse.audio.clips import AudioFile
+from emofuse.audio.source import AudioFile
 from emofuse.core.params import STRICT
-from emofuse.corpora.base import Corpus, CorpusError, Utterance, required
+from emofuse.corpora.base import Corpus, CorpusError, Utterance, required, shown
+from emofuse.corpora.rows import read_lines
 
 __all__ = ["Config", "read"]
 
@@ -58,14 +60,14 @@ def read(source: Path, config: Config) -> Corpus:
     """Read every session that is there.
 
     Args:
-        source: ``IEMOCAP_full_release``, or the folder that holds it
+        source: ``IEMOCAP_full_release``, or a folder up to two levels above it
         config: no options
 
     Raises:
         CorpusError: there is no session, a session has no evaluations, or a line of one is not as expected
     """
     del config
-    root = source / "IEMOCAP_full_release" if (source / "IEMOCAP_full_release").is_dir() else source
+    root = _root(source)
     sessions = [session for session in SESSIONS if _folder(root, session).is_dir()]
     if not sessions:
         raise CorpusError(f"{root}: no folder Session1 to Session5; expected the full release of IEMOCAP, unpacked")
@@ -87,6 +89,15 @@ def read(source: Path, config: Config) -> Corpus:
     return Corpus(utterances, {"vad": vad}, _notes(utterances, sessions, beyond, has_sound))
 
 
+def _root(source: Path) -> Path:
+    """Return the folder that holds the sessions, or the source itself if none does."""
+    for pattern in ("Session[1-5]/dialog", "*/Session[1-5]/dialog", "*/*/Session[1-5]/dialog"):
+        found = sorted(path for path in source.glob(pattern) if "__MACOSX" not in path.parts)
+        if found:
+            return found[0].parents[1]
+    return source
+
+
 def _folder(root: Path, session: str) -> Path:
     return root / f"Session{session}"
 
@@ -105,7 +116,7 @@ def _evaluations(path: Path) -> list[dict[str, str]]:
         match = _EVALUATION.fullmatch(line)
         if not match or match["dialogue"] != path.stem:
             expected = f"[start - end], an id of {path.stem}, a label and [valence, activation, dominance]"
-            raise CorpusError(f"{path}: line {number}: {line!r}; expected {expected}")
+            raise CorpusError(f"{path}: line {number}: {shown(line)}; expected {expected}")
         found.append(match.groupdict())
     return sorted(found, key=lambda each: float(each["start"]))
 
@@ -126,12 +137,7 @@ def _transcript(path: Path, beyond: Counter[str]) -> dict[str, str]:
 
 
 def _lines(path: Path) -> list[str]:
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        text = data.decode("cp1252", errors="replace")
-    return [line.strip() for line in text.splitlines()]
+    return [line.strip() for line in read_lines(path)]
 
 
 def _utterance(row: dict[str, str], turn: int, session: str, text: str | None, sound: AudioFile | None) -> Utterance:

@@ -1,10 +1,13 @@
 """Raw corpus to ``data/corpora/<corpus>/``: the utterance table, audio shards, published tables, and the defects."""
 
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass as plain_dataclass
 from dataclasses import field, replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from emofuse import corpora
-from emofuse.audio import clips as audio
+from emofuse.audio.clips import Clip, same_recording
 from emofuse.audio.parallel import prepare_all
 from emofuse.core import schema
 from emofuse.core.files import replace_directory, sweep, write_json, write_row_groups, write_table
@@ -150,7 +153,7 @@ def check(corpus: Corpus) -> None:
         previous = each.dialogue_id
 
 
-def summarise(rows: Sequence[dict[str, Any]], corpus: Corpus, clips: dict[str, audio.Clip]) -> dict[str, Any]:
+def summarise(rows: Sequence[dict[str, Any]], corpus: Corpus, clips: dict[str, Clip]) -> dict[str, Any]:
     """Return counts by split and label, hours of audio, defects by kind, and coverage of the published tables."""
     known = {row["utterance_id"] for row in rows}
     splits: dict[str, Counter[str]] = {}
@@ -179,31 +182,97 @@ def _coverage(values: pl.DataFrame, known: set[str]) -> dict[str, int]:
     }
 
 
-def _write_audio(utterances: Sequence[Utterance], config: CorpusConfig, out: Path) -> dict[str, audio.Clip]:
-    """Write the shards, row group by row group as the clips come, and return the clips without their data."""
+def _write_audio(utterances: Sequence[Utterance], config: CorpusConfig, out: Path) -> dict[str, Clip]:
+    """Write the shards, row group by row group as the clips come, and return the clips without their data.
 
-    def place(utterance: Utterance) -> int:
-        return shard_of(utterance.dialogue_id, config.shards)
-
-    with_audio = sorted((each for each in utterances if each.audio is not None), key=place)
-    sources = [each.audio for each in with_audio if each.audio is not None]
-    clips: dict[str, audio.Clip] = {}
-    with closing(prepare_all(sources, config.max_seconds)) as prepared:
+    A recording whose segments belong to several shards is decoded with the first of them; what the others get of it
+    waits on disk.
+    """
+    places = {each.utterance_id: shard_of(each.dialogue_id, config.shards) for each in utterances}
+    with_audio = _by_recording([each for each in utterances if each.audio is not None], places)
+    sources = [each.audio for _, each in with_audio if each.audio is not None]
+    clips: dict[str, Clip] = {}
+    with closing(prepare_all(sources, config.max_seconds)) as prepared, closing(_Waiting(out.parent)) as waiting:
         bar = tqdm(prepared, "audio", len(sources), unit="clip", disable=quiet())
-        for shard, members in groupby(zip(with_audio, bar, strict=True), key=lambda member: place(member[0])):
+
+        def write(shard: int, members: Iterable[_Stored]) -> None:
+            stored = chain(waiting.take(shard), members)
             path = out / shard_name(shard, config.shards)
-            write_row_groups(path, schema.AUDIO, _row_groups(members, clips), compression="none")
+            write_row_groups(path, schema.AUDIO, _row_groups(stored), compression="none")
+
+        def come(shard: int, members: Iterable[tuple[tuple[int, Utterance], Clip]]) -> Iterator[_Stored]:
+            for (_, each), clip in members:
+                clips[each.utterance_id] = replace(clip, data=None)
+                if clip.data is None or each.audio is None:
+                    continue
+                stored = _Stored(each.utterance_id, each.audio.name, clip.data)
+                if places[each.utterance_id] == shard:
+                    yield stored
+                else:
+                    waiting.put(places[each.utterance_id], stored)
+
+        for shard, members in groupby(zip(with_audio, bar, strict=True), key=lambda member: member[0][0]):
+            write(shard, come(shard, members))
+        for shard in waiting.shards():
+            write(shard, ())
     return clips
 
 
-def _row_groups(members: Iterable[tuple[Utterance, audio.Clip]], clips: dict[str, audio.Clip]) -> Iterator[pa.Table]:
-    """Yield a shard's sound, and put all else of each clip into ``clips``."""
+def _by_recording(utterances: Sequence[Utterance], places: dict[str, int]) -> list[tuple[int, Utterance]]:
+    """Return the utterances with the shard that each is decoded for, those of one recording one after the other."""
+    recordings: dict[object, list[Utterance]] = {}
+    for each in utterances:
+        if each.audio is not None:
+            recordings.setdefault(same_recording(each.audio), []).append(each)
+    homes = [(min(places[each.utterance_id] for each in members), members) for members in recordings.values()]
+    return [(home, each) for home, members in sorted(homes, key=lambda pair: pair[0]) for each in members]
+
+
+@plain_dataclass(frozen=True)
+class _Stored:
+    """A row of an audio shard."""
+
+    utterance_id: str
+    name: str
+    data: bytes
+
+
+class _Waiting:
+    """Clips that came before their shard is written, in a file that nobody sees.
+
+    Args:
+        folder: where there is room for them
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by `close`)
+        self._clips: dict[int, list[tuple[str, str, int, int]]] = {}
+
+    def put(self, shard: int, clip: _Stored) -> None:
+        """Keep a clip for a shard."""
+        place = self._file.seek(0, os.SEEK_END)
+        self._file.write(clip.data)
+        self._clips.setdefault(shard, []).append((clip.utterance_id, clip.name, place, len(clip.data)))
+
+    def take(self, shard: int) -> Iterator[_Stored]:
+        """Yield what was kept for a shard."""
+        for utterance_id, name, place, size in self._clips.pop(shard, []):
+            self._file.seek(place)
+            yield _Stored(utterance_id, name, self._file.read(size))
+
+    def shards(self) -> list[int]:
+        """Return the shards that clips are kept for."""
+        return sorted(self._clips)
+
+    def close(self) -> None:
+        """Give back the room."""
+        self._file.close()
+
+
+def _row_groups(clips: Iterable[_Stored]) -> Iterator[pa.Table]:
     rows: list[dict[str, Any]] = []
-    for each, clip in members:
-        clips[each.utterance_id] = replace(clip, data=None)
-        if clip.data is not None and each.audio is not None:
-            stored = {"bytes": clip.data, "path": each.audio.name}
-            rows.append({"utterance_id": each.utterance_id, "audio": stored})
+    for clip in clips:
+        rows.append({"utterance_id": clip.utterance_id, "audio": {"bytes": clip.data, "path": clip.name}})
         if len(rows) == _ROW_GROUP:
             yield pa.Table.from_pylist(rows, schema.AUDIO)
             rows = []
@@ -211,7 +280,7 @@ def _row_groups(members: Iterable[tuple[Utterance, audio.Clip]], clips: dict[str
         yield pa.Table.from_pylist(rows, schema.AUDIO)
 
 
-def _row(utterance: Utterance, clip: audio.Clip | None, absent: dict[str, set[str]]) -> dict[str, Any]:
+def _row(utterance: Utterance, clip: Clip | None, absent: dict[str, set[str]]) -> dict[str, Any]:
     row = {name: getattr(utterance, name, None) for name in schema.UTTERANCES.names}
     missing = tuple(f"{table}_missing" for table, ids in absent.items() if utterance.utterance_id in ids)
     row["defects"] = [*utterance.defects, *(clip.defects if clip else ()), *missing]
@@ -226,7 +295,7 @@ def _refuse_doubles(ids: Iterable[str], what: str) -> None:
         raise CorpusError(f"{what}: {len(doubled)} ids stand more than once, such as {doubled[:3]}")
 
 
-def _print_defects(rows: Sequence[dict[str, Any]], clips: dict[str, audio.Clip]) -> None:
+def _print_defects(rows: Sequence[dict[str, Any]], clips: dict[str, Clip]) -> None:
     """Say what is wrong, kind by kind; the whole list is the column ``defects``."""
     kinds: dict[str, list[str]] = {}
     for row in rows:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from emofuse.corpora.folder import linked_folders
 from emofuse.corpora.own import AUDIO_ENDINGS
 
 __all__ = ["KNOWN", "Known", "Part", "listing", "terms_of"]
@@ -50,7 +51,10 @@ class Known:
     parts: tuple[Part, ...]
 
 
-_SESSION = ("Session?/", "IEMOCAP_full_release/Session?/")
+_ANY_SOUND = "**/*"
+"""Stands for sound files of any ending in any folder."""
+
+_SESSION = ("Session?/", "*/Session?/", "*/*/Session?/")
 
 KNOWN = {
     "iemocap": Known(
@@ -96,7 +100,7 @@ KNOWN = {
         "docs/own-corpus.md says how to lay it out",
         (
             Part("table", ("utterances.csv", "utterances.parquet"), 1),
-            Part("sound", tuple(f"**/*{ending}" for ending in AUDIO_ENDINGS), optional=True),
+            Part("sound", (_ANY_SOUND,), optional=True),
         ),
     ),
 }
@@ -147,6 +151,8 @@ def _corpus(name: str, reader: str, folder: Path, entry: Mapping[str, Any] | Non
     if any(part.gives == "published" for part in known.parts):
         hint = "computed from its sound; docs/encoders.md says how to take those that others published"
         yield f"  features  audio features are {'values that others published' if published else hint}"
+    for link in linked_folders(folder) if there else []:
+        yield f"  REFUSED   {link}: a link to a folder, which DVC does not follow"
     for part in known.parts:
         if part.what == "table" and "names" in ((entry or {}).get("options") or {}):
             continue  # the files' names are the table
@@ -168,7 +174,7 @@ def _part(part: Part, needed: bool, folder: Path) -> str:
     found = sum(counts[each] for each in chosen)
     whole = part.files is None or found >= part.files or _packed(chosen[0])
     count = f"{found:,} files" if part.files is None or whole else f"{found:,} of {part.files:,} files"
-    where = "any folder" if chosen[0].startswith("**") else " and ".join(chosen)
+    where = "any folder" if chosen[0] == _ANY_SOUND else " and ".join(chosen)
     return f"{'there' if whole else 'PARTLY':<8}  {part.what}: {count if found > 1 else '1 file'}, {where}"
 
 
@@ -177,11 +183,13 @@ def _packed(pattern: str) -> bool:
 
 
 def _count(folder: Path, pattern: str) -> int:
-    return sum(not path.name.startswith(".") for path in folder.glob(pattern))
+    endings = AUDIO_ENDINGS if pattern == _ANY_SOUND else ("",)
+    names = (path.name for path in folder.glob(pattern))
+    return sum(not name.startswith(".") and name.lower().endswith(endings) for name in names)
 
 
 def _where(part: Part) -> str:
-    if part.patterns[0].startswith("**"):
-        return "in any folder, " + " ".join(pattern[4:] for pattern in part.patterns)
+    if part.patterns[0] == _ANY_SOUND:
+        return "in any folder, " + " ".join(AUDIO_ENDINGS)
     files = "" if part.files is None or part.files == 1 else f"{part.files:,} files "
     return files + " or ".join(part.patterns)

@@ -34,10 +34,12 @@ from pathlib import Path
 import polars as pl
 from pydantic.dataclasses import dataclass
 
-from emofuse.audio.clips import AudioFile
+from emofuse.audio.source import AudioFile
 from emofuse.core.params import STRICT
 from emofuse.corpora.archives import unpack
-from emofuse.corpora.base import Corpus, CorpusError, Utterance, required
+from emofuse.corpora.base import Corpus, CorpusError, Utterance, required, shown
+from emofuse.corpora.rows import read_rows
+from emofuse.corpora.tables import numbers
 
 __all__ = ["Config", "read"]
 
@@ -50,7 +52,8 @@ _CLIP = re.compile(r"(?P<id>dia\d+_utt\d+)\.(?P<ending>wav|flac|mp4)")
 _ENDINGS = ("wav", "flac", "mp4")
 _SECOND_VERSION = "final_videos_test"
 _PACKED = ("*_sent_emo.csv", "dia*_utt*.mp4", "dia*_utt*.wav", "dia*_utt*.flac", "*.tar.gz")
-_TIME = re.compile(r"(\d+):(\d+):(\d+),(\d+)")
+_TIME = re.compile(r"([0-9]{1,4}):([0-9]{1,4}):([0-9]{1,4}),([0-9]{1,9})")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _BYTES = {sign: code for code in range(0x80, 0x100) for sign in (bytes([code]).decode("cp1252", "ignore"), chr(code))}
 # Windows-1252 punctuation that was stored as control characters.
 _CONTROLS = {code: bytes([code]).decode("cp1252", errors="ignore") or " " for code in range(0x80, 0xA0)}
@@ -139,14 +142,14 @@ def _clip(utterance: Utterance, clips: dict[str, Path], source: Path) -> Path:
 def _transcript(folders: Sequence[Path], split: str, notes: list[str]) -> list[Utterance]:
     name = f"{split}_sent_emo.csv"
     path = _find(folders, name) or required(folders[0] / name, "MELD's transcript of this split")
-    rows = _table(path).to_dicts()
+    rows = read_rows(path).to_dicts()
     needed = {"Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime"}
     if not rows or not needed <= rows[0].keys():
         raise CorpusError(f"{path}: expected rows with the columns {sorted(needed)}")
     for number, row in enumerate(rows, start=1):
         for column in ("Dialogue_ID", "Utterance_ID"):
-            if not (row[column] or "").isdecimal():
-                raise CorpusError(f"{path}: row {number}: {column} is {row[column]!r}; expected a whole number")
+            if not _NUMBER.fullmatch(row[column] or ""):
+                raise CorpusError(f"{path}: row {number}: {column} is {shown(row[column])}; expected a whole number")
     rows.sort(key=lambda row: (int(row["Dialogue_ID"]), int(row["Utterance_ID"])))
     result: list[Utterance] = []
     for row in rows:
@@ -170,7 +173,7 @@ def _utterance(row: dict[str, str | None], dialogue: str, turn: int, split: str,
     where = f"{path}: {dialogue}_utt{row['Utterance_ID']}"
     sentiment = SENTIMENTS.get(row["Sentiment"] or "")
     if sentiment is None:
-        raise CorpusError(f"{where}: Sentiment is {row['Sentiment']!r}; expected one of {sorted(SENTIMENTS)}")
+        raise CorpusError(f"{where}: Sentiment is {shown(row['Sentiment'])}; expected one of {sorted(SENTIMENTS)}")
     text = repair(row["Utterance"] or "")
     start, end = _seconds(row["StartTime"] or ""), _seconds(row["EndTime"] or "")
     defects = [] if text else ["text_empty"]
@@ -223,13 +226,6 @@ def _seconds(time: str) -> float | None:
     return 3600 * hours + 60 * minutes + seconds + thousandths / 1000
 
 
-def _table(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_csv(path, infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        raise CorpusError(f"{path}: not a table in CSV, UTF-8: {error}") from error
-
-
 def _prosody(folders: Sequence[Path]) -> pl.DataFrame:
     tables: list[pl.DataFrame] = []
     for split in SPLITS:
@@ -242,17 +238,14 @@ def _prosody(folders: Sequence[Path]) -> pl.DataFrame:
 
 
 def _values(path: Path, split: str) -> pl.DataFrame:
-    table = _table(path)
+    table = read_rows(path)
     if "filename" not in table.columns:
         raise CorpusError(f"{path}: expected a column 'filename'")
     ids = []
     for name in table["filename"]:
         match = _ROW.fullmatch(name or "")
         if not match:
-            raise CorpusError(f"{path}: filename {name!r}; expected dia<D>_utt<U>.wav")
+            raise CorpusError(f"{path}: filename {shown(name)}; expected dia<D>_utt<U>.wav")
         ids.append(f"{split}_dia{match[1]}_utt{match[2]}")
-    try:
-        values = table.drop("filename").cast(pl.Float64)
-    except pl.exceptions.PolarsError as error:
-        raise CorpusError(f"{path}: a value is no number: {error}") from error
+    values = numbers(table.drop("filename"), str(path))
     return values.insert_column(0, pl.Series("utterance_id", ids))

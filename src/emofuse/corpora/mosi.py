@@ -25,6 +25,7 @@ first of these files that is there tells which::
 * The text is upper case, with its slips, as it is shared.
 """
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass as plain_dataclass
@@ -33,14 +34,18 @@ from pathlib import Path
 import polars as pl
 from pydantic.dataclasses import dataclass
 
-from emofuse.audio.clips import AudioFile
+from emofuse.audio.source import AudioFile
 from emofuse.core.params import STRICT
-from emofuse.corpora.base import Corpus, CorpusError, Utterance, required
+from emofuse.corpora.base import Corpus, CorpusError, Utterance, required, shown
+from emofuse.corpora.folder import inside
+from emofuse.corpora.rows import read_lines, read_rows
+from emofuse.corpora.tables import TableConfig, read_table
 
 __all__ = ["Config", "read"]
 
 SPLITS = {"train": "train", "valid": "dev", "validation": "dev", "dev": "dev", "test": "test"}
 _LIMIT = 3.0
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _COUNTS = "2,199 segments of 93 videos"
 _LINE = re.compile(r"(?P<segment>\d+)_DELIM_(?:HERE_)?(?P<text>.*)")
 # The standard folds, as published in CMU-MultimodalSDK (cmu_mosi_std_folds); read off the table of zeroQiaoba/GCNet.
@@ -95,12 +100,15 @@ class _Row:
 
     def number(self, column: str) -> float:
         try:
-            return float(self.text(column))
+            number = float(self.text(column))
         except ValueError:
-            raise self.error(column, "a number") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise self.error(column, "a finite number")
+        return number
 
     def whole(self, column: str) -> int:
-        if not self.text(column).isdecimal():
+        if not _NUMBER.fullmatch(self.text(column)):
             raise self.error(column, "a whole number")
         return int(self.text(column))
 
@@ -116,7 +124,7 @@ class _Row:
         return SPLITS[self.text(column)]
 
     def error(self, column: str, expected: str) -> CorpusError:
-        return CorpusError(f"{self.where}: {column} is {self.values[column]!r}; expected {expected}")
+        return CorpusError(f"{self.where}: {column} is {shown(self.values[column])}; expected {expected}")
 
 
 def read(source: Path, config: Config) -> Corpus:
@@ -149,7 +157,7 @@ def _from_utterances(source: Path, notes: list[str]) -> list[_Segment]:
     segments = []
     for row in _rows(source / "mosi_utterances.csv", columns):
         video, _, number = row.text("utterance_id").rpartition("_")
-        if video != row.text("video_id") or not number.isdecimal():
+        if video != row.text("video_id") or not _NUMBER.fullmatch(number):
             raise row.error("utterance_id", f"{row.text('video_id')}_<number of the segment>")
         sentiment, split = row.sentiment("sentiment"), row.split("split")
         segments.append(_Segment(video, int(number), row.text("text"), sentiment, split))
@@ -163,7 +171,7 @@ def _from_labels(source: Path, notes: list[str]) -> list[_Segment]:
     segments = []
     for row in _rows(source / "label.csv", ("video_id", "clip_id", "text", "label", "mode")):
         video, number = row.text("video_id"), row.whole("clip_id")
-        sound = clips / video / f"{row.text('clip_id')}.mp4" if clips.is_dir() else None
+        sound = _sound(clips, f"{video}/{row.text('clip_id')}.mp4", row, "video_id")
         sentiment, split = row.sentiment("label"), row.split("mode")
         segments.append(_Segment(video, number, row.text("text"), sentiment, split, sound))
     return segments
@@ -186,7 +194,7 @@ def _from_owner(source: Path, notes: list[str]) -> list[_Segment]:
                 texts.pop((video, number), ""),
                 row.sentiment("sentiment"),
                 folds.get(video),
-                sounds / f"{video}_{number}.wav" if sounds.is_dir() else None,
+                _sound(sounds, f"{video}_{number}.wav", row, "video"),
                 row.number("start"),
                 row.number("end"),
             )
@@ -199,16 +207,26 @@ def _from_owner(source: Path, notes: list[str]) -> list[_Segment]:
     return segments
 
 
+def _sound(folder: Path, name: str, row: _Row, column: str) -> Path | None:
+    """The sound file of a segment, or None if the corpus has none."""
+    if not folder.is_dir():
+        return None
+    try:
+        return inside(folder, name)
+    except ValueError:
+        raise row.error(column, f"a name for a file below {folder}") from None
+
+
 def _annotations(folder: Path) -> dict[tuple[str, int], str]:
     """Return the owner's transcripts by video and segment."""
     texts = {}
     for path in sorted(required(folder, "the transcripts <video>.annotprocessed").glob("[!.]*.annotprocessed")):
-        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        for number, line in enumerate(read_lines(path), start=1):
             match = _LINE.fullmatch(line.strip())
             if match:
                 texts[path.stem, int(match["segment"])] = match["text"].strip()
             elif line.strip():
-                raise CorpusError(f"{path}: line {number}: {line!r}; expected <segment>_DELIM_HERE_<text>")
+                raise CorpusError(f"{path}: line {number}: {shown(line)}; expected <segment>_DELIM_HERE_<text>")
     return texts
 
 
@@ -248,27 +266,14 @@ def _tables(source: Path) -> dict[str, pl.DataFrame]:
     path = source / "mosi_audio_opensmile73.csv"
     if not path.exists():
         return {}
-    table = _table(path, header=True)
-    if "utterance_id" not in table.columns:
-        raise CorpusError(f"{path}: expected a column 'utterance_id'")
-    try:
-        return {"opensmile73": table.cast({pl.selectors.exclude("utterance_id"): pl.Float64})}
-    except pl.exceptions.PolarsError as error:
-        raise CorpusError(f"{path}: a value is no number: {error}") from error
+    return {"opensmile73": read_table(source, TableConfig(path=path.name))}
 
 
 def _rows(path: Path, columns: tuple[str, ...], header: bool = True) -> list[_Row]:
-    table = _table(path, header)
+    table = read_rows(path, header=header)
     if not header and table.width == len(columns):
         table.columns = list(columns)
     missing = [column for column in columns if column not in table.columns]
     if missing or not table.height:
-        raise CorpusError(f"{path}: expected rows with the columns {', '.join(columns)}; found {table.columns}")
+        raise CorpusError(f"{path}: expected rows with the columns {', '.join(columns)}; found {shown(table.columns)}")
     return [_Row(row, f"{path}: row {number}") for number, row in enumerate(table.to_dicts(), start=1)]
-
-
-def _table(path: Path, header: bool) -> pl.DataFrame:
-    try:
-        return pl.read_csv(path, has_header=header, infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        raise CorpusError(f"{path}: not a table in CSV, UTF-8: {error}") from error

@@ -5,17 +5,21 @@ With a table, the source folder holds::
     utterances.csv       or utterances.parquet; one row an utterance
     audio/               sound files, found by the column `audio` or as audio/<utterance_id>.<ending>
 
+Links to single files are read, links to folders are refused, since DVC does not follow these.
+
 Columns, all optional but one of the first two; an empty cell is an unknown value:
 
 ================  ==================================================================================================
 ``utterance_id``  unique; by default the name of the audio file, without its ending
-``audio``         the sound file, its path below the source folder
+``audio``         the sound file, its path below the source folder; in a Parquet file also the sound itself, as the
+                  struct of `bytes` and `path` of Hugging Face datasets
 ``dialogue_id``   which utterances belong together; by default each is a dialogue of its own
 ``turn``          whole number, the order within the dialogue, gaps allowed; by default the order of the rows
 ``speaker``       who speaks
 ``session``       recording session
 ``text``          what is said
-``start_s``       seconds from the beginning of the dialogue's recording; with ``end_s``
+``start_s``       seconds from the beginning of the dialogue's recording; with ``end_s``. Where rows name one sound
+                  file, each gets its segment of it; the option ``segments`` says otherwise
 ``label``         the corpus's own label; empty: unlabelled, which still serves as context
 ``sentiment``     a number
 ``split``         train, dev or test; or leave it out and let the option ``splits`` make them
@@ -26,25 +30,28 @@ whole of each sound file's path below the source folder, without its ending, wit
 
     names: wav/(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<label>[WLEAFTN])[a-z]
 
-Files are utterances in the order of their names. ``docs/own-corpus.md`` walks through one.
+Files are utterances in the order of their names, where 2 comes before 10. ``docs/own-corpus.md`` walks through one.
 """
 
 import hashlib
 import math
+import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import polars as pl
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from emofuse.audio.clips import AudioFile
+from emofuse.audio.source import AudioBytes, AudioFile, AudioSource
+from emofuse.core.names import composed, natural
 from emofuse.core.params import STRICT
-from emofuse.corpora.base import Corpus, CorpusError, Utterance, required
+from emofuse.corpora.base import Corpus, CorpusError, Utterance, required, shown
+from emofuse.corpora.folder import Folder, inside
+from emofuse.corpora.rows import read_parquet, read_rows
 
 __all__ = ["AUDIO_ENDINGS", "COLUMNS", "Config", "Splits", "read", "sound_names"]
 
@@ -52,7 +59,12 @@ COLUMNS = (
     *("utterance_id", "audio", "dialogue_id", "turn", "speaker", "session"),
     *("text", "start_s", "end_s", "label", "sentiment", "split"),
 )
-AUDIO_ENDINGS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".mp4", ".webm", ".mkv")
+AUDIO_ENDINGS = (
+    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".aifc", ".mp4", ".webm"),
+    *(".mkv", ".mka", ".avi", ".flv", ".mov", ".m4v", ".3gp", ".mpg", ".mpeg", ".wmv", ".wma", ".amr", ".mp2", ".ac3"),
+    *(".caf", ".au", ".snd", ".sph", ".w64", ".rf64", ".spx", ".wv", ".ape", ".tta"),
+)
+"""Of files that hold sound; what is in a file decides how it is read."""
 SPLITS = ("train", "dev", "test")
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -82,12 +94,15 @@ class Config:
         values: for a column, what its codes mean; a code that is not listed is an error, null says unknown
         ignore: columns of the table that are not read; any other unknown column is an error
         splits: how to split, where there is no column ``split``
+        segments: whether a row's sound is the part of its file from ``start_s`` to ``end_s``; by default it is, for all
+            rows that have both, if a file is named by more than one row
     """
 
     names: str | None = None
     values: dict[str, dict[str, str | None]] = Field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     splits: Splits | None = None
+    segments: bool | None = None
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.values) - set(COLUMNS))
@@ -113,9 +128,8 @@ def read(source: Path, config: Config) -> Corpus:
             the row (1 is the first below the header), the column and the value
     """
     required(source, "the folder of a corpus of your own")
-    notes: list[str] = []
     if config.names is not None:
-        utterances = list(_from_names(source, config))
+        utterances, notes = _from_names(source, config)
     else:
         utterances, notes = _from_table(source, config)
     if not utterances:
@@ -174,37 +188,49 @@ def _assign(groups: Sequence[str], splits: Splits, where: str) -> dict[str, str]
     return dict.fromkeys(groups, "train") | chosen
 
 
-def _from_names(source: Path, config: Config) -> Iterator[Utterance]:
+def _from_names(source: Path, config: Config) -> tuple[list[Utterance], list[str]]:
     pattern = re.compile(config.names or "")
     tables = [name for name in ("utterances.csv", "utterances.parquet") if (source / name).exists()]
     if tables:
         raise CorpusError(f"{source / tables[0]}: a table, but the option `names` says that there is none")
     rows = []
-    for path in _audio_files(source):
-        name = path.relative_to(source).with_suffix("").as_posix()
+    files, notes = _audio_files(source)
+    for path in files:
+        name = composed(path.relative_to(source).with_suffix("").as_posix())
         match = pattern.fullmatch(name)
         if match is None:
             raise CorpusError(f"{path}: {name!r} does not match the option names, {config.names!r}")
         rows.append((str(path), {**match.groupdict(), "audio": path.relative_to(source).as_posix()}))
-    return _utterances(source, rows, config, None)
+    return list(_utterances(_Sounds(source, None, cut=False), rows, config)), notes
 
 
 def _from_table(source: Path, config: Config) -> tuple[list[Utterance], list[str]]:
     path = _table_path(source)
-    table = _load(path)
+    table = read_rows(path) if path.suffix == ".csv" else read_parquet(path)
     unknown = [name for name in table.columns if name not in COLUMNS and name not in config.ignore]
     if unknown:
         allowed = f"known are {list(COLUMNS)}; list in the option `ignore` what shall not be read"
-        raise CorpusError(f"{path}: unknown columns {unknown}; {allowed}")
+        raise CorpusError(f"{path}: unknown columns {shown(unknown)}; {allowed}")
     if not {"utterance_id", "audio"} & set(table.columns):
-        raise CorpusError(f"{path}: neither a column utterance_id nor a column audio; columns are {table.columns}")
-    rows = [(f"{path}: row {number}", row) for number, row in enumerate(table.to_dicts(), start=1)]
-    folder = source / "audio"
-    found = _found(folder) if folder.is_dir() and "audio" not in table.columns else None
-    utterances = list(_utterances(source, rows, config, found))
+        columns = shown(table.columns)
+        raise CorpusError(f"{path}: neither a column utterance_id nor a column audio; columns are {columns}")
+    rows = [(f"{path}: row {number}", row) for number, row in enumerate(table.iter_rows(named=True), start=1)]
+    shared = _shared(row.get("audio") for _, row in rows)
+    cut = bool(shared) if config.segments is None else config.segments
+    found, notes = _found(source / "audio", "audio" in table.columns)
+    utterances = list(_utterances(_Sounds(source, found, cut, shared), rows, config))
+    if cut and shared:
+        notes.append(f"sound files that several rows name, which each have their segment of it: {len(shared)}")
     spare = sorted(set(found or ()) - {each.utterance_id for each in utterances})
-    notes = [f"sound in audio/ that belongs to no utterance: {len(spare)} files, such as {spare[0]}"] if spare else []
+    if spare:
+        notes.append(f"sound in audio/ that belongs to no utterance: {len(spare)} files, such as {spare[0]}")
     return utterances, notes
+
+
+def _shared(names: Iterable[Any]) -> frozenset[str]:
+    """Return the sound files that more than one row names."""
+    counts = Counter(each.strip() for each in names if isinstance(each, str) and each.strip())
+    return frozenset(name for name, count in counts.items() if count > 1)
 
 
 def _table_path(source: Path) -> Path:
@@ -217,17 +243,18 @@ def _table_path(source: Path) -> Path:
     return paths[0]
 
 
-def _load(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise CorpusError(f"{path}: not a table in {path.suffix[1:].upper()}, UTF-8: {error}") from error
-
-
-def _audio_files(folder: Path) -> list[Path]:
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_ENDINGS and path.is_file())
+def _audio_files(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the sound files of a folder in the order of their names, and a note of those that cannot be named."""
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_ENDINGS and path.is_file()]
     # Copies from a Mac carry a hidden `._` twin of each file.
-    return sorted(path for path in files if not path.name.startswith("."))
+    files = [path for path in files if not path.name.startswith(".")]
+    named = [path for path in files if _is_text(str(path))]
+    strange = sorted(set(files) - set(named))
+    notes = []
+    if strange:
+        example = os.fsencode(strange[0].relative_to(folder))
+        notes.append(f"sound files whose names are no UTF-8, which are not read: {len(strange)}, such as {example!r}")
+    return sorted(named, key=lambda path: natural(composed(path.relative_to(folder).as_posix()))), notes
 
 
 def sound_names(source: Path) -> list[str]:
@@ -237,34 +264,45 @@ def sound_names(source: Path) -> list[str]:
         CorpusError: there is no such folder
     """
     required(source, "the folder of a corpus of your own")
-    return [path.relative_to(source).with_suffix("").as_posix() for path in _audio_files(source)]
+    return [composed(path.relative_to(source).with_suffix("").as_posix()) for path in _audio_files(source)[0]]
 
 
-def _found(folder: Path) -> dict[str, Path]:
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _found(folder: Path, named: bool) -> tuple[dict[str, Path] | None, list[str]]:
+    """Return the files of the folder of sound by utterance id, or None if there is none, or if the table names them."""
+    if named or not folder.is_dir():
+        return None, []
     found: dict[str, Path] = {}
-    for path in _audio_files(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
+    files, notes = _audio_files(folder)
+    for path in files:
+        name = composed(path.relative_to(folder).with_suffix("").as_posix())
         if name in found:
             raise CorpusError(f"{path}: {found[name].name} is there as well; name the one to read in a column `audio`")
         found[name] = path
-    return found
+    return found, notes
 
 
 def _utterances(
-    source: Path, rows: Sequence[tuple[str, Mapping[str, Any]]], config: Config, found: Mapping[str, Path] | None
+    sounds: "_Sounds", rows: Sequence[tuple[str, Mapping[str, Any]]], config: Config
 ) -> Iterator[Utterance]:
     """Yield the rows as utterances, dialogue by dialogue in the order of the turns.
 
     Args:
-        source: the corpus's folder
+        sounds: where their sound is
         rows: each with its file and number, for messages
         config: the options
-        found: sound files by utterance id, or None if no folder is there to find them in
     """
     dialogues: dict[str, list[tuple[int, Utterance, str]]] = {}
     for where, raw in rows:
         row = _Row(where, raw, config.values)
-        utterance = _utterance(source, row, found)
+        utterance = _utterance(sounds, row)
         members = dialogues.setdefault(utterance.dialogue_id, [])
         members.append((row.whole("turn") if "turn" in raw else len(members), utterance, where))
     for members in dialogues.values():
@@ -276,28 +314,21 @@ def _utterances(
             yield replace(utterance, turn=position)
 
 
-def _utterance(source: Path, row: "_Row", found: Mapping[str, Path] | None) -> Utterance:
-    path = _audio_path(source, row)
-    utterance_id = row.text("utterance_id") or (path.stem if path else None)
+def _utterance(sounds: "_Sounds", row: "_Row") -> Utterance:
+    utterance_id = row.text("utterance_id") or sounds.name(row)
     if utterance_id is None:
         raise row.fault("utterance_id", "an id, or a file in the column audio")
     dialogue_id = row.text("dialogue_id") if row.has("dialogue_id") else utterance_id
     if dialogue_id is None:
         raise row.fault("dialogue_id", "the dialogue's id; leave the column out if there are no dialogues")
-    start, end = row.number("start_s"), row.number("end_s")
-    if start is not None and start < 0:
-        raise row.fault("start_s", "0 or more seconds")
-    if start is not None and end is not None and end < start:
-        raise row.fault("end_s", f"no less than start_s, {start}")
+    start, end, audio = sounds.of(row, utterance_id)
     split = row.text("split")
     if row.has("split") and split not in SPLITS:
         raise row.fault("split", "train, dev or test")
     text = row.text("text")
-    if path is None and found is not None:
-        path = found.get(utterance_id, source / "audio" / f"{utterance_id}.wav")  # which is then said to be missing
     defects = [
         *(["text_empty"] if row.has("text") and text is None else []),
-        *(["audio_missing"] if row.has("audio") and path is None else []),
+        *(["audio_missing"] if row.has("audio") and audio is None else []),
     ]
     return Utterance(
         utterance_id=utterance_id,
@@ -312,19 +343,75 @@ def _utterance(source: Path, row: "_Row", found: Mapping[str, Path] | None) -> U
         sentiment=row.number("sentiment"),
         split=split,
         defects=tuple(defects),
-        audio=AudioFile(path) if path else None,
+        audio=audio,
     )
 
 
-def _audio_path(source: Path, row: "_Row") -> Path | None:
-    name = row.text("audio")
-    if name is None:
-        return None
-    path = source / name
-    # DVC does not follow links out of the folder either, so a change of such a file would go unseen.
-    if "\0" in name or not path.resolve().is_relative_to(source.resolve()):
-        raise row.fault("audio", f"a file below {source}")
-    return path
+class _Sounds:
+    """Where the sound of each row is.
+
+    Args:
+        source: the corpus's folder
+        found: sound files by utterance id, or None if they are not found by it
+        cut: whether a row's sound is a segment of its file
+        shared: the files that several rows name
+    """
+
+    def __init__(
+        self, source: Path, found: Mapping[str, Path] | None, cut: bool, shared: frozenset[str] = frozenset()
+    ) -> None:
+        self._source, self._found, self._cut, self._shared = source, found, cut, shared
+        self._folder = Folder()
+
+    def name(self, row: "_Row") -> str | None:
+        """The name of a row's sound file, without its ending."""
+        name, _ = row.sound()
+        return Path(name).stem if name else None
+
+    def of(self, row: "_Row", utterance_id: str) -> tuple[float | None, float | None, AudioSource | None]:
+        """Return the start and the end of a row, and its sound."""
+        start, end = row.number("start_s"), row.number("end_s")
+        name, data = row.sound()
+        segment = self._cut and name is not None and data is None and self._is_cut(row, name, start, end)
+        if not segment:
+            _check_times(row, start, end)
+        if data is not None:
+            return start, end, AudioBytes(name or utterance_id, data)
+        path = self._path(row, name) if name else self._by_id(row, utterance_id)
+        if path is None or not segment or start is None or end is None:
+            return start, end, AudioFile(path) if path else None
+        # A segment that is none becomes a defect, when it is cut.
+        valid = 0 <= start <= end
+        return start if valid else None, end if valid else None, AudioFile(path, start, end)
+
+    def _is_cut(self, row: "_Row", name: str, start: float | None, end: float | None) -> bool:
+        if (start is None) == (end is None) and (start is not None or name not in self._shared):
+            return start is not None
+        expected = "a number of seconds, since other rows name the same file" if name in self._shared else "a number"
+        raise row.fault("start_s" if start is None else "end_s", expected)
+
+    def _path(self, row: "_Row", name: str) -> Path:
+        try:
+            return self._folder.find(inside(self._source, name), self._source)
+        except ValueError:
+            raise row.fault("audio", f"a file below {self._source}") from None
+
+    def _by_id(self, row: "_Row", utterance_id: str) -> Path | None:
+        if self._found is None:
+            return None
+        try:
+            # Where it is not found it is looked for, and then said to be missing.
+            absent = inside(self._source / "audio", f"{utterance_id}.wav")
+        except ValueError:
+            raise row.fault("utterance_id", f"a name for a file below {self._source / 'audio'}") from None
+        return self._found.get(utterance_id, absent)
+
+
+def _check_times(row: "_Row", start: float | None, end: float | None) -> None:
+    if start is not None and start < 0:
+        raise row.fault("start_s", "0 or more seconds")
+    if start is not None and end is not None and end < start:
+        raise row.fault("end_s", f"no less than start_s, {start}")
 
 
 class _Row:
@@ -348,7 +435,7 @@ class _Row:
         value = self._cells.get(column)
         if not isinstance(value, str | int | None) or isinstance(value, bool):
             raise self.fault(column, "text")
-        text = "" if value is None else str(value).strip()
+        text = "" if value is None else composed(str(value).strip())
         if column == "text":
             text = " ".join(text.split())
         meanings = self._meanings.get(column)
@@ -382,7 +469,17 @@ class _Row:
 
     def fault(self, column: str, expected: str) -> CorpusError:
         """Return the error to raise for this cell."""
-        return CorpusError(f"{self._where}: {column} is {self._cells.get(column)!r}; expected {expected}")
+        return CorpusError(f"{self._where}: {column} is {shown(self._cells.get(column))}; expected {expected}")
+
+    def sound(self) -> tuple[str | None, bytes | None]:
+        """The name of the sound file, and its bytes where the table holds them."""
+        value = self._cells.get("audio")
+        if not isinstance(value, Mapping):
+            return self.text("audio"), None
+        name, data = value.get("path"), value.get("bytes")
+        if not isinstance(name, str | None) or not isinstance(data, bytes | None) or value.keys() - {"path", "bytes"}:
+            raise self.fault("audio", "a file's name, or a struct of its bytes and path")
+        return name or None, data
 
 
 def _refuse_doubles(utterances: Sequence[Utterance], source: Path) -> None:

@@ -9,19 +9,34 @@ dtype cannot make memory be read as objects. Every other name is refused, and th
 import math
 import pickle
 import re
-from collections.abc import Callable, Sequence
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
-from emofuse.corpora.base import CorpusError
+from emofuse.corpora.base import CorpusError, regular, shown
 
 __all__ = ["Frame", "load"]
 
 _ZIP = b"PK\x03\x04"
 """How files of ``torch.save`` begin."""
+
+_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How they began until torch 1.6: a number that a pickle of its own holds, before the values."""
+
+_POINTER = b"version https:"
+"""How the small file begins that Git LFS leaves in a file's place until it is fetched."""
+
+_MOST_NODES = 100_000_000
+_DEEPEST = 64
+"""Bounds on what a pickle may be, shared parts counted wherever they are; features are a few levels deep."""
+
+_MOST_BYTES = 256_000_000
+_MOST_COPIES = 16
+"""A pickle may make as many bytes, and as many times its own size, in addition to what it holds."""
 
 _DTYPE = re.compile(r"\|?(?:b1|\?|[iu][1248]|f[248]|c(?:8|16)|[SU]\d{1,6}|O8?)")
 
@@ -37,16 +52,63 @@ def load(path: Path) -> Any:
     Raises:
         CorpusError: the file names anything but what such values need (the message says what), or is damaged
     """
+    regular(path, "a pickle")
     try:
         with path.open("rb") as stream:
-            if stream.read(len(_ZIP)) == _ZIP:
-                return _without_tensors(_from_torch(path))
+            head = stream.read(len(_TORCH))
             stream.seek(0)
-            return _Reader(stream, encoding="latin1").load()
+            if head.startswith(_POINTER):
+                raise ValueError("a pointer of Git LFS and not the file itself; `git lfs pull` fetches it")
+            if head.startswith(_ZIP) or head == _TORCH:
+                tree = _without_tensors(_checked(_from_torch(path)))
+            else:
+                tree = _Reader(stream, path.stat().st_size).load()
+            return _checked(tree)
     except _RefusedError as refusal:
         raise CorpusError(f"{path}: refused: {refusal}") from refusal
     except Exception as error:  # a damaged pickle may raise anything
-        raise CorpusError(f"{path}: not a readable pickle: {type(error).__name__}: {error}") from error
+        words = shown(str(error), quoted=False)
+        raise CorpusError(f"{path}: not a readable pickle: {type(error).__name__}: {words}") from error
+
+
+def _checked(tree: Any) -> Any:
+    """Return a tree that who walks through it comes to the end of.
+
+    Parts may be shared, so that a small file has ten times the nodes at each level, or contain themselves.
+
+    Raises:
+        _RefusedError: it has too many nodes, is too deep, or contains itself
+    """
+    _weigh(tree, 0, {}, set())
+    return tree
+
+
+def _weigh(node: Any, depth: int, known: dict[int, tuple[int, int]], above: set[int]) -> tuple[int, int]:
+    """Nodes and levels of a container, shared ones counted wherever they are."""
+    mine = id(node)
+    if mine in above:
+        raise _RefusedError("it contains itself")
+    if mine not in known:
+        if depth > _DEEPEST:
+            raise _RefusedError(f"it is nested more than {_DEEPEST} levels deep")
+        above.add(mine)
+        parts = _parts(node)
+        inner = [_weigh(each, depth + 1, known, above) for each in parts if isinstance(each, _CONTAINERS)]
+        above.remove(mine)
+        known[mine] = 1 + len(parts) + sum(size for size, _ in inner), 1 + max((deep for _, deep in inner), default=0)
+    if known[mine][0] > _MOST_NODES or known[mine][1] > _DEEPEST:
+        raise _RefusedError(f"it has more than {_MOST_NODES:,} values or {_DEEPEST} levels, shared ones counted anew")
+    return known[mine]
+
+
+def _parts(node: Any) -> list[Any]:
+    if isinstance(node, dict):
+        return [*node.keys(), *node.values()]
+    if isinstance(node, np.ndarray):
+        return list(node.flat) if node.dtype.hasobject else []
+    if isinstance(node, list | tuple | set | frozenset):
+        return list(node)
+    return [getattr(node, name) for name in ("_state", "_values", "values", "blocks", "axes") if hasattr(node, name)]
 
 
 class Frame:
@@ -87,13 +149,101 @@ class _RefusedError(Exception):
     """A name that a pickle may not use."""
 
 
-class _Reader(pickle.Unpickler):
+_Unpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]
+
+
+class _Bounded:
+    """A file that is asked for no more bytes than it has; a pickle may say that a value has any number of them."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self.readline, self._read, self._size = stream.readline, stream.read, size
+
+    def read(self, count: int) -> bytes:
+        if count > self._size:
+            raise EOFError(f"a value of {count:,} bytes in a file of {self._size:,}")
+        return self._read(count)
+
+
+class _Reader(_Unpickler):  # type: ignore[misc,valid-type]
+    """Python's own unpickler in Python: that in C makes room for as many values as a pickle numbers them."""
+
+    dispatch: ClassVar[dict[int, Any]] = dict(_Unpickler.dispatch)
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        super().__init__(_Bounded(stream, size), encoding="latin1")
+        self._left = _MOST_BYTES + _MOST_COPIES * size
+
     def find_class(self, module: str, name: str) -> Any:
         found = _ALLOWED.get((module, name))
         if found is None:
             kinds = "containers, numpy arrays, pandas frames and torch tensors"
-            raise _RefusedError(f"it names {module}.{name}; only {kinds} are built from a pickle")
-        return found
+            raise _RefusedError(
+                f"it names {shown(f'{module}.{name}', quoted=False)}; only {kinds} are built from a pickle"
+            )
+        return _Stand(lambda *args: self._spend(found(*args))) if isinstance(found, _Stand) else found
+
+    def _spend(self, value: Any) -> Any:
+        """Count what a pickle has made; it may make a large value again and again, in a few bytes each time."""
+        if isinstance(value, bytes | bytearray):
+            self._left -= len(value)
+        elif isinstance(value, set | frozenset | dict):
+            self._left -= 64 * len(value)
+        elif isinstance(value, np.ndarray):
+            self._left -= value.nbytes
+        if self._left < 0:
+            raise _RefusedError("it makes many times more of its values than it holds")
+        return value
+
+    def load_build(self) -> None:
+        super().load_build()
+        self._spend(self.stack[-1])
+
+    def load_bytearray8(self) -> None:
+        (length,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(length)))
+
+    def load_setitem(self) -> None:
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_dict()
+
+    def load_additems(self) -> None:
+        _check_keys(self.stack)
+        super().load_additems()
+
+    def load_frozenset(self) -> None:
+        _check_keys(self.stack)
+        super().load_frozenset()
+
+    dispatch |= {
+        pickle.BUILD[0]: load_build,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.DICT[0]: load_dict,
+        pickle.ADDITEMS[0]: load_additems,
+        pickle.FROZENSET[0]: load_frozenset,
+    }
+
+
+def _check_keys(keys: Iterable[Any]) -> None:
+    """Refuse keys that are nested: to hash a tuple in a tuple in a tuple … ends the process."""
+    for key in keys:
+        parts = key if isinstance(key, tuple) else (key,)
+        if any(isinstance(part, tuple | frozenset) for part in parts):
+            raise ValueError("a nested tuple as a key")
+
+
+def _set(parts: Any = ()) -> set[Any]:
+    _check_keys(parts)
+    return set(parts)
 
 
 class _Stand:
@@ -227,7 +377,11 @@ def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
 
 def _dict(*args: Any) -> dict[Any, Any]:
     # OrderedDict takes pairs; defaultdict takes what makes its defaults, which nobody needs any more.
-    return dict(args[0]) if args and isinstance(args[0], list | tuple | dict) else {}
+    if not args or not isinstance(args[0], list | tuple | dict):
+        return {}
+    if not isinstance(args[0], dict):
+        _check_keys(pair[0] for pair in args[0])
+    return dict(args[0])
 
 
 def _new_index(kind: Any, parts: dict[str, Any]) -> _Index:
@@ -276,16 +430,17 @@ def _from_torch(file: Path | BytesIO) -> Any:
         raise _RefusedError(f"it names {named[1]}; of what torch.save wrote only tensors are read") from error
 
 
-def _without_tensors(tree: Any) -> Any:
+def _without_tensors(tree: Any, known: dict[int, Any] | None = None) -> Any:
     import torch
 
-    if isinstance(tree, torch.Tensor):
-        return _numpy(tree)
-    if isinstance(tree, dict):
-        return {key: _without_tensors(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_without_tensors(each) for each in tree]
-    return tree
+    known = {} if known is None else known
+    if id(tree) not in known and isinstance(tree, torch.Tensor):
+        known[id(tree)] = _numpy(tree)
+    elif id(tree) not in known and isinstance(tree, dict):
+        known[id(tree)] = {key: _without_tensors(value, known) for key, value in tree.items()}
+    elif id(tree) not in known and isinstance(tree, list | tuple):
+        known[id(tree)] = [_without_tensors(each, known) for each in tree]
+    return known.get(id(tree), tree)
 
 
 def _tensor(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> np.ndarray:
@@ -301,6 +456,9 @@ def _tensor(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> np
 
 def _numpy(tensor: Any) -> np.ndarray:
     tensor = tensor.detach()
+    # A stride of zero shows one value again and again.
+    if tensor.numel() * tensor.element_size() > _MOST_BYTES + _MOST_COPIES * tensor.untyped_storage().nbytes():
+        raise ValueError(f"a tensor of {tensor.numel():,} values in {tensor.untyped_storage().nbytes():,} bytes")
     result: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy().copy()
     return result
 
@@ -309,6 +467,7 @@ def _nothing(*args: Any) -> Any:
     raise ValueError("a pickle calls a type that is only there to be named")
 
 
+_CONTAINERS = (list, tuple, dict, set, frozenset, np.ndarray, Frame, _Manager, _Index, _Strings)
 _INERT = _Stand(_nothing)
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("_codecs", "encode"): _Stand(_bytes),
@@ -342,7 +501,8 @@ for _module in ("numpy.core", "numpy._core"):
     _ALLOWED[f"{_module}.multiarray", "scalar"] = _Stand(_scalar)
     _ALLOWED[f"{_module}.numeric", "_frombuffer"] = _Stand(_from_buffer)
 for _module in ("builtins", "__builtin__"):
-    _ALLOWED |= {(_module, each.__name__): _Stand(each) for each in (set, frozenset, slice)}
+    _ALLOWED |= {(_module, "set"): _Stand(_set), (_module, "frozenset"): _Stand(lambda *args: frozenset(_set(*args)))}
+    _ALLOWED[_module, "slice"] = _Stand(slice)
     _ALLOWED |= {(_module, each): _INERT for each in ("dict", "float", "int", "list", "str", "unicode", "long")}
     _ALLOWED[_module, "bytes"] = _Stand(lambda data=b"": _bytes(data))
     _ALLOWED[_module, "bytearray"] = _Stand(lambda data=b"", encoding="latin1": bytearray(_bytes(data, encoding)))

@@ -19,6 +19,8 @@ utterance; frames of zeros at either end are padding and never enter a mean, and
 """
 
 import re
+import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -28,15 +30,22 @@ import polars as pl
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from emofuse.core.names import composed
 from emofuse.core.params import STRICT
 from emofuse.corpora import pickles
-from emofuse.corpora.base import CorpusError, required
+from emofuse.corpora.base import CorpusError, regular, shown
+from emofuse.corpora.folder import Folder, inside
+from emofuse.corpora.rows import read_parquet, read_rows
 
-__all__ = ["TableConfig", "outline", "read_table"]
+__all__ = ["TableConfig", "numbers", "outline", "read_table"]
 
 Name = str | int
 
 _PICKLES = (".pickle", ".pkl", ".pt", ".pth")
+_MOST_BYTES = 256_000_000
+_MOST_DENSE = 100
+"""A file of arrays that unpacks to more than both, bytes and times its own size, is no table of features."""
+
 _FORMATS = (".csv", ".tsv", ".parquet", ".npz", *_PICKLES)
 
 
@@ -54,6 +63,8 @@ class TableConfig:
             with patterns, an id that matches none is an error
         pool: what becomes of several frames: ``none`` refuses them, ``mean``, or ``mean_sd`` for the standard
             deviations beside the means
+        infinite: what becomes of an infinite value, such as the -inf that some extractors write for silence: ``refuse``
+            or ``missing``
     """
 
     path: str
@@ -63,6 +74,7 @@ class TableConfig:
     columns: tuple[str, ...] = ()
     rename: dict[str, str] = Field(default_factory=dict)
     pool: Literal["none", "mean", "mean_sd"] = "none"
+    infinite: Literal["refuse", "missing"] = "refuse"
 
     def __post_init__(self) -> None:
         for pattern in self.rename:
@@ -86,9 +98,11 @@ def read_table(source: Path, config: TableConfig) -> pl.DataFrame:
         CorpusError: the file is missing, damaged, of no form that can be joined by utterance id, or a pickle that asks
             for more than arrays; an id is missing, doubled or not renamed; a value is no number
     """
-    path = required(source / config.path, "a published table")
-    if not path.resolve().is_relative_to(source.resolve()):
-        raise CorpusError(f"{path}: outside the corpus's folder {source}, where no change of it would be seen")
+    try:
+        given = inside(source, config.path)
+    except ValueError as error:
+        raise CorpusError(f"{source / config.path}: outside the corpus's folder, where no change is seen") from error
+    path = regular(Folder().find(given, source), "a published table")
     content = _open(path)
     parts = [(str(path), content)]
     if config.sections:
@@ -127,27 +141,35 @@ def outline(tree: Any, depth: int = 2) -> str:
 
 def _open(path: Path) -> Any:
     suffix = path.suffix.lower()
-    try:
-        if suffix in (".csv", ".tsv"):
-            return pl.read_csv(path, infer_schema=False, separator="\t" if suffix == ".tsv" else ",")
-        if suffix == ".parquet":
-            return pl.read_parquet(path)
-        if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
-    except Exception as error:  # three libraries' own
-        hint = "; save arrays of objects as arrays of text or of numbers" if "allow_pickle" in str(error) else ""
-        raise CorpusError(f"{path}: not a readable {suffix[1:]} file: {error}{hint}") from error
+    if suffix in (".csv", ".tsv"):
+        return read_rows(path, "\t" if suffix == ".tsv" else ",")
+    if suffix == ".parquet":
+        return read_parquet(path)
+    if suffix == ".npz":
+        return _arrays(path)
     if suffix in _PICKLES:
         return pickles.load(path)
-    raise CorpusError(f"{path}: unknown ending {suffix!r}; tables are read from {', '.join(_FORMATS)}")
+    raise CorpusError(f"{path}: unknown ending {shown(suffix)}; tables are read from {', '.join(_FORMATS)}")
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as packed:
+            size = sum(each.file_size for each in packed.infolist())
+        if size > _MOST_BYTES and size > _MOST_DENSE * path.stat().st_size:
+            raise ValueError(f"{path.stat().st_size:,} bytes that unpack to {size:,}; save it without compression")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # numpy's, zipfile's, zlib's own
+        hint = "; save arrays of objects as arrays of text or of numbers" if "allow_pickle" in str(error) else ""
+        raise CorpusError(f"{path}: not a readable npz file: {shown(str(error), quoted=False)}{hint}") from error
 
 
 def _part(tree: Any, name: Name, where: str) -> Any:
     fits = isinstance(tree, list | tuple) and isinstance(name, int) and 0 <= name < len(tree)
     if fits or (isinstance(tree, Mapping) and name in tree):
         return tree[name]
-    raise CorpusError(f"{where}: no part {name!r} in it; it is a {outline(tree)}")
+    raise CorpusError(f"{where}: no part {shown(name)} in it; it is a {outline(tree)}")
 
 
 def _rows(part: Any, config: TableConfig, where: str) -> pl.DataFrame:
@@ -189,15 +211,45 @@ def _table(table: pl.DataFrame, config: TableConfig, where: str) -> pl.DataFrame
     if missing:
         raise CorpusError(f"{where}: no columns {missing}; it has {table.columns[:12]}")
     names = config.columns or tuple(name for name in table.columns if name != config.key)
-    columns = [pl.Series("utterance_id", _ids(table[str(config.key)].to_list(), where), dtype=pl.String)]
-    for name in names:
-        values = table[name].cast(pl.Float64, strict=False)
-        wrong = (values.is_null() & table[name].is_not_null()) | values.is_infinite().fill_null(False)
+    ids = _ids(table[str(config.key)].to_list(), where)
+    hint = "expected one" if config.columns else "name the columns to take by `columns`"
+    values = numbers(table.select(names), where, hint, config.infinite)
+    return values.insert_column(0, pl.Series("utterance_id", ids, dtype=pl.String))
+
+
+def numbers(
+    table: pl.DataFrame,
+    where: str,
+    hint: str = "expected one",
+    infinite: Literal["refuse", "missing"] = "refuse",
+) -> pl.DataFrame:
+    """Return a table of numbers, or of text that says numbers, as Float64; missing values are null.
+
+    Args:
+        table: the values
+        where: the file, for messages
+        hint: what to do about a value that is no number
+        infinite: whether an infinite value is refused or missing
+
+    Raises:
+        CorpusError: a value is no number, or infinite
+    """
+    columns = []
+    for name in table.columns:
+        try:
+            values = table[name].cast(pl.Float64, strict=False)
+        except pl.exceptions.PolarsError as error:
+            raise CorpusError(f"{where}: {shown(name)} is a column of {table[name].dtype}; {hint}") from error
+        infinities = values.is_infinite().fill_null(False)
+        wrong = values.is_null() & table[name].is_not_null()
+        if infinite == "refuse":
+            wrong = wrong | infinities
+            hint = f"{hint}; `infinite: missing` takes an infinite one as missing" if infinities.any() else hint
         if wrong.any():
             row = int(wrong.arg_true()[0])
-            hint = "name the columns to take by `columns`" if not config.columns else "expected a finite number"
-            raise CorpusError(f"{where}: row {row + 1}: {name} is {table[name][row]!r}, no finite number; {hint}")
-        columns.append(values.fill_nan(None))
+            value = shown(table[name][row])
+            raise CorpusError(f"{where}: row {row + 1}: {name} is {value}, no finite number; {hint}")
+        columns.append(values.set(infinities, None).fill_nan(None))
     return pl.DataFrame(columns)
 
 
@@ -221,7 +273,7 @@ def _stack(ids: list[Any], values: list[Any], config: TableConfig, where: str) -
     names = _ids(ids, where)
     if config.columns:
         raise CorpusError(f"{where}: its values have no names, so `columns` cannot choose among them")
-    vectors = [_vector(value, config.pool, f"{where}: {name}") for name, value in zip(names, values, strict=True)]
+    vectors = [_vector(value, config, f"{where}: {name}") for name, value in zip(names, values, strict=True)]
     kept = [(name, vector) for name, vector in zip(names, vectors, strict=True) if vector is not None]
     if not kept:
         raise CorpusError(f"{where}: no values in it")
@@ -242,36 +294,40 @@ def _ids(ids: Sequence[Any], where: str) -> list[str]:
             raise CorpusError(f"{where}: row {row}: the id is {name}, a position; expected the name of an utterance")
         if not isinstance(name, str) or not name.strip():
             raise CorpusError(f"{where}: row {row}: the id is {_shown(name)}; expected an utterance's id")
-        names.append(str(name).strip())
+        names.append(composed(str(name).strip()))
     return names
 
 
 def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, str | None) else outline(value)
+    return shown(value) if isinstance(value, str | None) else outline(value)
 
 
-def _vector(value: Any, pool: str, where: str) -> np.ndarray | None:
+def _vector(value: Any, config: TableConfig, where: str) -> np.ndarray | None:
     """Return ``[n_values]``, or None for frames of padding alone, which say nothing."""
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise CorpusError(f"{where}: values are a {outline(value)}; expected numbers") from error
     if np.isinf(array).any():
-        raise CorpusError(f"{where}: a value is infinite; expected a finite number")
+        if config.infinite == "refuse":
+            raise CorpusError(f"{where}: a value is infinite; `infinite: missing` takes it as missing")
+        array = np.where(np.isinf(array), np.nan, array)
     if array.ndim < 2:
         return array.reshape(-1)
     if array.ndim > 2:
         raise CorpusError(f"{where}: values of the shape {list(array.shape)}; expected one vector, or frames of them")
     if len(array) == 1:
         return array[0]
-    if pool == "none":
+    if config.pool == "none":
         frames = f"{len(array)} frames of {array.shape[1]} values"
         raise CorpusError(f"{where}: {frames}; a table has one row an utterance, so set `pool` to mean or mean_sd")
     spoken = np.flatnonzero(array.any(axis=1))
     if not len(spoken):
         return None
     array = array[spoken[0] : spoken[-1] + 1]
-    return array.mean(axis=0) if pool == "mean" else np.concatenate([array.mean(axis=0), array.std(axis=0)])
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a value that is missing in all frames
+        mean, deviation = np.nanmean(array, axis=0), np.nanstd(array, axis=0)
+    return mean if config.pool == "mean" else np.concatenate([mean, deviation])
 
 
 def _renamed(name: str, patterns: Mapping[str, str], where: str) -> str:
@@ -281,4 +337,4 @@ def _renamed(name: str, patterns: Mapping[str, str], where: str) -> str:
         match = re.fullmatch(pattern, name)
         if match:
             return match.expand(replacement)
-    raise CorpusError(f"{where}: the id {name!r} matches none of the patterns of rename, {list(patterns)}")
+    raise CorpusError(f"{where}: the id {shown(name)} matches none of the patterns of rename, {list(patterns)}")

@@ -23,7 +23,7 @@ import pyarrow as pa
 import torch
 
 from emofuse import encoders
-from emofuse.audio import clips as audio
+from emofuse.audio.flac import decode
 from emofuse.core import schema
 from emofuse.core.files import digest
 from emofuse.core.process import cores, follow_parent
@@ -88,7 +88,7 @@ class Executor:
 
 def version(encoder: Encoder, terms: str) -> str:
     """Digest of all that a shard's bytes depend on beside its contents: encoder, its code, terms, schema and layout."""
-    reading = inspect.getsource(audio.decode) if encoder.reads == "audio" else ""
+    reading = inspect.getsource(decode) if encoder.reads == "audio" else ""
     return digest([LAYOUT, _metadata(encoder, terms), encoder.dim, reading])
 
 
@@ -217,7 +217,7 @@ def _encode(encoder: Encoder, terms: str, shard: Shard, thread: ThreadPoolExecut
     """Encode a shard; the encoder runs in a thread of its own if there is one."""
     contents = shard.contents()
     if encoder.reads == "audio":
-        contents = [audio.decode(each) for each in contents]
+        contents = [decode(each) for each in contents]
     encoded = thread.submit(_listed, encoder, contents).result() if thread else _listed(encoder, contents)
     present = [index for index, each in enumerate(shard.digests) if each is not None]
     frames = dict(zip(present, encoded, strict=True))

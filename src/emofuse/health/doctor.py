@@ -98,7 +98,7 @@ def _decoders() -> Finding:
         import numpy as np
         import soundfile
 
-        from emofuse.audio.clips import read_sound
+        from emofuse.audio.source import read_sound
 
         for form in ("WAV", "FLAC", "OGG", "MP3"):
             buffer = io.BytesIO()

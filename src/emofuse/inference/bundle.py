@@ -83,7 +83,7 @@ class Manifest:
     classes: tuple[str, ...]
     networks: tuple[Name, ...]
     features: dict[Literal["audio", "text"], Features]
-    max_seconds: float
+    max_seconds: Annotated[float, Field(gt=0)]
     protocol: dict[str, Any] | None
     scores: dict[str, dict[str, float | None]] | None
 

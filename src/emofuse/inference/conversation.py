@@ -1,26 +1,32 @@
 """What a person hands in to be predicted: the turns of a conversation, from a folder, a JSON file or a CSV file.
 
 A folder holds sound files, one a turn in the order of their names (2 before 10), each with a transcript beside it if
-there is one (``03.wav``, ``03.txt``); or a table ``turns.json`` or ``turns.csv``. A table has one entry a turn with the
-keys ``audio`` (a sound file, relative to the table), ``text`` and ``speaker``, each of them optional::
+there is one (``03.wav``, ``03.txt``). A transcript without sound is a turn as well, if its name has a number, or if
+there is no sound at all. What is in a file decides whether it is sound; what is no turn is named on standard error.
+
+Or it holds a table ``turns.json`` or ``turns.csv``. A table has one entry a turn with the keys ``audio`` (a sound file,
+relative to the table), ``text`` and ``speaker``, each of them optional::
 
     [{"speaker": "Ann", "audio": "01.wav", "text": "You are late."}, {"speaker": "Ben", "audio": "02.wav"}]
 """
 
-import csv
 import json
+import os
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from emofuse.audio.clips import AudioFile
-from emofuse.audio.source import AudioSource
+from emofuse.audio.source import AudioFile, AudioSource
+from emofuse.core.names import composed, natural
 from emofuse.core.params import STRICT, ParamsError, validate
+from emofuse.corpora import CorpusError
 from emofuse.corpora.own import AUDIO_ENDINGS
+from emofuse.corpora.rows import read_rows
 
 __all__ = ["ConversationError", "Turn", "read_conversation"]
 
@@ -36,7 +42,7 @@ class Turn:
     """One turn of a conversation.
 
     Attributes:
-        audio: its sound, such as :class:`emofuse.audio.clips.AudioFile`
+        audio: its sound, such as :class:`emofuse.audio.source.AudioFile`
         text: what is said
         speaker: who speaks
     """
@@ -74,10 +80,46 @@ def read_conversation(path: Path) -> list[Turn]:
 
 
 def _of_files(folder: Path) -> Iterable[Turn]:
-    files = [each for each in folder.iterdir() if each.suffix.lower() in AUDIO_ENDINGS and each.name[0] != "."]
-    for path in sorted(files, key=_natural):
-        transcript = path.with_suffix(".txt")
-        yield Turn(AudioFile(path), _clean(_text_of(transcript)) if transcript.exists() else None)
+    """Yield the turns of a folder, and name on standard error what in it is no turn."""
+    turns: dict[str, dict[str, Path]] = {}
+    left_out = []
+    for path in sorted(folder.iterdir(), key=lambda path: natural(composed(path.name))):
+        if path.name.startswith("."):
+            continue
+        kind = _kind(path)
+        if kind is None:
+            left_out.append(path)
+            continue
+        turn = turns.setdefault(composed(path.stem), {})
+        if kind in turn:
+            raise ConversationError(
+                f"{path}: {turn[kind].name} is the {kind} of that turn as well; expected one of them"
+            )
+        turn[kind] = path
+    heard = any("sound" in turn for turn in turns.values())
+    for turn in turns.values():
+        if "sound" not in turn and heard and not re.search("[0-9]", turn["text"].stem):
+            left_out.append(turn["text"])
+            continue
+        text = _clean(_text_of(turn["text"])) if "text" in turn else None
+        if "sound" in turn or text:
+            yield Turn(AudioFile(turn["sound"]) if "sound" in turn else None, text)
+        else:
+            left_out.append(turn["text"])
+    if left_out:
+        names = ", ".join(os.fsencode(path.name).decode("utf-8", "backslashreplace") for path in left_out[:10])
+        more = f" and {len(left_out) - 10} more" if len(left_out) > 10 else ""
+        print(f"{folder}: no turns, left out: {names}{more}", file=sys.stderr)
+
+
+def _kind(path: Path) -> Literal["sound", "text"] | None:
+    """What a file is to a turn; content decides, and a file that claims to be sound is a turn whatever is in it."""
+    if not path.is_file():
+        return None
+    suffix = path.suffix.lower()
+    if suffix == ".txt":
+        return "text"
+    return "sound" if suffix in AUDIO_ENDINGS or AudioFile(path).is_sound() else None
 
 
 def _of_table(path: Path) -> Iterable[Turn]:
@@ -107,19 +149,20 @@ def _turn(folder: Path, given: Any, where: str) -> Turn:
 def _json(path: Path) -> Any:
     try:
         return json.loads(_text_of(path))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError
         raise ConversationError(f"{path}: not valid JSON: {error}") from error
 
 
 def _csv(path: Path) -> list[dict[str, Any]]:
     try:
-        rows = csv.DictReader(_text_of(path).splitlines(keepends=True), restkey="more cells than columns", strict=True)
-        return [{name: cell or None for name, cell in row.items()} for row in rows]
-    except csv.Error as error:
-        raise ConversationError(f"{path}: not valid CSV: {error}") from error
+        return read_rows(path).to_dicts()
+    except CorpusError as error:
+        raise ConversationError(str(error)) from error
 
 
 def _text_of(path: Path) -> str:
+    if not path.is_file():
+        raise ConversationError(f"{path}: not a regular file")
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -129,7 +172,3 @@ def _text_of(path: Path) -> str:
 def _clean(text: str | None) -> str | None:
     """A text without doubled spaces, None if nothing is left: the form that corpora are stored in."""
     return " ".join((text or "").split()) or None
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name.lower())]

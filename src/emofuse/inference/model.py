@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from emofuse import encoders
-from emofuse.audio import clips as audio
+from emofuse.audio.clips import prepare
+from emofuse.audio.flac import decode
 from emofuse.encoders import Encoder
 from emofuse.features.shards import Row, as_stored
 from emofuse.inference.bundle import Bundle, BundleError
@@ -147,8 +148,8 @@ class Model:
         return [answers[index] for index in range(len(heard))]
 
     def _hear(self, turns: Sequence[Turn], transcribe: Transcriber | None) -> list[_Heard]:
-        clips = [audio.prepare(turn.audio, self.manifest.max_seconds) if turn.audio else None for turn in turns]
-        samples = [audio.decode(clip.data) if clip and clip.data else None for clip in clips]
+        clips = [prepare(turn.audio, self.manifest.max_seconds) if turn.audio else None for turn in turns]
+        samples = [decode(clip.data) if clip and clip.data else None for clip in clips]
         texts = [turn.text for turn in turns]
         silent = [index for index, text in enumerate(texts) if text is None and samples[index] is not None]
         if transcribe and silent:

@@ -30,7 +30,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array, Map
 
-from emofuse.audio.clips import Sound, read_sound
+from emofuse.audio.source import Sound, read_sound
 from emofuse.core.files import replace_directory
 from emofuse.inference.bundle import Bundle, BundleError, write_bundle
 from emofuse.inference.conversation import ConversationError, Turn

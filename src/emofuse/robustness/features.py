@@ -26,7 +26,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torchaudio.functional import edit_distance
 
-from emofuse.audio import clips as audio
+from emofuse.audio.clips import Clip, prepare
+from emofuse.audio.flac import decode
+from emofuse.audio.source import Sound
 from emofuse.core import schema
 from emofuse.core.files import write_table
 from emofuse.core.layout import Layout
@@ -112,15 +114,15 @@ def _with_noise(corpus: Path, bare: pl.DataFrame, change: Noise, out: Path) -> p
         spectrum = long_term_spectrum(samples for _, samples in _clips(corpus))
     if not spectrum.any():
         raise CorpusError(f"{corpus}: no sound in it that noise could be added to")
-    clips: dict[str, audio.Clip] = {}
+    clips: dict[str, Clip] = {}
     for path in _shards(corpus):
         stored = []
         for name, samples in _read(path):
             if name in own:
                 generator = np.random.default_rng([change.seed, *hashlib.sha256(name.encode()).digest()])
                 noisy = add_noise(samples, shaped_noise(len(samples), spectrum, generator), change.noise_db)
-                sound = audio.Sound(name, noisy[None], schema.SAMPLE_RATE)
-                clips[name] = audio.prepare(sound, max_seconds=len(noisy) / schema.SAMPLE_RATE + 1)
+                sound = Sound(name, noisy[None], schema.SAMPLE_RATE)
+                clips[name] = prepare(sound, max_seconds=len(noisy) / schema.SAMPLE_RATE + 1)
                 stored.append({"utterance_id": name, "audio": {"bytes": clips[name].data, "path": f"{name}.flac"}})
         write_table(out / path.name, pa.Table.from_pylist(stored, schema.AUDIO), compression="none")
     rows = [(name, clip.sha256, clip.n_samples) for name, clip in clips.items()]
@@ -141,7 +143,7 @@ def _read(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the id and the samples of each clip of an audio shard."""
     for batch in pq.ParquetFile(path).iter_batches(64):
         for row in batch.to_pylist():
-            yield row["utterance_id"], audio.decode(row["audio"]["bytes"])
+            yield row["utterance_id"], decode(row["audio"]["bytes"])
 
 
 def long_term_spectrum(clips: Iterable[np.ndarray]) -> np.ndarray:
