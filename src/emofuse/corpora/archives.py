@@ -7,8 +7,8 @@ from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
-from emofuse.core.files import digest
-from emofuse.core.store import DISK_FULL, Store
+from emofuse.core.files import digest, is_disk_full
+from emofuse.core.store import Store
 from emofuse.corpora.base import CorpusError
 
 __all__ = ["unpack"]
@@ -50,7 +50,7 @@ def _extract(archive: Path, folder: Path, wanted: list[str]) -> None:
     except tarfile.FilterError as error:
         raise CorpusError(f"{archive}: refused, since unpacking it is not safe: {error}") from error
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
+        if is_disk_full(error):
             raise
         raise CorpusError(f"{archive}: cannot be unpacked: {error}") from error
 
