@@ -27,6 +27,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml Makefile
 	@touch $@
 
 repro: setup  ## rebuild what changed of the pipeline and print the results
+	@emofuse heal
 	dvc repro
 	@emofuse table --time
 	@echo "To look at: data/scores/<task>/report.html, a page for the browser; \`make ui\` shows every run."
