@@ -7,7 +7,7 @@ network whose weights do not all fit is an error, not a warning: transformers wo
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass as plain_dataclass
-from importlib.resources import files
+from importlib.metadata import PackageNotFoundError, distribution
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -62,7 +62,8 @@ class PretrainedConfig:
     """Options that the families share.
 
     Attributes:
-        model: ``package:<module>/<folder>`` for a model that an installed package carries, a local folder, or a hub id
+        model: ``package:<name>/<folder>`` for a model that an installed package carries in its module of that name, a
+            local folder, or a hub id
         labels_seen: whether the weights have seen emotion labels
         revision: commit of a hub model, 40 hexadecimal digits; null for a folder, whose files are hashed instead
         layers: the ``last`` hidden layer, the mean of the last four (``mean4``), the last four side by side
@@ -367,11 +368,16 @@ def _part(key: str, prefix: str) -> str:
 def _resolve(model: str) -> str:
     if not model.startswith("package:"):
         return model
-    module, _, folder = model.removeprefix("package:").partition("/")
+    name, _, folder = model.removeprefix("package:").partition("/")
     try:
-        path = Path(str(files(module))) / folder
-    except ModuleNotFoundError as error:
-        raise EncoderError(f"{model}: the package {module} is not installed") from error
+        installed = distribution(name)
+    except (PackageNotFoundError, ValueError) as error:
+        raise EncoderError(f"{model}: the package {name} is not installed") from error
+    # What the installer noted, and no import: an import would run what lies under that name in the working folder.
+    place = (name, *filter(None, folder.split("/")))
+    if not any(each.parts[: len(place)] == place for each in installed.files or ()):
+        raise EncoderError(f"{model}: the package {name} has no folder {folder!r}")
+    path = Path(str(installed.locate_file("/".join(place))))
     if not path.is_dir():
-        raise EncoderError(f"{model}: the package {module} has no folder {folder!r}")
+        raise EncoderError(f"{model}: the package {name} has no folder {folder!r}")
     return str(path)
