@@ -39,16 +39,15 @@ _SAID = re.compile(rf"\(os error ({'|'.join(map(str, _DISK_FULL))})\)|[Nn]o spac
 
 
 class DiskFullError(OSError):
-    """There is no room for a file; the message says what helps.
+    """There is no room for a file; the message says what helps."""
 
-    Args:
-        path: the file or folder that was to be written
-    """
-
-    def __init__(self, path: Path) -> None:
-        free = readable_size(_free(path))
+    @classmethod
+    def at(cls, path: Path) -> "DiskFullError":
+        """Return the error of a file or folder that was to be written."""
+        there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+        free = readable_size(shutil.disk_usage(there).free)
         advice = f"{free} free; finished work is kept: make room, such as by `emofuse store prune`, and run again"
-        super().__init__(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {advice}", str(path))
+        return cls(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {advice}", str(path))
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -166,14 +165,8 @@ def _saying_where(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if is_disk_full(error):
-            raise DiskFullError(path) from error
+            raise DiskFullError.at(path) from error
         raise
-
-
-def _free(path: Path) -> int:
-    """Bytes that are free where a path is to be."""
-    there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
-    return shutil.disk_usage(there).free
 
 
 def _sync(path: Path) -> None:

@@ -61,7 +61,7 @@ def stage(name: str) -> Iterator[None]:
         if os.environ.get("EMOFUSE_DEBUG") or not (damaged or full or isinstance(error, (ValueError, OSError))):
             raise
         if full and not isinstance(error, DiskFullError):
-            error = DiskFullError(Path(getattr(error, "filename", None) or Path.cwd()))
+            error = DiskFullError.at(Path(getattr(error, "filename", None) or Path.cwd()))
         lines = [line.strip() for line in str(error).splitlines()]
         lines += [f"{each.path}: was damaged in DVC's cache and is taken away" for each in damaged]
         lines += ["`dvc pull` brings it again, or `dvc repro` makes it again"] if damaged else []

@@ -43,7 +43,7 @@ def bundle_of_model(folder: Path) -> Bundle:
     corpus = params.get(f"tasks.{task}.corpus", str)
     scores = _scores(root / "metrics" / task / "scores.json", record["model"])
     manifest = Manifest(
-        format=1,
+        format=2,
         task=task,
         model=record["model"],
         seed=record["seed"],
