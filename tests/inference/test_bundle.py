@@ -101,6 +101,20 @@ def test_the_card_names_the_terms_of_the_corpus(bundle: Bundle) -> None:
     assert "so its terms apply to them: the owner's." in card
 
 
+def test_words_of_a_corpus_are_text_in_the_card(bundle: Bundle) -> None:
+    features = bundle.manifest.features["text"]
+    owned = replace(features, identity=features.identity | {"terms": "<script>alert(1)</script>\n# Free"})
+    labels = ("<img src=x onerror=alert(1)>", "[a](javascript:alert(1))", "R&B", "b|c")
+    protocol = {"classes": list(labels)}
+    changed = replace(bundle.manifest, classes=labels, protocol=protocol, features={"audio": owned, "text": owned})
+    card = model_card(changed)
+    assert "<" not in card
+    assert "](javascript" not in card
+    assert card.count("\n# ") == 0
+    for shown in ("&lt;img src=x onerror=alert(1)&gt;", "R&amp;B", "| classes | &lt;img", "b/c |"):
+        assert shown in card
+
+
 def test_a_bundle_is_replaced_and_other_things_are_not(bundle: Bundle, folder: Path, tmp_path: Path) -> None:
     write_bundle(bundle, folder)
     (tmp_path / "mine").mkdir()
