@@ -72,12 +72,12 @@ def make_project(folder: Path) -> None:
     (folder / "stages").mkdir(parents=True)
     (folder / "stages/work.py").write_text(STAGE, encoding="utf-8")
     (folder / "raw").write_text("raw", encoding="utf-8")
-    stages = {}
+    stages: dict[str, dict[str, object]] = {}
     for chain in "ab":
         for before, name in (("raw", "first"), (f"data/features/{chain}/first", "second")):
             out = f"data/features/{chain}/{name}"
-            command = f"python stages/work.py {chain}-{name} {before} {out}"
-            stages[f"{chain}-{name}"] = {"cmd": command, "deps": [before, "stages/work.py"], "outs": [out]}
+            program = f"python stages/work.py {chain}-{name} {before} {out}"
+            stages[f"{chain}-{name}"] = {"cmd": program, "deps": [before, "stages/work.py"], "outs": [out]}
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}), encoding="utf-8")
     (folder / ".gitignore").write_text("/data/\n", encoding="utf-8")
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):

@@ -111,7 +111,8 @@ def pack(rows: Sequence[Row], dim: int, identity: dict[str, Any]) -> pa.Buffer:
     """
     described = schema.FEATURES.with_metadata({_METADATA: json.dumps(identity, sort_keys=True)})
     small = [name for name in schema.FEATURES.names if name != "frames"]
-    sink, written = io.BytesIO(), []
+    sink = io.BytesIO()
+    written: list[pq.FileMetaData] = []
     with pq.ParquetWriter(
         sink,
         described,
@@ -315,7 +316,7 @@ class _Shard:
         """
         if self._checked[group]:
             return
-        if zlib.crc32(self.bytes[self._chunks.frames[group]]) != self._sums[group]:
+        if zlib.crc32(self.bytes[self._chunks.frames[group]].data) != self._sums[group]:
             rows = np.flatnonzero(self.groups == group)
             raise FeatureError(
                 f"{self._path}: the frames of rows {rows[0]} to {rows[-1]} are not those that were written: the shard "
@@ -333,7 +334,8 @@ class _Chunks:
 
 
 def _chunks(file: pq.FileMetaData) -> _Chunks:
-    frames, others = [], []
+    frames: list[slice] = []
+    others: list[slice] = []
     for number in range(file.num_row_groups):
         group = file.row_group(number)
         for column in map(group.column, range(group.num_columns)):
@@ -371,7 +373,7 @@ def _checksums(data: np.ndarray) -> dict[str, Any]:
         raise ValueError("no checksums in it, as of an earlier version or another writer")
     length = int.from_bytes(data[end - _LENGTH : end].tobytes(), "little")
     sums = json.loads(data[max(end - _LENGTH - length, 0) : end - _LENGTH].tobytes())
-    if not isinstance(sums, dict) or sums.get("footer") != sha256(data[start:]).hexdigest():
+    if not isinstance(sums, dict) or sums.get("footer") != sha256(data[start:].data).hexdigest():
         raise ValueError("the footer is not the one that was written")
     return sums
 

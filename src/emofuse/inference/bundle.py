@@ -124,9 +124,9 @@ class Manifest:
         absent = set(modalities(self.model)) - set(self.features)
         if absent:
             raise ValueError(f"features: the model reads {sorted(absent)}, and nothing says how they are made")
-        for metric, values in (self.scores or {}).items():
-            missing = {"mean", "sd", "low", "high", "n_runs"} - set(values)
-            if missing or values["mean"] is None or values["n_runs"] is None:
+        for metric, score in (self.scores or {}).items():
+            missing = {"mean", "sd", "low", "high", "n_runs"} - set(score)
+            if missing or score["mean"] is None or score["n_runs"] is None:
                 raise ValueError(f"scores.{metric}: expected mean, sd, low, high and n_runs")
 
 
