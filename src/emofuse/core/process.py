@@ -57,7 +57,7 @@ def stage(name: str) -> Iterator[None]:
         full = is_disk_full(error)
         damaged: list[Damaged] = []
         with suppress(Exception):  # the error that counts is the stage's
-            damaged = [] if full else take_away_damaged(Path(), str(error))
+            damaged = [] if full or isinstance(error, StageBusyError) else take_away_damaged(Path(), str(error))
         if os.environ.get("EMOFUSE_DEBUG") or not (damaged or full or isinstance(error, (ValueError, OSError))):
             raise
         if full and not isinstance(error, DiskFullError):
