@@ -83,7 +83,7 @@ def test_a_killed_process_is_one_error_and_finished_shards_are_kept(
         future.result()
     kept = len(list((tmp_path / "store").glob("features/*/manifest.json")))
     assert 1 <= kept < SHARDS
-    again = run(corpus, tmp_path, how)
+    again = run(corpus, tmp_path, ExtractConfig(threads=1, workers=1))
     assert again.encoded + again.reused == 240
     assert again.reused > 0
     assert files(tmp_path) == expected
