@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint format types bench ui lock clean
+.PHONY: help setup repro test lint format types bench kills ui lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -27,6 +27,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml Makefile
 	@touch $@
 
 repro: setup  ## rebuild what changed of the pipeline and print the results
+	@emofuse heal
 	dvc repro
 	@emofuse table --time
 	@echo "To look at: data/scores/<task>/report.html, a page for the browser; \`make ui\` shows every run."
@@ -46,7 +47,10 @@ types: setup  ## check types
 	mypy
 
 bench: setup  ## measure speed; prints the tables of benchmarks/
-	@for each in benchmarks/*.py; do python $$each; done
+	@for each in $(filter-out benchmarks/kills.py, $(wildcard benchmarks/*.py)); do python $$each; done
+
+kills: setup  ## kill a small pipeline forty times, and see that it heals
+	python benchmarks/kills.py
 
 ui: setup  ## show the runs at http://127.0.0.1:5000 (PORT=... for another port)
 	emofuse track

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (
         *(_add_predict, _add_export, _add_track, _add_leaderboard, _add_table, _add_report),
-        *(_add_corpus, _add_corpora, _add_encoders, _add_store, _add_doctor, _add_completion),
+        *(_add_corpus, _add_corpora, _add_encoders, _add_store, _add_doctor, _add_heal, _add_completion),
     ):
         add(commands)
     parser.epilog = "\n".join(("examples:", *_examples(parser), "", END))
@@ -196,6 +196,31 @@ def _doctor(arguments: argparse.Namespace) -> None:
         raise RuntimeError(f"{broken} {'thing does' if broken == 1 else 'things do'} not work; see above")
 
 
+def _add_heal(commands: Commands) -> None:
+    _add(
+        commands,
+        "heal",
+        _heal,
+        "mend what a killed DVC left broken",
+        "Take away an empty .dvc/tmp/rwlock, and take a cut-off dvc.lock from git, or away. A DVC that was killed, or "
+        "had no room on the disk, leaves them so, and every later command of DVC falls over them. `make repro` does it "
+        "first. Nothing but what DVC cannot read is touched, and nothing while a DVC is at work on it.",
+        "emofuse heal",
+    )
+
+
+def _heal(arguments: argparse.Namespace) -> None:
+    del arguments
+    from emofuse.core.dvc_state import find_broken, heal
+
+    for line in heal(Path()):
+        print(line)
+    broken = find_broken(Path())
+    if broken:
+        names = " and ".join(map(str, broken))
+        raise RuntimeError(f"{names}: broken, and a process of DVC holds the lock; end it, and run this again")
+
+
 def _add_completion(commands: Commands) -> None:
     parser = _add(
         commands,
@@ -239,7 +264,7 @@ def _add_track(commands: Commands) -> None:
 
 
 def _track(arguments: argparse.Namespace) -> None:
-    del arguments
+    _heal(arguments)
     from emofuse.core.params import Params
     from emofuse.tracking import TrackingConfig, TrackingError, sync
 

@@ -1,9 +1,12 @@
 """A writer that fails or is killed leaves the old file whole and nothing of its own."""
 
+import errno
 import hashlib
 import json
 import random
+import re
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from emofuse.core.files import (
+    DiskFullError,
     digest,
     file_digest,
+    is_disk_full,
     replace_directory,
     replace_file,
     sweep,
@@ -174,3 +180,35 @@ def test_row_groups_that_come_one_by_one_are_those_of_a_whole_table(tmp_path: Pa
     if rows:
         write_table(tmp_path / "whole.parquet", table, compression="none", row_group_size=size)
         assert file_digest(tmp_path / "streamed.parquet") == file_digest(tmp_path / "whole.parquet")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_full_disk_is_told_with_the_file_and_what_helps(tmp_path: Path) -> None:
+    def write(temporary: Path) -> None:
+        temporary.unlink()
+        temporary.symlink_to("/dev/full")
+        temporary.write_text("more than there is room for")
+
+    with pytest.raises(DiskFullError) as error, replace_file(tmp_path / "table") as temporary:
+        write(temporary)
+    assert error.value.errno == errno.ENOSPC
+    assert error.value.filename == str(tmp_path / "table")
+    assert re.search(
+        r"No space left on device: .* free; finished work is kept: make room, such as by", str(error.value)
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), True),
+        (sqlite3.OperationalError("database or disk is full"), True),
+        (OSError(errno.EACCES, "Permission denied"), False),
+        (ValueError("a table of 28 rows"), False),
+    ],
+)
+def test_whoever_says_that_a_disk_is_full_is_understood(error: Exception, full: bool) -> None:
+    assert is_disk_full(error) is full

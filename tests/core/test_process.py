@@ -147,3 +147,51 @@ def test_bars_are_shown_on_a_terminal_alone(tmp_path: Path, start: Start) -> Non
     on_terminal = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=terminal, check=True)
     os.close(terminal)
     assert on_terminal.stdout == b"False\n"
+
+
+def test_a_full_disk_is_told_with_what_helps(tmp_path: Path, start: Start) -> None:
+    for error in (
+        "OSError(28, 'No space left on device')",
+        "RuntimeError('Error while serializing: I/O error: No space left on device (os error 28)')",
+    ):
+        process = start(FAIL.format(error=error), tmp_path)
+        _, complaint = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert complaint.startswith("extract@demo: [Errno 28] No space left on device: ")
+        assert complaint.endswith(f"make room, such as by `emofuse store prune`, and run again: '{tmp_path}'\n")
+        assert complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize("link", ["data", "data/features", "data/features/demo", "data/models/demo/audio", "metrics"])
+def test_outs_behind_a_link_to_another_disk_are_refused_at_once(tmp_path: Path, start: Start, link: str) -> None:
+    project, disk = tmp_path / "project", tmp_path / "disk"
+    for each in (disk, project, (project / link).parent):
+        each.mkdir(parents=True, exist_ok=True)
+    (project / link).symlink_to(disk)
+    process = start(RUN, project, "extract@demo")
+    said, complaint = process.communicate(timeout=60)
+    assert (process.returncode, said) == (1, "")
+    assert complaint.startswith(
+        f"extract@demo: {link}: leads out of the project, and DVC refuses outs behind such a link"
+    )
+    assert complaint.count("\n") == 1
+
+
+def test_links_that_dvc_takes_are_taken(tmp_path: Path, start: Start) -> None:
+    project, disk = tmp_path / "project", tmp_path / "disk"
+    for each in (disk, project / "inner", project / "data/corpora/demo", project / "data/raw"):
+        each.mkdir(parents=True)
+    (disk / "utterances.parquet").write_text("in the cache")
+    (project / "data/features").symlink_to(project / "inner")
+    (project / "data/corpora/demo/utterances.parquet").symlink_to(disk / "utterances.parquet")
+    (project / "data/raw/meld").symlink_to(disk)
+    assert start(RUN, project, "extract@demo").communicate(timeout=60) == ("ran\n", "")
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, start: Start) -> None:
+    (tmp_path / ".emofuse").write_text("in the way, as a missing permission is, which root has")
+    process = start(RUN, tmp_path, "extract@demo")
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert complaint.startswith("extract@demo: [Errno ")
+    assert complaint.count("\n") == 1

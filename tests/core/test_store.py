@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,8 +17,9 @@ import pytest
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
-from emofuse.core.store import Entry, Store, link
+from emofuse.core.store import Entry, Store, StoreError, link
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -172,7 +174,7 @@ NAMES = st.text("abc", min_size=1, max_size=3)
 
 
 @settings(max_examples=15)
-@given(st.dictionaries(NAMES, st.dictionaries(NAMES, st.binary(max_size=20), min_size=1, max_size=3), max_size=3))
+@given(st.dictionaries(NAMES, st.dictionaries(NAMES, st.binary(max_size=20), min_size=1), min_size=1, max_size=3))
 def test_any_files_come_back_as_they_were(files: dict[str, dict[str, bytes]]) -> None:
     def make(folder: Path) -> None:
         for name, inner in files.items():
@@ -198,8 +200,13 @@ def by_arrow(path: Path) -> None:
     pq.write_table(pa.table({"a": [1, 2]}), path)
 
 
+def by_safetensors(path: Path) -> None:
+    # It writes to a name of its own first: so its words for it, not its way there.
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
-@pytest.mark.parametrize("write", [by_python, by_arrow])
+@pytest.mark.parametrize("write", [by_python, by_arrow, by_safetensors])
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(store: Store, write: Callable[[Path], None]) -> None:
     store.ensure("runs", "first", fill)
 
@@ -263,6 +270,69 @@ def test_prune_leaves_what_is_in_use(store: Store) -> None:
     with FileLock(store.root / "runs" / "abc.lock"):
         assert store.prune(1) == (0, 0)
     assert store.prune(1)[0] == 1
+
+
+REMOVE = [
+    lambda store, entry: shutil.rmtree(entry.path),
+    lambda store, entry: shutil.rmtree(store.root),
+    lambda store, entry: (entry.path / "part").unlink(),
+    lambda store, entry: (entry.path / "manifest.json").unlink(),
+    lambda store, entry: store.prune(0),
+]
+
+
+@pytest.mark.parametrize("remove", REMOVE)
+def test_what_vanished_before_it_was_linked_is_an_error(
+    store: Store, tmp_path: Path, remove: Callable[[Store, Entry], object]
+) -> None:
+    entry = store.ensure("runs", "abc", fill)
+    remove(store, entry)
+    with pytest.raises(StoreError, match="was removed while a stage worked with it; run again"):
+        link(entry, tmp_path / "out")
+
+
+@pytest.mark.parametrize("at_last", [False, True])
+def test_a_store_that_is_deleted_under_its_maker_keeps_nothing(store: Store, tmp_path: Path, at_last: bool) -> None:
+    def make(folder: Path) -> None:
+        fill(folder)
+        shutil.rmtree(store.root)
+        if not at_last:
+            (folder / "more").write_text("whole")
+
+    with pytest.raises(StoreError, match="was removed while a stage worked with it"):
+        store.ensure("runs", "abc", make)
+    assert store.find("runs", "abc") is None
+    link(store.ensure("runs", "abc", fill), tmp_path / "out")
+    assert contents(tmp_path / "out") == WHOLE
+
+
+def test_what_a_deletion_left_of_an_entry_is_never_linked_as_nothing(store: Store, tmp_path: Path) -> None:
+    def make(folder: Path) -> None:
+        fill(folder)
+        for each in list(folder.iterdir()):
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
+
+    entry = store.ensure("runs", "abc", make)
+    with pytest.raises(StoreError):
+        link(entry, tmp_path / "out")
+    assert not store.ensure("runs", "abc", fill).reused
+
+
+def test_an_entry_that_is_being_linked_is_not_pruned(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = store.ensure("runs", "abc", fill)
+    pruned, hard_link = [], os.link
+
+    def prune_first(source: Path, place: Path) -> None:
+        with ThreadPoolExecutor(1) as thread:  # A lock of this thread's own would let it in.
+            pruned.append(thread.submit(store.prune, 0).result())
+        hard_link(source, place)
+
+    monkeypatch.setattr(os, "link", prune_first)
+    link(entry, tmp_path / "out")
+    assert pruned == [(0, 0), (0, 0)]
+    assert contents(tmp_path / "out") == WHOLE
 
 
 def test_the_store_may_be_deleted(store: Store, tmp_path: Path) -> None:

@@ -68,6 +68,37 @@ def test_several_processes_give_the_same_bytes(corpus: Path, tmp_path: Path, exp
     assert files(tmp_path) == expected
 
 
+def test_a_killed_process_is_one_error_and_finished_shards_are_kept(
+    corpus: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    how, killed = ExtractConfig(threads=1, workers=2), False
+    with ThreadPoolExecutor(1) as thread:
+        future = thread.submit(run, corpus, tmp_path, how)
+        while not future.done():
+            if not killed and list((tmp_path / "store").glob("features/*/manifest.json")) and (workers := spawned()):
+                workers[0].send_signal(signal.SIGKILL)
+                killed = True
+            time.sleep(0.02)
+    with pytest.raises(ExecutorError, match=r"shard-.*: a process that worked on it was ended by SIGKILL; .* are kept"):
+        future.result()
+    kept = len(list((tmp_path / "store").glob("features/*/manifest.json")))
+    assert 1 <= kept < SHARDS
+    again = run(corpus, tmp_path, ExtractConfig(threads=1, workers=1))
+    assert again.encoded + again.reused == 240
+    assert again.reused > 0
+    assert files(tmp_path) == expected
+
+
+def spawned() -> list[psutil.Process]:
+    """The workers of this process that are no cluster's."""
+    found = []
+    for each in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if "spawn_main" in " ".join(each.cmdline()):
+                found.append(each)
+    return found
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A Ray cluster of several processes on loopback, with two workers' worth of cores."""

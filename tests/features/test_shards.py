@@ -1,7 +1,9 @@
 """Feature shards come back as they were, in any order of ids; a damaged or unfitting one is an error."""
 
+import io
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from hypothesis.extra import numpy as arrays
 from emofuse.core import schema
 from emofuse.core.sharding import shard_name, shard_of
 from emofuse.features import shards
-from emofuse.features.shards import FeatureError, FeatureStore, Row, as_stored, metadata, write_shard
+from emofuse.features.shards import FeatureError, FeatureStore, Row, as_stored, defects, metadata, write_shard
 
 IDENTITY = {"id": "logmel", "revision": "1", "layer": [2, 4], "frame_rate": None, "labels_seen": False}
 FINITE = st.floats(-60_000, 60_000, width=16)
@@ -152,32 +154,62 @@ def test_a_doubled_id_is_an_error(tmp_path: Path, shards: list[list[str]]) -> No
         FeatureStore(tmp_path)
 
 
+def sealed(path: Path) -> None:
+    """Give a file that was rewritten its checksums, so that what is wrong beside them is seen."""
+    sink = io.BytesIO(path.read_bytes())
+    shards._seal(sink, pq.read_metadata(path))
+    path.write_bytes(sink.getvalue())
+
+
 def rewritten(path: Path, **columns: list[Any]) -> None:
     table = pq.read_table(path)
     for name, values in columns.items():
         index = table.column_names.index(name)
         table = table.set_column(index, table.schema.field(name), pa.array(values, table.schema.field(name).type))
     pq.write_table(table, path, compression="none", use_dictionary=False, write_statistics=["utterance_id"])
+    sealed(path)
 
 
 def rewritten_by_others(path: Path, **options: Any) -> None:
     pq.write_table(pq.read_table(path), path, **options)
+    sealed(path)
 
 
 def without_column(path: Path) -> None:
     pq.write_table(pq.read_table(path).drop_columns("masked"), path)
+    sealed(path)
 
 
 def without_metadata(path: Path) -> None:
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+    sealed(path)
+
+
+def exchanged(path: Path, before: bytes, after: bytes) -> None:
+    """Exchange some bytes of a file, the last ones of their kind."""
+    whole = path.read_bytes()
+    assert before in whole
+    place = whole.rindex(before)
+    path.write_bytes(whole[:place] + after + whole[place + len(before) :])
 
 
 @pytest.mark.parametrize(
     ("harm", "fault"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[:-20]), "not a whole Parquet file"),
-        (lambda path: path.write_bytes(path.read_bytes()[20:]), "not a whole Parquet file"),
-        (lambda path: path.write_bytes(b""), "not a whole Parquet file"),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-20]),
+            "the end of a Parquet file is not there",
+        ),
+        (lambda path: path.write_bytes(path.read_bytes()[20:]), "ids or lengths are not those that were written"),
+        (lambda path: path.write_bytes(b""), "not a whole feature shard: cannot mmap an empty file"),
+        (lambda path: path.write_bytes(b"PAR1"), "not a whole feature shard"),
+        (lambda path: pq.write_table(pq.read_table(path), path), "no checksums in it, as of an earlier version"),
+        (lambda path: exchanged(path, b"logmel", b"lagmel"), "the footer is not the one that was written"),
+        (lambda path: exchanged(path, b'"id"', b'"id '), "the footer is not the one that was written"),
+        (lambda path: exchanged(path, b'"others"', b'"ethers"'), "ids or lengths are not those that were written"),
+        (lambda path: exchanged(path, b'"frames"', b'"framed"'), "the checksums are not those that were written"),
+        (lambda path: exchanged(path, b'{"footer"', b'["footer"'), "not a whole feature shard"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b"of b", b"of c", 1)), "ids or lengths are not those"),
         (lambda path: rewritten(path, frames=[bytes(8), bytes(6)]), "has .* bytes of frames; expected 8"),
         (lambda path: rewritten(path, frames=[bytes(8), bytes(600)]), "rows 0 to 1 do not have the sizes"),
         (lambda path: rewritten(path, n_frames=[1, 1]), "has .* bytes of frames; expected 4"),
@@ -197,6 +229,52 @@ def test_a_damaged_shard_is_an_error(tmp_path: Path, harm: Callable[[Path], Any]
     with pytest.raises((FeatureError, schema.SchemaError), match=fault) as error:
         FeatureStore(tmp_path).align(["a", "b", "c"])
     assert str(error.value).startswith(str(tmp_path))
+
+
+def everything(folder: Path) -> Any:
+    """All that a shard can be asked for."""
+    store = FeatureStore(folder)
+    frames = {each: store[each].tobytes() for each in store.utterance_ids}
+    return frames, store.dim, store.masked(store.utterance_ids).tolist(), metadata(folder), defects(folder)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shard of two row groups."""
+    folder = tmp_path_factory.mktemp("sound")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "_GROUP_ROWS", 2)
+        write(folder, [row("a", [1, 2], [3, 4]), row("b"), row("c", [5, 6])])
+    return folder
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_a_bit_that_was_turned_is_an_error_or_changes_nothing(sound: Path, data: st.DataObject) -> None:
+    (path,) = sound.iterdir()
+    whole = bytearray(path.read_bytes())
+    place, bit = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 7))
+    whole[place] ^= 1 << bit
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / path.name).write_bytes(whole)
+        with suppress(FeatureError, schema.SchemaError):
+            assert everything(Path(folder)) == everything(sound)
+
+
+@pytest.mark.parametrize("reading", [lambda store: store["c"], lambda store: store.align(["a", "c"])])
+def test_a_bit_that_was_turned_in_a_feature_is_an_error(
+    sound: Path, tmp_path: Path, reading: Callable[[FeatureStore], Any]
+) -> None:
+    (path,) = sound.iterdir()
+    whole, value = bytearray(path.read_bytes()), np.array([5, 6], "<f2").tobytes()
+    assert whole.count(value) == 1
+    whole[whole.index(value)] ^= 1
+    (tmp_path / path.name).write_bytes(whole)
+    store = FeatureStore(tmp_path)
+    np.testing.assert_array_equal(store["a"], [[1, 2], [3, 4]])
+    for _ in range(2):
+        with pytest.raises(FeatureError, match="the frames of rows 2 to 2 are not those that were written"):
+            reading(store)
 
 
 def test_shards_of_different_encoders_are_an_error(tmp_path: Path) -> None:

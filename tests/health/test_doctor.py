@@ -289,3 +289,42 @@ def test_what_takes_too_long_is_given_up_and_keeps_nobody_waiting(tmp_path: Path
 
 def test_a_finding_is_one_line() -> None:
     assert str(Finding("torch", "broken", "2.0", "mend it")) == "broken  torch        2.0; mend it"
+
+
+def test_an_unpacked_archive_is_told_that_it_has_no_history(project: Path) -> None:
+    (project / ".dvc/config").write_text("")
+    (found,) = doctor._remotes(project)
+    assert (found.part, found.state) == ("dvc", "broken")
+    assert found.what == f"{project} is not a git repository"
+    assert "`git init`, or without git `dvc config --local core.no_scm true`" in found.mend
+    assert "root folder" not in found.mend
+    assert list(doctor._cache(project)) == []
+
+
+def test_another_folder_is_told_where_to_go(tmp_path: Path) -> None:
+    (found,) = doctor._remotes(tmp_path)
+    assert (found.state, found.mend) == ("broken", "run this in the project's root folder")
+
+
+def test_a_checkout_without_permission_is_recognised(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: not (mode == os.W_OK and Path(path).name == ".dvc"))
+    (found,) = doctor._folder(project)
+    assert (found.part, found.state) == ("folder", "broken")
+    assert found.what == f"{project / '.dvc'}: no permission to write"
+    assert found.mend.startswith("`sudo chown -R ")
+
+
+def test_a_repository_that_dvc_cannot_write_is_no_traceback(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", ".dvc/tmp")
+
+    monkeypatch.setattr("dvc.repo.Repo", refuse)
+    (found,) = doctor._remotes(project)
+    assert (found.state, found.mend) == ("broken", "DVC has to be able to write into .dvc/tmp")
+
+
+def test_outs_on_another_disk_are_recognised(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    (project / "data").symlink_to(tmp_path_factory.mktemp("disk"))
+    (found,) = doctor._folder(project)
+    assert found.state == "broken"
+    assert f"{project / 'data'}: leads out of the project" in found.what

@@ -1,13 +1,17 @@
 """A bundle carries all that is needed, and what is wrong with one is said."""
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
+from emofuse.core.files import digest, file_digest
 from emofuse.inference import Bundle, BundleError, find, load, write_bundle
 from emofuse.inference.bundle import read_bundle
 from emofuse.inference.card import model_card
@@ -97,6 +101,20 @@ def test_the_card_names_the_terms_of_the_corpus(bundle: Bundle) -> None:
     assert "so its terms apply to them: the owner's." in card
 
 
+def test_words_of_a_corpus_are_text_in_the_card(bundle: Bundle) -> None:
+    features = bundle.manifest.features["text"]
+    owned = replace(features, identity=features.identity | {"terms": "<script>alert(1)</script>\n# Free"})
+    labels = ("<img src=x onerror=alert(1)>", "[a](javascript:alert(1))", "R&B", "b|c")
+    protocol = {"classes": list(labels)}
+    changed = replace(bundle.manifest, classes=labels, protocol=protocol, features={"audio": owned, "text": owned})
+    card = model_card(changed)
+    assert "<" not in card
+    assert "](javascript" not in card
+    assert card.count("\n# ") == 0
+    for shown in ("&lt;img src=x onerror=alert(1)&gt;", "R&amp;B", "| classes | &lt;img", "b/c |"):
+        assert shown in card
+
+
 def test_a_bundle_is_replaced_and_other_things_are_not(bundle: Bundle, folder: Path, tmp_path: Path) -> None:
     write_bundle(bundle, folder)
     (tmp_path / "mine").mkdir()
@@ -106,41 +124,174 @@ def test_a_bundle_is_replaced_and_other_things_are_not(bundle: Bundle, folder: P
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
+def rewrite(folder: Path, name: str, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change a JSON file of a bundle, and its digests with it, as somebody who knows them would."""
+    path, manifest = folder / name, folder / "bundle.json"
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+    said = json.loads(manifest.read_text())
+    digests = said.pop("sha256")
+    if name != "bundle.json":
+        digests[name] = file_digest(path)
+    manifest.write_text(json.dumps({**said, "sha256": {**digests, "bundle.json": digest(said)}}))
+
+
+def reseal(folder: Path) -> None:
+    """Bring the digests of all files up to date."""
+    files = [each for each in (folder / "networks").rglob("*") if each.is_file()]
+    digests = {each.relative_to(folder).as_posix(): file_digest(each) for each in files}
+    rewrite(folder, "bundle.json", lambda said: said["sha256"].update(digests))
+
+
+WEIGHTS = "networks/text-context/model.safetensors"
+
+
 def test_damage_is_named(folder: Path) -> None:
-    weights = folder / "networks/text-context/model.safetensors"
+    weights = folder / WEIGHTS
     whole = weights.read_bytes()
-    weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BundleError, match=r"text-context/model.safetensors: damaged"):
-        load(folder)
-    shutil.copyfile(folder / "networks/audio-context/model.safetensors", weights)
-    with pytest.raises(BundleError, match=r"text-context/model.safetensors: damaged, or not of its config.json"):
-        load(folder)
+    for harmed in (whole[: len(whole) // 2], whole[:-4] + bytes([whole[-4] ^ 1]) + whole[-3:]):
+        weights.write_bytes(harmed)
+        with pytest.raises(BundleError, match=r"text-context/model.safetensors: damaged, or exchanged: its digest"):
+            load(folder)
     weights.unlink()
     with pytest.raises(BundleError, match=r"text-context/model.safetensors: not found"):
         load(folder)
 
 
+def test_weights_that_are_not_of_the_network_are_named(folder: Path) -> None:
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole[: len(whole) // 2])
+    reseal(folder)
+    with pytest.raises(BundleError, match=r"text-context/model.safetensors: damaged"):
+        load(folder)
+    shutil.copyfile(folder / "networks/audio-context/model.safetensors", folder / WEIGHTS)
+    reseal(folder)
+    with pytest.raises(BundleError, match=r"text-context/model.safetensors: damaged, or not of its config.json"):
+        load(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(folder: Path, value: float) -> None:
+    weights = load_file(folder / WEIGHTS)
+    name, tensor = max(weights.items(), key=lambda item: item[1].numel())
+    tensor.view(-1)[7] = value
+    save_file(weights, folder / WEIGHTS)
+    reseal(folder)
+    with pytest.raises(BundleError, match=rf"text-context/model.safetensors: damaged: {re.escape(name)} has values"):
+        load(folder)
+
+
+def test_a_project_s_weights_that_are_no_numbers_are_refused(project: Project, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(project.root, tmp_path / "project", ignore=shutil.ignore_patterns("conversations")))
+    for path in copy.glob("data/models/demo/concat/*/model.safetensors"):
+        weights = {
+            name: each * float("nan") if each.is_floating_point() else each for name, each in load_file(path).items()
+        }
+        path.unlink()
+        save_file(weights, path)
+    with pytest.raises(BundleError, match="values that are no finite numbers"):
+        load(copy / "data/models/demo/concat")
+
+
+def test_a_manifest_that_was_changed_by_hand_is_refused(folder: Path) -> None:
+    manifest = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps(manifest | {"max_seconds": 41.0}))
+    with pytest.raises(BundleError, match=r"bundle.json: damaged, or changed by hand"):
+        find(folder)
+
+
+def test_classes_in_another_order_are_refused(folder: Path) -> None:
+    rewrite(folder, "bundle.json", lambda said: said["classes"].reverse())
+    with pytest.raises(BundleError, match=r"config.json: classes are \['neutral', .*; in bundle.json \['angry'"):
+        find(folder)
+
+
+@pytest.mark.parametrize("model", ["package:antigravity/model", "package:this", "package:"])
+def test_a_bundle_names_only_packages_of_the_list(folder: Path, model: str) -> None:
+    rewrite(folder, "bundle.json", lambda said: said["features"]["text"]["options"].update(model=model))
+    with pytest.raises(BundleError, match=r"text.options.model: .*; of packages a bundle may name \['gt_all"):
+        find(folder)
+
+
 @pytest.mark.parametrize(
-    ("key", "value", "fault"),
+    ("change", "fault"),
     [
-        ("format", 2, "bundle.json.format: 2"),
-        ("networks", ["../../elsewhere"], "bundle.json.networks.0"),
-        ("classes", None, "bundle.json.classes"),
-        ("max_seconds", -5, "bundle.json.max_seconds: -5: .*greater than 0"),
+        (lambda said: said.update(format=1), "bundle.json.format: 1"),
+        (lambda said: said.update(networks=["../../elsewhere"]), "bundle.json.networks.0"),
+        (lambda said: said.update(networks=["hcam"]), "reads from audio-context, which is not among the networks"),
+        (lambda said: said["networks"].remove("hcam"), "the model's own, 'hcam', is not among them"),
+        (lambda said: said["networks"].append("hcam"), "one stands twice"),
+        (lambda said: said["networks"].append("cma"), "cma/config.json: No such file"),
+        (lambda said: said.update(classes=None), "bundle.json.classes"),
+        (lambda said: said.update(classes=["neutral"]), "bundle.json.classes"),
+        (lambda said: said.update(classes=["sad", "sad"]), "one stands twice"),
+        (lambda said: said.update(max_seconds=-5), "bundle.json.max_seconds: -5"),
+        (lambda said: said.update(max_seconds=0), "bundle.json.max_seconds: 0"),
+        (lambda said: said.update(seed=-1), "bundle.json.seed: -1"),
+        (lambda said: said.update(runs=0), "bundle.json.runs: 0"),
+        (lambda said: said.update(dev={}), "dev: weighted_f1 is missing"),
+        (lambda said: said.update(dev={"weighted_f1": None}), "bundle.json.dev.weighted_f1"),
+        (lambda said: said["features"].pop("audio"), r"the model reads \['audio'\]"),
+        (lambda said: said["features"]["audio"].pop("family"), "features.audio.family: missing"),
+        (lambda said: said.update(scores={"weighted_f1": {"mean": 0.5}}), "scores.weighted_f1: expected mean, sd"),
+        (lambda said: said.pop("protocol"), "bundle.json.protocol: missing"),
     ],
 )
-def test_a_manifest_of_another_kind_is_refused(folder: Path, key: str, value: Any, fault: str) -> None:
-    manifest = json.loads((folder / "bundle.json").read_text())
-    (folder / "bundle.json").write_text(json.dumps(manifest | {key: value}))
+def test_a_malformed_manifest_is_refused(folder: Path, change: Callable[[Any], Any], fault: str) -> None:
+    rewrite(folder, "bundle.json", change)
     with pytest.raises(BundleError, match=fault):
         find(folder)
 
 
+@pytest.mark.parametrize("name", ["hcam", "audio-utterance", "text-context"])
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda said: said.pop("model"), "config.json.model: missing"),
+        (lambda said: said.update(model="cma"), "model is 'cma'; expected|dims is missing"),
+        (lambda said: said.update(model=5), "config.json.model: 5"),
+        (lambda said: said.pop("reads"), "config.json.reads: missing"),
+        (lambda said: said.update(reads="lips"), "config.json.reads: 'lips'"),
+        (lambda said: said.pop("classes"), "config.json.classes: missing"),
+        (lambda said: said.update(classes="neutral"), "config.json.classes: 'neutral'"),
+        (lambda said: said.pop("config"), "config is missing"),
+        (lambda said: said.update(config=[]), r"config.json.config: \[\]"),
+        (lambda said: said["config"].pop("network"), "config.network: expected a mapping"),
+        (lambda said: said["config"].update(network=3), "config.network: expected a mapping"),
+        (lambda said: said.pop("dims" if "dims" in said else "dim"), "dims? is missing"),
+        (lambda said: said.update(dim="wide", dims="wide"), "config.json.dim"),
+        (lambda said: said.update(dim=10**12, dims={"audio": 10**12, "text": 1}), "config.json.dim"),
+        (lambda said: said.update(weights={"lips": 1.0}), "config.json.weights"),
+        (lambda said: said.update(weights=7), "config.json.weights: 7"),
+    ],
+)
+def test_a_malformed_network_is_refused(folder: Path, name: str, change: Callable[[Any], Any], fault: str) -> None:
+    rewrite(folder, f"networks/{name}/config.json", change)
+    with pytest.raises(BundleError, match=fault):
+        find(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000, '{"a": NaN}', "\ud800"])
+@pytest.mark.parametrize("name", ["bundle.json", "networks/hcam/config.json"])
+def test_what_is_no_json_is_refused(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(text, errors="surrogatepass")
+    if name != "bundle.json":
+        reseal(folder)
+    with pytest.raises(BundleError):
+        find(folder)
+
+
+def test_a_bundle_without_digests_is_refused(folder: Path) -> None:
+    manifest = json.loads((folder / "bundle.json").read_text())
+    del manifest["sha256"]
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"bundle.json: damaged, or changed by hand"):
+        find(folder)
+
+
 def test_a_network_of_another_version_is_refused(folder: Path) -> None:
-    path = folder / "networks/hcam/config.json"
-    config = json.loads(path.read_text())
-    config["config"]["network"]["quantum"] = True
-    path.write_text(json.dumps(config))
+    rewrite(folder, "networks/hcam/config.json", lambda said: said["config"]["network"].update(quantum=True))
     with pytest.raises(BundleError, match=r"hcam/config.json.quantum: .*another version"):
         load(folder)
 

@@ -1,6 +1,7 @@
 """``mlflow models serve`` with a real server on loopback, under several requests at once; and the registry."""
 
 import base64
+import io
 import json
 import os
 import subprocess
@@ -13,7 +14,10 @@ from pathlib import Path
 from socket import create_server
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
+import soundfile
 
 from emofuse.inference import Bundle, BundleError, Model, find
 from emofuse.inference.serving import save
@@ -64,6 +68,13 @@ def answers(server: str) -> bool:
         return exchange(server, "GET", "/ping")[0] == 200
     except OSError:
         return False
+
+
+def silence(seconds: int) -> str:
+    """A long sound file that is small, in base64."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.zeros(8_000 * seconds, np.int16), 8_000, format="FLAC")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def ask(server: str, body: bytes) -> tuple[int, Any]:
@@ -152,6 +163,20 @@ def test_without_transcripts_the_answer_says_so(server: str, project: Project) -
         (b'{"dataframe_records": [{"text": "a", "conversation": 1}]}', "turn 1: conversation: 1; expected a string"),
         (b'{"dataframe_records": [{"audio": "%%%"}]}', "turn 1: audio: not base64"),
         (b'{"dataframe_records": [{"audio": "bm90IGEgc291bmQ="}]}', "turn 1: audio: not a sound file"),
+        (b'{"dataframe_records": [{"text": ' + 6_000 * b"9" + b"}]}", "integer string conversion"),
+        (b'{"dataframe_records": [{"text": ["' + 50_000 * b"a" + b'"]}]}', "turn 1: text: ['aaa"),
+        (b'{"dataframe_split": {"columns": ["text"], "data": [["a", "b"]]}}', "columns"),
+        (b'{"dataframe_records": 5}', "must be a list of records"),
+        (b'{"dataframe_records": [5]}', "turn"),
+        (b'{"inputs": {"text": [1, [2]]}}', ""),
+        (b"\xff\xfe", ""),
+        (json.dumps({"dataframe_records": 513 * [{"text": "a"}]}).encode(), "513 turns; a request may have 512"),
+        (json.dumps({"dataframe_records": [{"text": "a " * 5_001}]}).encode(), "turn 1: text: 10,002 characters"),
+        (json.dumps({"dataframe_records": [{"text": "a", "speaker": "b" * 201}]}).encode(), "speaker: 201 characters"),
+        (
+            json.dumps({"dataframe_records": [{"audio": silence(1)}, {"audio": silence(600)}]}).encode(),
+            "turn 2: with it there are 601 s of sound; a request may have 600",
+        ),
     ],
     ids=lambda value: str(value)[:80],
 )
@@ -159,9 +184,69 @@ def test_a_bad_request_is_told_why(server: str, body: bytes, reason: str) -> Non
     status, said = ask(server, body)
     assert 400 <= status < 500
     assert reason in said
+    assert len(said) < 5_000
+    assert "Traceback" not in said
+    assert "stack_trace" not in said
+    assert str(Path(sys.prefix)) not in said
 
 
-@pytest.mark.parametrize("kind", [None, "application/x-www-form-urlencoded", "application/json; charset=latin-1"])
+def test_a_body_that_is_too_large_is_refused_and_others_are_served_meanwhile(server: str) -> None:
+    """A few clients ask for more than there may be, again and again, and as much as there may be."""
+    small = json.dumps({"dataframe_records": [{"text": "You are late."}]}).encode()
+    text = json.dumps({"dataframe_records": [{"text": "a" * 2**25}]}).encode()
+    turns = json.dumps({"dataframe_records": 8_000 * [{"text": "You are late, and I said so."}]}).encode()
+    most = json.dumps({"dataframe_records": 512 * [{"text": "You are late, and I said so."}]}).encode()
+    end, statuses = time.monotonic() + LOAD, {text: 413, turns: 400, most: 200}
+
+    def abuse(body: bytes) -> int:
+        asked = 0
+        while time.monotonic() < end:
+            status, said = ask(server, body)
+            assert status == statuses[body], said
+            asked += 1
+        return asked
+
+    def use(_: int) -> int:
+        answered = 0
+        while time.monotonic() < end:
+            status, said = ask(server, small)
+            assert status == 200, said
+            answered += 1
+        return answered
+
+    with ThreadPoolExecutor(6) as pool:
+        abused, used = pool.map(abuse, [text, turns, most]), pool.map(use, range(3))
+        assert min(abused) >= 1
+        assert min(used) >= 1, "a client was never answered"
+
+
+def test_a_body_of_unknown_length_is_bounded_too(server: str) -> None:
+    connection = HTTPConnection(server, timeout=60)
+    parts = (b'{"dataframe_records": [{"text": "', *(2**20 * b"a" for _ in range(40)), b'"}]}')
+    connection.request("POST", "/invocations", iter(parts), {"Content-Type": "application/json"}, encode_chunked=True)
+    with connection.getresponse() as response:
+        assert response.status == 413
+        assert "a request may have 33,554,432" in response.read().decode()
+
+
+def test_the_server_s_memory_stays_bounded(server: str) -> None:
+    """What was refused before has not grown it."""
+    sizes = [each.memory_info().rss for each in psutil.process_iter() if "scoring_server" in " ".join(command(each))]
+    assert sizes
+    assert max(sizes) < 3e9
+
+
+def command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [None, "application/vnd.apache.parquet", "application/x-www-form-urlencoded", "application/json; charset=latin-1"],
+)
 def test_a_body_of_another_kind_is_told_what_is_expected(server: str, kind: str | None) -> None:
     status, said = exchange(server, "POST", "/invocations", b'{"dataframe_records": [{"text": "a"}]}', kind)
     assert status == 415

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from emofuse.core.dvc_state import lock_files, locked_stages
 
 __all__ = ["Damaged", "find_damaged", "take_away_damaged"]
 
@@ -36,20 +36,23 @@ class Damaged:
 
 
 def find_damaged(root: Path, told: str = "") -> list[Damaged]:
-    """Return the damaged files of the outs that ``dvc.lock`` names.
+    """Return the damaged files of the outs that the lock files name.
 
     Digests take time, so they are computed where sizes do not add up, and of the outs that a message is about.
 
     Args:
         root: the project's root folder
         told: a message that may name outs
+
+    Raises:
+        ValueError: a lock file is damaged itself
     """
-    if not (root / "dvc.lock").exists():
+    stages = [each for path in lock_files(root) for each in locked_stages(path).values()]
+    outs = [out for stage in stages for out in stage.get("outs", ()) if "md5" in out]
+    if not outs:
         return []
     from dvc.repo import Repo
 
-    stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8")).get("stages", {})
-    outs = [out for stage in stages.values() for out in stage.get("outs", ())]
     cache = Repo(str(root)).cache.local
     found: list[Damaged] = []
     for out in outs:

@@ -1,9 +1,11 @@
 """Writes that are whole or absent, and digests of what lies on disk."""
 
+import errno
 import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -15,8 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 __all__ = [
+    "DiskFullError",
     "digest",
     "file_digest",
+    "is_disk_full",
     "readable_size",
     "replace_directory",
     "replace_file",
@@ -28,38 +32,71 @@ __all__ = [
 ]
 
 
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+_SAID = re.compile(rf"\(os error ({'|'.join(map(str, _DISK_FULL))})\)|[Nn]o space left on device|disk is full")
+"""How libraries in other languages say it, whose errors are no ``OSError``."""
+
+
+class DiskFullError(OSError):
+    """There is no room for a file; the message says what helps."""
+
+    @classmethod
+    def at(cls, path: Path) -> "DiskFullError":
+        """Return the error of a file or folder that was to be written."""
+        there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+        free = readable_size(shutil.disk_usage(there).free)
+        advice = f"{free} free; finished work is kept: make room, such as by `emofuse store prune`, and run again"
+        return cls(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {advice}", str(path))
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that a disk or a quota is full, whichever library says it."""
+    return (isinstance(error, OSError) and error.errno in _DISK_FULL) or bool(_SAID.search(str(error)))
+
+
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; on leaving without an error the file is flushed and takes its place."""
+    """Give a temporary name beside ``path``; on leaving without an error the file is flushed and takes its place.
+
+    Raises:
+        DiskFullError: there is no room for it
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix="~", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        with _saying_where(path):
+            yield temporary
+            temporary.chmod(0o644)
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def replace_directory(path: Path) -> Iterator[Path]:
-    """Give an empty folder beside ``path``; on leaving without an error it is flushed and takes ``path``'s place."""
+    """Give an empty folder beside ``path``; on leaving without an error it is flushed and takes ``path``'s place.
+
+    Raises:
+        DiskFullError: there is no room for it
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix="~", dir=path.parent))
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        for each in sorted(temporary.rglob("*")):
-            _sync(each)
-        _sync(temporary)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
-        _sync(path.parent)
+        with _saying_where(path):
+            yield temporary
+            temporary.chmod(0o755)
+            for each in sorted(temporary.rglob("*")):
+                _sync(each)
+            _sync(temporary)
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
+            _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -117,6 +154,19 @@ def readable_size(count: int) -> str:
     """A number of bytes for people, such as ``1.2 GB``, in powers of 1,000."""
     power = min(int(math.log10(max(count, 1))) // 3, 4)
     return f"{count} B" if power == 0 else f"{count / 1000**power:.1f} {' kMGT'[power]}B"
+
+
+@contextmanager
+def _saying_where(path: Path) -> Iterator[None]:
+    """Say of a full disk which file has no room: what a write raises names none."""
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except Exception as error:
+        if is_disk_full(error):
+            raise DiskFullError.at(path) from error
+        raise
 
 
 def _sync(path: Path) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from emofuse.core.dvc_cache import Damaged, take_away_damaged
+from emofuse.core.dvc_state import OUTSIDE, heal, outside
+from emofuse.core.files import DiskFullError, is_disk_full
 from emofuse.core.store import DEFAULT_ROOT
 
 __all__ = ["computing_alone", "cores", "die_with_parent", "follow_parent", "quiet", "stage", "start_worker"]
@@ -20,6 +22,10 @@ _PR_SET_PDEATHSIG = 1
 
 _PATIENCE = 10.0
 """Seconds that a stage waits for another process that runs it, which may be dying."""
+
+
+class StageBusyError(ValueError):
+    """Another process is running the same stage."""
 
 
 def die_with_parent() -> None:
@@ -33,9 +39,9 @@ def stage(name: str) -> Iterator[str]:
     """Run a stage so that an orphan of a killed run never writes beside its successor.
 
     The process dies with DVC, holds a lock for as long as it lives, and turns errors that a person can mend into one
-    line on standard error with exit status 1. A file that is damaged in DVC's cache is then taken away, so that DVC
-    sees that it has to bring it again. Imports that take seconds belong inside: before, a killed DVC leaves the process
-    alive.
+    line on standard error with exit status 1. What a killed DVC left broken is healed first. A file that is damaged in
+    DVC's cache is taken away after an error, so that DVC sees that it has to bring it again. Imports that take seconds
+    belong inside: before, a killed DVC leaves the process alive.
 
     Args:
         name: of the stage and of what it makes, such as ``pretrain demo logmel``
@@ -44,40 +50,55 @@ def stage(name: str) -> Iterator[str]:
         the name
     """
     die_with_parent()
-    _refuse_foreign_code()
-    lock = FileLock(_lock_file(name))
     try:
-        lock.acquire(timeout=_PATIENCE)
-    except Timeout:
-        sys.exit(f"{name}: another process is running this stage; wait for it, or end it")
-    try:
-        yield name
+        _refuse_foreign_code()
+        _refuse_outside()
+        with _alone(name):
+            with suppress(Exception):  # It may be of use to the next DVC, not to this stage.
+                for line in heal(Path()):
+                    print(line, file=sys.stderr)
+            yield name
     except Exception as error:
+        full = is_disk_full(error)
         damaged: list[Damaged] = []
         with suppress(Exception):  # the error that counts is the stage's
-            damaged = take_away_damaged(Path(), str(error))
-        if os.environ.get("EMOFUSE_DEBUG") or not (damaged or isinstance(error, (ValueError, OSError))):
+            damaged = [] if full or isinstance(error, StageBusyError) else take_away_damaged(Path(), str(error))
+        if os.environ.get("EMOFUSE_DEBUG") or not (damaged or full or isinstance(error, (ValueError, OSError))):
             raise
+        if full and not isinstance(error, DiskFullError):
+            error = DiskFullError.at(Path(getattr(error, "filename", None) or Path.cwd()))
         lines = [line.strip() for line in str(error).splitlines()]
         lines += [f"{each.path}: was damaged in DVC's cache and is taken away" for each in damaged]
         lines += ["`dvc pull` brings it again, or `dvc repro` makes it again"] if damaged else []
         sys.exit(f"{name}: {'; '.join(line for line in lines if line)}")
-    finally:
-        lock.release()
 
 
-def _lock_file(name: str) -> Path:
+def _refuse_outside() -> None:
+    for path in outside(Path()):
+        raise ValueError(f"{path}: {OUTSIDE}")
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
     # Beside the outs: experiments that DVC runs in copies of the project may be at the same stage.
     folder = Path(DEFAULT_ROOT.name) / "stages"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{re.sub(r'[^A-Za-z0-9+-]', '-', name)}.lock"
+    lock = FileLock(folder / f"{re.sub(r'[^A-Za-z0-9+-]', '-', name)}.lock")
+    try:
+        lock.acquire(timeout=_PATIENCE)
+    except Timeout as error:
+        raise StageBusyError("another process is running this stage; wait for it, or end it") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _refuse_foreign_code() -> None:
     """End where the code that runs is not that of the project in the working folder, whose digest DVC would note."""
     own, runs = Path("src/emofuse").resolve(), Path(__file__).parents[1]
     if own.is_dir() and own != runs:
-        sys.exit(f"emofuse is imported from {runs}, not from this project; run `make setup` here, and `make repro`")
+        raise ValueError(f"emofuse is imported from {runs}, not from this project; run `make setup` here")
 
 
 def follow_parent(parent: int) -> None:

@@ -12,23 +12,25 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from emofuse.core.files import file_digest, readable_size, replace_directory, sweep, write_json
+from emofuse.core.files import file_digest, replace_directory, sweep
 
-__all__ = ["DEFAULT_ROOT", "DISK_FULL", "Entry", "Store", "link"]
+__all__ = ["DEFAULT_ROOT", "Entry", "Store", "StoreError", "link"]
 
 DEFAULT_ROOT = Path(os.environ.get("DVC_ROOT", "")) / ".emofuse"
 """In the project's own root folder, also while DVC runs an experiment in a copy of it, which is gone afterwards."""
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What an ``OSError`` says where there is no room: it has to reach :meth:`Store.ensure`, which knows what helps."""
-
 _MANIFEST = "manifest.json"
+
+
+class StoreError(OSError):
+    """An entry was removed or altered while a stage worked with it."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ class Store:
         """
         path = self._path(kind, key)
         try:
-            manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-            whole = manifest["files"] == _digests(path)
+            manifest = _manifest(path)
+            # Without a file it may be what a deletion of the store left of an entry that was being made.
+            whole = bool(manifest["files"]) and manifest["files"] == _digests(path)
             seconds = float(manifest["seconds"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             whole, seconds = False, 0.0
@@ -80,24 +83,31 @@ class Store:
         Args:
             kind: the family of work
             key: hexadecimal digest of all that the work depends on
-            make: fills the empty folder that it is given; if it raises, nothing is kept
+            make: fills the empty folder that it is given; if it raises, nothing is kept, and if it leaves no file,
+                it is called again the next time
 
         Raises:
-            OSError: the disk is full; the message says how to make room
+            StoreError: the entry was removed while it was being made
+            DiskFullError: the disk is full
         """
         path = self._path(kind, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with _locked(path):
             found = self.find(kind, key)
             if found:
                 os.utime(found.path / _MANIFEST)
                 return found
             sweep(path)  # the lock is held
             start = time.perf_counter()
-            with self._room(), replace_directory(path) as folder:
-                make(folder)
+            with replace_directory(path) as folder:
+                try:
+                    make(folder)
+                except Exception as error:
+                    if not folder.exists():  # Whatever a library says of a file that it cannot write there.
+                        raise _vanished(path) from error
+                    raise
                 seconds = time.perf_counter() - start
-                write_json(folder / _MANIFEST, {"files": _digests(folder), "seconds": seconds})
+                _write_manifest(folder, {"files": _digests(folder), "seconds": seconds})
             return Entry(path, reused=False, seconds=seconds)
 
     def seconds(self, kind: str) -> dict[str, float]:
@@ -105,7 +115,7 @@ class Store:
         result: dict[str, float] = {}
         for path in sorted(self.root.glob(f"{kind}/[!.]*/{_MANIFEST}")):
             with suppress(OSError, ValueError, KeyError):  # pruned meanwhile, or damaged: the time is not known then
-                manifest = json.loads(path.read_text(encoding="utf-8"))
+                manifest = _manifest(path.parent)
                 result |= dict.fromkeys(manifest["files"].values(), float(manifest["seconds"]))
         return result
 
@@ -141,18 +151,6 @@ class Store:
                 continue
         return removed, freed
 
-    @contextmanager
-    def _room(self) -> Iterator[None]:
-        """Say of a full disk which one it is and what helps."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in DISK_FULL:
-                raise
-            free = readable_size(shutil.disk_usage(self.root).free)
-            advice = f"{free} free; finished work is kept: make room, such as by `emofuse store prune`, and run again"
-            raise OSError(error.errno, f"{os.strerror(error.errno)}: {advice}", str(self.root)) from error
-
     def _entries(self) -> Iterator[Path]:
         if self.root.is_dir():
             for manifest in sorted(self.root.glob(f"*/[!.]*/{_MANIFEST}")):
@@ -163,16 +161,54 @@ class Store:
 
 
 def link(entry: Entry, target: Path) -> None:
-    """Show an entry's files under ``target``, without the manifest: hard links, or copies across file systems."""
-    for source in sorted(entry.path.rglob("*")):
-        if source.is_file() and source != entry.path / _MANIFEST:
-            place = target / source.relative_to(entry.path)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.unlink(missing_ok=True)
-            try:
-                os.link(source, place)
-            except OSError:
-                shutil.copyfile(source, place)
+    """Show an entry's files under ``target``, without the manifest: hard links, or copies across file systems.
+
+    Raises:
+        StoreError: the entry, or a file of it, is not there any more
+    """
+    with _locked(entry.path):  # so that no `prune` takes it away in the middle
+        try:
+            names = list(_manifest(entry.path)["files"])
+            for name in names:
+                _link_file(entry.path / name, target / name)
+        except FileNotFoundError as error:
+            raise _vanished(entry.path) from error
+        if not names:
+            raise _vanished(entry.path)
+
+
+def _link_file(source: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    try:
+        os.link(source, place)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, place)
+
+
+def _locked(path: Path) -> FileLock:
+    """The lock of an entry."""
+    return FileLock(path.with_suffix(".lock"))
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+    return manifest
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write an entry's manifest into its folder, which is not made again where somebody has removed it."""
+    try:
+        (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    except FileNotFoundError as error:
+        raise _vanished(folder) from error
+
+
+def _vanished(path: Path) -> StoreError:
+    reason = "was removed while a stage worked with it; run again, and prune or delete the store when nothing runs"
+    return StoreError(errno.ENOENT, reason, str(path))
 
 
 def _digests(folder: Path) -> dict[str, str]:

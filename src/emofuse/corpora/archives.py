@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from emofuse.core.files import digest
-from emofuse.core.store import DISK_FULL, Store
+from emofuse.core.files import digest, is_disk_full
+from emofuse.core.store import Store
 from emofuse.corpora.base import CorpusError, regular
 
 __all__ = ["unpack"]
@@ -60,7 +60,7 @@ def _extract(archive: Path, folder: Path, wanted: list[str]) -> None:
     except tarfile.FilterError as error:
         raise CorpusError(f"{archive}: refused, since unpacking it is not safe: {error}") from error
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
+        if is_disk_full(error):
             raise
         raise CorpusError(f"{archive}: cannot be unpacked: {error}") from error
 

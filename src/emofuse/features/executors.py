@@ -11,11 +11,9 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
-from multiprocessing.queues import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,8 @@ from emofuse import encoders
 from emofuse.audio.flac import decode
 from emofuse.core import schema
 from emofuse.core.files import digest
-from emofuse.core.process import cores, follow_parent
+from emofuse.core.pool import Pool, WorkerError
+from emofuse.core.process import cores
 from emofuse.encoders import Encoder, EncoderError
 from emofuse.features.contents import Shard
 from emofuse.features.shards import LAYOUT, Row, pack
@@ -107,17 +106,14 @@ def local(recipe: Recipe, encoder: Encoder, workers: int) -> Iterator[Executor]:
         with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(recipe.threads,)) as thread:
             yield Executor(1 + _AHEAD, lambda _, shard: _encode(encoder, recipe.terms, shard, thread))
         return
-    context = get_context("spawn")
-    devices: SimpleQueue[str] = context.SimpleQueue()
-    for worker in range(workers):
-        devices.put(gpus[worker % len(gpus)] if gpus else "")
-    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(os.getpid(), devices)) as pool:
+    devices = [(gpus[worker % len(gpus)] if gpus else "",) for worker in range(workers)]
+    with Pool(workers, _start, devices) as pool:
 
         def encode(_: str, shard: Shard) -> Encoded:
             try:
                 return pool.submit(_encode_alone, recipe, _carrying(shard)).result()
-            except BrokenExecutor as error:
-                raise ExecutorError(f"{shard.file}: a process that encodes has died; the memory may be full") from error
+            except WorkerError as error:
+                raise ExecutorError(f"{shard.file}: {error}; finished shards are kept") from error
 
         yield Executor(workers + _AHEAD, encode)
 
@@ -179,10 +175,9 @@ def _gpus() -> list[str]:
     return (named.split(",") if named else [str(each) for each in range(count)])[:count]
 
 
-def _start(parent: int, devices: "SimpleQueue[str]") -> None:
-    follow_parent(parent)
+def _start(device: str) -> None:
     # Before the encoder first asks for a GPU; it then sees this one alone.
-    os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()
+    os.environ["CUDA_VISIBLE_DEVICES"] = device
 
 
 _loaded: dict[str, Encoder] = {}

@@ -3,11 +3,19 @@
 A row group holds its frames in one page, uncompressed, so that they lie in the file as they lie in memory: reading maps
 the file and hands out views. The position of a row follows from the lengths of the rows, and is checked against the
 length that Parquet writes in front of it.
+
+Between the last page and the footer, where Parquet's readers do not look, there are checksums of all that is in the
+file: a CRC-32 of each row group's frames, which is as fast as they are read, and digests of the footer and of all other
+pages. These two are compared before a shard is parsed, and frames when one of their row group is first asked for, so
+that a bit that a disk has turned is an error and never another feature.
 """
 
+import io
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +39,7 @@ __all__ = [
     "write_shard",
 ]
 
-LAYOUT = 2
+LAYOUT = 3
 """Version of the layout inside the file; part of the work store's keys."""
 
 _GROUP_ROWS = 256
@@ -41,6 +49,12 @@ _PAGE_BYTES = 1 << 30
 _PREFIX = 4
 """Bytes of a value's length, which Parquet writes in front of it."""
 _METADATA = "emofuse"
+_SEAL = b"emofuse1"
+"""Stands behind the checksums and their length."""
+_LENGTH = 4
+"""Bytes of the footer's and of the checksums' length."""
+_TAIL = _LENGTH + len(b"PAR1")
+"""Bytes behind the footer."""
 
 
 class FeatureError(ValueError):
@@ -97,13 +111,21 @@ def pack(rows: Sequence[Row], dim: int, identity: dict[str, Any]) -> pa.Buffer:
     """
     described = schema.FEATURES.with_metadata({_METADATA: json.dumps(identity, sort_keys=True)})
     small = [name for name in schema.FEATURES.names if name != "frames"]
-    sink = pa.BufferOutputStream()
+    sink = io.BytesIO()
+    written: list[pq.FileMetaData] = []
     with pq.ParquetWriter(
-        sink, described, compression="none", use_dictionary=False, write_statistics=small, data_page_size=_PAGE_BYTES
+        sink,
+        described,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=small,
+        data_page_size=_PAGE_BYTES,
+        metadata_collector=written,
     ) as writer:
         for group in _groups(rows, dim):
             writer.write_table(_table(group, dim, described))
-    return sink.getvalue()
+    _seal(sink, written[0])
+    return pa.py_buffer(sink.getbuffer())
 
 
 def as_stored(rows: Sequence[Row], dim: int) -> Frames:
@@ -125,9 +147,9 @@ def metadata(folder: Path) -> dict[str, Any]:
     """Return what the shards of a folder say of their encoder.
 
     Raises:
-        FeatureError: there are no shards
+        FeatureError: there are no shards, or the first one is damaged
     """
-    return _identity(pq.read_schema(_paths(folder)[0]), _paths(folder)[0])
+    return _Shard(_paths(folder)[0]).identity
 
 
 def defects(folder: Path) -> dict[str, list[str]]:
@@ -136,10 +158,9 @@ def defects(folder: Path) -> dict[str, list[str]]:
     ``nothing_to_encode``: the corpus has no sound, text or values; ``too_short``: the encoder made no frame of them.
 
     Raises:
-        FeatureError: there are no shards
+        FeatureError: there are no shards, or they are damaged
     """
-    columns = ["utterance_id", "content_sha256", "masked"]
-    rows = pa.concat_tables([pq.read_table(path, columns=columns) for path in _paths(folder)]).to_pylist()
+    rows = pa.concat_tables([_Shard(path).index for path in _paths(folder)]).to_pylist()
     found: dict[str, list[str]] = {}
     for row in rows:
         if row["masked"]:
@@ -181,7 +202,8 @@ class FeatureStore:
         self._masked = index["masked"].to_numpy()
         self._starts = np.concatenate([shard.starts for shard in shards])
         self._shards = np.repeat(np.arange(len(shards)), [len(shard.starts) for shard in shards])
-        self._bytes = [shard.bytes for shard in shards]
+        self._groups = np.concatenate([shard.groups for shard in shards])
+        self._files = shards
         self._folder = folder
 
     def __len__(self) -> int:
@@ -238,35 +260,139 @@ class FeatureStore:
         return np.array([self._rows[each] for each in utterance_ids], dtype=np.int64)
 
     def _view(self, row: int) -> np.ndarray:
-        data, start, length = self._bytes[self._shards[row]], int(self._starts[row]), int(self._lengths[row])
+        data, start, length = self._files[self._shards[row]].bytes, int(self._starts[row]), int(self._lengths[row])
         size = int.from_bytes(data[start - _PREFIX : start].tobytes(), "little")
         if size != 2 * length * self.dim:
             raise FeatureError(
                 f"{self._folder}: {self.utterance_ids[row]} has {size} bytes of frames; "
                 f"expected {2 * length * self.dim}: the shard is damaged, run the extract stage"
             )
+        self._files[self._shards[row]].check(self._groups[row])
         return np.ndarray((length, self.dim), "<f2", data, start)
 
 
 class _Shard:
-    """One file, mapped: ``bytes``, and for each row its ``index`` (id, mask, lengths) and where its frames start."""
+    """One file, mapped.
+
+    Attributes:
+        identity: what it says of its encoder
+        index: for each row its id, digest, mask and lengths
+        bytes: the whole file
+        starts: for each row where its frames start
+        groups: for each row the number of its row group
+    """
 
     def __init__(self, path: Path) -> None:
         try:
+            # Private: views can be written to, and the file never changes.
+            self.bytes = np.memmap(path, np.uint8, mode="c")
+            sums = _checksums(self.bytes)
             with pq.ParquetFile(path) as file:
-                self.identity = _identity(file.schema_arrow, path)
+                self._chunks = _chunks(file.metadata)
+                if _digest_of(self.bytes, self._chunks.others) != sums.get("others"):
+                    raise ValueError("ids or lengths are not those that were written")
+                self._sums = sums.get("frames", ())
+                if len(self._sums) != len(self._chunks.frames):
+                    raise ValueError("the checksums are not those that were written")
                 small = [name for name in file.schema_arrow.names if name != "frames"]
-                table, groups = file.read(columns=small), file.metadata
-        except (pa.ArrowInvalid, OSError) as error:
-            raise FeatureError(f"{path}: not a whole Parquet file: {error}") from error
+                table, groups, described = file.read(columns=small), file.metadata, file.schema_arrow
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise FeatureError(f"{path}: not a whole feature shard: {error}; run the extract stage") from error
+        self.identity = _identity(described, path)
         self.index = schema.conform(table, _INDEX, str(path))
-        # Private: views can be written to, and the file never changes.
-        self.bytes = np.memmap(path, np.uint8, mode="c")
         sizes = 2 * self.index["n_frames"].to_numpy().astype(np.int64) * self.index["dim"].to_numpy()
         if (sizes < 2).any():
             row = int(np.argmax(sizes < 2))
             raise FeatureError(f"{path}: row {row} has {sizes[row]} bytes of frames; expected one frame at least")
         self.starts = np.concatenate([np.zeros(0, np.int64), *_starts(groups, sizes, path)])
+        counts = [groups.row_group(number).num_rows for number in range(groups.num_row_groups)]
+        self.groups = np.repeat(np.arange(len(counts)), counts)
+        self._path = path
+        self._checked = np.zeros(len(counts), bool)
+
+    def check(self, group: int) -> None:
+        """Compare the frames of a row group with their checksum, once.
+
+        Raises:
+            FeatureError: they are not those that were written
+        """
+        if self._checked[group]:
+            return
+        if zlib.crc32(self.bytes[self._chunks.frames[group]].data) != self._sums[group]:
+            rows = np.flatnonzero(self.groups == group)
+            raise FeatureError(
+                f"{self._path}: the frames of rows {rows[0]} to {rows[-1]} are not those that were written: the shard "
+                "is damaged, run the extract stage"
+            )
+        self._checked[group] = True
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """Where a file has the frames of each row group, and the other columns of all of them."""
+
+    frames: list[slice]
+    others: list[slice]
+
+
+def _chunks(file: pq.FileMetaData) -> _Chunks:
+    frames: list[slice] = []
+    others: list[slice] = []
+    for number in range(file.num_row_groups):
+        group = file.row_group(number)
+        for column in map(group.column, range(group.num_columns)):
+            start = column.dictionary_page_offset or column.data_page_offset
+            place = slice(start, start + column.total_compressed_size)
+            (frames if column.path_in_schema == "frames" else others).append(place)
+    return _Chunks(frames, others)
+
+
+def _seal(sink: io.BytesIO, file: pq.FileMetaData) -> None:
+    """Write the checksums of a Parquet file into it, in front of its footer."""
+    data, chunks = sink.getbuffer(), _chunks(file)
+    start = _footer(data)
+    footer = bytes(data[start:])
+    sums = {
+        "footer": sha256(footer).hexdigest(),
+        "others": _digest_of(data, chunks.others),
+        "frames": [zlib.crc32(data[each]) for each in chunks.frames],
+    }
+    data.release()
+    said = json.dumps(sums).encode()
+    sink.seek(start)
+    sink.write(said + len(said).to_bytes(_LENGTH, "little") + _SEAL + footer)
+
+
+def _checksums(data: np.ndarray) -> dict[str, Any]:
+    """Return a shard's checksums, of which the footer's has been compared.
+
+    Raises:
+        ValueError: it has none, or the footer is not the one that was written
+    """
+    start = _footer(data)
+    end = start - len(_SEAL)
+    if data[max(end, 0) : start].tobytes() != _SEAL:
+        raise ValueError("no checksums in it, as of an earlier version or another writer")
+    length = int.from_bytes(data[end - _LENGTH : end].tobytes(), "little")
+    sums = json.loads(data[max(end - _LENGTH - length, 0) : end - _LENGTH].tobytes())
+    if not isinstance(sums, dict) or sums.get("footer") != sha256(data[start:].data).hexdigest():
+        raise ValueError("the footer is not the one that was written")
+    return sums
+
+
+def _footer(data: Any) -> int:
+    """Where a Parquet file's footer starts."""
+    start = len(data) - _TAIL - int.from_bytes(bytes(data[-_TAIL:-_LENGTH]), "little")
+    if bytes(data[-_LENGTH:]) != b"PAR1" or start < 0:
+        raise ValueError("the end of a Parquet file is not there")
+    return start
+
+
+def _digest_of(data: Any, places: Sequence[slice]) -> str:
+    found = sha256()
+    for each in places:
+        found.update(data[each])
+    return found.hexdigest()
 
 
 _INDEX = pa.schema([each for each in schema.FEATURES if each.name != "frames"])

@@ -1,7 +1,9 @@
 """Whether the installation works, part by part, and how to mend what does not."""
 
+import getpass
 import importlib
 import io
+import os
 import queue
 import shutil
 import socket
@@ -44,6 +46,8 @@ def examine(root: Path = Path()) -> Iterator[Finding]:
     """Yield findings, one after the other, for a project's root folder."""
     yield from (_python(), _torch(), _gpu(), _decoders())
     yield from _encoders(root)
+    yield from _folder(root)
+    yield from _state(root)
     yield from _cache(root)
     yield from _remotes(root)
     yield _tracker(root)
@@ -168,13 +172,51 @@ def _mend_encoder(model: str, revision: str | None) -> str:
     return f"see encoders in params.yaml{', which names the folder' if model else ''}"
 
 
+def _folder(root: Path) -> Iterator[Finding]:
+    """Whether stages and DVC can write where they have to."""
+    from emofuse.core.dvc_state import OUTSIDE, outside
+
+    for path in (root, *(root / each for each in (".dvc", ".emofuse", "data", "metrics"))):
+        if path.exists() and not os.access(path, os.W_OK):
+            yield Finding("folder", "broken", f"{path.absolute()}: no permission to write",
+                          f"`sudo chown -R {_user()} {root.absolute()}`, or work in a copy of your own")  # fmt: skip
+            break
+    for path in outside(root):
+        yield Finding("folder", "broken", f"{path}: {OUTSIDE}")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return str(os.getuid())
+
+
+def _state(root: Path) -> Iterator[Finding]:
+    """What a killed DVC left broken, which is healed on the way."""
+    from emofuse.core.dvc_state import find_broken, heal
+
+    try:
+        for line in heal(root):
+            yield Finding("dvc", "works", line)
+        broken = find_broken(root)
+    except OSError as error:
+        yield Finding("dvc", "broken", _first_line(error), "its files have to be readable and writable")
+        return
+    for path in broken:
+        yield Finding(
+            "dvc", "broken", f"{path}: broken, and a process of DVC is at work", "end it, then `emofuse heal`"
+        )
+
+
 def _cache(root: Path) -> Iterator[Finding]:
     from emofuse.core.dvc_cache import find_damaged
 
     try:
         damaged = find_damaged(root)
-    except Exception as error:  # DVC's own, and a lock file that is no YAML
-        yield Finding("cache", "broken", _first_line(error), "see dvc.lock, which git has")
+    except Exception as error:  # DVC's own; what of it is about the project is told with the remotes
+        if not _is_no_project(error):
+            yield Finding("cache", "broken", _first_line(error), "`emofuse heal`, or see dvc.lock, which git has")
         return
     for each in damaged:
         mend = f"`rm -f {each.stored} {each.path}`, then `dvc pull {each.out}` brings it again, or `dvc repro` makes it"
@@ -187,8 +229,8 @@ def _remotes(root: Path) -> Iterator[Finding]:
 
     try:
         repo = Repo(str(root))
-    except DvcException as error:
-        yield Finding("dvc", "broken", _first_line(error), "run this in the project's root folder")
+    except (DvcException, OSError) as error:
+        yield Finding("dvc", "broken", _first_line(error), _mend_project(root, error))
         return
     remotes = repo.config["remote"]
     if not remotes:
@@ -196,6 +238,24 @@ def _remotes(root: Path) -> Iterator[Finding]:
                       "`dvc remote add --default NAME URL` shares them, see docs/team.md")  # fmt: skip
     for name in remotes:
         yield _remote(repo, name)
+
+
+def _is_no_project(error: Exception) -> bool:
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.scm import SCMError
+
+    return isinstance(error, NotDvcRepoError | SCMError)
+
+
+def _mend_project(root: Path, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return "DVC has to be able to write into .dvc/tmp"
+    if (root / ".dvc").is_dir() and not (root / ".git").exists():
+        return (
+            "an unpacked archive has no history: `git init`, or without git `dvc config --local core.no_scm true`; to "
+            "get new versions too, `git clone` it instead"
+        )
+    return "run this in the project's root folder"
 
 
 def _remote(repo: Any, name: str) -> Finding:

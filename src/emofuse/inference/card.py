@@ -1,6 +1,7 @@
 """The model card of a bundle: what the model is, what it was measured on, and how it is used."""
 
 from collections.abc import Iterable, Mapping
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from emofuse.core.schema import TERMS
@@ -62,9 +63,9 @@ def model_card(manifest: "Manifest") -> str:
     return _CARD.format(
         task=manifest.task,
         model=manifest.model,
-        classes=", ".join(manifest.classes),
+        classes=_plain_text(", ".join(manifest.classes)),
         answers=_answers(manifest),
-        terms="; ".join(sorted({_terms(each.identity) for each in manifest.features.values()})),
+        terms=_plain_text("; ".join(sorted({_terms(each.identity) for each in manifest.features.values()}))),
         choice=f"Seed {manifest.seed}, fold {manifest.fold}: of {manifest.runs} runs the best on dev ({weighted_f1}).",
         features=_table(("modality", "encoder", "options"), map(_encoder, manifest.features.items())),
         protocol=_protocol(manifest.protocol),
@@ -149,4 +150,9 @@ def _percent(value: float | None) -> str:
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [header, ("---",) * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(_plain_text(cell).replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def _plain_text(text: str) -> str:
+    """A corpus's or a person's words as Markdown that shows them, on one line: no HTML and no link is made of them."""
+    return escape(" ".join(text.split()), quote=False).replace("](", "]&#40;")

@@ -7,10 +7,9 @@ from typing import Any, get_args
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from emofuse.core.params import ParamsError, validate
-from emofuse.inference.bundle import BundleError, read_json
+from emofuse.inference.bundle import BundleError, read_json, read_weights
 from emofuse.models.parts.base import Network
 from emofuse.models.parts.mixture import combine
 from emofuse.models.registry import MODELS, Input, base_name, model, sources
@@ -98,7 +97,7 @@ def _load(folder: Path) -> _Node:
         return _Node(config, None)
     try:
         network = _build(config, str(folder / "config.json"))
-        network.load_state_dict(load_file(weights))
+        network.load_state_dict(read_weights(weights))
     except FileNotFoundError as error:
         raise BundleError(f"{weights}: not found") from error
     except KeyError as error:

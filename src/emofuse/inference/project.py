@@ -43,7 +43,7 @@ def bundle_of_model(folder: Path) -> Bundle:
     params = params_of_task(task, layout.root)
     scores = _scores(layout, task, record)
     manifest = Manifest(
-        format=1,
+        format=2,
         task=task,
         model=record["model"],
         seed=record["seed"],

@@ -7,25 +7,30 @@ turn has audio or text::
     {"dataframe_records": [{"speaker": "Ann", "text": "You are late."}, {"speaker": "Ben", "text": "Sorry!"}]}
 
 The answer has as many, ``{"predictions": [{"emotion": "angry", "probabilities": {...}, "model": ..., ...}, ...]}``.
-What is wrong with a request is told with status 400, a body that is not declared as JSON or CSV with 415.
+What is wrong with a request is told with status 400, a body that is not declared as JSON or CSV with 415, and one of
+more than :data:`MAX_BODY` bytes with 413. What a request may ask for is bounded by the constants below, so that none
+takes the memory and the time of all; MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT bounds the wait for an answer, 60 s.
 """
 
 import base64
+import logging
 import os
 import re
 import sys
 import tempfile
 import warnings
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import wraps
 from importlib.metadata import requires
 from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow.pyfunc
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, ErrorCode
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array, Map
@@ -37,7 +42,26 @@ from emofuse.inference.conversation import ConversationError, Turn
 from emofuse.inference.model import Model
 from emofuse.inference.sources import load
 
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
 __all__ = ["Served", "save"]
+
+MAX_BODY = 2**25
+"""Bytes of a request: ten minutes of 16 kHz sound in base64, and room for the rest."""
+
+MAX_TURNS = 512
+"""Turns of a request, of all its conversations together."""
+
+MAX_TEXT = 10_000
+"""Characters of a turn's text, a quarter of an hour of speech; encoders read less."""
+
+MAX_NAME = 200
+"""Characters of a speaker's or a conversation's name."""
+
+MAX_SECONDS = 600.0
+"""Sound of a request, of all its turns together."""
 
 COLUMNS = ("conversation", "speaker", "text", "audio")
 
@@ -54,6 +78,12 @@ SIGNATURE = ModelSignature(
     ),
 )
 """What a row of a request and a row of an answer may have."""
+
+
+_MAX_MESSAGE, _SHOWN = 2_000, 100
+"""Characters of an answer that says what is wrong, and of a value in it."""
+
+_logger = logging.getLogger(__name__)
 
 
 def save(bundle: Bundle, out: Path) -> None:
@@ -90,7 +120,10 @@ class Served(PythonModel):
         """Load networks and encoders, so that a model that cannot answer does not start."""
         self._model: Model = load(context.artifacts["bundle"])
         self._model.load_encoders()
-        _blame_the_request()
+        server = sys.modules.get("mlflow.pyfunc.scoring_server")
+        if server is not None:
+            _bound_bodies(server)
+            _blame_the_request(server)
 
     def predict(  # type: ignore[override]
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -107,6 +140,8 @@ class Served(PythonModel):
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
 
     def _answer(self, table: pd.DataFrame) -> list[dict[str, Any]]:
+        if len(table) > MAX_TURNS:
+            raise ConversationError(f"{len(table):,} turns; a request may have {MAX_TURNS}, send more requests")
         rows = [_cells(f"turn {index}", row) for index, row in enumerate(table.to_dict("records"), start=1)]
         if not rows:
             # MLflow drops columns that it does not know, and rows without any column are none.
@@ -114,7 +149,7 @@ class Served(PythonModel):
         places: dict[str, list[int]] = {}
         for index, row in enumerate(rows):
             places.setdefault(row.get("conversation", ""), []).append(index)
-        turns = [_turn(f"turn {index}", row) for index, row in enumerate(rows, start=1)]
+        turns = list(_turns(rows))
         answers = self._model.predict_all([[turns[index] for index in indices] for indices in places.values()])
         said: dict[int, dict[str, Any]] = {}
         for indices, answer in zip(places.values(), answers, strict=True):
@@ -129,23 +164,72 @@ class Served(PythonModel):
         return [said[index] for index in range(len(rows))]
 
 
-def _blame_the_request() -> None:
-    """Have MLflow's server, if this process is one, answer with a reason where it takes for granted what may not be.
+def _bound_bodies(server: Any) -> None:
+    """Have MLflow's server read no more of a body than may be in one."""
+    catch = server._async_catch_mlflow_exception
 
-    That is a header Content-Type, and a body that is not nested without end; it answers 500 otherwise.
+    def bounded(answer: Callable[..., Awaitable["Response"]]) -> Any:
+        @wraps(answer)
+        async def read_first(request: "Request") -> "Response":
+            return await _read_body(request) or await answer(request)
+
+        return catch(read_first)
+
+    server._async_catch_mlflow_exception = bounded
+
+
+async def _read_body(request: "Request") -> "Response | None":
+    """Read a request's body into it; returns an answer where it is too large."""
+    from starlette.responses import PlainTextResponse
+
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size <= MAX_BODY:
+            parts.append(part)
+        else:
+            parts.clear()  # The rest is read and thrown away, or the client would not hear the answer.
+    request._body = b"".join(parts)  # where `request.body()` looks first
+    if size > MAX_BODY:
+        return PlainTextResponse(f"the body has {size:,} bytes; a request may have {MAX_BODY:,}", status_code=413)
+    return None
+
+
+def _blame_the_request(server: Any) -> None:
+    """Have MLflow's server answer with a reason where it takes for granted what may not be, or tells of itself.
+
+    That is a header Content-Type, and a body that is nested within reason and has numbers that Python reads; it answers
+    500 otherwise. Parquet, which may unpack to any size, is refused. What it says of errors has no paths and no code.
     """
-    server = sys.modules.get("mlflow.pyfunc.scoring_server")
-    if server is None:
-        return
     answer = server.invocations
 
     def invocations(body: bytes, kind: str | None, *rest: Any) -> Any:
+        kind = kind or "none"
+        if kind.partition(";")[0].strip() == server.CONTENT_TYPE_PARQUET:
+            reason = f"Got '{kind}'; expected application/json or text/csv"
+            return server.InvocationsResponse(response=reason, status=415, mimetype="text/plain")
         try:
-            return answer(body, kind or "none", *rest)
+            return answer(body, kind, *rest)
         except RecursionError as error:
-            raise MlflowException("the body is nested too deeply", error_code=INVALID_PARAMETER_VALUE) from error
+            raise _refused("the body is nested too deeply") from error
+        except MlflowException as error:
+            if "stack_trace" in error.json_kwargs:
+                _logger.error("%s\n%s", error.message, error.json_kwargs["stack_trace"])
+            # MLflow puts all of the input before the reason.
+            raise _refused(str(error.message).rpartition("\nError: ")[2], error) from None
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            raise _refused(f"the body cannot be read: {_short(error)}") from error
 
-    server.invocations = invocations  # type: ignore[attr-defined]
+    server.invocations = invocations
+
+
+def _refused(message: str, error: MlflowException | None = None) -> MlflowException:
+    code = INVALID_PARAMETER_VALUE if error is None else ErrorCode.Value(error.error_code)
+    return MlflowException(message[:_MAX_MESSAGE], error_code=code)
+
+
+def _short(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _cells(where: str, row: dict[str, Any]) -> dict[str, str]:
@@ -155,8 +239,24 @@ def _cells(where: str, row: dict[str, Any]) -> dict[str, str]:
     }
     for name, each in given.items():
         if not isinstance(each, str):
-            raise ConversationError(f"{where}: {name}: {each!r}; expected a string")
+            raise ConversationError(f"{where}: {name}: {repr(each)[:_SHOWN]}; expected a string")
+        most = {"text": MAX_TEXT, "audio": MAX_BODY}.get(str(name), MAX_NAME)
+        if len(each) > most:
+            raise ConversationError(f"{where}: {name}: {len(each):,} characters; there may be {most:,}")
     return given
+
+
+def _turns(rows: Sequence[dict[str, str]]) -> Iterator[Turn]:
+    seconds = 0.0
+    for index, row in enumerate(rows, start=1):
+        turn = _turn(f"turn {index}", row)
+        if isinstance(turn.audio, Sound):
+            seconds += turn.audio.samples.shape[1] / turn.audio.rate
+        if seconds > MAX_SECONDS:
+            raise ConversationError(
+                f"turn {index}: with it there are {seconds:,.0f} s of sound; a request may have {MAX_SECONDS:g}"
+            )
+        yield turn
 
 
 def _turn(where: str, row: dict[str, str]) -> Turn:

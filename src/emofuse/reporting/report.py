@@ -94,7 +94,8 @@ def with_times(page: str, seconds: Mapping[str, float]) -> str:
         page: what :func:`report` gave
         seconds: of a run of each model, in its own stage
     """
-    return page.replace(_TIMES.format("{}"), _TIMES.format(json.dumps(seconds)))
+    # Names come from the tracker; without the sign none ends the script.
+    return page.replace(_TIMES.format("{}"), _TIMES.format(json.dumps(seconds).replace("<", "\\u003c")))
 
 
 def _comparisons(scores: Scores, comparisons: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:

@@ -1,10 +1,12 @@
 """Where the tracker is: MLflow's address of it, and errors in one line that names it."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 __all__ = ["TrackingError", "database", "errors_of", "public", "tracker_uri"]
 
@@ -20,6 +22,9 @@ ENVIRONMENT = {
 
 _SQLITE = "sqlite:///"
 
+_ESCAPED = "sqlite+pysqlite:///"
+"""The same with its driver. Of the short form MLflow takes an escaped path for a plain one, and makes its folder."""
+
 
 class TrackingError(RuntimeError):
     """The tracker cannot be reached or does not take the runs; one line, which names the tracker."""
@@ -28,7 +33,8 @@ class TrackingError(RuntimeError):
 def tracker_uri(root: Path) -> str:
     """Return MLflow's address of a project's tracker; MLflow's own variables are set on the way.
 
-    A SQLite file without a leading slash, ``sqlite:///mlflow.db``, is in the project's root.
+    A SQLite file without a leading slash, ``sqlite:///mlflow.db``, is in the project's root. In an address ``%`` and
+    ``?`` have a meaning of their own, so those in the path of the root are escaped.
 
     Args:
         root: the project's root folder
@@ -38,14 +44,19 @@ def tracker_uri(root: Path) -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
     # DVC runs queued experiments in copies of the project, and says where the project itself is.
     home = Path(os.environ.get("DVC_ROOT", root))
-    return f"{_SQLITE}{(home / uri.removeprefix(_SQLITE)).resolve()}" if uri.startswith(_SQLITE) else uri
+    if not uri.startswith(_SQLITE):
+        return uri
+    given, mark, query = uri.removeprefix(_SQLITE).partition("?")
+    path = str((home / unquote(given)).resolve())
+    escaped = path.replace("%", "%25").replace("?", "%3F")
+    return f"{_SQLITE if escaped == path else _ESCAPED}{escaped}{mark}{query}"
 
 
 def database(uri: str) -> Path | None:
     """The file of a SQLite tracker, None for another."""
     from sqlalchemy.engine import make_url
 
-    path = make_url(uri).database if uri.startswith("sqlite:") else None
+    path = make_url(uri).database if uri.startswith(("sqlite:", "sqlite+")) else None
     return Path(path).resolve() if path else None
 
 
@@ -60,8 +71,24 @@ def errors_of(uri: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    log = logging.getLogger("mlflow.store.db.utils")
+    log.addFilter(_silence)  # It logs whole statements with hints of SQLAlchemy's; what counts is raised too.
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise TrackingError(public(f"tracker {uri}: {first}")) from error
+        raise TrackingError(public(f"tracker {uri}: {_plain(first, database(uri))}")) from error
+    finally:
+        log.removeFilter(_silence)
+
+
+def _silence(_: logging.LogRecord) -> bool:
+    return False
+
+
+def _plain(message: str, file: Path | None) -> str:
+    """What a driver says, without the driver's name, and what helps where a database cannot be written."""
+    message = re.sub(r"^\((sqlite3|psycopg\w*)\.\w+\) ", "", message)
+    if file and ("readonly database" in message or "unable to open database" in message):
+        return f"{message}; its file and its folder have to be writable, or name another in MLFLOW_TRACKING_URI"
+    return message

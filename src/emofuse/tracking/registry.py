@@ -28,6 +28,9 @@ ALIAS = "best-on-dev"
 
 PREFIX, ARTIFACT = "emofuse-", "model"
 
+_FORMAT = 2
+"""Of the bundles: versions that hold an earlier one are written again."""
+
 
 class Registry:
     """The registry of a tracker.
@@ -63,7 +66,7 @@ class Registry:
         run = runs.of(best)
         if EXPERIMENT in best.tags or not any(model.folder.glob("*/config.json")) or run is None:
             return
-        contents = digest([best.key, len(model.runs), model.scored])
+        contents = digest([_FORMAT, best.key, len(model.runs), model.scored])
         found = self._found(name, best.key, run)
         if found is None or found.tags.get(COMPLETE) != contents:
             if not self._log(model, str(found.run_id) if found else run.info.run_id):
