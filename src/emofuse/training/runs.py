@@ -59,7 +59,7 @@ class Run:
         task: key of the task
         model: name in the results table, such as ``audio-context``
         encoders: names of the encoders that it reads, by modality
-        stage: name of the stage that trains it, such as ``pretrain-audio@demo-logmel``
+        stage: what trains it, such as ``pretrain demo logmel``
         seed: of initialisation, batches and dropout
         fold: of the task's splits
     """
