@@ -3,6 +3,7 @@
 import base64
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,13 @@ def test_what_the_corpus_says_is_text_and_never_markup(page: str) -> None:
     assert "&lt;b&gt;So&lt;/b&gt; &amp; so" in page
     assert "&lt;subtitles&gt;" in page
     assert "<eyes>" not in page
+
+
+def test_a_page_without_words_says_where_they_are(scores: Scores) -> None:
+    shown = dialogue()
+    bare = replace(shown, turns=shown.turns.drop("speaker", "text", "target"))
+    page = report(scores, protocol(), COMPARISONS, records(), [bare])
+    assert "<code>data/scores/meld-7/ears+&lt;eyes&gt;/report.html</code>" in page
 
 
 def test_every_part_is_there(page: str) -> None:
