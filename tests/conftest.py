@@ -15,6 +15,8 @@ from typing import Any
 # Set before torch is there. What tests compute is so little that threads wait for each other longer than they work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
+import polars as pl
 import pytest
 import yaml
 from hypothesis import HealthCheck, settings
@@ -27,6 +29,9 @@ TRANSCRIPT = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_I
 PROSODY = (
     "filename,duration,avg_intensity,intensity_variation,avg_pitch,pitch_std,pitch_range,articulation_rate,mean_hnr"
 )
+
+CLASSES = ("angry", "happy", "sad")
+"""Classes of the small task whose predictions are made, so that what its scores must be is known."""
 
 TESTS = Path(__file__).parent
 
@@ -144,6 +149,67 @@ def _shorten(tree: dict[str, Any]) -> None:
             tree[key] = value | {"epochs": 1}
         elif isinstance(value, dict):
             _shorten(value)
+
+
+@pytest.fixture
+def truth() -> Callable[..., pl.DataFrame]:
+    """Targets of a small made-up task: ``truth(n_dialogues, n_turns, fold, prefix)``."""
+    return _truth
+
+
+@pytest.fixture
+def answer() -> Callable[..., pl.DataFrame]:
+    """Predictions that are given: ``answer(truth, said, model, seed, split)``."""
+    return _answer
+
+
+@pytest.fixture
+def guess() -> Callable[..., pl.DataFrame]:
+    """Predictions of some skill: ``guess(truth, skill, model, seeds)``."""
+    return _guess
+
+
+@pytest.fixture
+def classes() -> tuple[str, ...]:
+    """The classes of that task."""
+    return CLASSES
+
+
+def _truth(n_dialogues: int = 12, n_turns: int = 6, fold: int = 0, prefix: str = "") -> pl.DataFrame:
+    """Test targets of one fold, drawn at random; dialogue d has utterances d_0, d_1, …"""
+    targets = np.random.default_rng(5).integers(0, len(CLASSES), (n_dialogues, n_turns))
+    rows = [
+        (fold, "test", f"{prefix}d{dialogue}_{turn}", f"{prefix}d{dialogue}", int(target))
+        for (dialogue, turn), target in np.ndenumerate(targets)
+    ]
+    return pl.DataFrame(rows, schema=["fold", "split", "utterance_id", "dialogue_id", "target"], orient="row")
+
+
+def _answer(
+    truth: pl.DataFrame, said: Sequence[int] | np.ndarray, model: str = "hcam", seed: int = 0, split: str = "test"
+) -> pl.DataFrame:
+    """Predictions that say ``said[i]`` to row i of ``truth``, with a probability of 0.8."""
+    probabilities = np.full((len(truth), len(CLASSES)), 0.1, np.float32)
+    probabilities[np.arange(len(truth)), said] = 0.8
+    return pl.DataFrame(
+        {
+            "task": "tiny",
+            "model": model,
+            "seed": pl.Series([seed] * len(truth), dtype=pl.Int32),
+            "fold": truth["fold"].cast(pl.Int32),
+            "split": split,
+            "utterance_id": truth["utterance_id"],
+            "probabilities": pl.Series(probabilities.tolist(), dtype=pl.List(pl.Float32)),
+        }
+    )
+
+
+def _guess(truth: pl.DataFrame, skill: float, model: str, seeds: Sequence[int] = (0, 1, 2)) -> pl.DataFrame:
+    """Predictions of several seeds that are right with probability ``skill`` and wrong by one class otherwise."""
+    target = truth["target"].to_numpy()
+    rng = np.random.default_rng([*model.encode(), len(seeds)])
+    runs = [np.where(rng.random(len(target)) < skill, target, (target + 1) % len(CLASSES)) for _ in seeds]
+    return pl.concat([_answer(truth, said, model, seed) for said, seed in zip(runs, seeds, strict=True)])
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from emofuse.tasks import IGNORE, SPLITS, Task, TaskConfig, TaskError
 
 CLASSES = {"good": ("joy", "love"), "bad": ("fear",)}
 CONFIG = {
-    **{"corpus": "small", "classes": CLASSES, "seeds": 1, "context": "both"},
+    **{"classes": CLASSES, "seeds": 1, "context": "both"},
     **{"unlabelled": "keep", "speakers": "disjoint", "transcript": "made up"},
 }
 

@@ -1,7 +1,6 @@
 """From predictions to tables of scores: means, folds, broadcasting, order, and what must not matter."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from sklearn.metrics import f1_score
 
 from emofuse.scoring.ensembles import of_seeds
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import Scores, ScoringConfig, in_order, score
+from emofuse.scoring.scores import Scores, ScoringConfig, score
 
 Make = Callable[..., pl.DataFrame]
 CONFIG = ScoringConfig(resamples=300, seed=1)
@@ -303,20 +302,16 @@ def test_without_zeros_only_the_rest_is_scored(truth: Make, guess: Make, classes
             assert_frame_equal(own, getattr(alone, name), check_exact=True)
 
 
-def test_without_zeros_other_epochs_and_conditions_are_scored_too(
-    truth: Make, guess: Make, classes: tuple[str, ...]
-) -> None:
+def test_without_zeros_other_epochs_are_scored_too(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
     """The best epoch is that of all utterances."""
     targets = truth()
     runs = guess(targets, 0.7, "hcam")
     sentiment = pl.Series([0.0, 1.0, -1.0] * (len(targets) // 3))
     rest, with_sentiment = targets.filter(sentiment != 0), targets.with_columns(sentiment=sentiment)
-    epochs, degraded = runs.with_columns(epoch=1), runs.with_columns(condition=pl.lit("noise-0"))
-    both = score(runs, with_sentiment, classes, CONFIG, epochs, degraded).models
+    both = score(runs, with_sentiment, classes, CONFIG, runs.with_columns(epoch=1)).models
     only = score(runs.join(rest, on="utterance_id", how="semi"), rest, classes, CONFIG).models
-    wanted = row(only, metric="weighted_f1")
-    for metric in ("best_on_test_epoch/weighted_f1/nonzero", "under/noise-0/weighted_f1/nonzero"):
-        assert row(both, metric=metric)["mean"] == wanted["mean"]
+    found = row(both, metric="best_on_test_epoch/weighted_f1/nonzero")
+    assert found["mean"] == row(only, metric="weighted_f1")["mean"]
 
 
 def test_the_best_epoch_on_test_is_each_run_s_own_and_stands_apart(
@@ -340,35 +335,6 @@ def test_the_best_epoch_on_test_is_each_run_s_own_and_stands_apart(
         assert (got["low"], got["high"]) == (None, None)
 
 
-@pytest.mark.parametrize("prefix", ["", "other_"])
-def test_a_condition_is_scored_like_test_and_stands_apart(
-    truth: Make, guess: Make, classes: tuple[str, ...], prefix: str
-) -> None:
-    """With one set of test utterances for both folds, and with two, which are pooled."""
-    targets = pl.concat([truth(), truth(fold=1, prefix=prefix)])
-    runs = pl.concat([guess(targets, 0.8, "hcam"), guess(targets, 0.6, "late")])
-    worse = pl.concat([guess(targets, 0.5, "hcam"), guess(targets, 0.6, "late")])
-    conditions = {"noise-0": worse, "words-0": runs}
-    degraded = pl.concat([said.with_columns(condition=pl.lit(name)) for name, said in conditions.items()])
-    plain, both = score(runs, targets, classes, CONFIG), score(runs, targets, classes, CONFIG, degraded=degraded)
-    apart = pl.col("metric").str.starts_with("under/")
-    assert_scores_equal(plain, replace(both, models=both.models.filter(~apart), runs=both.runs.filter(~apart)))
-    for name, said in conditions.items():
-        alone = score(said, targets, classes, CONFIG)
-        for table in ("models", "runs"):
-            own = getattr(alone, table).filter(~pl.col("metric").str.starts_with("fold_mean/"))
-            found = getattr(both, table).filter(pl.col("metric").str.starts_with(f"under/{name}/"))
-            bare = pl.col("metric").str.strip_prefix(f"under/{name}/")
-            assert_frame_equal(found.with_columns(bare), own, check_exact=True)
-
-
-def test_a_condition_without_all_runs_is_an_error(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
-    runs = guess(truth(), 0.8, "hcam")
-    degraded = runs.with_columns(condition=pl.lit("noise-0"))[1:]
-    with pytest.raises(ScoringError, match="missing utterance ids"):
-        score(runs, truth(), classes, CONFIG, degraded=degraded)
-
-
 def test_the_seed_decides_what_is_drawn(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
     targets = truth()
     runs = guess(targets, 0.7, "hcam")
@@ -386,11 +352,6 @@ def test_floats_are_rounded(truth: Make, guess: Make, classes: tuple[str, ...]) 
     for table in (scores.models, scores.pairs, scores.runs):
         floats = table.select(pl.selectors.float())
         assert_frame_equal(floats, floats.select(pl.all().round(6)), check_exact=True)
-
-
-def test_models_stand_in_the_order_of_the_design() -> None:
-    names = ["zeta", "hbaf", "hcam/no-contrastive", "alpha", "cma", "hcam", "majority", "zeta/small", "hcam"]
-    assert in_order(names) == ["majority", "hcam", "hcam/no-contrastive", "cma", "hbaf", "alpha", "zeta", "zeta/small"]
 
 
 @pytest.mark.parametrize("bad", [{"resamples": 0}, {"confidence": 95}, {"seed": -1}, {"resample": 100}])

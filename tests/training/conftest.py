@@ -5,20 +5,34 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
+from emofuse.core.layout import Layout, Pair
 from emofuse.core.params import Params
 from emofuse.core.schema import UTTERANCES, conform
 from emofuse.core.store import Store
 from emofuse.features.shards import Row, write_shard
-from emofuse.tasks import SPLITS, Fold, Task, TaskConfig
-from emofuse.training import fuse as fuse_module
-from emofuse.training import pretrain as pretrain_module
+from emofuse.models.registry import FUSION
+from emofuse.tasks import SPLITS, Fold, Task
+from emofuse.training import jobs
+from emofuse.training.fuse import ablate, fuse
+from emofuse.training.jobs import Work
+from emofuse.training.pretrain import pretrain
+
+PAIR = Pair("ears", "eyes")
+"""The encoders of the project."""
+
+FOLDERS = {
+    f"{modality}-{level}": f"{PAIR.encoder(modality)}/{level}"
+    for modality in ("audio", "text")
+    for level in ("utterance", "context")
+}
+"""Where the unimodal networks lie, below the task's folder."""
 
 LABELS = ("happy", "sad", None, "sad", "happy", "shrug")
 """Labels of the turns of a dialogue, one turn further in each next one; ``shrug`` is not in the task's label map."""
@@ -74,16 +88,18 @@ class Project:
         tree: what ``params.yaml`` would hold; free to change
         counts: of the last stage, the runs that were trained and those that were reused
         run_all: what trains the runs; in this process, one after the other, if None
+        pair: its encoders
     """
 
     root: Path
     tree: dict[str, Any]
     counts: tuple[int, int] = (0, 0)
     run_all: Callable[..., int] | None = field(default=None, repr=False)
+    pair: ClassVar[Pair] = PAIR
 
     @property
-    def data(self) -> Path:
-        return self.root / "data"
+    def layout(self) -> Layout:
+        return Layout(self.root)
 
     @property
     def store(self) -> Store:
@@ -93,30 +109,43 @@ class Project:
     def params(self) -> Params:
         return Params(self.tree, self.root / "params.yaml")
 
-    def pretrain(self, modality: str, name: str = "") -> tuple[int, int]:
+    def work(self, stage: str) -> Work:
+        """What a stage of that name is handed."""
+        return Work(stage, "tiny", self.params, self.layout, self.store)
+
+    def folder(self, model: str, seed: int = 0) -> Path:
+        """Folder of a model's run."""
+        return self.layout.models / "tiny" / FOLDERS.get(model, f"{PAIR}/{model}") / f"seed-{seed}-fold-0"
+
+    def pretrain(self, modality: str, stage: str = "") -> tuple[int, int]:
         """Run the stage; return how many runs were trained and how many reused."""
-        with self._run_all(pretrain_module):
-            pretrain_module.pretrain(name or f"tiny-{modality}", "tiny", modality, self.params, self.data, self.store)  # type: ignore[arg-type]
+        with self._run_all():
+            pretrain(self.work(stage or f"pretrain-{modality}"), modality, PAIR.encoder(modality))
         return self.counts
 
-    def fuse(self, model: str, *, ablations: bool = False) -> tuple[int, int]:
+    def fuse(self, model: str) -> tuple[int, int]:
         """Run the stage; return how many runs were trained and how many reused."""
-        with self._run_all(fuse_module):
-            name = f"tiny-{model}"
-            fuse_module.fuse(name, "tiny", model, self.params, self.data, self.store, ablations=ablations)
+        with self._run_all():
+            fuse(self.work(f"fuse-{model}"), PAIR, model)
+        return self.counts
+
+    def ablate(self, model: str) -> tuple[int, int]:
+        """Run the stage; return how many runs were trained and how many reused."""
+        with self._run_all():
+            ablate(self.work(f"ablate-{model}"), PAIR, model)
         return self.counts
 
     def everything(self) -> "Project":
-        """Run all stages."""
+        """Run all stages but those of ablations."""
         for modality in ("audio", "text"):
             self.pretrain(modality)
-        for model in fuse_module.MODELS:
-            self.fuse(model)
+        for model in FUSION:
+            self.fuse(model.name)
         return self
 
     def outs(self) -> dict[str, bytes]:
         """All that the training stages wrote, by path."""
-        models = self.data / "models"
+        models = self.layout.models
         return {
             str(path.relative_to(models)): path.read_bytes() for path in sorted(models.rglob("*")) if path.is_file()
         }
@@ -126,7 +155,7 @@ class Project:
         return {path.parent.name for path in self.store.root.glob("runs/*/manifest.json")}
 
     def task(self) -> Task:
-        return Task.load("tiny", self.params.get("tasks.tiny", TaskConfig), self.data)
+        return Task.load("tiny", self.params, self.layout)
 
     def utterances(self) -> pl.DataFrame:
         return pl.read_parquet(self._table)
@@ -138,21 +167,21 @@ class Project:
     def copy(self, root: Path, *, trained: bool = False) -> "Project":
         """The same corpus, features and parameters in another folder, and what was trained if asked for."""
         other = Project(root, _deep(self.tree))
-        shutil.copytree(self.data / "corpora", other.data / "corpora")
-        shutil.copytree(self.data / "features", other.data / "features")
+        shutil.copytree(self.layout.data / "corpora", other.layout.data / "corpora")
+        shutil.copytree(self.layout.data / "features", other.layout.data / "features")
         if trained:
-            shutil.copytree(self.data / "models", other.data / "models")
+            shutil.copytree(self.layout.data / "models", other.layout.data / "models")
             shutil.copytree(self.store.root, other.store.root)
         return other
 
     @property
     def _table(self) -> Path:
-        return self.data / "corpora" / "toy" / "utterances.parquet"
+        return self.layout.corpus("toy") / "utterances.parquet"
 
     @contextmanager
-    def _run_all(self, module: Any) -> Iterator[None]:
+    def _run_all(self) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "run_all", self.run_all or self._in_process)
+            patch.setattr(jobs, "run_all", self.run_all or self._in_process)
             yield
 
     def _in_process(self, label: str, function: Callable[[Any], bool], arguments: Sequence[Any]) -> int:
@@ -172,15 +201,18 @@ def _tree() -> dict[str, Any]:
     context = {"hidden": 4, "layers": 1, "heads": 2, "dropout": 0.2, "contrastive": 0.1, "temperature": 0.1}
     unimodal = {"utterance": {"network": utterance, "fit": fit}, "context": {"network": context, "fit": fit}}
     hcam = {"co_attention": True, "blocks": 1, **{key: context[key] for key in context if key != "layers"}}
+    hcam_without = {"no-context": {"reads": "utterance"}, "no-ensemble": {"ensemble": False}}
     cma = {"channels": 4, "kernel": 3, "hidden": 4, "heads": 2, "dropout": 0.2, "attention": True, "pooling": "mean"}
     hbaf = {"hidden": 4, "audio_hidden": 4, "heads": 2, "dropout": 0.2, "temperature": 0.2}
     hbaf |= dict.fromkeys(["context", "gate", "self_attention", "cross_attention"], True)
     hbaf |= dict.fromkeys(["text_loss", "audio_loss", "absolute", "relative"], 0.1)
     return _deep(
         {
+            "root": ".",
+            "file": "params.yaml",
+            "corpus": {"name": "toy"},
             "tasks": {
                 "tiny": {
-                    "corpus": "toy",
                     "classes": {"happy": ["happy"], "sad": ["sad"]},
                     "seeds": 2,
                     "context": "both",
@@ -189,19 +221,26 @@ def _tree() -> dict[str, Any]:
                     "transcript": "none",
                 }
             },
+            "run": {
+                "tasks": ["tiny"],
+                "audio": [PAIR.audio],
+                "text": [PAIR.text],
+                "models": {
+                    "features": [each.name for each in FUSION if not each.reads_networks],
+                    "networks": [each.name for each in FUSION if each.reads_networks],
+                },
+            },
+            "encoders": {PAIR.audio: {}, PAIR.text: {}},
+            "conditions": {},
             "models": {
                 "audio": unimodal,
                 "text": unimodal,
                 "majority": {},
                 "late": {},
                 "concat": {"network": {"hidden": 4, "layers": 1, "dropout": 0.2}, "fit": fit},
-                "hcam": {"network": hcam, "context": True, "ensemble": True, "fit": fit},
+                "hcam": {"network": hcam, "reads": "context", "ensemble": True, "fit": fit, "ablations": hcam_without},
                 "cma": {"network": cma, "fit": fit},
-                "hbaf": {"network": hbaf, "fit": fit},
-            },
-            "ablations": {
-                "hcam": {"no-context": {"context": False}, "no-ensemble": {"ensemble": False}},
-                "hbaf": {"no-gate": {"network.gate": False}},
+                "hbaf": {"network": hbaf, "fit": fit, "ablations": {"no-gate": {"network.gate": False}}},
             },
         }
     )
@@ -223,7 +262,7 @@ def _write_corpus(root: Path) -> None:
         for dialogue, split in enumerate(splits)
         for turn in range(6)
     ]
-    folder = root / "data" / "corpora" / "toy"
+    folder = Layout(root).corpus("toy")
     folder.mkdir(parents=True)
     table = pl.DataFrame(rows).with_columns(
         pl.lit(None, dtype=kind).alias(name)
@@ -242,14 +281,15 @@ def _write_corpus(root: Path) -> None:
     )
     rng = np.random.default_rng(0)
     for modality, dim, most in (("audio", 3, 5), ("text", 2, 3)):
+        encoder = PAIR.encoder(modality)
         frames = [
             Row(row["utterance_id"], "0", rng.normal(size=(rng.integers(1, most + 1), dim)) + (row["label"] == "sad"))
             for row in rows
         ]
         frames[7] = Row(rows[7]["utterance_id"], None, np.zeros((0, dim)))
         for index in range(2):
-            path = root / "data" / "features" / "toy" / modality / f"shard-{index:05d}-of-00002.parquet"
-            write_shard(path, frames[index::2], dim, {"encoder": "random", "modality": modality})
+            path = Layout(root).features("toy", encoder) / f"shard-{index:05d}-of-00002.parquet"
+            write_shard(path, frames[index::2], dim, {"encoder": encoder, "modality": modality})
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ def test_the_number_of_workers_and_the_runs_beside_change_no_byte(
         own.pretrain("audio")
         own.fuse("cma")
         said = capsys.readouterr().out
-        assert all(f"tiny-{each}: 3 trained, 0 reused" in said for each in ("audio", "cma"))
+        assert all(f"{each}: 3 trained, 0 reused" in said for each in ("pretrain-audio", "fuse-cma"))
         outs.append(own.outs())
     assert outs[0] == outs[1]
     assert len(outs[0]) == 3 * (2 * 5 + 4)
@@ -96,11 +96,10 @@ def is_alive(pid: int) -> bool:
 
 def start(project: Project, workers: int) -> subprocess.Popen[str]:
     """Start the real stage on so many cores at most."""
-    jobs = {"tiny-audio": {"task": "tiny", "corpus": "toy", "modality": "audio"}}
-    (project.root / "params.yaml").write_text(yaml.safe_dump({**project.tree, "pretrain": jobs}))
+    (project.root / "params.yaml").write_text(yaml.safe_dump(project.tree))
     cores = sorted(os.sched_getaffinity(0))[:workers]
     return subprocess.Popen(
-        [sys.executable, ROOT / "stages" / "pretrain.py", "tiny-audio"],
+        [sys.executable, ROOT / "stages" / "pretrain.py", "params.yaml", "tiny", "audio", project.pair.audio],
         cwd=project.root,
         stdout=subprocess.PIPE,
         text=True,
@@ -134,7 +133,7 @@ def test_a_killed_stage_goes_on_where_it_stopped(project: Project, tmp_path: Pat
     whole = sum(("audio-utterance", seed) in before and ("audio-context", seed) in before for seed in range(seeds))
 
     output, _ = start(project, workers=1).communicate()
-    (counts,) = re.findall(r"^tiny-audio: (\d+) trained, (\d+) reused$", output, re.MULTILINE)
+    (counts,) = re.findall(r"^pretrain tiny ears: (\d+) trained, (\d+) reused$", output, re.MULTILINE)
     assert counts == (str(seeds - whole), str(whole))
     after = finished(project)
     assert len(after) == 2 * seeds
@@ -142,7 +141,7 @@ def test_a_killed_stage_goes_on_where_it_stopped(project: Project, tmp_path: Pat
     assert not list(project.store.root.glob("runs/.*~"))
 
     clean = project.copy(tmp_path / "clean")
-    clean.pretrain("audio")
+    clean.pretrain("audio", stage="pretrain tiny ears")
     assert clean.outs() == project.outs()
 
 

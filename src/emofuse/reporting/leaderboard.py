@@ -38,7 +38,7 @@ class Row:
         audio: name of the sound's encoder
         text: name of the words' encoder
         model: its name
-        scores: by metric ``mean, sd, low, high, n_runs``; fractions
+        scores: by metric of :data:`COLUMNS` ``mean, sd, low, high, n_runs``; fractions
     """
 
     task: str
@@ -63,9 +63,10 @@ def leaderboard(metrics: Path) -> list[Row]:
             found = json.loads(path.read_text(encoding="utf-8"))
             protocol, scores = found["protocol"], found["scores"]
             place = (protocol["task"], protocol["encoders"]["audio"], protocol["encoders"]["text"])
+            models = [model for model in in_order(scores) if not is_ablation(model)]
+            rows += [Row(*place, model, {metric: scores[model][metric] for metric in COLUMNS}) for model in models]
         except (ValueError, KeyError, TypeError) as error:
             raise ScoringError(f"{path}: not the scores of a task: {error!r}; run its scoring stage again") from error
-        rows += [Row(*place, model, scores[model]) for model in in_order(scores) if not is_ablation(model)]
     return rows
 
 

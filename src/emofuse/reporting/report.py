@@ -62,7 +62,9 @@ def report(
     parts = scores.confusion["utterances"].unique(maintain_order=True)
     whiskers, axis = _whiskers(scores, models)
     return environment.get_template("report.html.jinja").render(
-        task=f"{protocol['task']}, {' + '.join(protocol['encoders'].values())}",
+        title=f"{protocol['task']}, {' + '.join(protocol['encoders'].values())}",
+        task=protocol["task"],
+        pair="+".join(protocol["encoders"].values()),
         scores=scores,
         synthetic=protocol["corpus"] == EMBEDDED,
         confidence=f"{100 * scores.config.confidence:g}",

@@ -23,7 +23,7 @@ class Work:
     """The work of one training stage; small enough to send to a worker.
 
     Attributes:
-        stage: name in ``dvc.yaml``, such as ``fuse@demo-logmel-minilm-hcam``
+        stage: its script and what it makes, such as ``fuse demo logmel+minilm hcam``
         task: key of the task
         params: of its corpus
         layout: the project's folders

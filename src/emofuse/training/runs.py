@@ -59,7 +59,7 @@ class Run:
         task: key of the task
         model: name in the results table, such as ``audio-context``
         encoders: names of the encoders that it reads, by modality
-        stage: name of the stage that trains it, such as ``pretrain demo logmel``
+        stage: what trains it, such as ``pretrain demo logmel``
         seed: number of the run among those of its model
         fold: of the task's splits
     """

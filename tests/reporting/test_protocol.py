@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from emofuse.reporting.protocol import losses, model_facts, needs
+from emofuse.reporting.protocol import losses, model_facts
 from emofuse.scoring.predictions import ScoringError
 
 FEATURES = {"audio": {"labels_seen": False}, "text": {"labels_seen": True}}
 SIZES = {"audio-utterance": 1, "audio-context": 20, "text-utterance": 300, "text-context": 4000}
-READS = {"audio-context": "utterance", "text-context": "utterance", "late": "posteriors", "concat": "pooled"}
+READS = {"audio-context": "utterance", "text-context": "utterance", "late": "probabilities", "concat": "pooled"}
 
 
 def records(sizes: dict[str, int]) -> list[dict[str, Any]]:
@@ -25,7 +25,7 @@ def configs(reads: dict[str, str]) -> list[dict[str, Any]]:
     [
         ("hcam", 50_000, "context", 54_321),
         ("hcam/no-context", 50_000, "utterance", 50_301),
-        ("late", 0, "posteriors", 4321),
+        ("late", 0, "probabilities", 4321),
         ("concat", 7, "pooled", 7),
         ("majority", 0, None, 0),
     ],
@@ -36,10 +36,6 @@ def test_parameters_in_all_are_those_of_every_network_behind_an_answer_once(
     known = configs(READS | ({model: reads} if reads else {}))
     facts = model_facts(records({**SIZES, model: own}), known, FEATURES)[model]
     assert (facts["n_parameters"], facts["n_parameters_in_all"]) == (own, in_all)
-
-
-def test_a_context_network_reads_the_one_of_its_own_modality() -> None:
-    assert needs({"model": "text-context", "reads": "utterance"}) == ["text-utterance"]
 
 
 def test_labels_are_seen_by_what_reads_features_that_have_seen_them() -> None:
@@ -63,4 +59,4 @@ def test_a_cross_entropy_that_is_not_the_plain_one_is_stated() -> None:
 
 def test_a_model_without_what_it_reads_from_is_an_error() -> None:
     with pytest.raises(ScoringError, match="no run of 'text-context', which another model reads from"):
-        model_facts(records({"audio-context": 1, "late": 0}), configs({"late": "posteriors"}), FEATURES)
+        model_facts(records({"audio-context": 1, "late": 0}), configs({"late": "probabilities"}), FEATURES)

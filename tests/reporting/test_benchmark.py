@@ -8,15 +8,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.metrics import f1_score
+from sklearn.metrics import accuracy_score, f1_score
 
 from emofuse.core.files import write_json
+from emofuse.core.layout import Layout, Pair
 from emofuse.features.shards import FeatureError, Row, write_shard
-from emofuse.reporting.benchmark import benchmark, comparisons, run_folders, truth_of
+from emofuse.models.registry import in_order
+from emofuse.models.registry import model as find_model
+from emofuse.plan import Models, Plan, Selection
+from emofuse.reporting.benchmark import benchmark, comparisons
 from emofuse.reporting.protocol import protocol_lines
+from emofuse.scoring.inputs import model_folders
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import Scores, ScoringConfig, score
-from emofuse.tasks import SPLITS, Interval, Task, TaskConfig
+from emofuse.tasks import SPLITS, Task, TaskConfig
 from emofuse.training.runs import Run, save_run
 
 Make = Callable[..., pl.DataFrame]
@@ -25,17 +30,18 @@ CONFIG = ScoringConfig(resamples=100)
 LABELS = ("angry", "happy", "sad")
 SKILLS = {
     "majority": 0.0,
-    "audio/utterance": 0.4,
-    "audio/context": 0.5,
-    "text/utterance": 0.5,
-    "text/context": 0.6,
+    "audio-utterance": 0.4,
+    "audio-context": 0.5,
+    "text-utterance": 0.5,
+    "text-context": 0.6,
     "concat": 0.65,
     "hcam": 0.8,
     "hcam/no-contrastive": 0.7,
 }
-"""Share of answers that are more than a guess, by the folder of the model."""
+"""Share of answers that are more than a guess, by model."""
 
-FOLDERS = ("audio", "text", "majority", "concat", "hcam")
+PAIR = Pair("ears", "eyes")
+MODELS = Models(features=("majority", "concat"), networks=("hcam",), ablations=("hcam",))
 
 
 def make_utterances() -> pl.DataFrame:
@@ -58,8 +64,12 @@ def make_utterances() -> pl.DataFrame:
 
 
 def make_task() -> Task:
-    config = TaskConfig("toy", {name: (name,) for name in LABELS}, 2, "past", "keep", "shared", "script")
-    return Task("tiny", config, make_utterances())
+    config = TaskConfig({name: (name,) for name in LABELS}, 2, "past", "keep", "shared", "script")
+    return Task("tiny", config, make_utterances(), "toy")
+
+
+def make_plan(models: Models = MODELS) -> Plan:
+    return Plan("toy", "corpora/toy/params.yaml", Selection(("tiny",), (PAIR.audio,), (PAIR.text,), models))
 
 
 def answers(task: Task, skill: float, seed: int) -> np.ndarray:
@@ -71,22 +81,20 @@ def answers(task: Task, skill: float, seed: int) -> np.ndarray:
     return np.eye(3, dtype=np.float32)[said] * 0.7 + 0.1
 
 
-def name_of(folder: str) -> str:
-    """The model of a folder: a modality's stages are models of their own, and a fusion model's ablations."""
-    return folder.replace("/", "-") if folder.startswith(("audio", "text")) else folder
+def folder_of(root: Path, model: str) -> Path:
+    """The folder of a model's runs."""
+    layout = Layout(root)
+    base, _, ablation = model.partition("/")
+    if ablation:
+        return layout.fusion("tiny", PAIR) / "ablations" / base / ablation
+    return model_folders("tiny", PAIR, make_plan(), layout)[model]
 
 
-def write_run(root: Path, task: Task, folder: str, skill: float, seed: int) -> Path:
-    model = name_of(folder)
-    out = root / "data" / "models" / "tiny" / folder / f"seed-{seed}-fold-0"
-    save_run(
-        out,
-        Run("tiny", model, f"fuse@tiny-{folder.partition('/')[0]}", seed, 0),
-        task.fold(0),
-        answers(task, skill, seed),
-        {"a": 1},
-    )
-    if folder != "majority":
+def write_run(root: Path, task: Task, model: str, skill: float, seed: int) -> Path:
+    encoders = {name: PAIR.encoder(name) for name in find_model(model).modalities}
+    out = folder_of(root, model) / f"seed-{seed}-fold-0"
+    save_run(out, Run("tiny", model, encoders, "by hand", seed, 0), task.fold(0), answers(task, skill, seed), {"a": 1})
+    if model != "majority":
         record = json.loads((out / "record.json").read_text())
         record["history"] = [{"epoch": epoch, "loss": 1 / epoch, "dev_weighted_f1": 0.1 * epoch} for epoch in (1, 2, 3)]
         write_json(out / "record.json", record)
@@ -95,18 +103,18 @@ def write_run(root: Path, task: Task, folder: str, skill: float, seed: int) -> P
 
 def write_project(root: Path) -> Path:
     task = make_task()
-    for folder, skill in SKILLS.items():
-        for seed in range(1 if folder == "majority" else 2):
-            write_run(root, task, folder, skill, seed)
+    for model, skill in SKILLS.items():
+        for seed in range(1 if model == "majority" else 2):
+            write_run(root, task, model, skill, seed)
     ids = [f"d2_{turn}" for turn in range(5)]
     example = {"utterance_ids": ids, "attention": {"text asks audio": np.eye(5).tolist()}, "gate": {"audio": [0.5] * 5}}
-    write_json(root / "data/models/tiny/hcam/seed-0-fold-0/example.json", example)
-    corpus = root / "data/corpora/toy"
+    write_json(folder_of(root, "hcam") / "seed-0-fold-0/example.json", example)
+    corpus = Layout(root).corpus("toy")
     corpus.mkdir(parents=True)
     make_utterances().write_parquet(corpus / "utterances.parquet")
     for modality in ("audio", "text"):
-        shard = root / "data" / "features" / "toy" / modality / "shard-00000-of-00001.parquet"
-        identity = {"encoder": f"encoder of {modality}", "labels_seen": modality == "text"}
+        shard = Layout(root).features("toy", PAIR.encoder(modality)) / "shard-00000-of-00001.parquet"
+        identity = {"id": f"encoder of {modality}", "labels_seen": modality == "text"}
         rows = [Row("d0_0", "0", np.zeros((1, 2))), Row("d0_1", "0" if modality == "audio" else None, np.zeros((0, 2)))]
         write_shard(shard, rows, 2, identity)
     return root
@@ -118,8 +126,12 @@ def root(tmp_path: Path) -> Path:
     return write_project(tmp_path)
 
 
-def run(root: Path, models: Sequence[str] = FOLDERS) -> str:
-    return benchmark(make_task(), models, CONFIG, root / "data", root / "metrics")
+def run(root: Path, models: Models = MODELS) -> str:
+    return benchmark(make_task(), PAIR, make_plan(models), CONFIG, Layout(root))
+
+
+def metrics_of(root: Path) -> Path:
+    return Layout(root).metrics("tiny", PAIR)
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +143,10 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_files_of_a_benchmark(scored: Path) -> None:
-    out = scored / "metrics" / "tiny"
-    models = [name_of(folder) for folder in SKILLS]
+    out, models = metrics_of(scored), list(SKILLS)
     assert {path.name for path in out.iterdir()} >= {
         *("scores.csv", "pairs.csv", "confusion.csv", "calibration.csv", "learning.csv", "scores.json", "table.md"),
-        *("plots", "report.html"),
+        *("dev.json", "plots", "report.html"),
     }
     plots = {path.name for path in (out / "plots").iterdir()}
     assert plots >= {"scores.png", "learning.png", *(f"confusion-{model.replace('/', '-')}.png" for model in models)}
@@ -148,12 +159,12 @@ def test_the_files_of_a_benchmark(scored: Path) -> None:
 
     curves = pl.read_csv(out / "learning.csv")
     assert curves.group_by("model").len().rows_by_key("model") == {name: [(6,)] for name in models[1:]}
-    runs = pl.read_parquet(scored / "data" / "scores" / "tiny" / "runs.parquet")
+    runs = pl.read_parquet(Layout(scored).scores("tiny", PAIR) / "runs.parquet")
     assert runs.select("model", "seed", "fold").unique().height == 15
 
 
 def test_an_ablation_stands_after_its_model_and_is_compared_with_it(scored: Path) -> None:
-    out = scored / "metrics" / "tiny"
+    out = metrics_of(scored)
     scores = pl.read_csv(out / "scores.csv")
     assert scores["model"].unique(maintain_order=True).to_list()[-2:] == ["hcam", "hcam/no-contrastive"]
     assert "- hcam over hcam/no-contrastive: Weighted F1 " in (out / "table.md").read_text()
@@ -162,13 +173,13 @@ def test_an_ablation_stands_after_its_model_and_is_compared_with_it(scored: Path
 def test_the_scores_are_those_of_the_test_predictions(scored: Path) -> None:
     task = make_task()
     truth = task.truth().filter(pl.col("split") == "test")
-    scores = pl.read_csv(scored / "metrics" / "tiny" / "scores.csv")
-    for folder in SKILLS:
+    scores = pl.read_csv(metrics_of(scored) / "scores.csv")
+    for model in SKILLS:
         f1 = []
-        for path in (scored / "data" / "models" / "tiny" / folder).glob("seed-*/predictions.parquet"):
+        for path in folder_of(scored, model).glob("seed-*/predictions.parquet"):
             rows = truth.join(pl.read_parquet(path), on="utterance_id", maintain_order="left")
             f1.append(f1_score(rows["target"], rows["probabilities"].list.arg_max(), average="weighted"))
-        here = (pl.col("model") == name_of(folder)) & (pl.col("metric") == "weighted_f1")
+        here = (pl.col("model") == model) & (pl.col("metric") == "weighted_f1")
         (mean,) = scores.filter(here)["mean"]
         assert mean == pytest.approx(np.mean(f1), abs=1e-6)
         assert scores.filter(here)["n_runs"].to_list() == [len(f1)]
@@ -177,23 +188,24 @@ def test_the_scores_are_those_of_the_test_predictions(scored: Path) -> None:
 def test_a_cross_entropy_that_is_not_the_plain_one_stands_in_the_table_and_on_the_page(root: Path) -> None:
     assert "Cross-entropy" not in run(root)
     fit = {"config": {"fit": {"balance": 0.0, "focus": 2.0}}, "model": "concat", "reads": "pooled"}
-    write_json(root / "data/models/tiny/concat/seed-0-fold-0/config.json", fit)
+    write_json(folder_of(root, "concat") / "seed-0-fold-0/config.json", fit)
     assert "- Cross-entropy of concat: focal loss with exponent 2\n" in run(root)
-    assert "Cross-entropy of concat" in (root / "metrics" / "tiny" / "report.html").read_text()
+    assert "Cross-entropy of concat" in (metrics_of(root) / "report.html").read_text()
 
 
 def test_the_protocol_tells_what_the_numbers_rest_on(scored: Path) -> None:
-    written = json.loads((scored / "metrics" / "tiny" / "scores.json").read_text())
+    written = json.loads((metrics_of(scored) / "scores.json").read_text())
     protocol = written["protocol"]
     assert protocol["utterances_without_features"] == {"audio": {"too_short": 1}, "text": {"nothing_to_encode": 1}}
     assert ("Utterances without features, audio", "1 too short") in protocol_lines(protocol)
     assert protocol["features"] == {
-        "audio": {"encoder": "encoder of audio", "labels_seen": False},
-        "text": {"encoder": "encoder of text", "labels_seen": True},
+        "audio": {"id": "encoder of audio", "labels_seen": False},
+        "text": {"id": "encoder of text", "labels_seen": True},
     }
     expected: dict[str, Any] = {
         "task": "tiny",
         "corpus": "toy",
+        "encoders": {"audio": "ears", "text": "eyes"},
         "classes": list(LABELS),
         "labelled_utterances": [{"train": 16, "dev": 16, "test": 16}],
         "unlike_a_full_corpus": [],
@@ -213,8 +225,8 @@ def test_the_protocol_tells_what_the_numbers_rest_on(scored: Path) -> None:
 
 def test_words_and_labels_stay_out_of_git(scored: Path) -> None:
     """The page that is committed shows the same dialogue as the one in the cache, without what the corpus owns."""
-    public = (scored / "metrics/tiny/report.html").read_text()
-    private = (scored / "data/scores/tiny/report.html").read_text()
+    public = (metrics_of(scored) / "report.html").read_text()
+    private = (Layout(scored).scores("tiny", PAIR) / "report.html").read_text()
     assert "words of d2_3" in private
     assert "true: <strong>" in private
     assert public.count('<li style="--hue') == private.count('<li style="--hue') == 5
@@ -224,11 +236,11 @@ def test_words_and_labels_stay_out_of_git(scored: Path) -> None:
 
 
 def test_facts_stand_beside_the_scores(scored: Path) -> None:
-    table = (scored / "metrics/tiny/table.md").read_text()
+    table = (metrics_of(scored) / "table.md").read_text()
     assert "| audio-context | 0 | 0 | audio | no |" in table
     assert "| hcam/no-contrastive | 0 | 0 | audio, text | yes |" in table
     assert "emofuse table --time" in table
-    assert "To repeat it: `dvc repro score@tiny`." in table
+    assert "To repeat it: `dvc repro corpora/toy/dvc.yaml:score@tiny-ears-eyes`." in table
     assert "- Context: the past alone" in table
 
 
@@ -241,15 +253,15 @@ def test_two_benchmarks_are_equal_byte_by_byte(scored: Path, root: Path) -> None
     assert first == second
 
 
-def test_a_model_without_runs_is_an_error_and_nothing_is_written(root: Path) -> None:
-    with pytest.raises(ScoringError, match="models/tiny/cma: no finished runs; run its training stage"):
-        run(root, [*FOLDERS, "cma"])
+def test_a_model_without_all_runs_is_an_error_and_nothing_is_written(root: Path) -> None:
+    with pytest.raises(ScoringError, match=r"tiny/ears\+eyes/cma: 0 runs; expected 2; run its training stage again"):
+        run(root, Models(features=(*MODELS.features, "cma"), networks=MODELS.networks))
     assert not (root / "metrics").exists()
     assert not (root / "data" / "scores").exists()
 
 
 def test_predictions_of_another_corpus_are_an_error_and_nothing_is_written(root: Path) -> None:
-    path = root / "data/models/tiny/hcam/seed-1-fold-0/predictions.parquet"
+    path = folder_of(root, "hcam") / "seed-1-fold-0/predictions.parquet"
     rows = pl.read_parquet(path)
     rows.with_columns(pl.col("utterance_id").str.replace("d11_0", "stranger")).write_parquet(path)
     with pytest.raises(ScoringError, match=r"model 'hcam', seed 1, fold 0: unknown utterance ids: 'stranger'"):
@@ -258,20 +270,45 @@ def test_predictions_of_another_corpus_are_an_error_and_nothing_is_written(root:
 
 
 def test_features_that_are_gone_are_named_and_nothing_is_written(root: Path) -> None:
-    (root / "data/features/toy/audio/shard-00000-of-00001.parquet").unlink()
-    with pytest.raises(FeatureError, match="features/toy/audio: no feature shards"):
+    (Layout(root).features("toy", "ears") / "shard-00000-of-00001.parquet").unlink()
+    with pytest.raises(FeatureError, match="features/toy/ears: no feature shards"):
         run(root)
-    assert not (root / "metrics" / "tiny" / "scores.csv").exists()
+    assert not (root / "metrics").exists()
 
 
 def test_models_that_are_not_asked_for_have_no_say(root: Path) -> None:
-    run(root, ["majority", "concat"])
-    scores = pl.read_csv(root / "metrics" / "tiny" / "scores.csv")
-    assert scores["model"].unique().sort().to_list() == ["concat", "majority"]
+    run(root, Models(features=("concat",), networks=()))
+    scores = pl.read_csv(metrics_of(root) / "scores.csv")
+    unimodal = [f"{modality}-{level}" for level in ("utterance", "context") for modality in ("audio", "text")]
+    assert scores["model"].unique(maintain_order=True).to_list()[:5] == [*unimodal, "concat"]
+    assert set(scores["model"]) == {*unimodal, "concat"}
+
+
+def test_what_dev_says_stands_beside_the_scores_and_alone_in_what_experiments_compare(scored: Path) -> None:
+    truth = make_task().truth().filter(pl.col("split") == "dev")
+    told = json.loads((metrics_of(scored) / "dev.json").read_text())
+    scores = json.loads((metrics_of(scored) / "scores.json").read_text())["scores"]
+    csv = pl.read_csv(metrics_of(scored) / "scores.csv")
+    assert list(told) == in_order(SKILLS)
+    for model in SKILLS:
+        paths = sorted(folder_of(scored, model).glob("seed-*/predictions.parquet"))
+        joined = [truth.join(pl.read_parquet(path), on="utterance_id", maintain_order="left") for path in paths]
+        said = [rows["probabilities"].list.arg_max() for rows in joined]
+        f1 = [f1_score(truth["target"], each, average="weighted") for each in said]
+        accuracy = [accuracy_score(truth["target"], each) for each in said]
+        assert told[model] == {
+            "dev/accuracy": pytest.approx(np.mean(accuracy), abs=2e-6),
+            "dev/weighted_f1": pytest.approx(np.mean(f1), abs=2e-6),
+        }
+        row = scores[model]["dev/weighted_f1"]
+        assert (row["mean"], row["n_runs"]) == (told[model]["dev/weighted_f1"], len(paths))
+        assert (row["low"], row["high"]) == (None, None)
+        assert row["sd"] == (None if len(paths) == 1 else pytest.approx(np.std(f1, ddof=1), abs=2e-6))
+        assert csv.filter(model=model, metric="dev/weighted_f1")["mean"].to_list() == [row["mean"]]
 
 
 def test_dev_predictions_have_no_say(scored: Path, root: Path) -> None:
-    for path in (root / "data" / "models").rglob("predictions.parquet"):
+    for path in Layout(root).models.rglob("predictions.parquet"):
         rows = pl.read_parquet(path)
         dev = pl.col("split") == "dev"
         turned = pl.when(dev).then(pl.col("probabilities").list.reverse()).otherwise("probabilities")
@@ -279,8 +316,8 @@ def test_dev_predictions_have_no_say(scored: Path, root: Path) -> None:
         assert not changed.equals(rows)
         changed.write_parquet(path)
     run(root)
-    for name in ("scores.csv", "pairs.csv", "confusion.csv", "scores.json", "table.md"):
-        assert (root / "metrics/tiny" / name).read_bytes() == (scored / "metrics/tiny" / name).read_bytes()
+    for name in ("scores.csv", "pairs.csv", "confusion.csv", "scores.json", "dev.json", "table.md"):
+        assert (metrics_of(root) / name).read_bytes() == (metrics_of(scored) / name).read_bytes()
 
 
 def scores_of(truth: Make, guess: Make, classes: Sequence[str], skills: dict[str, float]) -> Scores:
@@ -320,33 +357,3 @@ def test_only_scored_models_are_compared(
     truth: Make, guess: Make, classes: tuple[str, ...], models: list[str], expected: list[tuple[str, str]]
 ) -> None:
     assert comparisons(scores_of(truth, guess, classes, dict.fromkeys(models, 0.6))) == expected
-
-
-@pytest.mark.parametrize(
-    ("classes", "kept"),
-    [
-        ({"negative": Interval(below=0), "positive": Interval(at_least=0)}, True),
-        ({"minus": Interval(below=0), "zero": Interval(at_least=0, below=1), "plus": Interval(at_least=1)}, False),
-        ({name: (name,) for name in LABELS}, False),
-    ],
-    ids=["zeros in a class", "a class of zeros", "labels"],
-)
-def test_zeros_are_told_where_a_class_holds_them_and_others(classes: dict[str, Any], kept: bool) -> None:
-    rows = [
-        {"utterance_id": f"{split}{n}", "dialogue_id": split, "speaker": split, "label": LABELS[n % 3], "split": split}
-        | {"sentiment": float(n % 3 - 1)}
-        for split in SPLITS
-        for n in range(9)
-    ]
-    config = TaskConfig("toy", classes, 2, "past", "keep", "shared", "script")
-    assert ("sentiment" in truth_of(Task("tiny", config, pl.DataFrame(rows))).columns) is kept
-
-
-def test_run_folders_are_sorted_and_found_below_the_stages_and_ablations_of_a_model(root: Path) -> None:
-    models = root / "data" / "models" / "tiny"
-    names = [str(path.relative_to(models)) for path in run_folders(models, ["hcam", "audio"])]
-    assert names == [
-        *(f"hcam/no-contrastive/seed-{seed}-fold-0" for seed in (0, 1)),
-        *(f"hcam/seed-{seed}-fold-0" for seed in (0, 1)),
-        *(f"audio/{level}/seed-{seed}-fold-0" for level in ("context", "utterance") for seed in (0, 1)),
-    ]

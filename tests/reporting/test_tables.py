@@ -7,7 +7,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from emofuse.reporting.tables import best_model, learning_curves, markdown_table, scores_json, write_runs, write_scores
+from emofuse.reporting.tables import (
+    best_model,
+    dev_scores,
+    learning_curves,
+    markdown_table,
+    write_runs,
+    write_scores,
+)
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import Scores, ScoringConfig, score
 
@@ -51,18 +58,33 @@ def tiny(answer: Make) -> Scores:
     return score(two, truth, ["a", "b"], ScoringConfig(resamples=200))
 
 
+@pytest.fixture
+def dev() -> pl.DataFrame:
+    """What dev says of their runs: hcam's mean accuracy is 0.7 with a deviation of 0.2 / sqrt(2)."""
+    said = [("hcam", 0.8, 0.75), ("hcam", 0.6, 0.65), ("majority", 0.5, 0.3)]
+    return dev_scores([{"model": model, "dev": {"accuracy": a, "weighted_f1": f}} for model, a, f in said])
+
+
 def test_markdown(tiny: Scores) -> None:
     assert markdown_table(tiny, [("hcam", "majority"), ("majority", "hcam")]) == TABLE
 
 
-def test_files(tiny: Scores, tmp_path: Path) -> None:
-    write_scores(tmp_path, tiny, {"task": "tiny", "split": "one dialogue"}, TABLE)
+def test_files(tiny: Scores, dev: pl.DataFrame, tmp_path: Path) -> None:
+    write_scores(tmp_path, tiny, dev, {"task": "tiny", "split": "one dialogue"}, TABLE)
     assert (tmp_path / "table.md").read_text() == TABLE
     scores = (tmp_path / "scores.csv").read_text().splitlines()
     assert scores[0] == "model,metric,mean,sd,low,high,n_runs"
     assert scores[1] == "majority,accuracy,0.5,,0.0,1.0,1"
     assert "hcam,accuracy,0.875,0.176777,0.0,1.0,2" in scores
     assert "hcam,f1/b,0.833333,0.235702,0.0,1.0,2" in scores
+    assert scores[-4:] == [
+        *("majority,dev/accuracy,0.5,,,,1", "majority,dev/weighted_f1,0.3,,,,1"),
+        *("hcam,dev/accuracy,0.7,0.141421,,,2", "hcam,dev/weighted_f1,0.7,0.070711,,,2"),
+    ]
+    assert json.loads((tmp_path / "dev.json").read_text()) == {
+        "majority": {"dev/accuracy": 0.5, "dev/weighted_f1": 0.3},
+        "hcam": {"dev/accuracy": 0.7, "dev/weighted_f1": 0.7},
+    }
     pairs = (tmp_path / "pairs.csv").read_text().splitlines()
     assert pairs[:2] == [
         "model_a,model_b,metric,difference,low,high,p,p_adjusted",
@@ -77,6 +99,7 @@ def test_files(tiny: Scores, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "calibration.csv",
         "confusion.csv",
+        "dev.json",
         "pairs.csv",
         "scores.csv",
         "scores.json",
@@ -84,8 +107,8 @@ def test_files(tiny: Scores, tmp_path: Path) -> None:
     ]
 
 
-def test_json_carries_the_protocol_and_the_same_numbers(tiny: Scores, tmp_path: Path) -> None:
-    write_scores(tmp_path, tiny, {"task": "tiny"}, TABLE)
+def test_json_carries_the_protocol_and_the_same_numbers(tiny: Scores, dev: pl.DataFrame, tmp_path: Path) -> None:
+    write_scores(tmp_path, tiny, dev, {"task": "tiny"}, TABLE)
     value = json.loads((tmp_path / "scores.json").read_text())
     assert value["protocol"] == {"task": "tiny"}
     assert value["intervals"] == {"confidence": 0.95, "resamples": 200, "seed": 0}
@@ -93,6 +116,9 @@ def test_json_carries_the_protocol_and_the_same_numbers(tiny: Scores, tmp_path: 
     accuracy = {"mean": 0.875, "sd": 0.176777, "low": 0.0, "high": 1.0, "n_runs": 2}
     assert value["scores"]["hcam"]["accuracy"] == accuracy
     assert value["scores"]["majority"]["accuracy"]["sd"] is None
+    on_dev = {"mean": 0.7, "sd": 0.141421, "low": None, "high": None, "n_runs": 2}
+    assert value["scores"]["hcam"]["dev/accuracy"] == on_dev
+    assert list(value["scores"]) == ["majority", "hcam"]
     assert pl.DataFrame(value["pairs"]).rows() == tiny.pairs.rows()
 
 
@@ -120,11 +146,10 @@ def test_scores_without_zeros_get_a_table_of_their_own(truth: Make, guess: Make,
     targets = truth(n_dialogues=4)
     sentiment = targets.with_columns(sentiment=pl.Series([0.0, 1.5] * (len(targets) // 2)))
     runs = guess(targets, 0.7, "hcam")
-    degraded = runs.with_columns(condition=pl.lit("no-text"))
-    table = markdown_table(score(runs, sentiment, classes, ScoringConfig(resamples=50), degraded=degraded))
+    table = markdown_table(score(runs, sentiment, classes, ScoringConfig(resamples=50), runs.with_columns(epoch=1)))
     assert table.count("| hcam |") == 4
     assert "\n\nWithout the utterances whose sentiment is zero:" in table
-    assert "under these. Without the utterances whose sentiment is zero:" in table
+    assert "was chosen so. Without the utterances whose sentiment is zero:" in table
 
 
 def test_the_best_epoch_on_test_is_called_what_it_is(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
@@ -134,20 +159,6 @@ def test_the_best_epoch_on_test_is_called_what_it_is(truth: Make, guess: Make, c
     table = markdown_table(score(runs, targets, classes, ScoringConfig(resamples=50), epochs))
     assert (table.count("| hcam |"), table.count("| late |")) == (2, 1)
     assert "too high, because test chose it" in table
-
-
-def test_conditions_get_a_table_of_their_own(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
-    targets = truth(n_dialogues=4)
-    runs = guess(targets, 0.7, "hcam")
-    degraded = pl.concat([runs.with_columns(condition=pl.lit(name)) for name in ("words-10", "no-text")])
-    scores = score(runs, targets, classes, ScoringConfig(resamples=50), degraded=degraded)
-    table = markdown_table(scores)
-    assert "| Model | As it is | words-10 | no-text | Runs |" in table
-    line = table.split("| no-text |")[1].splitlines()[2]
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[1] == cells[2] == cells[3]
-    assert scores_json(scores, {})["scores"]["hcam"]["under/no-text/weighted_f1"]["n_runs"] == 3
-    assert "As it is" not in markdown_table(score(runs, targets, classes, ScoringConfig(resamples=50)))
 
 
 def test_best_model(tiny: Scores) -> None:

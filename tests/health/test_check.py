@@ -1,0 +1,195 @@
+"""What would stop a corpus's stages is said before anything is decoded, and what its tasks make of it is told."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from emofuse.core.params import Params, ParamsError
+from emofuse.corpora import ingest as ingest_module
+from emofuse.corpora.ingest import CorpusConfig, ingest
+from emofuse.health.check import report
+from emofuse.plan import Plan
+from emofuse.tasks import SPLITS, TaskError
+
+LABELS = ("neutral", "happy", "sad", "angry", "surprised", None)
+
+
+def utterances(sessions: int = 3) -> pl.DataFrame:
+    """Two dialogues a session, the first session with more joy; the splits are train, dev and test in turn."""
+    rows = [
+        (
+            f"s{session}_{dialogue}_{turn}",
+            f"s{session}_{dialogue}",
+            f"{session}",
+            SPLITS[session % 3],
+            label,
+        )
+        for session in range(sessions)
+        for dialogue in range(2)
+        for turn, label in enumerate([*LABELS, *["happy"] * (session == 0)])
+    ]
+    names = ["utterance_id", "dialogue_id", "session", "split", "label"]
+    columns = {"speaker": pl.col("session"), "sentiment": pl.lit(None, pl.Float64)}
+    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row").with_columns(**columns)
+
+
+@pytest.fixture
+def tree(root: Path) -> dict[str, Any]:
+    """The parameters as they are shipped, to be changed."""
+    found: dict[str, Any] = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def check(tree: dict[str, Any], table: pl.DataFrame | None = None) -> str:
+    params = Params(tree, Path("params.yaml"))
+    return report(Plan.load(params), params, utterances() if table is None else table)
+
+
+def put(tree: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for part in parents:
+        tree = tree.setdefault(part, {})
+    tree[last] = value
+
+
+def test_classes_are_counted_by_split_and_labels_that_no_class_takes_are_told(tree: dict[str, Any]) -> None:
+    assert check(tree).splitlines() == [
+        "demo, task demo:",
+        "  splits as the corpus has them; no speaker in two splits",
+        "  train: 10 labelled: neutral 2, happy 4, sad 2, angry 2",
+        "  dev: 8 labelled: neutral 2, happy 2, sad 2, angry 2",
+        "  test: 8 labelled: neutral 2, happy 2, sad 2, angry 2",
+        "  labels that no class takes, which count as unlabelled: surprised 6",
+    ]
+
+
+def test_every_fold_is_counted_and_what_a_full_corpus_has_is_told(tree: dict[str, Any]) -> None:
+    put(tree, "tasks.demo.splits", {"by": "session", "dev": "next", "test": "each"})
+    put(tree, "tasks.demo.classes.surprised", ["surprised"])
+    put(tree, "tasks.demo.counts", {"all": 5531})
+    lines = check(tree).splitlines()
+    assert lines[1] == "  splits by session: dev next, test each, 3 folds; no speaker in two splits"
+    assert lines[2:5] == [
+        "  train of fold 0: 10 labelled: neutral 2, happy 2, sad 2, angry 2, surprised 2",
+        "  dev of fold 0: 10 labelled: neutral 2, happy 2, sad 2, angry 2, surprised 2",
+        "  test of fold 0: 12 labelled: neutral 2, happy 4, sad 2, angry 2, surprised 2",
+    ]
+    assert len(lines) == 2 + 3 * 3 + 1
+    assert lines[-1] == "  unlike a full corpus: all: 32 labelled utterances; a full corpus gives 5,531"
+
+
+def test_every_task_that_is_run_is_told(tree: dict[str, Any]) -> None:
+    two = {**tree["tasks"]["demo"], "classes": {"glad": ["happy", "neutral"], "cross": ["angry", "sad", "surprised"]}}
+    put(tree, "tasks.two", two)
+    assert "task two" not in check(tree)
+    put(tree, "run.tasks", ["demo", "two"])
+    first, second = check(tree).split("\n\n")
+    assert first.startswith("demo, task demo:")
+    assert second.startswith("demo, task two:\n")
+    assert "labels that no class takes" not in second
+
+
+CHANGES: dict[str, tuple[str, Any, type[Exception], str]] = {
+    "label of a class": (
+        "tasks.demo.classes.happy",
+        ["hapy"],
+        TaskError,
+        r"take the labels \['hapy'\]; the corpus's",
+    ),
+    "class": ("tasks.demo.counts", {"test": {"hapy": 1}}, ParamsError, r"tasks\.demo.*counts name \['hapy'\]"),
+    "group": (
+        "tasks.demo.splits",
+        {"by": "session", "dev": ["1"], "test": ["Ses05"]},
+        TaskError,
+        r"splits name the sessions \['Ses05'\]; the corpus has \['0', '1', '2'\]",
+    ),
+    "kind of group": (
+        *("tasks.demo.splits", {"by": "sessions", "dev": ["1"], "test": ["2"]}),
+        *(ParamsError, r"tasks\.demo\.splits.*'sessions'"),
+    ),
+    "family": ("encoders.logmel.family", "logmels", ParamsError, r"encoders\.logmel\.family: 'logmels': "),
+    "option of the sound's encoder": (
+        *("encoders.logmel.options.n_mel", 40),
+        *(ParamsError, r"encoders\.logmel\.options\.n_mel: 40: unknown key; allowed are \['hop_ms', 'n_mels', "),
+    ),
+    "value of the sound's encoder": (
+        *("encoders.logmel.options.n_mels", 4),
+        *(ParamsError, r"encoders\.logmel\.options\.n_mels: 4: .*greater than or equal to 8"),
+    ),
+    "option of the words' encoder": (
+        *("encoders.minilm.options.layer", [2]),
+        *(ParamsError, r"encoders\.minilm\.options\.layer: \[2\]: unknown key; allowed are "),
+    ),
+    "option of a model": (
+        *("models.hcam.network.head", 4),
+        *(ParamsError, r"models\.hcam\.network\.head: 4: unknown key; allowed are \['blocks', "),
+    ),
+    "value of a model": (
+        "models.cma.network.pooling",
+        "median",
+        ParamsError,
+        r"cma\.network\.pooling: 'median'",
+    ),
+    "schedule of a model": ("models.concat.fit.epoch", 3, ParamsError, r"models\.concat\.fit\.epoch: 3: unknown key"),
+    "what a model reads": ("models.hcam.reads", "frames", ParamsError, r"models\.hcam\.reads: 'frames': "),
+    "choice that a model has not": (
+        "models.concat.ensemble",
+        True,
+        ParamsError,
+        r"concat\.ensemble: True: unknown",
+    ),
+    "unimodal network": (
+        *("models.audio.utterance.network.hiden", 4),
+        *(ParamsError, r"models\.audio\.utterance\.network\.hiden: 4: unknown key"),
+    ),
+    "part of an ablation": (
+        *("models.hbaf.ablations.no-gates", {"network.gates": False}),
+        *(
+            ParamsError,
+            r"hbaf\.ablations\.no-gates: 'network\.gates'; there is no models\.hbaf\.network\.gates",
+        ),
+    ),
+    "value of an ablation": (
+        *("models.hcam.ablations.no-context", {"reads": "nothing"}),
+        *(ParamsError, r"models\.hcam\.reads: 'nothing': "),
+    ),
+}
+"""A slip in the parameters: the key, the value, and what is said."""
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_slip_is_told(tree: dict[str, Any], name: str) -> None:
+    key, value, kind, fault = CHANGES[name]
+    put(tree, key, value)
+    with pytest.raises(kind, match=fault):
+        check(tree)
+
+
+def test_what_is_not_run_is_not_checked(tree: dict[str, Any]) -> None:
+    put(tree, "encoders.prosody.options.n_mel", 40)
+    put(tree, "run.models.networks", ["late"])
+    put(tree, "models.hcam.network.head", 4)
+    check(tree)
+
+
+@pytest.mark.parametrize("name", ["label of a class", "option of the sound's encoder", "option of a model"])
+def test_nothing_is_decoded_and_nothing_written_where_something_is_wrong(
+    tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path, name: str
+) -> None:
+    def decode(*_: object, **__: object) -> Callable[..., object]:
+        raise AssertionError("decoded")
+
+    key, value, kind, fault = CHANGES[name]
+    put(tree, key, value)
+    put(tree, "corpus.options.dialogues", 12)
+    params = Params(tree, Path("params.yaml"))
+    plan, config = Plan.load(params), params.get("corpus", CorpusConfig)
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(ingest_module, "prepare_all", decode)
+    with pytest.raises(kind, match=fault):
+        ingest(config, tmp_path / "out", tmp_path / "demo.json", lambda table: report(plan, params, table) and None)
+    assert list(tmp_path.iterdir()) == []

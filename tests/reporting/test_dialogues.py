@@ -1,0 +1,63 @@
+"""The example of each model: from its first run, joined by id, with the corpus's words where they are asked for."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from emofuse.core.files import write_json
+from emofuse.reporting.dialogues import Dialogue, read_dialogues
+
+IDS = ["d_0", "d_1", "d_2"]
+CLASSES = ("calm", "cross")
+
+
+def write_example(root: Path, model: str, seed: int) -> Path:
+    folder = root / model / f"seed-{seed}"
+    write_json(folder / "record.json", {"model": model, "seed": seed, "fold": 0})
+    gate = {"audio": [0.1 * seed] * 3}
+    write_json(folder / "example.json", {"utterance_ids": IDS, "attention": {"a": [[1.0] * 3] * 3}, "gate": gate})
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    """Runs of two models and an ablation with an example each, and one run without."""
+    write_json(tmp_path / "majority/seed-0/record.json", {"model": "majority", "seed": 0, "fold": 0})
+    told = [("hbaf", 0), ("hbaf", 1), ("hcam/no-context", 0), ("hcam", 0), ("hcam", 1)]
+    return [tmp_path / "majority/seed-0", *(write_example(tmp_path, model, seed) for model, seed in told)]
+
+
+@pytest.fixture
+def runs() -> pl.DataFrame:
+    """Answers to the last turn and the first; seed 1 says the opposite, and so does dev."""
+    rows = [
+        (model, seed, 0, split, utterance, [sure, 1 - sure] if (seed == 0) == (split == "test") else [1 - sure, sure])
+        for model in ("hbaf", "hcam")
+        for seed in (0, 1)
+        for split in ("dev", "test")
+        for utterance, sure in (("d_2", 0.75), ("d_0", 0.25))
+    ]
+    return pl.DataFrame(rows, schema=["model", "seed", "fold", "split", "utterance_id", "probabilities"], orient="row")
+
+
+def shown(folders: list[Path], runs: pl.DataFrame, utterances: pl.DataFrame | None = None) -> list[Dialogue]:
+    return read_dialogues(folders, runs, CLASSES, utterances)
+
+
+def test_each_model_shows_its_first_run_in_the_order_of_tables(folders: list[Path], runs: pl.DataFrame) -> None:
+    found = shown(folders, runs)
+    assert [(each.model, each.seed) for each in found] == [("hcam", 0), ("hbaf", 0)]
+    assert [each.gate for each in found] == [{"audio": [0.0] * 3}] * 2
+    for each in found:
+        assert each.turns.rows() == [("d_0", "cross", 0.75), ("d_1", None, None), ("d_2", "calm", 0.75)]
+        assert not each.has_words
+
+
+def test_words_are_joined_by_id_and_a_turn_without_any_stays(folders: list[Path], runs: pl.DataFrame) -> None:
+    words = pl.DataFrame({"utterance_id": ["d_2", "x", "d_0"], "speaker": ["B", "X", "A"]})
+    words = words.with_columns(text=pl.lit("words of ") + pl.col("utterance_id"), target=pl.lit("calm"))
+    for each in shown(folders, runs, words):
+        assert each.has_words
+        assert each.turns["text"].to_list() == ["words of d_0", None, "words of d_2"]
+        assert each.turns["speaker"].to_list() == ["A", None, "B"]

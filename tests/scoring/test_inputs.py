@@ -1,0 +1,124 @@
+"""What scoring reads: every run of every model that is run, from where the training stages leave it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from emofuse.core.layout import Layout, Pair
+from emofuse.models.registry import model as find_model
+from emofuse.plan import Models, Plan, Selection
+from emofuse.scoring.inputs import model_folders, run_folders, truth_of
+from emofuse.scoring.predictions import ScoringError
+from emofuse.tasks import SPLITS, Interval, Task, TaskConfig
+from emofuse.training.runs import Run, save_run
+
+LABELS = ("angry", "happy", "sad")
+PAIR = Pair("ears", "eyes")
+SEEDS = 2
+
+FOLDERS = {
+    "majority": "ears+eyes/majority",
+    "audio-utterance": "ears/utterance",
+    "text-utterance": "eyes/utterance",
+    "audio-context": "ears/context",
+    "text-context": "eyes/context",
+    "hcam": "ears+eyes/hcam",
+    "hcam/no-context": "ears+eyes/ablations/hcam/no-context",
+    "hcam/no-ensemble": "ears+eyes/ablations/hcam/no-ensemble",
+}
+"""Where the training stages leave each model, below the task's folder."""
+
+
+def plan(features: tuple[str, ...] = ("majority",), ablations: tuple[str, ...] = ("hcam",)) -> Plan:
+    return Plan(
+        "toy", "params.yaml", Selection(("tiny",), ("ears",), ("eyes",), Models(features, ("hcam",), ablations))
+    )
+
+
+def task(classes: Any = None) -> Task:
+    """Nine utterances a split, a third of them of each label and of the sentiments -1, 0 and 1."""
+    rows = [
+        {"utterance_id": f"{split}{n}", "dialogue_id": split, "speaker": split, "label": LABELS[n % 3], "split": split}
+        | {"sentiment": float(n % 3 - 1)}
+        for split in SPLITS
+        for n in range(9)
+    ]
+    config = TaskConfig(classes or {name: (name,) for name in LABELS}, SEEDS, "past", "keep", "shared", "script")
+    return Task("tiny", config, pl.DataFrame(rows), "toy")
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """A project with a run of each seed of each model."""
+    found, fold = Layout(tmp_path), task().fold(0)
+    for model, folder in FOLDERS.items():
+        encoders = {name: PAIR.encoder(name) for name in find_model(model).modalities}
+        for seed in range(SEEDS if find_model(model).seeded else 1):
+            run = Run("tiny", model, encoders, "by hand", seed, 0)
+            probabilities = np.full((len(fold.utterance_ids), 3), 1 / 3, np.float32)
+            save_run(found.models / "tiny" / folder / run.folder, run, fold, probabilities, {})
+    return found
+
+
+def test_models_are_found_where_training_leaves_them(layout: Layout) -> None:
+    found = model_folders("tiny", PAIR, plan(), layout)
+    assert {model: str(folder.relative_to(layout.models / "tiny")) for model, folder in found.items()} == FOLDERS
+
+
+def test_run_folders_are_those_of_all_seeds_model_by_model(layout: Layout) -> None:
+    found = [str(folder.relative_to(layout.models / "tiny")) for folder in run_folders(task(), PAIR, plan(), layout)]
+    seeds = {model: 1 if model == "majority" else SEEDS for model in FOLDERS}
+    expected = [f"{FOLDERS[model]}/seed-{seed}-fold-0" for model in FOLDERS for seed in range(seeds[model])]
+    assert sorted(found) == sorted(expected)
+    assert len({each.rpartition("/")[0] for each in found}) == len(FOLDERS)
+
+
+def test_ablations_count_where_they_are_run(layout: Layout) -> None:
+    found = run_folders(task(), PAIR, plan(ablations=()), layout)
+    assert not [folder for folder in found if "ablations" in folder.parts]
+    assert len(found) == 11
+
+
+def test_runs_of_another_pair_are_no_part(layout: Layout) -> None:
+    """The same audio network serves both pairs; text networks and fusions are each pair's own."""
+    with pytest.raises(ScoringError, match="models/tiny/nose/utterance: 0 runs; expected 2"):
+        run_folders(task(), Pair("ears", "nose"), plan(), layout)
+
+
+@pytest.mark.parametrize("model", FOLDERS)
+def test_a_missing_run_is_an_error(layout: Layout, model: str) -> None:
+    folder = layout.models / "tiny" / FOLDERS[model]
+    expected = len(list(folder.glob("*/record.json")))
+    (folder / "seed-0-fold-0" / "record.json").unlink()
+    message = rf"{FOLDERS[model].replace('+', '.')}: {expected - 1} runs; expected {expected}; run its training stage"
+    with pytest.raises(ScoringError, match=message):
+        run_folders(task(), PAIR, plan(), layout)
+
+
+def test_a_run_too_many_is_an_error(layout: Layout) -> None:
+    fold = task().fold(0)
+    run = Run("tiny", "hcam", {}, "by hand", SEEDS, 0)
+    save_run(layout.fusion("tiny", PAIR) / "hcam" / run.folder, run, fold, np.full((27, 3), 1 / 3, np.float32), {})
+    with pytest.raises(ScoringError, match=r"eyes/hcam: 3 runs; expected 2"):
+        run_folders(task(), PAIR, plan(), layout)
+
+
+def test_a_model_that_was_not_trained_is_an_error(layout: Layout) -> None:
+    with pytest.raises(ScoringError, match=r"eyes/cma: 0 runs; expected 2"):
+        run_folders(task(), PAIR, plan(features=("majority", "cma")), layout)
+
+
+@pytest.mark.parametrize(
+    ("classes", "kept"),
+    [
+        ({"negative": Interval(below=0), "positive": Interval(at_least=0)}, True),
+        ({"minus": Interval(below=0), "zero": Interval(at_least=0, below=1), "plus": Interval(at_least=1)}, False),
+        ({name: (name,) for name in LABELS}, False),
+    ],
+    ids=["zeros in a class", "a class of zeros", "labels"],
+)
+def test_zeros_are_told_where_a_class_holds_them_and_others(classes: dict[str, Any], kept: bool) -> None:
+    assert ("sentiment" in truth_of(task(classes)).columns) is kept
