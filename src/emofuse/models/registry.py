@@ -28,7 +28,7 @@ class Model:
         name: in tables, in ``params.yaml`` and of its folder
         title: one line on what it is
         module: of this package, where its network is
-        network: the network's class, whose configuration is the class of that name with ``Config``; None without one
+        network: the network's class; its options are the class of that name, less ``Network``, with ``Config``
         inputs: what it can read; the first is the default
         modalities: whose features it reads
         kind: how it is trained; see :mod:`emofuse.training.fuse`
@@ -59,7 +59,7 @@ class Model:
 
     def config_class(self) -> Any:
         """Import and return the dataclass of the network's options."""
-        return getattr(self.load(), f"{self.network}Config")
+        return getattr(self.load(), f"{str(self.network).removesuffix('Network')}Config")
 
 
 _LEVELS: tuple[tuple[str, str, Input], ...] = (("utterance", "I", "frames"), ("context", "II", "utterance"))

@@ -74,7 +74,7 @@ def run_of(root: Path, version: ModelVersion) -> Run:
 
 def set_dev(root: Path, seed: int, weighted_f1: float) -> None:
     """Make a run of HCAM as good on dev as a test needs it."""
-    path = root / f"data/models/demo/hcam/seed-{seed}-fold-0/record.json"
+    path = root / f"data/models/demo/logmel+minilm/hcam/seed-{seed}-fold-0/record.json"
     record = json.loads(path.read_text())
     record["dev"]["weighted_f1"] = weighted_f1
     path.write_text(json.dumps(record))
@@ -89,8 +89,8 @@ def test_every_network_is_registered_and_predicts(
     assert str(summary).startswith("tracking: 20 runs added, 0 updated, 0 unchanged, 6 models registered in sqlite:")
     monkeypatch.chdir(trained)
     registered, conversation = f"models:/{HCAM}@best-on-dev", next(iter(project.conversations.values()))
-    assert find(registered).manifest == find(trained / "data/models/demo/hcam").manifest
-    expected = load(trained / "data/models/demo/hcam").predict(conversation)
+    assert find(registered).manifest == find(trained / "data/models/demo/logmel+minilm/hcam").manifest
+    expected = load(trained / "data/models/demo/logmel+minilm/hcam").predict(conversation)
     assert load(registered).predict(conversation) == expected
     served = mlflow.pyfunc.load_model(f"{trained}/mlartifacts/{best(trained).run_id}/artifacts/model")
     (answer,) = served.predict([{"text": "You are late.", "speaker": "Ann"}])
@@ -119,7 +119,7 @@ def test_nothing_is_registered_twice(trained: Path) -> None:
 
 
 def test_a_new_seed_that_is_better_on_dev_gets_the_alias(trained: Path) -> None:
-    runs = trained / "data/models/demo/hcam"
+    runs = trained / "data/models/demo/logmel+minilm/hcam"
     later = trained / "later"
     shutil.move(runs / "seed-1-fold-0", later)
     set_dev(trained, 0, 0.5)
@@ -139,17 +139,17 @@ def test_a_new_seed_that_is_better_on_dev_gets_the_alias(trained: Path) -> None:
 
 
 def test_other_scores_change_the_card_and_not_the_version(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = {path.name: path.read_text() for path in (trained / "metrics/demo").glob("scores.*")}
+    scores = {path.name: path.read_text() for path in (trained / "metrics/demo/logmel+minilm").glob("scores.*")}
     for name in scores:
-        (trained / "metrics/demo" / name).unlink()
+        (trained / "metrics/demo/logmel+minilm" / name).unlink()
     sync(trained, CONFIG)
     monkeypatch.chdir(trained)
     assert find(f"models:/{HCAM}@best-on-dev").manifest.scores is None
     for name, text in scores.items():
-        (trained / "metrics/demo" / name).write_text(text)
+        (trained / "metrics/demo/logmel+minilm" / name).write_text(text)
     assert set(sync(trained, CONFIG).registered) == NAMES
     manifest = find(f"models:/{HCAM}@best-on-dev").manifest
-    assert manifest == find(trained / "data/models/demo/hcam").manifest
+    assert manifest == find(trained / "data/models/demo/logmel+minilm/hcam").manifest
     assert manifest.scores is not None
     assert list(versions(trained)) == [1]
 
