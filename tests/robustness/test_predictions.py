@@ -1,8 +1,8 @@
-"""The stage `degrade` and what the models say then: the corpus, the encoder and the networks are the real ones."""
+"""The stages `corrupt` and `robustness`: the corpus, the encoders and the networks are the real ones."""
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,96 +11,139 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from torchaudio.functional import edit_distance
 
 from emofuse.audio import clips as audio
+from emofuse.core.layout import Layout, Pair
 from emofuse.core.params import Params
 from emofuse.core.schema import UTTERANCES
 from emofuse.core.store import Store
 from emofuse.corpora import CorpusError
-from emofuse.features.extract import ExtractConfig, FeatureConfig
 from emofuse.features.shards import FeatureError, FeatureStore
-from emofuse.reporting.benchmark import run_folders
-from emofuse.robustness import predictions as degraded_module
-from emofuse.robustness.conditions import DegradedConfig, Noise, WordErrors
-from emofuse.robustness.features import degrade, extract_degraded
-from emofuse.robustness.predictions import predict_degraded, test_dialogues
+from emofuse.plan import Plan
+from emofuse.robustness import predictions as predictions_module
+from emofuse.robustness.conditions import Noise, WordErrors
+from emofuse.robustness.features import corrupt, extract_corrupted
+from emofuse.robustness.predictions import predict_corrupted, test_dialogues
+from emofuse.robustness.scores import robustness
+from emofuse.scoring.inputs import run_folders, truth_of
 from emofuse.scoring.scores import ScoringConfig, score
-from emofuse.tasks import SPLITS, Task, TaskConfig
+from emofuse.tasks import SPLITS, Task
 
 Project = Any
-"""The class of the fixture, in ``conftest.py``."""
+"""The class of the fixture, in ``tests/conftest.py``."""
 
 test_dialogues.__test__ = False  # type: ignore[attr-defined]  # No test, whatever its name.
 
-ENTRIES: dict[str, tuple[str, Noise | WordErrors | str]] = {
-    "noise-200": ("audio", Noise(200.0, 0)),
-    "noise-0": ("audio", Noise(0.0, 0)),
-    "words-0": ("text", WordErrors(0.0, 0)),
-    "words-40": ("text", WordErrors(0.4, 0)),
+PAIR = Pair("logmel", "minilm")
+
+CONDITIONS: dict[str, tuple[str, dict[str, float] | str]] = {
+    "noise-200": ("audio", {"noise_db": 200.0, "seed": 0}),
+    "noise-0": ("audio", {"noise_db": 0.0, "seed": 0}),
+    "words-0": ("text", {"word_errors": 0.0, "seed": 0}),
+    "words-40": ("text", {"word_errors": 0.4, "seed": 0}),
     "no-audio": ("audio", "missing"),
     "no-text": ("text", "missing"),
 }
 """Modality and change by condition; two of them change nothing."""
 
-HERE = ExtractConfig(workers=1)
-MODELS = ("audio", "text", "majority", "concat", "late", "hcam", "cma", "hbaf")
+FUSED = ("concat", "late", "hcam", "hcam/no-context", "cma", "hbaf")
+
+
+def read_params(root: Path, conditions: dict[str, tuple[str, Any]]) -> Params:
+    """Write into a project's parameters that these conditions are run, and read them."""
+    path = root / "params.yaml"
+    tree = yaml.safe_load(path.read_text())
+    tree["conditions"] = {name: change for name, (_, change) in conditions.items()}
+    tree["run"]["conditions"] = {
+        each: [name for name, (modality, _) in conditions.items() if modality == each] for each in ("audio", "text")
+    }
+    tree["extract"]["workers"] = 1
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return Params.load(root=root)
+
+
+def extract(root: Path, params: Params, condition: str) -> None:
+    """Run the stage ``corrupt``."""
+    encoder = PAIR.encoder(CONDITIONS[condition][0])
+    extract_corrupted(Plan.load(params), params, condition, encoder, Layout(root), Store(root / ".emofuse"))
+
+
+def features(root: Path, condition: str) -> Path:
+    """What that stage leaves."""
+    return Layout(root).corrupted("demo", condition, PAIR.encoder(CONDITIONS[condition][0]))
 
 
 @pytest.fixture(scope="module")
-def params(project: Project) -> Params:
-    return Params.load(project.root / "params.yaml")
-
-
-def extract(params: Params, condition: str, data: Path, change: Noise | WordErrors | None = None) -> None:
-    """Make the features of an entry, or those of another change in their place."""
-    modality, usual = ENTRIES[condition]
-    entry = DegradedConfig("demo", f"demo-{modality}", condition, change or usual)  # type: ignore[arg-type]
-    features = params.get(f"features.{entry.features}", FeatureConfig)
-    extract_degraded(condition, entry, features, HERE, 4, data, Store(data / "store"))
-
-
-@pytest.fixture(scope="module")
-def data(project: Project, params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's data with features under all conditions beside its own."""
-    folder = tmp_path_factory.mktemp("degraded")
-    (folder / "features/demo").mkdir(parents=True)
-    for place in ("corpora", "models", "features/demo/audio", "features/demo/text"):
-        (folder / place).symlink_to(project.root / "data" / place)
-    for condition in ENTRIES:
-        extract(params, condition, folder)
-    return folder
+def folder(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project with features of test under all conditions, in a folder of its own."""
+    root = tmp_path_factory.mktemp("corrupted")
+    (root / "data").mkdir()
+    for place in ("corpora", "models", "features"):
+        (root / "data" / place).symlink_to(project.root / "data" / place)
+    shutil.copytree(project.root / "metrics", root / "metrics")
+    shutil.copy(project.root / "params.yaml", root)
+    params = read_params(root, CONDITIONS)
+    for condition in CONDITIONS:
+        extract(root, params, condition)
+    return root
 
 
 @pytest.fixture(scope="module")
-def task(params: Params, data: Path) -> Task:
-    return Task.load("demo", params.get("tasks.demo", TaskConfig), data)
+def data(folder: Path) -> Path:
+    """The data of the project."""
+    return folder / "data"
 
 
 @pytest.fixture(scope="module")
-def predict(task: Task, data: Path, here: type) -> Iterator[Callable[..., pl.DataFrame]]:
-    def run(conditions: Mapping[str, str], models: tuple[str, ...] = MODELS) -> pl.DataFrame:
-        return predict_degraded(
-            task, run_folders(data / "models/demo", models), conditions, data, Store(data / "store")
-        )
+def plan(folder: Path) -> Plan:
+    return Plan.load(Params.load(root=folder))
 
+
+@pytest.fixture(scope="module")
+def task(folder: Path) -> Task:
+    return Task.load("demo", Params.load(root=folder), Layout(folder))
+
+
+@pytest.fixture(scope="module")
+def in_process(here: type) -> Iterator[None]:
+    """Predict in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(degraded_module, "ProcessPoolExecutor", here)
-        yield run
+        patch.setattr(predictions_module, "ProcessPoolExecutor", here)
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(task: Task, plan: Plan, folder: Path) -> list[Path]:
+    """The folders of all runs."""
+    return run_folders(task, PAIR, plan, Layout(folder))
+
+
+@pytest.fixture(scope="module")
+def predict(task: Task, folder: Path, runs: list[Path], in_process: None) -> Callable[..., pl.DataFrame]:
+    """Predict under a condition, ``predict(condition, changed modality, folders)``; by default with all runs."""
+
+    def run(condition: str, changed: str, folders: list[Path] = runs) -> pl.DataFrame:
+        layout, store = Layout(folder), Store(folder / ".emofuse")
+        return predict_corrupted(task, PAIR, folders, condition, changed, layout, store)
+
+    return run
 
 
 @pytest.fixture(scope="module")
 def said(predict: Callable[..., pl.DataFrame]) -> pl.DataFrame:
-    return predict({condition: modality for condition, (modality, _) in ENTRIES.items()})
+    """What all runs predict under all conditions, by condition."""
+    tables = {name: predict(name, modality) for name, (modality, _) in CONDITIONS.items()}
+    return pl.concat([table.with_columns(condition=pl.lit(name)) for name, table in tables.items()])
 
 
 @pytest.fixture(scope="module")
-def clean(data: Path) -> pl.DataFrame:
-    paths = [folder / "predictions.parquet" for folder in run_folders(data / "models/demo", MODELS)]
-    return pl.concat([pl.read_parquet(path) for path in paths]).filter(pl.col("split") == "test")
+def clean(runs: list[Path]) -> pl.DataFrame:
+    return pl.concat([pl.read_parquet(run / "predictions.parquet") for run in runs]).filter(split="test")
 
 
-def posteriors(table: pl.DataFrame, **where: Any) -> np.ndarray:
+def probabilities(table: pl.DataFrame, **where: Any) -> np.ndarray:
     rows = table.filter(*(pl.col(name) == value for name, value in where.items()))
     return np.array(rows["probabilities"].to_list())
 
@@ -111,89 +154,132 @@ def test_a_change_of_nothing_changes_no_score(
 ) -> None:
     asked = said.filter(pl.col("condition") == condition).drop("condition")
     assert asked.drop("probabilities").equals(clean.drop("probabilities"))
-    np.testing.assert_allclose(posteriors(asked), posteriors(clean), atol=2e-5)
+    np.testing.assert_allclose(probabilities(asked), probabilities(clean), atol=2e-5)
     config = ScoringConfig(resamples=100)
-    again, first = (score(each, task.truth(), task.classes, config).models for each in (asked, clean))
-    of_answers = pl.col("metric") != "ece"  # which moves with the last bits of a posterior
+    again, first = (score(each, truth_of(task), task.classes, config).models for each in (asked, clean))
+    of_answers = pl.col("metric") != "ece"  # which moves with the last bits of a probability
     assert again.filter(of_answers).equals(first.filter(of_answers))
 
 
 @pytest.mark.parametrize(("condition", "modality"), [("noise-200", "audio"), ("words-0", "text")])
-def test_a_change_of_nothing_changes_no_feature(data: Path, condition: str, modality: str) -> None:
-    changed, own = (FeatureStore(data / "features/demo" / name) for name in (condition, modality))
+def test_a_change_of_nothing_changes_no_feature(folder: Path, condition: str, modality: str) -> None:
+    changed, own = (
+        FeatureStore(features(folder, condition)),
+        FeatureStore(Layout(folder).features("demo", PAIR.encoder(modality))),
+    )
     for utterance in changed.utterance_ids:
         # A text's last bits depend on what is encoded beside it.
         np.testing.assert_allclose(changed[utterance], own[utterance], atol=2e-3 if modality == "text" else 0)
 
 
-@pytest.mark.parametrize("condition", ENTRIES)
-def test_the_utterances_of_test_and_no_others_have_features(data: Path, task: Task, condition: str) -> None:
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_the_utterances_of_test_and_no_others_have_features(folder: Path, task: Task, condition: str) -> None:
     fold = task.fold(0)
     test = {each for each, split in zip(fold.utterance_ids, fold.splits, strict=True) if SPLITS[split] == "test"}
-    assert set(FeatureStore(data / "features/demo" / condition).utterance_ids) == test
+    assert set(FeatureStore(features(folder, condition)).utterance_ids) == test
 
 
 def test_a_model_that_does_not_read_what_is_changed_says_what_it_said(said: pl.DataFrame, clean: pl.DataFrame) -> None:
-    for condition, (modality, _) in ENTRIES.items():
+    for condition, (modality, _) in CONDITIONS.items():
         other = "text" if modality == "audio" else "audio"
         for model in ("majority", f"{other}-utterance", f"{other}-context"):
-            asked = posteriors(said, condition=condition, model=model)
-            np.testing.assert_array_equal(asked, posteriors(clean, model=model))
+            asked = probabilities(said, condition=condition, model=model)
+            np.testing.assert_array_equal(asked, probabilities(clean, model=model))
 
 
 @pytest.mark.parametrize("condition", ["noise-0", "words-40", "no-audio", "no-text"])
 def test_a_change_reaches_every_model_that_reads_it(
-    said: pl.DataFrame, clean: pl.DataFrame, data: Path, condition: str
+    said: pl.DataFrame, clean: pl.DataFrame, folder: Path, condition: str
 ) -> None:
     """Late fusion reads what it gives a weight, which dev chose."""
-    modality = ENTRIES[condition][0]
-    mixtures = [json.loads(path.read_text()) for path in (data / "models/demo/late").glob("*/config.json")]
+    modality = CONDITIONS[condition][0]
+    mixtures = [
+        json.loads(path.read_text()) for path in (Layout(folder).fusion("demo", PAIR) / "late").glob("*/config.json")
+    ]
     assert mixtures
     mixed = any(each["weights"][modality] for each in mixtures)
-    models = [model for model in MODELS[3:] if model != "late" or mixed]
+    models = [model for model in FUSED if model != "late" or mixed]
     for model in (f"{modality}-utterance", f"{modality}-context", *models):
-        asked = posteriors(said, condition=condition, model=model)
+        asked = probabilities(said, condition=condition, model=model)
         assert np.isfinite(asked).all()
-        assert np.abs(asked - posteriors(clean, model=model)).max() > 1e-4, model
+        assert np.abs(asked - probabilities(clean, model=model)).max() > 1e-4, model
 
 
 @pytest.mark.parametrize("modality", ["audio", "text"])
 def test_without_its_modality_a_network_says_the_same_of_every_utterance(said: pl.DataFrame, modality: str) -> None:
-    asked = posteriors(said, condition=f"no-{modality}", model=f"{modality}-utterance", seed=0)
+    asked = probabilities(said, condition=f"no-{modality}", model=f"{modality}-utterance", seed=0)
     np.testing.assert_allclose(asked, np.broadcast_to(asked[0], asked.shape), atol=1e-6)
 
 
-def test_answers_are_kept_in_the_store(predict: Callable[..., pl.DataFrame], said: pl.DataFrame, data: Path) -> None:
-    before = set((data / "store/degraded").iterdir())
-    asked = predict({"no-text": "text"}, ("hbaf",))
-    assert asked.equals(said.filter(condition="no-text", model="hbaf"))
-    assert set((data / "store/degraded").iterdir()) == before
+def test_predictions_are_kept_in_the_store(
+    predict: Callable[..., pl.DataFrame], said: pl.DataFrame, runs: list[Path], folder: Path
+) -> None:
+    before = set((folder / ".emofuse/corrupted").iterdir())
+    assert before
+    asked = predict("no-text", "text", [run for run in runs if run.parent.name == "hbaf"])
+    assert asked.equals(said.filter(condition="no-text", model="hbaf").drop("condition"))
+    assert set((folder / ".emofuse/corrupted").iterdir()) == before
 
 
-def test_the_same_seed_gives_the_same_bytes(params: Params, data: Path, tmp_path: Path) -> None:
-    shutil.copytree(data, tmp_path, symlinks=True, dirs_exist_ok=True, ignore=lambda *_: ["store"])
-    changes: dict[str, Noise | WordErrors] = {"noise-0": Noise(0.0, 1), "words-40": WordErrors(0.4, 1)}
-    for condition, other in changes.items():
-        first, folder = contents(data / "features/demo" / condition), tmp_path / "features/demo" / condition
-        extract(params, condition, tmp_path)
-        assert contents(folder) == first
-        extract(params, condition, tmp_path, other)
-        assert contents(folder).keys() == first.keys()
-        assert all(data != first[name] for name, data in contents(folder).items())
+def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, symlinks=True, dirs_exist_ok=True, ignore=lambda *_: [".emofuse"])
+    same = Params.load(root=tmp_path)
+    changed: dict[str, tuple[str, Any]] = {
+        "noise-0": ("audio", {"noise_db": 0.0, "seed": 1}),
+        "words-40": ("text", {"word_errors": 0.4, "seed": 1}),
+    }
+    other = read_params(tmp_path, changed)
+    for condition in changed:
+        first = contents(features(folder, condition))
+        extract(tmp_path, same, condition)
+        assert contents(features(tmp_path, condition)) == first
+        extract(tmp_path, other, condition)
+        again = contents(features(tmp_path, condition))
+        assert again.keys() == first.keys()
+        assert all(each != first[name] for name, each in again.items())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_features_of_another_encoder_are_refused(data: Path, predict: Callable[..., pl.DataFrame]) -> None:
-    with pytest.raises(FeatureError, match="made by another encoder than text"):
-        predict({"noise-0": "text"}, ("hcam",))
+def test_features_of_another_encoder_are_refused(
+    task: Task, runs: list[Path], folder: Path, tmp_path: Path, in_process: None
+) -> None:
+    shutil.copytree(folder, tmp_path, symlinks=True, dirs_exist_ok=True, ignore=lambda *_: [".emofuse"])
+    place = Layout(tmp_path).corrupted("demo", "noise-0", PAIR.text)
+    shutil.copytree(features(folder, "noise-0"), place)
+    with pytest.raises(FeatureError, match=r"noise-0/minilm: made by another encoder than .*/minilm; run the stage"):
+        predict_corrupted(task, PAIR, runs, "noise-0", "text", Layout(tmp_path), Store(tmp_path / ".emofuse"))
+
+
+def test_scores_stand_beside_those_without_the_condition(
+    said: pl.DataFrame, task: Task, plan: Plan, folder: Path, in_process: None
+) -> None:
+    config, layout = Params.load(root=folder).get("scoring", ScoringConfig), Layout(folder)
+    written = {}
+    for condition, modality in (("noise-200", "audio"), ("no-text", "text")):
+        robustness(task, PAIR, plan, condition, modality, config, layout, Store(folder / ".emofuse"))
+        written[condition] = pl.read_csv(layout.metrics("demo", PAIR) / f"robustness/{condition}.csv")
+    recorded = pl.read_csv(layout.metrics("demo", PAIR) / "scores.csv")
+    recorded = recorded.filter(~pl.col("metric").str.starts_with("dev/"))
+    for table in written.values():
+        assert table.columns == ["model", "metric", "as_recorded", "mean", "sd", "low", "high", "n_runs"]
+        assert table.select("model", "metric", mean="as_recorded").equals(recorded.select("model", "metric", "mean"))
+    of_answers = written["noise-200"].filter(pl.col("metric") != "ece")
+    assert of_answers["mean"].equals(of_answers["as_recorded"])
+    without = written["no-text"]
+    scores = score(said.filter(condition="no-text").drop("condition"), truth_of(task), task.classes, config).models
+    assert without["mean"].to_list() == pytest.approx(scores["mean"].to_list())
+    same = without.filter(pl.col("mean") == pl.col("as_recorded"))["model"].to_list()
+    assert {"majority", "audio-utterance", "audio-context"} <= set(same)
+    lost = without.filter(model="text-context", metric="weighted_f1").row(0, named=True)
+    assert lost["mean"] < lost["as_recorded"]
 
 
 @pytest.mark.parametrize("db", [20.0, 10.0, 0.0])
 def test_stored_noise_is_as_loud_as_it_should_be(data: Path, tmp_path: Path, db: float) -> None:
-    degrade(data / "corpora/demo", Noise(db, 0), "test", tmp_path)
+    corrupt(data / "corpora/demo", Noise(db, 0), tmp_path)
     speech, mixed = clips(data / "corpora/demo"), clips(tmp_path)
     assert 0 < len(mixed) < len(speech)
     for name, samples in mixed.items():
@@ -213,7 +299,7 @@ def clips(corpus: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("rate", [0.1, 0.2, 0.4])
 def test_stored_transcripts_have_the_word_errors_that_they_should_have(data: Path, tmp_path: Path, rate: float) -> None:
-    degrade(data / "corpora/demo", WordErrors(rate, 0), "test", tmp_path)
+    corrupt(data / "corpora/demo", WordErrors(rate, 0), tmp_path)
     said = pl.read_parquet(tmp_path / "utterances.parquet").select("utterance_id", said=pl.col("text").fill_null(""))
     whole = pl.read_parquet(data / "corpora/demo/utterances.parquet")
     rows = said.join(whole, on="utterance_id")
@@ -225,7 +311,7 @@ def test_stored_transcripts_have_the_word_errors_that_they_should_have(data: Pat
 
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
-    """A corpus of two dialogues with words and published values, without sound and without splits."""
+    """A corpus of two dialogues with words and published values, without sound and without splits; its project."""
     corpus = tmp_path / "data/corpora/shown"
     (corpus / "tables").mkdir(parents=True)
     ids = [f"d{dialogue}-{turn}" for dialogue in range(2) for turn in range(3)]
@@ -236,46 +322,41 @@ def published(tmp_path: Path) -> Path:
     ]
     pq.write_table(pa.Table.from_pylist(rows, UTTERANCES), corpus / "utterances.parquet")
     pq.write_table(pa.table({"utterance_id": ids, "x": np.arange(6.0)}), corpus / "tables/values.parquet")
-    return tmp_path / "data"
+    options = {"table": "values", "modality": "audio", "columns": 1, "labels_seen": False, "source": "who"}
+    tree = {
+        "file": "params.yaml",
+        "corpus": {"name": "shown", "shards": 2},
+        "tasks": {},
+        "run": {"tasks": [], "audio": ["values"], "text": [], "models": {"features": [], "networks": []}},
+        "encoders": {"values": {"family": "published", "options": options}},
+        "extract": {},
+    }
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    return tmp_path
 
 
-VALUES = FeatureConfig(
-    "shown",
-    "audio",
-    "published",
-    {"table": "values", "modality": "audio", "columns": 1, "labels_seen": False, "source": "who"},
-)
-
-
-def config(condition: str, change: Any, split: str | None = None) -> DegradedConfig:
-    return DegradedConfig("shown", "shown-audio", condition, change, split)
+def extract_values(root: Path, change: Any) -> int:
+    """Encode the published values under a change; return how many utterances have no features."""
+    params = read_params(root, {"x": ("audio", change)})
+    store = Store(root / ".emofuse")
+    done = extract_corrupted(Plan.load(params), params, "x", "values", Layout(root), store)
+    assert done.encoded == 6
+    return done.masked
 
 
 def test_published_values_can_be_missing(published: Path) -> None:
-    done = extract_degraded("x", config("no-audio", "missing"), VALUES, HERE, 2, published, Store(published / "store"))
-    assert done.masked == done.encoded == 6
+    assert extract_values(published, "missing") == 6
 
 
 def test_noise_needs_sound(published: Path) -> None:
-    store = Store(published / "store")
-    with pytest.raises(CorpusError, match=r"degraded.x.change: features.shown-audio are published values"):
-        extract_degraded("x", config("noise-0", Noise(0.0, 0)), VALUES, HERE, 2, published, store)
+    with pytest.raises(CorpusError, match=r"condition x: values has published values; they can only be missing"):
+        extract_values(published, {"noise_db": 0.0, "seed": 0})
     with pytest.raises(CorpusError, match="no sound in it"):
-        degrade(published / "corpora/shown", Noise(0.0, 0), None, published / "out")
-
-
-def test_a_change_of_another_modality_is_refused(published: Path) -> None:
-    with pytest.raises(CorpusError, match=r"it is of text; features.shown-audio are of audio"):
-        extract_degraded("x", config("w", WordErrors(0.1, 0)), VALUES, HERE, 2, published, Store(published / "store"))
-
-
-def test_a_split_that_is_not_there_is_refused(published: Path) -> None:
-    with pytest.raises(CorpusError, match="no utterance of split 'test'; there are"):
-        degrade(published / "corpora/shown", "missing", "test", published / "out")
+        corrupt(published / "data/corpora/shown", Noise(0.0, 0), published / "out")
 
 
 def test_a_corpus_without_splits_is_changed_as_a_whole(published: Path) -> None:
-    degrade(published / "corpora/shown", WordErrors(0.5, 0), None, published / "out")
+    corrupt(published / "data/corpora/shown", WordErrors(0.5, 0), published / "out")
     said = pl.read_parquet(published / "out/utterances.parquet")["text"]
     assert len(said) == 6
     assert sum(edit_distance(["a", "b", "c"], (text or "").split()) for text in said) == 9

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
@@ -184,14 +185,6 @@ def write_lock(root: Path, versions: dict[str, str], corpus: str = "68ca") -> No
         cmd = f"python stages/pretrain.py params.yaml demo text {encoder}"
         stages.setdefault(f"pretrain-demo-{encoder}", {"cmd": cmd, "deps": deps})
     (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_tracker() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_EXP_NAME"):
-            patch.delenv(name, raising=False)
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -395,7 +388,10 @@ def test_a_model_trained_again_is_a_new_run_and_the_old_one_stays(project: Path)
     write_run(project, "demo", "hcam", 0, right=84)
     summary = sync(project, CONFIG)
     assert summary.added == ("demo/logmel+minilm/hcam/seed-0-fold-0",)
-    assert summary.updated == ("demo/logmel+minilm/hcam/seed-1-fold-0",)  # its lock entry
+    # The parent's mean on dev, and a lock entry.
+    assert summary.updated == ("demo/logmel+minilm/hcam", "demo/logmel+minilm/hcam/seed-1-fold-0")
+    means = by_name(project)["demo/logmel+minilm/hcam"].data.metrics
+    assert (means["dev/accuracy"], means["dev/accuracy_sd"]) == pytest.approx((0.76, 0.16 / 2**0.5))
     new = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"]
     assert new.info.run_id != old.info.run_id
     assert new.data.tags["emofuse.lock"] != old.data.tags["emofuse.lock"]
@@ -442,33 +438,111 @@ def test_a_new_seed_adds_its_own_runs_alone(project: Path) -> None:
     sync(project, CONFIG)
     write_project(project, seeds=SEEDS + 1)
     write_lock(project, {stage("demo", model): "one seed more" for model in MODELS})
-    assert sync(project, CONFIG).added == tuple(f"demo/{model}/seed-2-fold-0" for model in MODELS)
+    assert set(sync(project, CONFIG).added) == {
+        "demo/logmel/audio-context/seed-2-fold-0",
+        "demo/logmel+minilm/hcam/seed-2-fold-0",
+    }
     assert len(all_runs(project)) == RUNS + len(MODELS)
 
 
-def test_an_experiment_of_dvc_stands_beside_the_project_in_the_project_s_tracker(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@contextmanager
+def experiment(project: Path, name: str = "wide") -> Iterator[pytest.MonkeyPatch]:
+    """The environment in which DVC runs an experiment: in a copy of the project, which is gone afterwards."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DVC_ROOT", str(project))
+        environment.setenv("DVC_EXP_NAME", name)
+        yield environment
+
+
+def test_an_experiment_of_dvc_logs_what_differs_beside_the_project_in_the_project_s_tracker(
+    project: Path, tmp_path: Path
 ) -> None:
-    """DVC runs it in a copy of the project, which is gone afterwards."""
     sync(project, CONFIG)
     copy = write_project(tmp_path / "copy")
+    for seed in range(SEEDS):
+        write_run(copy, "demo", "hcam", seed, right=84)
     write_scores(copy, "demo", SEEDS, MODELS, better=0.1)
-    with monkeypatch.context() as environment:
-        environment.setenv("DVC_ROOT", str(project))
-        environment.setenv("DVC_EXP_NAME", "wide")
-        assert counts(sync(copy, CONFIG)) == (RUNS, 0, 0)
+    with experiment(project) as environment:
+        assert counts(sync(copy, CONFIG)) == (1 + SEEDS, 0, 0)
         environment.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
         environment.chdir(copy)
-        assert counts(sync(Path(), CONFIG)) == (0, 0, RUNS)
+        assert counts(sync(Path(), CONFIG)) == (0, 0, 1 + SEEDS)
     assert not (copy / "mlflow.db").exists()
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
     runs = by_name(project)
-    assert len(runs) == 2 * RUNS
+    assert len(runs) == RUNS + 1 + SEEDS
     assert runs["demo/logmel+minilm/hcam"].data.metrics["weighted_f1"] == pytest.approx(0.65)
-    assert runs["wide: demo/logmel+minilm/hcam"].data.metrics["weighted_f1"] == pytest.approx(0.75)
+    metrics = runs["wide: demo/logmel+minilm/hcam"].data.metrics
+    assert (metrics["weighted_f1"], metrics["dev/weighted_f1"]) == pytest.approx((0.75, 0.84))
     tags = runs["wide: demo/logmel+minilm/hcam/seed-0-fold-0"].data.tags
     assert tags["emofuse.experiment"] == "wide"
     assert tags["mlflow.parentRunId"] == runs["wide: demo/logmel+minilm/hcam"].info.run_id
+
+
+def test_a_seed_that_an_experiment_adds_is_logged_alone_under_the_mean_of_all(project: Path, tmp_path: Path) -> None:
+    sync(project, CONFIG)
+    copy = write_project(tmp_path / "copy")
+    write_run(copy, "demo", "hcam", SEEDS, right=86)
+    with experiment(project):
+        assert sync(copy, CONFIG).added == (
+            "wide: demo/logmel+minilm/hcam",
+            f"wide: demo/logmel+minilm/hcam/seed-{SEEDS}-fold-0",
+        )
+    means = by_name(project)["wide: demo/logmel+minilm/hcam"].data.metrics
+    assert means["dev/weighted_f1"] == pytest.approx((2 * 0.68 + 0.86) / 3)
+
+
+def test_an_experiment_logs_what_the_project_no_longer_is(project: Path, tmp_path: Path) -> None:
+    """A value that the project had before is in its runs, but no longer among the current ones."""
+    write_run(project, "demo", "hcam", 0, right=84)
+    sync(project, CONFIG)
+    write_run(project, "demo", "hcam", 0)
+    sync(project, CONFIG)
+    copy = write_project(tmp_path / "copy")
+    with experiment(project, "same"):
+        assert counts(sync(copy, CONFIG)) == (0, 0, 0)
+    write_run(copy, "demo", "hcam", 0, right=84)
+    for name in ("back", "back-again"):  # another experiment's runs are not the project's own
+        with experiment(project, name):
+            assert sync(copy, CONFIG).added == (
+                f"{name}: demo/logmel+minilm/hcam",
+                f"{name}: demo/logmel+minilm/hcam/seed-0-fold-0",
+            )
+
+
+def test_an_experiment_is_logged_whole_where_the_project_is_not(project: Path) -> None:
+    with experiment(project):
+        assert counts(sync(project, CONFIG)) == (RUNS, 0, 0)
+    assert counts(sync(project, CONFIG)) == (RUNS, 0, 0)
+
+
+def test_a_model_that_reads_no_encoder_is_logged_once_for_all_pairs(project: Path) -> None:
+    other = Pair("logmel", "bert")
+    for pair in (PAIR, other):
+        write_project(project, seeds=1, models=("majority",), pair=pair)
+    run_only(project, PAIR)
+    assert counts(sync(project, CONFIG)) == (RUNS + 2, 0, 0)
+    assert counts(sync(project, CONFIG)) == (0, 0, RUNS + 2)
+    run = by_name(project)["demo/labels/majority/seed-0-fold-0"]
+    assert (run.data.tags["encoders"], run.data.tags["stage"]) == ("labels", "fuse demo logmel+minilm majority")
+    shutil.rmtree(Layout(project).fusion("demo", PAIR) / "majority")
+    sync(project, CONFIG)  # from the other pair
+    again = by_name(project)["demo/labels/majority/seed-0-fold-0"]
+    assert again.info.run_id == run.info.run_id
+    assert again.data.tags["stage"] == "fuse demo logmel+bert majority"
+
+
+def test_scores_are_of_a_pair_that_is_run(project: Path) -> None:
+    """The results of a pair that is run no longer stay on disk, and may be of a network that was replaced since."""
+    left = Pair("logmel", "bert")
+    write_scores(project, "demo", SEEDS, MODELS, better=-0.3, pair=left)
+    sync(project, CONFIG)
+    name = "demo/logmel/audio-context"
+    shown = [by_name(project)[each].data.metrics["weighted_f1"] for each in (name, f"{name}/seed-0-fold-0")]
+    assert shown == pytest.approx([0.6, 0.6])
+    run_only(project, left)
+    sync(project, CONFIG)
+    assert by_name(project)[name].data.metrics["weighted_f1"] == pytest.approx(0.3)
 
 
 def test_a_project_without_dvc_and_without_scores_is_shown_too(project: Path) -> None:
@@ -478,6 +552,7 @@ def test_a_project_without_dvc_and_without_scores_is_shown_too(project: Path) ->
     sync(project, CONFIG)
     run = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"]
     assert "weighted_f1" not in run.data.metrics
+    assert by_name(project)["demo/logmel+minilm/hcam"].data.metrics["dev/weighted_f1"] == pytest.approx(0.68)
     assert "emofuse.lock" not in run.data.tags
     assert not inputs(run)
     assert artifacts(project, run) == {"record.json", "predictions.parquet"}
