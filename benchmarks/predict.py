@@ -22,8 +22,17 @@ from shards import seconds
 from emofuse.audio.source import read_sound
 from emofuse.inference import Model, Turn, find, load, write_bundle
 
-MODELS = ("audio/context", "text/context", "late", "concat", "hcam", "cma", "hbaf")
-STAGES = ("ingest demo", "extract demo-audio", "extract demo-text", "pretrain demo-audio", "pretrain demo-text")
+ENCODERS = {"audio": "logmel", "text": "minilm"}
+PAIR = "+".join(ENCODERS.values())
+FUSED = ("late", "concat", "hcam", "cma", "hbaf")
+MODELS = {f"{modality}-context": f"{encoder}/context" for modality, encoder in ENCODERS.items()}
+MODELS |= {name: f"{PAIR}/{name}" for name in FUSED}
+STAGES = (
+    "ingest.py params.yaml",
+    *(f"extract.py params.yaml {encoder}" for encoder in ENCODERS.values()),
+    *(f"pretrain.py params.yaml demo {modality} {encoder}" for modality, encoder in ENCODERS.items()),
+    *(f"fuse.py params.yaml demo {PAIR} {name}" for name in FUSED),
+)
 ROOT = Path(__file__).parents[1]
 
 
@@ -33,8 +42,8 @@ def main() -> None:
         folder = Path(name)
         train(folder)
         conversations = read_conversations(folder / "data/corpora/demo")
-        for model in MODELS:
-            write_bundle(find(folder / "data/models/demo" / model), folder / "bundles" / model)
+        for model, place in MODELS.items():
+            write_bundle(find(folder / "data/models/demo" / place), folder / "bundles" / model)
         cold = start(folder / "bundles/hcam")
         rows = [row(folder / "bundles" / model, conversations) for model in MODELS]
     turns = sum(map(len, conversations))
@@ -51,7 +60,7 @@ def main() -> None:
 def train(folder: Path) -> None:
     """Run the stages on a small corpus."""
     tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    tree["corpora"]["demo"]["options"]["dialogues"] = 20
+    tree["corpus"]["options"]["dialogues"] = 20
     tree["tasks"]["demo"]["seeds"] = 1
     for name in ("audio", "text"):
         for level in tree["models"][name].values():
@@ -60,11 +69,9 @@ def train(folder: Path) -> None:
         tree["models"][name]["fit"] = tree["models"][name]["fit"] | {"epochs": 1}
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     (folder / "src").symlink_to(ROOT / "src")
-    for stage in (*STAGES, *(f"fuse demo-{name}" for name in MODELS if "/" not in name)):
-        script, job = stage.split()
-        subprocess.run(
-            [sys.executable, ROOT / "stages" / f"{script}.py", job], cwd=folder, check=True, capture_output=True
-        )
+    for stage in STAGES:
+        script, *names = stage.split()
+        subprocess.run([sys.executable, ROOT / "stages" / script, *names], cwd=folder, check=True, capture_output=True)
     shutil.rmtree(folder / ".emofuse")
 
 
@@ -99,8 +106,7 @@ def row(bundle: Path, conversations: list[list[Turn]]) -> list[str]:
     single = seconds(each_alone(model, conversations))
     batch = seconds(lambda: model.predict_all(conversations))
     figures = (f"{loading:.2f}", f"{1000 * turn:.0f}", f"{1000 * conversation:.0f}")
-    return [bundle.name if bundle.parent.name == "bundles" else f"{bundle.parent.name}-{bundle.name}", *figures,
-            f"{turns / single:.0f}", f"{turns / batch:.0f}"]  # fmt: skip
+    return [bundle.name, *figures, f"{turns / single:.0f}", f"{turns / batch:.0f}"]
 
 
 def each_alone(model: Model, conversations: list[list[Turn]]) -> Callable[[], object]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import json
 import logging
 import os
 import shutil
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +258,162 @@ def s3_server() -> Iterator[str]:
         host, port = server.get_host_and_port()
         yield f"http://{host}:{port}"
         server.stop()
+
+
+FUSED = ("majority", "late", "concat", "hcam", "cma", "hbaf")
+"""Models of the project ``project`` that read a pair of encoders."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """What the stages left of the embedded corpus, with the encoders ``logmel`` and ``minilm``.
+
+    Attributes:
+        root: the project's folder
+        conversations: for each dialogue of dev and test a folder with its sound and ``turns.json``
+    """
+
+    root: Path
+    conversations: dict[str, Path]
+
+    def model(self, name: str) -> Path:
+        """A model's folder by its name in the tables, such as ``hcam``, ``hcam/no-context`` or ``audio-context``."""
+        modality, _, level = name.partition("-")
+        encoder = {"audio": "logmel", "text": "minilm"}.get(modality)
+        below = f"{encoder}/{level}" if encoder else f"logmel+minilm/{'ablations/' if '/' in name else ''}{name}"
+        return self.root / "data/models/demo" / below
+
+    def predicted(self, run: Path) -> dict[str, list[float]]:
+        """What a run's predictions say, by utterance."""
+        import polars as pl
+
+        table = pl.read_parquet(run / "predictions.parquet")
+        return dict(zip(table["utterance_id"], table["probabilities"], strict=True))
+
+    def ids(self, dialogue: str) -> list[str]:
+        """The utterances of a dialogue, turn by turn."""
+        import polars as pl
+
+        table = pl.read_parquet(self.root / "data/corpora/demo/utterances.parquet")
+        return table.filter(pl.col("dialogue_id") == dialogue)["utterance_id"].to_list()
+
+
+class _Here(Executor):
+    """A pool that does its work in this process, since starting others takes longer than the work."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+
+    def submit(self, function: Callable[..., Any], /, *values: Any, **options: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(function(*values, **options))
+        return done
+
+
+@pytest.fixture(scope="session")
+def here() -> type[Executor]:
+    """What stands in for a pool where starting one takes longer than its work."""
+    return _Here
+
+
+@pytest.fixture(scope="session")
+def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A small project, made once by the real stages: twelve dialogues, every model, two seeds; do not write into it."""
+    import torch
+    import yaml
+
+    from emofuse.audio import parallel
+    from emofuse.training import jobs
+
+    folder = tmp_path_factory.mktemp("project")
+    tree = yaml.safe_load((root / "params.yaml").read_text())
+    (folder / "params.yaml").write_text(yaml.safe_dump(_of_twelve_dialogues(tree), sort_keys=False))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)  # where the corpus's source is
+        patch.setattr(parallel, "ProcessPoolExecutor", _Here)
+        patch.setattr(jobs, "run_all", lambda _, function, each: sum(map(function, each)))
+        _run_stages(folder)
+    yield Project(folder, dict(_conversations(folder)))
+    torch.set_num_threads(threads)
+
+
+def _of_twelve_dialogues(tree: dict[str, Any]) -> dict[str, Any]:
+    tree["corpus"]["options"]["dialogues"] = 12
+    tree["tasks"]["demo"]["seeds"] = 2
+    tree["scoring"]["resamples"] = 100
+    models = tree["models"]
+    models["hcam"]["ablations"] = {"no-context": {"reads": "utterance"}}
+    tree["run"]["models"]["ablations"] = ["hcam"]
+    levels = [models[name][level] for name in ("audio", "text") for level in ("utterance", "context")]
+    for each in [*levels, *(models[name] for name in FUSED if models[name])]:
+        each["fit"] = each["fit"] | {"epochs": 2}
+    for each, speaker in ((models["concat"], "role"), (models["text"]["context"], "same")):
+        each["network"] = each["network"] | {"speaker": speaker}
+    return tree
+
+
+def _run_stages(folder: Path) -> None:
+    """Run the stages in this process; of the results, the scores without their pictures."""
+    import polars as pl
+
+    from emofuse.core.layout import Layout, Pair
+    from emofuse.core.params import Params
+    from emofuse.core.store import Store
+    from emofuse.corpora.ingest import CorpusConfig, ingest
+    from emofuse.features.extract import EncoderConfig, ExtractConfig, extract
+    from emofuse.plan import Plan
+    from emofuse.reporting.benchmark import protocol
+    from emofuse.reporting.tables import dev_scores, write_scores
+    from emofuse.scoring.inputs import run_folders, truth_of
+    from emofuse.scoring.scores import ScoringConfig, score
+    from emofuse.training.fuse import ablate, fuse
+    from emofuse.training.jobs import Work
+    from emofuse.training.pretrain import pretrain
+
+    params, layout, store = Params.load(root=folder), Layout(folder), Store(folder / ".emofuse")
+    plan, pair = Plan.load(params), Pair("logmel", "minilm")
+    corpus = layout.corpus("demo")
+    ingest(params.get("corpus", CorpusConfig), corpus, folder / "metrics/corpora/demo.json")
+    for modality in ("audio", "text"):
+        name, one = pair.encoder(modality), ExtractConfig(workers=1)
+        config = params.get(f"encoders.{name}", EncoderConfig)
+        extract(name, config, one, 4, corpus, layout.features("demo", name), store, modality)
+        pretrain(Work(f"pretrain demo {name}", "demo", params, layout, store), modality, name)
+    for model in FUSED:
+        fuse(Work(f"fuse demo {pair} {model}", "demo", params, layout, store), pair, model)
+    work = Work(f"ablate demo {pair} hcam", "demo", params, layout, store)
+    ablate(work, pair, "hcam")
+    folders = run_folders(work.opened, pair, plan, layout)
+    records = [json.loads((each / "record.json").read_text()) for each in folders]
+    runs = pl.concat([pl.read_parquet(each / "predictions.parquet") for each in folders])
+    scores = score(runs, truth_of(work.opened), work.opened.classes, params.get("scoring", ScoringConfig))
+    facts = protocol(work.opened, pair, layout, records, [])
+    write_scores(layout.metrics("demo", pair), scores, dev_scores(records), facts, "the table")
+
+
+def _conversations(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Lay the dialogues of dev and test out as a person would have them; the sound is what the corpus has."""
+    import polars as pl
+    import pyarrow.parquet as pq
+
+    utterances = pl.read_parquet(folder / "data/corpora/demo/utterances.parquet").filter(pl.col("split") != "train")
+    tables = [pq.read_table(path) for path in (folder / "data/corpora/demo/audio").glob("*.parquet")]
+    sound = {
+        name: each["bytes"]
+        for table in tables
+        for name, each in zip(table["utterance_id"].to_pylist(), table["audio"].to_pylist(), strict=True)
+    }
+    for (dialogue,), rows in utterances.group_by("dialogue_id", maintain_order=True):
+        out = folder / "conversations" / str(dialogue)
+        out.mkdir(parents=True)
+        turns = []
+        for row in rows.to_dicts():
+            (out / f"{row['turn']}.flac").write_bytes(sound[row["utterance_id"]])
+            turns.append({"speaker": row["speaker"], "text": row["text"], "audio": f"{row['turn']}.flac"})
+        (out / "turns.json").write_text(json.dumps(turns))
+        yield str(dialogue), out
 
 
 @pytest.fixture(scope="session")

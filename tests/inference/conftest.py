@@ -1,20 +1,15 @@
-"""A small project, made once by the real stages from the embedded corpus: twelve dialogues, every model, two seeds."""
+"""A bundle of the small project, tables of turns, and small speech recognisers."""
 
 import csv
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
-import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
 from transformers import (
     GenerationConfig,
     Wav2Vec2Config,
@@ -27,147 +22,16 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from emofuse.audio import parallel as decoding_module
-from emofuse.core.params import Params
-from emofuse.core.store import Store
-from emofuse.corpora.ingest import CorpusConfig, ingest
-from emofuse.features.extract import ExtractConfig, FeatureConfig, extract
 from emofuse.inference import Bundle, find
-from emofuse.reporting.benchmark import protocol, run_folders
-from emofuse.reporting.tables import write_scores
-from emofuse.scoring.scores import ScoringConfig, score
-from emofuse.tasks import Task, TaskConfig
-from emofuse.training import fuse as fuse_module
-from emofuse.training import pretrain as pretrain_module
 
-FUSED = ("majority", "late", "concat", "hcam", "cma", "hbaf")
-
-
-@dataclass(frozen=True)
-class Project:
-    """What the stages left.
-
-    Attributes:
-        root: the project's folder
-        conversations: for each dialogue of dev and test a folder with its sound and ``turns.json``
-    """
-
-    root: Path
-    conversations: dict[str, Path]
-
-    def model(self, name: str) -> Path:
-        """A model's folder, such as ``hcam`` or ``audio/context``."""
-        return self.root / "data/models/demo" / name
-
-    def predicted(self, run: Path) -> dict[str, list[float]]:
-        """What a run's predictions say, by utterance."""
-        table = pl.read_parquet(run / "predictions.parquet")
-        return dict(zip(table["utterance_id"], table["probabilities"], strict=True))
-
-    def ids(self, dialogue: str) -> list[str]:
-        """The utterances of a dialogue, turn by turn."""
-        table = pl.read_parquet(self.root / "data/corpora/demo/utterances.parquet")
-        return table.filter(pl.col("dialogue_id") == dialogue)["utterance_id"].to_list()
-
-
-class _Here(Executor):
-    """A pool that does its work in this process, since starting others takes longer than the work."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        super().__init__()
-
-    def submit(self, function: Callable[..., Any], /, *values: Any, **options: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(function(*values, **options))
-        return done
-
-
-def _run_here(_: str, function: Callable[[Any], bool], jobs: Sequence[Any]) -> int:
-    return sum(function(job) for job in jobs)
-
-
-@pytest.fixture(scope="session")
-def here() -> type[Executor]:
-    """What stands in for a pool where starting one takes longer than its work."""
-    return _Here
-
-
-@pytest.fixture(scope="session")
-def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """The project; do not write into it."""
-    folder = tmp_path_factory.mktemp("project")
-    tree = yaml.safe_load((root / "params.yaml").read_text())
-    (folder / "params.yaml").write_text(yaml.safe_dump(_small(tree), sort_keys=False))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)  # where the corpus's source is
-        patch.setattr(decoding_module, "ProcessPoolExecutor", _Here)
-        patch.setattr(pretrain_module, "run_all", _run_here)
-        patch.setattr(fuse_module, "run_all", _run_here)
-        _run_stages(folder, Params.load(folder / "params.yaml"))
-    yield Project(folder, dict(_conversations(folder)))
-    torch.set_num_threads(threads)
+Project = Any
+"""The class of the fixture, in ``tests/conftest.py``."""
 
 
 @pytest.fixture(scope="session")
 def bundle(project: Project) -> Bundle:
     """HCAM's."""
     return find(project.model("hcam"))
-
-
-def _small(tree: dict[str, Any]) -> dict[str, Any]:
-    tree["corpora"]["demo"]["options"]["dialogues"] = 12
-    tree["tasks"]["demo"]["seeds"] = 2
-    tree["scoring"]["resamples"] = 100
-    tree["ablations"] = {"hcam": {"no-context": {"context": False}}}
-    models = tree["models"]
-    levels = [models[name][level] for name in ("audio", "text") for level in ("utterance", "context")]
-    for each in [*levels, *(models[name] for name in FUSED if models[name])]:
-        each["fit"] = each["fit"] | {"epochs": 2}
-    for each, speaker in ((models["concat"], "role"), (models["text"]["context"], "same")):
-        each["network"] = each["network"] | {"speaker": speaker}
-    return tree
-
-
-def _run_stages(folder: Path, params: Params) -> None:
-    data, store = folder / "data", Store(folder / ".emofuse")
-    ingest(
-        "demo", params.get("corpora.demo", CorpusConfig), data / "corpora/demo", folder / "metrics/corpora/demo.json"
-    )
-    for modality in ("audio", "text"):
-        config = params.get(f"features.demo-{modality}", FeatureConfig)
-        here = ExtractConfig(workers=1)
-        extract(f"demo-{modality}", config, here, 4, data / "corpora/demo", data / "features/demo" / modality, store)
-        pretrain_module.pretrain(f"demo-{modality}", "demo", modality, params, data, store)  # type: ignore[arg-type]
-    for model in FUSED:
-        fuse_module.fuse(f"demo-{model}", "demo", model, params, data, store, ablations=model == "hcam")
-    task = Task.load("demo", params.get("tasks.demo", TaskConfig), data)
-    folders = run_folders(data / "models/demo", FUSED)
-    records = [json.loads((each / "record.json").read_text()) for each in folders]
-    runs = pl.concat([pl.read_parquet(each / "predictions.parquet") for each in folders])
-    scores = score(runs, task.truth(), task.classes, params.get("scoring", ScoringConfig))
-    write_scores(folder / "metrics/demo", scores, protocol(task, data, records, []), "the table")
-
-
-def _conversations(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Lay the dialogues of dev and test out as a person would have them; the sound is what the corpus has."""
-    utterances = pl.read_parquet(folder / "data/corpora/demo/utterances.parquet").filter(pl.col("split") != "train")
-    tables = [pq.read_table(path) for path in (folder / "data/corpora/demo/audio").glob("*.parquet")]
-    sound = {
-        name: each["bytes"]
-        for table in tables
-        for name, each in zip(table["utterance_id"].to_pylist(), table["audio"].to_pylist(), strict=True)
-    }
-    for (dialogue,), rows in utterances.group_by("dialogue_id", maintain_order=True):
-        out = folder / "conversations" / str(dialogue)
-        out.mkdir(parents=True)
-        turns = []
-        for row in rows.to_dicts():
-            (out / f"{row['turn']}.flac").write_bytes(sound[row["utterance_id"]])
-            turns.append({"speaker": row["speaker"], "text": row["text"], "audio": f"{row['turn']}.flac"})
-        (out / "turns.json").write_text(json.dumps(turns))
-        yield str(dialogue), out
 
 
 @pytest.fixture

@@ -75,8 +75,8 @@ def test_a_model_that_was_not_scored_has_a_card_that_says_so(bundle: Bundle) -> 
         ("hcam", (), "Where no turn has a transcript, the audio network answers alone"),
         ("hcam", ("audio",), "So the text network answers alone, and says so; without transcripts none can."),
         ("hcam", ("audio", "text"), "So it cannot answer for new recordings."),
-        ("audio/context", (), "The model reads sound alone, and cannot answer without."),
-        ("text/utterance", (), "The model reads transcripts alone, and cannot answer without."),
+        ("audio-context", (), "The model reads sound alone, and cannot answer without."),
+        ("text-utterance", (), "The model reads transcripts alone, and cannot answer without."),
     ],
 )
 def test_the_card_says_what_answers_where_something_is_missing(

@@ -26,7 +26,7 @@ def test_without_a_name_the_best_model_on_dev_answers(
 ) -> None:
     assert main(["predict", str(talk), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    records = [json.loads(path.read_text()) for path in project.model("").rglob("record.json")]
+    records = [json.loads(path.read_text()) for path in (project.root / "data/models").rglob("record.json")]
     best = max(record["dev"]["weighted_f1"] for record in records if record["model"] != "majority")
     assert said["asked"]["dev"]["weighted_f1"] == best
     assert len(said["turns"]) == len(project.ids(talk.name))
@@ -38,9 +38,9 @@ def test_without_a_name_the_best_model_on_dev_answers(
 def test_a_bundle_is_used_where_there_is_neither_dvc_nor_mlflow(
     talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["export", "data/models/demo/hcam", str(tmp_path / "bundle")]) == 0
+    assert main(["export", "data/models/demo/logmel+minilm/hcam", str(tmp_path / "bundle")]) == 0
     assert "demo/hcam, seed" in capsys.readouterr().out
-    assert main(["predict", str(talk), "--model", "data/models/demo/hcam", "--html"]) == 0
+    assert main(["predict", str(talk), "--model", "data/models/demo/logmel+minilm/hcam", "--html"]) == 0
     expected = capsys.readouterr().out
     code = "import sys; sys.modules.update(dvc=None, mlflow=None); import emofuse.cli; emofuse.cli.main(sys.argv[1:])"
     command = [sys.executable, "-c", code, "predict", str(talk), "--model", str(tmp_path / "bundle"), "--html"]
@@ -52,7 +52,7 @@ def test_a_bundle_is_used_where_there_is_neither_dvc_nor_mlflow(
 def test_the_python_call_is_three_lines(talk: Path) -> None:
     import emofuse
 
-    model = emofuse.load("data/models/demo/hcam")
+    model = emofuse.load("data/models/demo/logmel+minilm/hcam")
     for turn in model.predict(talk).turns:
         assert turn.probabilities[turn.emotion] == max(turn.probabilities.values())
 
@@ -64,7 +64,7 @@ def test_the_python_call_is_three_lines(talk: Path) -> None:
         (["predict", "data", "--model", "data/models/demo"], "no trained runs in it"),
         (["predict", "data", "--model", "nowhere"], "nowhere: no such folder; expected a bundle"),
         (["predict", "data", "--transcribe", "some/recogniser"], "of a hub model name the revision"),
-        (["export", "data/models/demo/majority", "x"], "majority says the same of every utterance"),
+        (["export", "data/models/demo/logmel+minilm/majority", "x"], "majority says the same of every utterance"),
     ],
     ids=" ".join,
 )

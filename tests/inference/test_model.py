@@ -14,9 +14,9 @@ from emofuse.inference import Answer, Bundle, BundleError, ConversationError, Mo
 from emofuse.inference.conversation import read_conversation
 
 Project = Any
-"""The class of the fixture, in ``conftest.py``."""
+"""The class of the fixture, in ``tests/conftest.py``."""
 
-MODELS = ("audio/utterance", "audio/context", "text/utterance", "text/context")
+MODELS = ("audio-utterance", "audio-context", "text-utterance", "text-context")
 FUSED = ("concat", "late", "hcam", "hcam/no-context", "cma", "hbaf")
 
 
@@ -73,7 +73,7 @@ def test_without_transcripts_the_audio_network_answers_alone(project: Project, m
             "audio-context",
             "no transcripts: the audio network alone answers (audio-context)",
         )
-        expected = project.predicted(project.model("audio/context") / f"seed-{model.manifest.seed}-fold-0")
+        expected = project.predicted(project.model("audio-context") / f"seed-{model.manifest.seed}-fold-0")
         for utterance, said in zip(project.ids(dialogue), probabilities(answer), strict=True):
             if utterance in expected:
                 np.testing.assert_allclose(said, expected[utterance], atol=2e-5)
@@ -112,7 +112,7 @@ def test_a_turn_that_lacks_one_of_both_is_answered_with_a_note(project: Project,
 
 
 def test_what_a_model_cannot_answer_is_said(project: Project) -> None:
-    model = load(project.model("text/context"))
+    model = load(project.model("text-context"))
     turns = [replace(turn, text=None) for turn in read_conversation(next(iter(project.conversations.values())))]
     with pytest.raises(ConversationError, match="text-context cannot answer: no transcripts"):
         model.predict(turns)

@@ -67,7 +67,7 @@ def test_a_conversation_of_sound_alone_is_transcribed_and_answered_from_both(
         shutil.copy(sound, tmp_path)
     (tmp_path / sounds[0].with_suffix(".txt").name).write_text("You are late.")
     monkeypatch.chdir(project.root)
-    model = "data/models/demo/hcam"
+    model = "data/models/demo/logmel+minilm/hcam"
     assert main(["predict", str(tmp_path), "--model", model, "--transcribe", str(recogniser(kind)), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["turns"][0]["text"] == "You are late."

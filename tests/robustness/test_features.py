@@ -7,8 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emofuse.core.params import ParamsError, validate
-from emofuse.robustness.conditions import DegradedConfig
 from emofuse.robustness.features import add_noise, long_term_spectrum, shaped_noise, with_word_errors
 
 FLAT = np.ones(513)
@@ -95,20 +93,3 @@ def test_errors_are_of_all_three_kinds_alike() -> None:
     substituted_or_deleted, substituted_or_added = 3000 - kept, added
     assert substituted_or_deleted == pytest.approx(200, abs=10)
     assert substituted_or_added == pytest.approx(200, abs=10)
-
-
-@pytest.mark.parametrize(
-    ("change", "fault"),
-    [
-        ({"condition": "audio"}, "condition"),
-        ({"condition": "Noise at 20 dB"}, "condition"),
-        ({"change": {"word_errors": 1.5, "seed": 0}}, "word_errors"),
-        ({"change": {"noise_db": 20.0}}, "seed"),
-        ({"change": "louder"}, "change"),
-    ],
-)
-def test_a_condition_that_is_none_is_refused(change: dict[str, object], fault: str) -> None:
-    whole = {"corpus": "demo", "features": "demo-text", "condition": "words-10", "change": "missing"}
-    assert validate(whole, DegradedConfig, "degraded.x").split == "test"
-    with pytest.raises(ParamsError, match=fault):
-        validate(whole | change, DegradedConfig, "degraded.x")

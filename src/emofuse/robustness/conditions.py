@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from emofuse.core.params import STRICT, Params, ParamsError
 
-__all__ = ["Change", "Noise", "WordErrors", "describe", "read_condition"]
+__all__ = ["Change", "Noise", "WordErrors", "read_condition"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -58,14 +58,3 @@ def read_condition(params: Params, name: str, modality: str) -> Change:
             f"{params.path}: run.conditions.{modality}: {name!r} changes {changed}; name it under {changed}"
         )
     return change
-
-
-def describe(change: Change, modality: str) -> str:
-    """Return in words what a condition does."""
-    if isinstance(change, Noise):
-        spectrum = "noise in the long-term spectrum of the corpus's speech"
-        return f"{spectrum}, {change.noise_db:g} dB under each clip's power; seed {change.seed}"
-    if isinstance(change, WordErrors):
-        errors = f"{100 * change.word_errors:g} % word errors: substitutions, deletions and insertions alike"
-        return f"{errors}, new words as train has them; seed {change.seed}"
-    return f"no {modality} at all"

@@ -144,7 +144,7 @@ def _name(model: Model) -> str:
 
 def _tags(best: Card) -> dict[str, str]:
     """What a version says of itself: which run it is, and how good that is on dev."""
-    own = {name: best.tags[name] for name in (KEY, "task", "model", "seed", "fold")}
+    own = {name: best.tags[name] for name in (KEY, "task", "encoders", "model", "seed", "fold")}
     return own | {"run": best.name, "dev/weighted_f1": f"{best.metrics['dev/weighted_f1']:.4f}"}
 
 

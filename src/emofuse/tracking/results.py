@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import polars as pl
@@ -21,7 +22,7 @@ from emofuse.core.layout import Layout, Pair
 from emofuse.core.params import ParamsError
 from emofuse.core.store import DEFAULT_ROOT, Store
 from emofuse.features.shards import FeatureError, metadata
-from emofuse.plan import params_of_task
+from emofuse.plan import Plan, params_of_task
 
 __all__ = ["CURRENT", "EXPERIMENT", "KEY", "LOCK", "PLACE", "SECONDS", "Card", "Dataset", "Model", "read_models"]
 
@@ -44,6 +45,9 @@ SECONDS = "training_seconds"
 """Metric with the wall-clock time of a run's own stage. It is from the work store: no time stands in an out."""
 
 CURVES = ("loss", "dev_weighted_f1")
+
+DEV = "dev/"
+"""Prefix of the metrics on dev, by which models and experiments are compared."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Card:
         files: artifacts, by the path that they have in the tracker
         datasets: what went in; none where stages ran without DVC
         confusion: ``utterances, true, predicted, count`` of a single run on test, for a picture
+        result: digest of what a run gave: the key that it has, or would have, as a run of the project itself
     """
 
     key: str
@@ -90,6 +95,7 @@ class Card:
     curves: tuple[tuple[str, float, int], ...] = ()
     datasets: tuple[Dataset, ...] = ()
     confusion: pl.DataFrame | None = None
+    result: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,13 +122,13 @@ class Model:
     @property
     def best(self) -> Card:
         """The run with the best weighted F1 on dev, among equals the first."""
-        return max(self.runs, key=lambda card: card.metrics["dev/weighted_f1"])
+        return max(self.runs, key=lambda card: card.metrics[f"{DEV}weighted_f1"])
 
 
 def read_models(root: Path) -> list[Model]:
     """Return all that was trained under a project's root, by task and model.
 
-    While DVC runs an experiment, which it says in the environment, everything on disk is shown as that experiment's:
+    While DVC runs an experiment, which it says in the environment, everything on disk is that experiment's: it stands
     beside the runs of the project itself and of other experiments, and in the place of none of them.
 
     Raises:
@@ -143,30 +149,45 @@ class _Task:
         experiment = os.environ.get("DVC_EXP_NAME")
         self._tags = {EXPERIMENT: experiment} if experiment else {}
         self._prefix = f"{experiment}: " if experiment else ""
-        self._pairs = [Pair.parse(path.name) for path in sorted((root / "metrics" / name).glob("*+*/"))]
+        self._pairs = self._scored_pairs()
         self._scores = {pair: _by_run(self._layout.scores(name, pair) / "runs.parquet") for pair in self._pairs}
         self._confusion = {pair: _by_run(self._layout.scores(name, pair) / "confusion.parquet") for pair in self._pairs}
         self._seconds = Store(root / DEFAULT_ROOT).seconds("runs")
 
     def models(self) -> list[Model]:
-        """The task's models, by encoders and name."""
-        runs: dict[tuple[str, str, Path], list[Card]] = {}
+        """The task's models, by encoders and name.
+
+        One that reads no encoder lies beside the models of each pair, and is one model all the same.
+        """
+        runs: dict[tuple[str, str], dict[Path, list[Card]]] = {}
         encoders: dict[str, dict[str, str]] = {}
         for path in (self._root / "data/models" / self.name).rglob("record.json"):
             try:
                 record = json.loads(path.read_text(encoding="utf-8"))
                 card = self._run(record, path.parent)
                 encoders[card.tags["encoders"]] = record["encoders"]
-                runs.setdefault((card.tags["encoders"], record["model"], path.parent.parent), []).append(card)
+                folders = runs.setdefault((card.tags["encoders"], record["model"]), {})
+                folders.setdefault(path.parent.parent, []).append(card)
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{path}: not a run's record: {error!r}") from error
-        return [self._model(name, encoders[of], folder, cards) for (of, name, folder), cards in sorted(runs.items())]
+        return [self._model(name, encoders[of], folders) for (of, name), folders in sorted(runs.items())]
 
-    def _model(self, name: str, encoders: Mapping[str, str], folder: Path, cards: Sequence[Card]) -> Model:
-        runs, pair = tuple(sorted(cards, key=_seed_and_fold)), self._pair(encoders)
+    def _model(self, name: str, encoders: Mapping[str, str], folders: Mapping[Path, Sequence[Card]]) -> Model:
+        pair = self._pair(encoders)
+        folder = min(folders, key=lambda each: (each.parent.name != str(pair), each))
+        runs = tuple(sorted(folders[folder], key=_seed_and_fold))
         scores = self._layout.metrics(self.name, pair) / "scores.json" if pair else None
         scored = file_digest(scores) if scores and scores.exists() else None
         return Model(self._parent(name, encoders, pair, runs), runs, folder, scored)
+
+    def _scored_pairs(self) -> list[Pair]:
+        """The pairs of encoders with results: first those that are run, since results of others may be out of date."""
+        found = [Pair.parse(path.name) for path in sorted((self._root / "metrics" / self.name).glob("*+*/"))]
+        try:
+            run = Plan.load(params_of_task(self.name, self._root)).pairs
+        except ParamsError:
+            return found
+        return sorted(found, key=lambda pair: pair not in run)
 
     def _pair(self, encoders: Mapping[str, str]) -> Pair | None:
         """A pair in whose results a model is; a unimodal one is in those of all pairs with its encoder."""
@@ -184,8 +205,11 @@ class _Task:
         confusion = self._confusion[pair].get(run) if pair else None
         files = {name: folder / name for name in ("record.json", "predictions.parquet")}
         # The key is of the result itself. The stage's entry in dvc.lock will not do: it changes when a seed is added or
-        # a comment is edited, which leaves the result as it was, and stays when a stage is run without DVC.
-        key = digest([record, file_digest(files["predictions.parquet"]), *self._tags.values()])
+        # a comment is edited, which leaves the result as it was, and stays when a stage is run without DVC. Nor does
+        # the stage's name, in which the majority has a pair of encoders that it does not read.
+        given = {name: each for name, each in record.items() if name != "stage"}
+        result = digest([given, file_digest(files["predictions.parquet"])])
+        key = digest([result, *self._tags.values()]) if self._tags else result
         lock = self._locked.get(record["stage"])
         made = file_digest(files["record.json"])
         return Card(
@@ -201,8 +225,9 @@ class _Task:
             files=files,
             params={_clean(name): str(value) for name, value in record["parameters"].items()},
             curves=tuple((name, epoch[name], epoch["epoch"]) for epoch in record["history"] for name in CURVES),
-            datasets=tuple(_datasets(lock, list(encoders.values()))),
+            datasets=tuple(dict.fromkeys(self._datasets(lock, list(encoders.values())))),
             confusion=confusion,
+            result=result,
         )
 
     def _parent(self, model: str, encoders: Mapping[str, str], pair: Pair | None, runs: Sequence[Card]) -> Card:
@@ -221,10 +246,20 @@ class _Task:
             tags={KEY: key, CURRENT: "true", "task": self.name, "model": model, "encoders": named}
             | self._tags
             | self._encoder_tags(encoders),
-            metrics=_means(metrics / "scores.csv", model) if metrics else {},
+            metrics=(_means(metrics / "scores.csv", model) if metrics else {}) | _on_dev(runs),
             files=files,
             datasets=tuple(dict.fromkeys(each for card in runs for each in card.datasets)),
         )
+
+    def _datasets(self, lock: Mapping[str, Any] | None, encoders: Sequence[str]) -> Iterator[Dataset]:
+        """The data that a stage depends on: the corpus's table, and features, also by way of unimodal networks."""
+        for each in (lock or {}).get("deps", ()):
+            path = Path(each["path"])
+            kind = path.parts[:2]
+            if kind == ("data", "corpora") or (kind == ("data", "features") and path.name in encoders):
+                yield Dataset(path.relative_to(*kind).with_suffix("").as_posix(), each["md5"], path.as_posix())
+            elif kind == ("data", "models") and path.name in encoders:
+                yield from self._datasets(self._locked.get(f"pretrain {self.name} {path.name}"), encoders)
 
     def _encoder_tags(self, encoders: Mapping[str, str]) -> dict[str, str]:
         """What made the features that a model reads."""
@@ -253,9 +288,17 @@ def _pictures_and_table(metrics: Path, model: str) -> list[Path]:
 
 
 def _means(path: Path, model: str) -> dict[str, float]:
-    """Means over runs of a model; their intervals are in ``table.md``."""
+    """Means over runs of a model on test; their intervals are in ``table.md``."""
     rows = pl.read_csv(path).filter(pl.col("model") == model).to_dicts() if path.exists() else []
-    return {_clean(row["metric"]): row["mean"] for row in rows}
+    return {_clean(row["metric"]): row["mean"] for row in rows if not row["metric"].startswith(DEV)}
+
+
+def _on_dev(runs: Sequence[Card]) -> dict[str, float]:
+    """Mean and sample standard deviation of scores on dev over runs; they are there before anything is scored."""
+    names = [name for name in runs[0].metrics if name.startswith(DEV)]
+    values = {name: [card.metrics[name] for card in runs] for name in names}
+    means = {name: fmean(each) for name, each in values.items()}
+    return means | {f"{name}_sd": stdev(each) for name, each in values.items() if len(each) > 1}
 
 
 def _seed_and_fold(card: Card) -> tuple[int, int]:
@@ -265,7 +308,7 @@ def _seed_and_fold(card: Card) -> tuple[int, int]:
 def _metrics(record: Mapping[str, Any], scores: pl.DataFrame | None) -> dict[str, float]:
     """Test scores under the names of the results table, dev scores as ``dev/...``, and the size of the network."""
     test = dict(scores.select("metric", "value").rows()) if scores is not None else {}
-    dev = {f"dev/{name}": value for name, value in record["dev"].items()}
+    dev = {f"{DEV}{name}": value for name, value in record["dev"].items()}
     size = {name: record[name] for name in ("n_parameters", "best_epoch") if record[name] is not None}
     return {_clean(name): float(value) for name, value in (test | dev | size).items()}
 
@@ -280,15 +323,6 @@ def _by_run(path: Path) -> dict[tuple[str, int, int], pl.DataFrame]:
         (str(model), int(seed), int(fold)): rows.drop(columns)
         for (model, seed, fold), rows in table.group_by(columns, maintain_order=True)
     }
-
-
-def _datasets(lock: Mapping[str, Any] | None, encoders: Sequence[str]) -> Iterator[Dataset]:
-    """The data among a stage's dependencies: the corpus's tables, and the features that are read."""
-    for each in (lock or {}).get("deps", ()):
-        path = Path(each["path"])
-        kind = path.parts[:2]
-        if kind == ("data", "corpora") or (kind == ("data", "features") and path.name in encoders):
-            yield Dataset(path.relative_to(*kind).with_suffix("").as_posix(), each["md5"], path.as_posix())
 
 
 def _locked_stages(root: Path) -> dict[str, dict[str, Any]]:

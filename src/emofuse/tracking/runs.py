@@ -16,12 +16,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emofuse.reporting.verdicts import METRIC
 from emofuse.scoring.scores import BEST_ON_TEST
-from emofuse.tracking.results import CURRENT, KEY, PLACE, Card, Dataset, Model
+from emofuse.tracking.results import CURRENT, EXPERIMENT, KEY, PLACE, Card, Dataset, Model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,6 +68,16 @@ class Runs:
         self._runs: list[Run] = []
         self._by_key: dict[str | None, Run] = {}
         self._look()
+
+    def new(self, models: Sequence[Model]) -> list[Model]:
+        """Return the models without the runs of an experiment that gave what the project's own current runs gave."""
+        tags = [run.data.tags for run in self._runs]
+        own = {each.get(KEY) for each in tags if each.get(CURRENT) == "true" and EXPERIMENT not in each}
+        found = []
+        for model in models:
+            runs = tuple(card for card in model.runs if EXPERIMENT not in card.tags or card.result not in own)
+            found += [replace(model, runs=runs)] if runs else []
+        return found
 
     def make(self, models: Sequence[Model]) -> None:
         """Make the runs that are missing, without anything in them but their tags."""

@@ -81,7 +81,8 @@ def sync(root: Path, config: TrackingConfig) -> Summary:
     The tracker is a SQLite file ``mlflow.db`` in the project's root, made when needed, with its artifacts beside it,
     unless MLFLOW_TRACKING_URI names another. A model trained again, with another result, is a new run; the earlier
     one stays, without the tag ``emofuse.current = true``. A run that somebody deleted in the tracker, but that is still
-    on disk, returns. Of each model the run that is best on dev is in the registry.
+    on disk, returns. Of an experiment of DVC those runs are logged whose results the project's own runs do not have. Of
+    each model the run that is best on dev is in the registry.
 
     Args:
         root: the project's root folder
@@ -159,6 +160,7 @@ def _bring_in_line(uri: str, experiment: str, writer: str, commit: str | None, m
 
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     runs = Runs(client, _experiment(client, uri, experiment), writer, commit)
+    models = runs.new(models)
     runs.make(models)
     with tqdm(total=sum(len(model.cards) for model in models), desc="track", unit="run", disable=quiet()) as bar:
         for model in models:

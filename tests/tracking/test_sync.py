@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
@@ -16,92 +17,139 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from mlflow.entities import Run
 
+from emofuse.core.layout import Layout, Pair
 from emofuse.core.params import ParamsError, validate
 from emofuse.core.store import Store
+from emofuse.models.registry import MODALITIES, model
+from emofuse.tasks import Fold
 from emofuse.tracking import Summary, TrackingConfig, TrackingError, sync, training_seconds, try_sync
+from emofuse.training import runs as run_files
+from emofuse.training.fit import Fitted
 
 CONFIG = TrackingConfig()
 CLASSES = ("angry", "happy+excited", "neutral", "sad")
 SUMMARY = ("accuracy", "balanced_accuracy", "weighted_f1", "macro_f1")
-FOLDERS = {"audio-context": "audio/context", "hcam": "hcam"}
-MODELS = tuple(FOLDERS)
+PAIR = Pair("logmel", "minilm")
+MODELS = ("audio-context", "hcam")
 SEEDS = 2
 RUNS = len(MODELS) * (1 + SEEDS)
+RIGHT = {"audio-context": 77, "hcam": 68}
+"""Percent of dev that a model gets right."""
 
 
-def write_project(root: Path, task: str = "demo", seeds: int = SEEDS, models: tuple[str, ...] = MODELS) -> Path:
+def write_project(
+    root: Path, task: str = "demo", seeds: int = SEEDS, models: tuple[str, ...] = MODELS, pair: Pair = PAIR
+) -> Path:
     """Leave on disk what the stages leave for a task, with made-up numbers."""
-    for model in models:
+    for name in models:
         for seed in range(seeds):
-            write_run(root, task, model, seed, gain=len(model) / 100)
-    write_lock(root, {stage(task, model): "first" for model in models})
-    write_scores(root, task, seeds, models)
+            write_run(root, task, name, seed, pair=pair)
+    write_lock(root, {stage(task, name, pair): "first" for name in models})
+    write_scores(root, task, seeds, models, pair=pair)
     identity = {"id": "logmel", "revision": "1", "layer": "40 bands", "labels_seen": False}
     schema = pa.schema([("utterance_id", pa.string())], metadata={"emofuse": json.dumps(identity)})
-    for modality in ("audio", "text"):
-        folder = root / "data/features/small" / modality
+    for modality in MODALITIES:
+        folder = Layout(root).features("small", pair.encoder(modality))
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(schema.empty_table(), folder / "shard-00000-of-00001.parquet")
     (root / "data/corpora/small").mkdir(parents=True, exist_ok=True)
     (root / "data/corpora/small/utterances.parquet").touch()
-    (root / "params.yaml").write_text(
-        yaml.safe_dump({"tasks": {task: {"corpus": "small"}}, "tracking": {"experiment": "emofuse"}})
-    )
+    run_only(root, pair, task)
     return root
 
 
-def stage(task: str, model: str) -> str:
-    return f"pretrain@{task}-audio" if model.startswith("audio") else f"fuse@{task}-{model.replace('/', '-')}"
-
-
-def run_folder(root: Path, task: str, model: str, seed: int) -> Path:
-    return root / "data/models" / task / FOLDERS.get(model, model) / f"seed-{seed}-fold-0"
-
-
-def write_run(root: Path, task: str, model: str, seed: int, gain: float) -> None:
-    folder = run_folder(root, task, model, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    epochs = range(1, 9)
-    history = [
-        {"epoch": n, "loss": round(1.4 / n**0.5 + 0.02 * seed, 6), "dev_weighted_f1": round(0.4 + 0.03 * n + gain, 6)}
-        for n in epochs
-    ]
-    record = {
-        "task": task,
-        "model": model,
-        "stage": stage(task, model),
-        "seed": seed,
-        "fold": 0,
-        "parameters": {"network.hidden": 128, "fit.learning_rate": 0.0005},
-        "n_parameters": 232711,
-        "best_epoch": 8,
-        "dev": dict.fromkeys(SUMMARY, 0.64 + gain),
-        "history": history,
+def run_only(root: Path, pair: Pair, task: str = "demo") -> None:
+    """Have the project's parameters run one pair of encoders."""
+    tree = {
+        "file": "params.yaml",
+        "corpus": {"name": "small"},
+        "tasks": {task: {}},
+        "encoders": {"logmel": {}, "minilm": {}, "bert": {}},
+        "conditions": {},
+        "run": {
+            "tasks": [task],
+            "audio": [pair.audio],
+            "text": [pair.text],
+            "models": {"features": ["majority"], "networks": ["hcam"]},
+        },
     }
-    (folder / "record.json").write_text(json.dumps(record))
-    table = pa.table({"utterance_id": ["a", "b"], "probabilities": [[gain, 1 - gain], [0.5, 0.5]]})
-    pq.write_table(table, folder / "predictions.parquet")
+    (root / "params.yaml").write_text(yaml.safe_dump(tree))
+
+
+def encoders(name: str, pair: Pair) -> dict[str, str]:
+    return {each: pair.encoder(each) for each in model(name).modalities}
+
+
+def stage(task: str, name: str, pair: Pair = PAIR) -> str:
+    """What a run says of the stage that made it."""
+    if len(model(name).modalities) == 1:
+        return f"pretrain {task} {next(iter(encoders(name, pair).values()))}"
+    base, slash, _ = name.partition("/")
+    return f"{'ablate' if slash else 'fuse'} {task} {pair} {base}"
+
+
+def run_folder(root: Path, task: str, name: str, seed: int, pair: Pair = PAIR) -> Path:
+    modalities = model(name).modalities
+    layout, run = Layout(root), f"seed-{seed}-fold-0"
+    if len(modalities) == 1:
+        return layout.unimodal(task, pair.encoder(modalities[0])) / name.partition("-")[2] / run
+    return layout.fusion(task, pair) / ("ablations" if "/" in name else "") / name / run
+
+
+def write_run(root: Path, task: str, name: str, seed: int, right: int | None = None, pair: Pair = PAIR) -> None:
+    """Write a run as training does, of a network that gets so many percent of each class of dev right."""
+    percent = RIGHT.get(name, 60) if right is None else right
+    targets = np.repeat(np.arange(4), 100)
+    said = np.where(np.arange(400) % 100 < percent, targets, (targets + 1) % 4)
+    fold = Fold(
+        utterance_ids=tuple(f"u{row}" for row in range(400)),
+        dialogues=np.array([0, 400]),
+        speakers=np.zeros(400, np.int64),
+        splits=np.ones(400, np.int64),
+        targets=targets,
+        scored=np.ones(400, bool),
+        classes=CLASSES,
+        context="both",
+    )
+    history = [
+        {"epoch": n, "loss": 1.4 / n**0.5 + 0.02 * seed, "dev_weighted_f1": 0.4 + 0.03 * n + percent / 1000}
+        for n in range(1, 9)
+    ]
+    probabilities = np.eye(4, dtype=np.float32)[said]
+    network: torch.nn.Module = torch.nn.Linear(10, 4)
+    fitted = Fitted(network, probabilities, {}, 8, history, [])  # type: ignore[arg-type]
+    run = run_files.Run(task, name, encoders(name, pair), stage(task, name, pair), seed, 0)
+    parameters = {"network": {"hidden": 128}, "fit": {"learning_rate": 0.0005}}
+    run_files.save_run(run_folder(root, task, name, seed, pair), run, fold, probabilities, parameters, fitted)
 
 
 def write_scores(
-    root: Path, task: str, seeds: int, models: tuple[str, ...], better: float = 0.0, further: tuple[str, ...] = ()
+    root: Path,
+    task: str,
+    seeds: int,
+    models: tuple[str, ...],
+    better: float = 0.0,
+    further: tuple[str, ...] = (),
+    pair: Pair = PAIR,
 ) -> None:
     """Leave what the scoring stage leaves, with further columns if there are any."""
     scores, confusion, means = [], [], []
-    for place, model in enumerate(models):
-        for metric in (*SUMMARY, *(f"f1/{name}" for name in CLASSES), *further):
+    for place, name in enumerate(models):
+        for metric in (*SUMMARY, *(f"f1/{each}" for each in CLASSES), *further):
             value = 0.6 + 0.05 * place + better
-            scores += [(model, seed, 0, metric, value + 0.01 * seed) for seed in range(seeds)]
-            scores += [(model, 0, None, metric, 0.1)]
-            means += [(model, metric, value, 0.01, value - 0.02, value + 0.02, seeds)]
+            scores += [(name, seed, 0, metric, value + 0.01 * seed) for seed in range(seeds)]
+            scores += [(name, 0, None, metric, 0.1)]
+            means += [(name, metric, value, 0.01, value - 0.02, value + 0.02, seeds)]
+        means += [(name, f"dev/{metric}", 0.99, 0.01, None, None, seeds) for metric in SUMMARY]
         for seed in range(seeds):
             counts = np.full((len(CLASSES), len(CLASSES)), 3) + (30 + seed + round(100 * better)) * np.eye(4, dtype=int)
             cells = [(CLASSES[t], CLASSES[s], int(n)) for (t, s), n in np.ndenumerate(counts)]
-            confusion += [(model, seed, 0, "all", *cell) for cell in cells]
-    folder, metrics = root / "data/scores" / task, root / "metrics" / task
+            confusion += [(name, seed, 0, "all", *cell) for cell in cells]
+    folder, metrics = Layout(root).scores(task, pair), Layout(root).metrics(task, pair)
     folder.mkdir(parents=True, exist_ok=True)
     (metrics / "plots").mkdir(parents=True, exist_ok=True)
     names = ["model", "seed", "fold", "metric", "value"]
@@ -117,23 +165,26 @@ def write_scores(
 
 
 def write_lock(root: Path, versions: dict[str, str], corpus: str = "68ca") -> None:
-    digests = {
-        "data/corpora/small/utterances.parquet": corpus,
-        "data/features/small/audio": "ce99.dir",
-        "data/features/small/text": "cc40.dir",
-        "data/models/demo/audio": "1a2b.dir",
-    }
-    data = [{"path": path, "hash": "md5", "md5": text} for path, text in digests.items()]
-    stages = {name: {"deps": [*data, {"path": "x", "md5": text}]} for name, text in versions.items()}
+    """Write what DVC writes: a stage's command, and the digests of what it depends on."""
+    stages = {}
+    for name, version in versions.items():
+        script, task, *names = name.split()
+        encoders = names[0].split("+")
+        reads = [f"data/features/small/{each}" for each in encoders]
+        if script == "fuse":
+            reads = [f"data/models/{task}/{each}" for each in encoders]
+        deps = {"data/corpora/small/utterances.parquet": corpus, **{each: f"{Path(each).name}.dir" for each in reads}}
+        words = ["python", f"stages/{script}.py", "params.yaml", task, *(["audio"] if script == "pretrain" else [])]
+        stages[name.replace(" ", "-")] = {
+            "cmd": " ".join([*words, *names]),
+            "deps": [{"path": path, "hash": "md5", "md5": md5} for path, md5 in deps.items()]
+            + [{"path": "src", "md5": version}],
+        }
+    for encoder in PAIR.audio, PAIR.text:  # what networks read that read networks
+        deps = [{"path": f"data/features/small/{encoder}", "hash": "md5", "md5": f"{encoder}.dir"}]
+        cmd = f"python stages/pretrain.py params.yaml demo text {encoder}"
+        stages.setdefault(f"pretrain-demo-{encoder}", {"cmd": cmd, "deps": deps})
     (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_tracker() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_EXP_NAME"):
-            patch.delenv(name, raising=False)
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -204,7 +255,7 @@ def test_two_writers_at_once_make_one_database_and_no_double(two_writers: tuple[
 
 def test_a_run_has_what_the_record_and_the_scores_say(logged: Path) -> None:
     runs = by_name(logged)
-    run, parent = runs["demo/hcam/seed-1-fold-0"], runs["demo/hcam"]
+    run, parent = runs["demo/logmel+minilm/hcam/seed-1-fold-0"], runs["demo/logmel+minilm/hcam"]
     assert run.info.status == "FINISHED"
     assert run.data.params == {"network.hidden": "128", "fit.learning_rate": "0.0005"}
     names = {*SUMMARY, "f1/angry", "f1/happy_excited", "f1/neutral", "f1/sad", *(f"dev/{name}" for name in SUMMARY)}
@@ -213,22 +264,24 @@ def test_a_run_has_what_the_record_and_the_scores_say(logged: Path) -> None:
     assert run.data.metrics["dev/weighted_f1"] == pytest.approx(0.68)
     tags = run.data.tags
     assert tags["mlflow.parentRunId"] == parent.info.run_id
-    assert [tags[name] for name in ("task", "model", "seed", "fold")] == ["demo", "hcam", "1", "0"]
-    assert tags["stage"] == "fuse@demo-hcam"
+    assert [tags[name] for name in ("task", "encoders", "model", "seed", "fold")] == [
+        *("demo", "logmel+minilm", "hcam", "1", "0")
+    ]
+    assert tags["stage"] == "fuse demo logmel+minilm hcam"
     assert len(tags["emofuse.lock"]) == 64
     assert tags["encoder.audio"] == tags["encoder.text"] == "logmel@1, layer 40 bands, labels unseen"
     assert artifacts(logged, run) == {"record.json", "predictions.parquet", "confusion.png"}
 
 
 def test_learning_curves_have_one_point_an_epoch(logged: Path) -> None:
-    run = by_name(logged)["demo/audio-context/seed-0-fold-0"]
+    run = by_name(logged)["demo/logmel/audio-context/seed-0-fold-0"]
     record = json.loads((run_folder(logged, "demo", "audio-context", 0) / "record.json").read_text())
     for name in ("loss", "dev_weighted_f1"):
         assert history(logged, run, name) == [(epoch["epoch"], epoch[name]) for epoch in record["history"]]
 
 
 def test_a_unimodal_run_names_one_encoder(logged: Path) -> None:
-    tags = by_name(logged)["demo/audio-context/seed-0-fold-0"].data.tags
+    tags = by_name(logged)["demo/logmel/audio-context/seed-0-fold-0"].data.tags
     assert [name for name in tags if name.startswith("encoder.")] == ["encoder.audio"]
 
 
@@ -238,16 +291,17 @@ def inputs(run: Run) -> set[tuple[str, str]]:
 
 def test_what_went_in_is_named_without_a_copy_of_it(logged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = by_name(logged)
-    whole = {("small/utterances", "68ca"), ("small/audio", "ce99.dir"), ("small/text", "cc40.dir")}
-    assert inputs(runs["demo/hcam/seed-1-fold-0"]) == inputs(runs["demo/hcam"]) == whole
-    run = runs["demo/audio-context/seed-0-fold-0"]
-    assert inputs(run) == inputs(runs["demo/audio-context"]) == whole - {("small/text", "cc40.dir")}
+    text = ("small/minilm", "minilm.dir")
+    whole = {("small/utterances", "68ca"), ("small/logmel", "logmel.dir"), text}
+    assert inputs(runs["demo/logmel+minilm/hcam/seed-1-fold-0"]) == inputs(runs["demo/logmel+minilm/hcam"]) == whole
+    run = runs["demo/logmel/audio-context/seed-0-fold-0"]
+    assert inputs(run) == inputs(runs["demo/logmel/audio-context"]) == whole - {text}
     monkeypatch.chdir(logged)
     found = {each.dataset.name: Path(mlflow.data.get_source(each).load()) for each in run.inputs.dataset_inputs}
     data = logged / "data"
     assert found == {
         "small/utterances": data / "corpora/small/utterances.parquet",
-        "small/audio": data / "features/small/audio",
+        "small/logmel": data / "features/small/logmel",
     }
 
 
@@ -255,22 +309,24 @@ def test_other_data_with_an_equal_result_are_a_further_input(project: Path) -> N
     sync(project, CONFIG)
     write_lock(project, {stage("demo", model): "first" for model in MODELS}, corpus="77ff")
     assert counts(sync(project, CONFIG)) == (0, RUNS, 0)
-    run = by_name(project)["demo/hcam/seed-0-fold-0"]
+    run = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"]
     assert {digest for name, digest in inputs(run) if name == "small/utterances"} == {"68ca", "77ff"}
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
 
 
 def test_an_ablation_is_a_model_of_its_own(project: Path) -> None:
     write_project(project, task="other", seeds=1, models=("hcam/no-contrastive",))
-    assert "other/hcam/no-contrastive/seed-0-fold-0" in sync(project, CONFIG).added
-    run = by_name(project)["other/hcam/no-contrastive"]
+    assert "other/logmel+minilm/hcam/no-contrastive/seed-0-fold-0" in sync(project, CONFIG).added
+    run = by_name(project)["other/logmel+minilm/hcam/no-contrastive"]
     pictures = {"plots/scores.png", "plots/confusion-hcam-no-contrastive.png"}
     assert artifacts(project, run) == {"report.html", "table.md"} | pictures
 
 
 def test_the_parent_has_the_means_and_the_pictures(logged: Path) -> None:
-    parent = by_name(logged)["demo/hcam"]
-    assert parent.data.metrics["weighted_f1"] == pytest.approx(0.65)
+    parent = by_name(logged)["demo/logmel+minilm/hcam"]
+    metrics = parent.data.metrics
+    assert metrics["weighted_f1"] == pytest.approx(0.65)
+    assert (metrics["dev/weighted_f1"], metrics["dev/weighted_f1_sd"]) == pytest.approx((0.68, 0.0))
     assert "seed" not in parent.data.tags
     assert artifacts(logged, parent) == {"report.html", "table.md", "plots/scores.png", "plots/confusion-hcam.png"}
 
@@ -285,60 +341,66 @@ def test_a_changed_score_updates_the_same_run(project: Path) -> None:
     sync(project, CONFIG)
     before = by_name(project)
     pictures = {name: (project / "mlartifacts" / run.info.run_id / "artifacts") for name, run in before.items()}
-    drawn = (pictures["demo/hcam/seed-0-fold-0"] / "confusion.png").read_bytes()
+    drawn = (pictures["demo/logmel+minilm/hcam/seed-0-fold-0"] / "confusion.png").read_bytes()
     write_scores(project, "demo", SEEDS, MODELS, better=-0.1)
     assert counts(sync(project, CONFIG)) == (0, RUNS, 0)
     after = by_name(project)
     assert {name: run.info.run_id for name, run in after.items()} == {n: r.info.run_id for n, r in before.items()}
-    assert after["demo/hcam/seed-0-fold-0"].data.metrics["weighted_f1"] == pytest.approx(0.55)
-    assert after["demo/hcam"].data.metrics["weighted_f1"] == pytest.approx(0.55)
-    assert (pictures["demo/hcam/seed-0-fold-0"] / "confusion.png").read_bytes() != drawn
-    assert len(history(project, after["demo/hcam/seed-0-fold-0"], "loss")) == 8
+    assert after["demo/logmel+minilm/hcam/seed-0-fold-0"].data.metrics["weighted_f1"] == pytest.approx(0.55)
+    assert after["demo/logmel+minilm/hcam"].data.metrics["weighted_f1"] == pytest.approx(0.55)
+    assert (pictures["demo/logmel+minilm/hcam/seed-0-fold-0"] / "confusion.png").read_bytes() != drawn
+    assert len(history(project, after["demo/logmel+minilm/hcam/seed-0-fold-0"], "loss")) == 8
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
 
 
 def test_a_column_that_was_switched_off_is_no_number_any_more(project: Path) -> None:
     """MLflow deletes no metric. What a person has logged to a run stays."""
-    column = "under/noise-0/weighted_f1"
+    column = "best_on_test_epoch/weighted_f1"
     client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     shown = []
     for further in ((column,), (), (), (column,)):
         write_scores(project, "demo", SEEDS, MODELS, further=further)
         done = counts(sync(project, CONFIG))
         runs = by_name(project)
-        values = [runs[name].data.metrics[column] for name in ("demo/hcam", "demo/hcam/seed-1-fold-0")]
+        values = [
+            runs[name].data.metrics[column]
+            for name in ("demo/logmel+minilm/hcam", "demo/logmel+minilm/hcam/seed-1-fold-0")
+        ]
         shown.append((*done, values == pytest.approx([0.65, 0.66]), bool(np.isnan(values).all())))
-        client.log_metric(runs["demo/hcam"].info.run_id, "by/hand", 1.0)
+        client.log_metric(runs["demo/logmel+minilm/hcam"].info.run_id, "by/hand", 1.0)
     assert shown == [
         (RUNS, 0, 0, True, False),
         (0, RUNS, 0, False, True),
         (0, 0, RUNS, False, True),
         (0, RUNS, 0, True, False),
     ]
-    assert by_name(project)["demo/hcam"].data.metrics["by/hand"] == 1.0
+    assert by_name(project)["demo/logmel+minilm/hcam"].data.metrics["by/hand"] == 1.0
     shutil.rmtree(project / "data/scores")
     shutil.rmtree(project / "metrics")
     sync(project, CONFIG)
-    assert by_name(project)["demo/hcam"].data.metrics[column] == pytest.approx(0.65)
+    assert by_name(project)["demo/logmel+minilm/hcam"].data.metrics[column] == pytest.approx(0.65)
 
 
 def test_a_model_trained_again_is_a_new_run_and_the_old_one_stays(project: Path) -> None:
     sync(project, CONFIG)
-    old = by_name(project)["demo/hcam/seed-0-fold-0"]
+    old = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"]
     write_lock(project, {stage("demo", model): "second" if model == "hcam" else "first" for model in MODELS})
-    write_run(project, "demo", "hcam", 0, gain=0.2)
+    write_run(project, "demo", "hcam", 0, right=84)
     summary = sync(project, CONFIG)
-    assert summary.added == ("demo/hcam/seed-0-fold-0",)
-    assert summary.updated == ("demo/hcam/seed-1-fold-0",)  # its lock entry
-    new = by_name(project)["demo/hcam/seed-0-fold-0"]
+    assert summary.added == ("demo/logmel+minilm/hcam/seed-0-fold-0",)
+    # The parent's mean on dev, and a lock entry.
+    assert summary.updated == ("demo/logmel+minilm/hcam", "demo/logmel+minilm/hcam/seed-1-fold-0")
+    means = by_name(project)["demo/logmel+minilm/hcam"].data.metrics
+    assert (means["dev/accuracy"], means["dev/accuracy_sd"]) == pytest.approx((0.76, 0.16 / 2**0.5))
+    new = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"]
     assert new.info.run_id != old.info.run_id
     assert new.data.tags["emofuse.lock"] != old.data.tags["emofuse.lock"]
     retired = [run for run in all_runs(project) if run.data.tags["emofuse.current"] == "false"]
     assert [run.info.run_id for run in retired] == [old.info.run_id]
 
-    write_run(project, "demo", "hcam", 0, gain=len("hcam") / 100)
+    write_run(project, "demo", "hcam", 0)
     assert counts(sync(project, CONFIG))[0] == 0
-    assert by_name(project)["demo/hcam/seed-0-fold-0"].info.run_id == old.info.run_id
+    assert by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"].info.run_id == old.info.run_id
 
 
 def test_training_times_are_logged_where_the_work_store_has_them_and_stay(project: Path) -> None:
@@ -354,8 +416,8 @@ def test_training_times_are_logged_where_the_work_store_has_them_and_stay(projec
     entry = store.ensure("runs", "abc", train)
     sync(project, CONFIG)
     first = training_seconds(project, CONFIG)
-    assert list(first) == [("demo", "hcam")]
-    assert first["demo", "hcam"] == pytest.approx(entry.seconds)
+    assert list(first) == [("demo", "logmel+minilm", "hcam")]
+    assert first["demo", "logmel+minilm", "hcam"] == pytest.approx(entry.seconds)
     shutil.rmtree(entry.path)
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
     store.ensure("runs", "abc", train)
@@ -365,44 +427,122 @@ def test_training_times_are_logged_where_the_work_store_has_them_and_stay(projec
 
 def test_a_stage_repeated_with_an_equal_result_makes_no_run(project: Path) -> None:
     sync(project, CONFIG)
-    before = by_name(project)["demo/hcam/seed-0-fold-0"].data.tags["emofuse.lock"]
+    before = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"].data.tags["emofuse.lock"]
     write_lock(project, {stage("demo", model): "a comment was edited" for model in MODELS})
     assert counts(sync(project, CONFIG)) == (0, len(MODELS) * SEEDS, len(MODELS))
     assert len(all_runs(project)) == RUNS
-    assert by_name(project)["demo/hcam/seed-0-fold-0"].data.tags["emofuse.lock"] != before
+    assert by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"].data.tags["emofuse.lock"] != before
 
 
 def test_a_new_seed_adds_its_own_runs_alone(project: Path) -> None:
     sync(project, CONFIG)
     write_project(project, seeds=SEEDS + 1)
     write_lock(project, {stage("demo", model): "one seed more" for model in MODELS})
-    assert sync(project, CONFIG).added == tuple(f"demo/{model}/seed-2-fold-0" for model in MODELS)
+    assert set(sync(project, CONFIG).added) == {
+        "demo/logmel/audio-context/seed-2-fold-0",
+        "demo/logmel+minilm/hcam/seed-2-fold-0",
+    }
     assert len(all_runs(project)) == RUNS + len(MODELS)
 
 
-def test_an_experiment_of_dvc_stands_beside_the_project_in_the_project_s_tracker(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@contextmanager
+def experiment(project: Path, name: str = "wide") -> Iterator[pytest.MonkeyPatch]:
+    """The environment in which DVC runs an experiment: in a copy of the project, which is gone afterwards."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DVC_ROOT", str(project))
+        environment.setenv("DVC_EXP_NAME", name)
+        yield environment
+
+
+def test_an_experiment_of_dvc_logs_what_differs_beside_the_project_in_the_project_s_tracker(
+    project: Path, tmp_path: Path
 ) -> None:
-    """DVC runs it in a copy of the project, which is gone afterwards."""
     sync(project, CONFIG)
     copy = write_project(tmp_path / "copy")
+    for seed in range(SEEDS):
+        write_run(copy, "demo", "hcam", seed, right=84)
     write_scores(copy, "demo", SEEDS, MODELS, better=0.1)
-    with monkeypatch.context() as environment:
-        environment.setenv("DVC_ROOT", str(project))
-        environment.setenv("DVC_EXP_NAME", "wide")
-        assert counts(sync(copy, CONFIG)) == (RUNS, 0, 0)
+    with experiment(project) as environment:
+        assert counts(sync(copy, CONFIG)) == (1 + SEEDS, 0, 0)
         environment.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
         environment.chdir(copy)
-        assert counts(sync(Path(), CONFIG)) == (0, 0, RUNS)
+        assert counts(sync(Path(), CONFIG)) == (0, 0, 1 + SEEDS)
     assert not (copy / "mlflow.db").exists()
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
     runs = by_name(project)
-    assert len(runs) == 2 * RUNS
-    assert runs["demo/hcam"].data.metrics["weighted_f1"] == pytest.approx(0.65)
-    assert runs["wide: demo/hcam"].data.metrics["weighted_f1"] == pytest.approx(0.75)
-    tags = runs["wide: demo/hcam/seed-0-fold-0"].data.tags
+    assert len(runs) == RUNS + 1 + SEEDS
+    assert runs["demo/logmel+minilm/hcam"].data.metrics["weighted_f1"] == pytest.approx(0.65)
+    metrics = runs["wide: demo/logmel+minilm/hcam"].data.metrics
+    assert (metrics["weighted_f1"], metrics["dev/weighted_f1"]) == pytest.approx((0.75, 0.84))
+    tags = runs["wide: demo/logmel+minilm/hcam/seed-0-fold-0"].data.tags
     assert tags["emofuse.experiment"] == "wide"
-    assert tags["mlflow.parentRunId"] == runs["wide: demo/hcam"].info.run_id
+    assert tags["mlflow.parentRunId"] == runs["wide: demo/logmel+minilm/hcam"].info.run_id
+
+
+def test_a_seed_that_an_experiment_adds_is_logged_alone_under_the_mean_of_all(project: Path, tmp_path: Path) -> None:
+    sync(project, CONFIG)
+    copy = write_project(tmp_path / "copy")
+    write_run(copy, "demo", "hcam", SEEDS, right=86)
+    with experiment(project):
+        assert sync(copy, CONFIG).added == (
+            "wide: demo/logmel+minilm/hcam",
+            f"wide: demo/logmel+minilm/hcam/seed-{SEEDS}-fold-0",
+        )
+    means = by_name(project)["wide: demo/logmel+minilm/hcam"].data.metrics
+    assert means["dev/weighted_f1"] == pytest.approx((2 * 0.68 + 0.86) / 3)
+
+
+def test_an_experiment_logs_what_the_project_no_longer_is(project: Path, tmp_path: Path) -> None:
+    """A value that the project had before is in its runs, but no longer among the current ones."""
+    write_run(project, "demo", "hcam", 0, right=84)
+    sync(project, CONFIG)
+    write_run(project, "demo", "hcam", 0)
+    sync(project, CONFIG)
+    copy = write_project(tmp_path / "copy")
+    with experiment(project, "same"):
+        assert counts(sync(copy, CONFIG)) == (0, 0, 0)
+    write_run(copy, "demo", "hcam", 0, right=84)
+    for name in ("back", "back-again"):  # another experiment's runs are not the project's own
+        with experiment(project, name):
+            assert sync(copy, CONFIG).added == (
+                f"{name}: demo/logmel+minilm/hcam",
+                f"{name}: demo/logmel+minilm/hcam/seed-0-fold-0",
+            )
+
+
+def test_an_experiment_is_logged_whole_where_the_project_is_not(project: Path) -> None:
+    with experiment(project):
+        assert counts(sync(project, CONFIG)) == (RUNS, 0, 0)
+    assert counts(sync(project, CONFIG)) == (RUNS, 0, 0)
+
+
+def test_a_model_that_reads_no_encoder_is_logged_once_for_all_pairs(project: Path) -> None:
+    other = Pair("logmel", "bert")
+    for pair in (PAIR, other):
+        write_project(project, seeds=1, models=("majority",), pair=pair)
+    run_only(project, PAIR)
+    assert counts(sync(project, CONFIG)) == (RUNS + 2, 0, 0)
+    assert counts(sync(project, CONFIG)) == (0, 0, RUNS + 2)
+    run = by_name(project)["demo/labels/majority/seed-0-fold-0"]
+    assert (run.data.tags["encoders"], run.data.tags["stage"]) == ("labels", "fuse demo logmel+minilm majority")
+    shutil.rmtree(Layout(project).fusion("demo", PAIR) / "majority")
+    sync(project, CONFIG)  # from the other pair
+    again = by_name(project)["demo/labels/majority/seed-0-fold-0"]
+    assert again.info.run_id == run.info.run_id
+    assert again.data.tags["stage"] == "fuse demo logmel+bert majority"
+
+
+def test_scores_are_of_a_pair_that_is_run(project: Path) -> None:
+    """The results of a pair that is run no longer stay on disk, and may be of a network that was replaced since."""
+    left = Pair("logmel", "bert")
+    write_scores(project, "demo", SEEDS, MODELS, better=-0.3, pair=left)
+    sync(project, CONFIG)
+    name = "demo/logmel/audio-context"
+    shown = [by_name(project)[each].data.metrics["weighted_f1"] for each in (name, f"{name}/seed-0-fold-0")]
+    assert shown == pytest.approx([0.6, 0.6])
+    run_only(project, left)
+    sync(project, CONFIG)
+    assert by_name(project)[name].data.metrics["weighted_f1"] == pytest.approx(0.3)
 
 
 def test_a_project_without_dvc_and_without_scores_is_shown_too(project: Path) -> None:
@@ -410,15 +550,16 @@ def test_a_project_without_dvc_and_without_scores_is_shown_too(project: Path) ->
     shutil.rmtree(project / "data/scores")
     shutil.rmtree(project / "metrics")
     sync(project, CONFIG)
-    run = by_name(project)["demo/hcam/seed-0-fold-0"]
+    run = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"]
     assert "weighted_f1" not in run.data.metrics
+    assert by_name(project)["demo/logmel+minilm/hcam"].data.metrics["dev/weighted_f1"] == pytest.approx(0.68)
     assert "emofuse.lock" not in run.data.tags
     assert not inputs(run)
     assert artifacts(project, run) == {"record.json", "predictions.parquet"}
 
     write_project(project)
     assert counts(sync(project, CONFIG)) == (0, RUNS, 0)
-    assert by_name(project)["demo/hcam/seed-0-fold-0"].data.metrics["weighted_f1"] == pytest.approx(0.65)
+    assert by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"].data.metrics["weighted_f1"] == pytest.approx(0.65)
 
 
 KILLED = """
@@ -456,10 +597,13 @@ def test_what_a_killed_process_left_is_completed(project: Path) -> None:
 def test_a_deleted_parent_returns_with_its_children_under_it(project: Path) -> None:
     sync(project, CONFIG)
     client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
-    client.delete_run(by_name(project)["demo/hcam"].info.run_id)
+    client.delete_run(by_name(project)["demo/logmel+minilm/hcam"].info.run_id)
     assert counts(sync(project, CONFIG)) == (1, SEEDS, RUNS - 1 - SEEDS)
     runs = by_name(project)
-    assert runs["demo/hcam/seed-0-fold-0"].data.tags["mlflow.parentRunId"] == runs["demo/hcam"].info.run_id
+    assert (
+        runs["demo/logmel+minilm/hcam/seed-0-fold-0"].data.tags["mlflow.parentRunId"]
+        == runs["demo/logmel+minilm/hcam"].info.run_id
+    )
 
 
 def test_the_git_commit_is_a_tag_of_new_runs(project: Path) -> None:
@@ -468,7 +612,7 @@ def test_the_git_commit_is_a_tag_of_new_runs(project: Path) -> None:
         subprocess.run([*git, *command], check=True)
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     sync(project, CONFIG)
-    tags = by_name(project)["demo/hcam/seed-0-fold-0"].data.tags
+    tags = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"].data.tags
     assert tags["git_commit"] == tags["mlflow.source.git.commit"] == commit
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "second"], check=True)
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)

@@ -22,18 +22,12 @@ from emofuse.tracking.runs import Runs
 
 Project = Any
 CONFIG = TrackingConfig()
-HCAM = "emofuse-demo-hcam"
+HCAM = "emofuse-demo-logmel-minilm-hcam"
 NAMES = {
     *(HCAM, f"{HCAM}-no-context"),
-    *("emofuse-demo-audio-utterance", "emofuse-demo-audio-context"),
-    *("emofuse-demo-text-utterance", "emofuse-demo-text-context"),
+    *("emofuse-demo-logmel-audio-utterance", "emofuse-demo-logmel-audio-context"),
+    *("emofuse-demo-minilm-text-utterance", "emofuse-demo-minilm-text-context"),
 }
-
-
-@pytest.fixture(autouse=True)
-def _own_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_EXP_NAME"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +41,8 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def trained(project: Project, empty: Path, tmp_path: Path) -> Path:
     """A project with HCAM, its ablation, what it reads from, and the majority, to write into."""
-    models = (f"data/models/demo/{name}" for name in ("audio", "text", "hcam", "majority"))
+    fused = (f"logmel+minilm/{name}" for name in ("ablations", "hcam", "majority"))
+    models = (f"data/models/demo/{name}" for name in ("logmel", "minilm", *fused))
     for name in ("params.yaml", "metrics", *models):
         copy = shutil.copy2 if (project.root / name).is_file() else shutil.copytree
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +69,7 @@ def run_of(root: Path, version: ModelVersion) -> Run:
 
 def set_dev(root: Path, seed: int, weighted_f1: float) -> None:
     """Make a run of HCAM as good on dev as a test needs it."""
-    path = root / f"data/models/demo/hcam/seed-{seed}-fold-0/record.json"
+    path = root / f"data/models/demo/logmel+minilm/hcam/seed-{seed}-fold-0/record.json"
     record = json.loads(path.read_text())
     record["dev"]["weighted_f1"] = weighted_f1
     path.write_text(json.dumps(record))
@@ -89,8 +84,8 @@ def test_every_network_is_registered_and_predicts(
     assert str(summary).startswith("tracking: 20 runs added, 0 updated, 0 unchanged, 6 models registered in sqlite:")
     monkeypatch.chdir(trained)
     registered, conversation = f"models:/{HCAM}@best-on-dev", next(iter(project.conversations.values()))
-    assert find(registered).manifest == find(trained / "data/models/demo/hcam").manifest
-    expected = load(trained / "data/models/demo/hcam").predict(conversation)
+    assert find(registered).manifest == find(trained / "data/models/demo/logmel+minilm/hcam").manifest
+    expected = load(trained / "data/models/demo/logmel+minilm/hcam").predict(conversation)
     assert load(registered).predict(conversation) == expected
     served = mlflow.pyfunc.load_model(f"{trained}/mlartifacts/{best(trained).run_id}/artifacts/model")
     (answer,) = served.predict([{"text": "You are late.", "speaker": "Ann"}])
@@ -104,9 +99,11 @@ def test_a_version_says_which_run_it_is(trained: Path) -> None:
     set_dev(trained, 1, 0.7)
     sync(trained, CONFIG)
     version = best(trained)
-    assert run_of(trained, version).info.run_name == "demo/hcam/seed-1-fold-0"
-    assert [version.tags[name] for name in ("task", "model", "seed", "fold")] == ["demo", "hcam", "1", "0"]
-    assert (version.tags["run"], version.tags["dev/weighted_f1"]) == ("demo/hcam/seed-1-fold-0", "0.7000")
+    assert run_of(trained, version).info.run_name == "demo/logmel+minilm/hcam/seed-1-fold-0"
+    assert [version.tags[name] for name in ("task", "encoders", "model", "seed", "fold")] == [
+        *("demo", "logmel+minilm", "hcam", "1", "0")
+    ]
+    assert (version.tags["run"], version.tags["dev/weighted_f1"]) == ("demo/logmel+minilm/hcam/seed-1-fold-0", "0.7000")
 
 
 def test_nothing_is_registered_twice(trained: Path) -> None:
@@ -119,7 +116,7 @@ def test_nothing_is_registered_twice(trained: Path) -> None:
 
 
 def test_a_new_seed_that_is_better_on_dev_gets_the_alias(trained: Path) -> None:
-    runs = trained / "data/models/demo/hcam"
+    runs = trained / "data/models/demo/logmel+minilm/hcam"
     later = trained / "later"
     shutil.move(runs / "seed-1-fold-0", later)
     set_dev(trained, 0, 0.5)
@@ -139,17 +136,17 @@ def test_a_new_seed_that_is_better_on_dev_gets_the_alias(trained: Path) -> None:
 
 
 def test_other_scores_change_the_card_and_not_the_version(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = {path.name: path.read_text() for path in (trained / "metrics/demo").glob("scores.*")}
+    scores = {path.name: path.read_text() for path in (trained / "metrics/demo/logmel+minilm").glob("scores.*")}
     for name in scores:
-        (trained / "metrics/demo" / name).unlink()
+        (trained / "metrics/demo/logmel+minilm" / name).unlink()
     sync(trained, CONFIG)
     monkeypatch.chdir(trained)
     assert find(f"models:/{HCAM}@best-on-dev").manifest.scores is None
     for name, text in scores.items():
-        (trained / "metrics/demo" / name).write_text(text)
+        (trained / "metrics/demo/logmel+minilm" / name).write_text(text)
     assert set(sync(trained, CONFIG).registered) == NAMES
     manifest = find(f"models:/{HCAM}@best-on-dev").manifest
-    assert manifest == find(trained / "data/models/demo/hcam").manifest
+    assert manifest == find(trained / "data/models/demo/logmel+minilm/hcam").manifest
     assert manifest.scores is not None
     assert list(versions(trained)) == [1]
 
@@ -166,11 +163,14 @@ def test_a_version_whose_run_was_deleted_returns_with_it(trained: Path) -> None:
 
 def test_what_lacks_a_network_that_it_reads_from_is_said_and_the_rest_is_registered(trained: Path) -> None:
     """Where single outs were pulled."""
-    shutil.rmtree(trained / "data/models/demo/audio")
+    shutil.rmtree(trained / "data/models/demo/logmel")
     summary = sync(trained, CONFIG)
-    assert set(summary.registered) == {"emofuse-demo-text-utterance", "emofuse-demo-text-context"}
-    assert [line.partition(": ")[0] for line in summary.refused] == ["demo/hcam", "demo/hcam/no-context"]
-    assert "audio/context/seed-" in summary.refused[0]
+    assert set(summary.registered) == {"emofuse-demo-minilm-text-utterance", "emofuse-demo-minilm-text-context"}
+    assert [line.partition(": ")[0] for line in summary.refused] == [
+        "demo/logmel+minilm/hcam",
+        "demo/logmel+minilm/hcam/no-context",
+    ]
+    assert "logmel/context/seed-" in summary.refused[0]
     assert ", 2 models registered, 2 models not registered in" in str(summary)
 
 
@@ -240,21 +240,21 @@ def test_what_a_dead_machine_left_is_completed_by_another_after_some_minutes(
     assert runs.of(majority.best) is None
     monkeypatch.setattr("emofuse.tracking.runs.PATIENCE", -1)
     runs.show(majority, lambda: None)
-    assert (runs.added, runs.updated) == ([], ["demo/majority", "demo/majority/seed-0-fold-0"])
+    assert (runs.added, runs.updated) == ([], ["demo/labels/majority", "demo/labels/majority/seed-0-fold-0"])
     assert {run.info.status for run in client(trained).search_runs(["1"])} == {"FINISHED"}
 
 
 def test_of_equal_runs_the_lowest_seed_is_the_best(trained: Path) -> None:
     models = trained / "data/models/demo"
     for old, seed in ((0, 10), (1, 2)):
-        for runs in (models / "hcam", *models.glob("audio/*"), *models.glob("text/*")):
+        for runs in (models / "logmel+minilm/hcam", *models.glob("logmel/*"), *models.glob("minilm/*")):
             shutil.move(runs / f"seed-{old}-fold-0", runs / f"seed-{seed}-fold-0")
-        record = models / f"hcam/seed-{seed}-fold-0/record.json"
+        record = models / f"logmel+minilm/hcam/seed-{seed}-fold-0/record.json"
         record.write_text(json.dumps(json.loads(record.read_text()) | {"seed": seed}))
         set_dev(trained, seed, 0.5)
     hcam: Model = next(model for model in read_models(trained) if model.folder.name == "hcam")
     assert hcam.best.tags["seed"] == "2"
-    assert find(models / "hcam").manifest.seed == 2
+    assert find(models / "logmel+minilm/hcam").manifest.seed == 2
 
 
 def test_a_tracker_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,8 +153,10 @@ def test_each_model_is_registered_once_with_the_best_on_dev(server: str, written
     for model in models:
         (version,) = client.search_model_versions(f"name = '{model.name}'")
         assert model.aliases == {"best-on-dev": version.version}
-        task, name = version.tags["task"], version.tags["model"]
-        siblings = [run for run in runs.values() if run.info.run_name.startswith(f"{task}/{name}/seed-")]
+        model_of = {name: version.tags[name] for name in ("task", "model")}
+        siblings = [
+            run for run in runs.values() if "seed" in run.data.tags and model_of.items() <= run.data.tags.items()
+        ]
         best = max(siblings, key=lambda run: (run.data.metrics["dev/weighted_f1"], -int(run.data.tags["seed"])))
         assert version.run_id == best.info.run_id
 
@@ -167,7 +169,7 @@ def test_a_third_finds_nothing_to_do_and_can_predict(
     summary = sync(project.root, CONFIG)
     assert (summary.added, summary.updated, summary.registered, summary.refused) == ((), (), (), ())
     assert len(summary.unchanged) == sum(int(said.split()[1]) for said in written)
-    where = "models:/emofuse-demo-hcam@best-on-dev"
+    where = "models:/emofuse-demo-logmel-minilm-hcam@best-on-dev"
     assert find(where).manifest == find(project.model("hcam")).manifest
     conversation = next(iter(project.conversations.values()))
     assert load(where).predict(conversation) == load(project.model("hcam")).predict(conversation)
