@@ -43,6 +43,7 @@ class Finding:
 def examine(root: Path = Path()) -> Iterator[Finding]:
     """Yield findings, one after the other, for a project's root folder."""
     yield from (_python(), _torch(), _gpu(), _decoders())
+    yield from _graphs(root)
     yield from _encoders(root)
     yield from _cache(root)
     yield from _remotes(root)
@@ -125,6 +126,26 @@ def _mp4() -> bytes:
     return buffer.getvalue()
 
 
+def _graphs(root: Path) -> Iterator[Finding]:
+    """Link the project's graph into folders of corpora that lack it, as in a checkout without symbolic links."""
+    from emofuse.core.params import corpus_files
+
+    target = Path("../../dvc.yaml")
+    for file in corpus_files(root)[1:]:
+        graph = root / file.with_name("dvc.yaml")
+        # Where git makes no links, it writes a file with the place that one would lead to.
+        if graph.exists() and graph.read_text(encoding="utf-8").strip() != str(target):
+            continue
+        try:
+            graph.unlink(missing_ok=True)
+            graph.symlink_to(target)
+        except OSError as error:
+            mend = f"let it be a link to {target}, such as with `git config core.symlinks true` and a new checkout"
+            yield Finding("graph", "broken", f"{graph}: {_first_line(error)}", mend)
+        else:
+            yield Finding("graph", "works", f"{graph} was missing, and is now a link to {target}")
+
+
 def _encoders(root: Path) -> Iterator[Finding]:
     """The encoders that any corpus names under ``run``; of a corpus that is not there, only those that are shared."""
     from emofuse.core.params import ParamsError
@@ -133,7 +154,7 @@ def _encoders(root: Path) -> Iterator[Finding]:
     try:
         found = plans(root)
     except ParamsError as error:
-        mend = "set that key right; `git diff` shows what was changed"
+        mend = "set that right; `git diff` shows what was changed"
         yield Finding("params", "broken", _first_line(error), mend)
         return
     users: dict[str, list[str]] = {}
