@@ -44,7 +44,7 @@ def test_plain_repro_fills_the_tracker(finished: Path, small: dict[str, int]) ->
     assert len(runs) - len(children) == len(MODELS)
     assert all("weighted_f1" in run.data.metrics for run in children)
     inputs = {run.data.tags["model"]: {each.dataset.name for each in run.inputs.dataset_inputs} for run in children}
-    assert inputs["hcam"] == {"demo/utterances", "demo/logmel", "demo/minilm"}
+    assert inputs["hcam"] == inputs["concat"] == {"demo/utterances", "demo/logmel", "demo/minilm"}
     assert inputs["text-context"] == {"demo/utterances", "demo/minilm"}
     registered = {model.name: list(model.aliases) for model in client.search_registered_models()}
     encoders = {name: {"audio": "logmel", "text": "minilm"}.get(name.partition("-")[0]) for name in MODELS}
@@ -60,7 +60,8 @@ def test_a_new_seed_trains_alone(finished: Path, small: dict[str, int], dvc: Dvc
     shutil.copytree(finished, project, symlinks=True)
     before = entries(project, "runs")
     path = project / "params.yaml"
-    path.write_text(path.read_text().replace(f"seeds: {small['seeds']}", f"seeds: {small['seeds'] + 1}"))
+    seeds = small["seeds"]
+    path.write_text(path.read_text().replace(f"seeds: {seeds}", f"seeds: {seeds + 1}"))
     dvc(
         project, "repro", "fuse-networks@demo-logmel-minilm-hcam", "fuse-features@demo-logmel-minilm-majority"
     )  # tests/training has it for every model

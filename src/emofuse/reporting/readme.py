@@ -13,26 +13,27 @@ from emofuse.scoring.predictions import ScoringError
 
 __all__ = ["BEGIN", "END", "results", "with_results", "write_results"]
 
-BEGIN, END = "<!-- results: written by `emofuse table --readme` -->", "<!-- end of results -->"
+BEGIN, END = "<!-- results: written by `emofuse leaderboard --readme` -->", "<!-- end of results -->"
 """The lines between which the README has the results."""
 
 _COLUMNS = {"weighted_f1": "Weighted F1", "accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy"}
 
 
 def results(metrics: Path) -> str:
-    """Return for each task which model is best, and a table of the models without their ablations.
+    """Return for each task and pair of encoders which model is best, and a table of the models without ablations.
 
     Args:
-        metrics: the project's metrics folder, with a folder a task
+        metrics: the project's metrics folder, ``<task>/<pair>/scores.csv``
     """
-    return "\n\n".join(map(_results, sorted(path.parent for path in metrics.glob("*/scores.csv"))))
+    return "\n\n".join(map(_results, sorted(path.parent for path in metrics.glob("*/*/scores.csv"))))
 
 
 def _results(folder: Path) -> str:
     scores, pairs = (pl.read_csv(folder / f"{name}.csv") for name in ("scores", "pairs"))
     intervals = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["intervals"]
     lines = [f"- {line}" for line in standing(scores, pairs, intervals["confidence"])]
-    return "\n\n".join([f"**{folder.name}**", "\n".join(lines), _table(scores)])
+    title = f"**{folder.parent.name}, {folder.name.replace('+', ' + ')}**"
+    return "\n\n".join([title, "\n".join(lines), _table(scores)])
 
 
 def with_results(text: str, metrics: Path) -> str:
