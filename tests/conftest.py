@@ -30,7 +30,7 @@ PROSODY = (
 
 TESTS = Path(__file__).parent
 
-PIPELINE = ("test_pipeline.py", "test_graph.py", "test_sweep.py", "test_team.py")
+PIPELINE = ("test_pipeline.py", "test_graph.py", "test_dvc_views.py", "test_sweep.py", "test_team.py")
 """Tests of the pipeline as a whole, which begin with the project ``finished``."""
 
 SMALL = {"dialogues": 24, "shards": 12, "seeds": 2}

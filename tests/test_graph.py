@@ -475,9 +475,8 @@ def test_a_stage_refuses_code_that_differs_from_the_project_s(both: tuple[Path, 
     done = subprocess.run(script, cwd=tmp_path, env=own, capture_output=True, text=True, timeout=120)
     (said,) = done.stderr.splitlines()
     assert done.returncode == 1
-    assert said.startswith(
-        f"emofuse is imported from {project / 'src/emofuse'}, whose code is not that of this project"
-    )
+    runs = project / "src/emofuse"
+    assert said.startswith(f"emofuse is imported from {runs}, whose code is not that of this project; ")
     assert "run `make setup` here" in said
 
 
