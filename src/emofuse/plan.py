@@ -166,10 +166,13 @@ def _references(run: Selection, params: Params) -> Iterator[tuple[str, Names, Se
 
 
 def _refuse_other_graph(params: Params) -> None:
-    """Refuse a copy of ``dvc.yaml`` beside a corpus's file: it would stay as it is when the project's changes."""
+    """Refuse a graph beside a corpus's file that is no copy of the project's.
+
+    A link would always be one, but DVC does not follow links in what git has: no experiment could be shown.
+    """
     graph, shared = (path.with_name("dvc.yaml") for path in (params.path, params.shared))
-    if graph.exists() and not (shared.exists() and graph.samefile(shared)):
-        raise ParamsError(f"{graph}: a graph of its own; remove it, and `emofuse doctor` links the project's there")
+    if graph.exists() and shared.exists() and graph.read_bytes() != shared.read_bytes():
+        raise ParamsError(f"{graph}: differs from {shared}; expected a copy: `cp {shared} {graph}`")
 
 
 def _refuse_doubles(where: str, names: Names) -> None:

@@ -158,46 +158,37 @@ def own(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("found", [None, "../../dvc.yaml", "../../dvc.yaml\n"], ids=["nothing", "a file", "a line"])
-def test_a_corpus_s_folder_without_its_link_gets_one(own: Path, found: str | None) -> None:
-    if found is not None:  # as git leaves it where the file system has no links
-        (own / "dvc.yaml").write_text(found)
+@pytest.mark.parametrize("found", [None, "../../dvc.yaml", "../dvc.yaml"], ids=["nothing", "a link", "a dead link"])
+def test_a_corpus_s_folder_without_its_graph_gets_a_copy(own: Path, found: str | None) -> None:
+    if found is not None:
+        (own / "dvc.yaml").symlink_to(found)
+    shared = own.parents[1] / "dvc.yaml"
     (said,) = doctor._graphs(own.parents[1])
     assert said.state == "works"
-    assert said.what == f"{own / 'dvc.yaml'} was missing, and is now a link to ../../dvc.yaml"
-    assert (own / "dvc.yaml").is_symlink()
-    assert (own / "dvc.yaml").samefile(own.parents[1] / "dvc.yaml")
+    assert said.what == f"{own / 'dvc.yaml'} was missing or a link, and is now a copy of {shared}"
+    assert not (own / "dvc.yaml").is_symlink()
+    assert (own / "dvc.yaml").read_bytes() == shared.read_bytes()
     assert not list(doctor._graphs(own.parents[1]))
 
 
-def test_a_link_that_leads_nowhere_is_made_anew(own: Path) -> None:
-    (own / "dvc.yaml").symlink_to("../dvc.yaml")
+def test_a_graph_that_cannot_be_written_is_said(own: Path) -> None:
+    (own.parents[1] / "dvc.yaml").unlink()
     (said,) = doctor._graphs(own.parents[1])
-    assert said.state == "works"
-    assert (own / "dvc.yaml").samefile(own.parents[1] / "dvc.yaml")
+    assert (said.state, said.mend) == ("broken", f"let it be a copy of {own.parents[1] / 'dvc.yaml'}")
 
 
-def test_a_link_that_cannot_be_made_is_said_with_what_to_do(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(Path, "symlink_to", refuse)
-    (said,) = doctor._graphs(own.parents[1])
-    assert (said.state, "core.symlinks" in said.mend) == ("broken", True)
-
-
-def test_a_copy_of_the_graph_is_left_and_named(own: Path) -> None:
-    graph = own / "dvc.yaml"
-    graph.write_text("stages: {}\n")
+def test_another_graph_is_left_and_named(own: Path) -> None:
+    graph, shared = own / "dvc.yaml", own.parents[1] / "dvc.yaml"
+    graph.write_text("stages: {mine: {cmd: ls}}\n")
     assert not list(doctor._graphs(own.parents[1]))
     (found,) = doctor._encoders(own.parents[1])
     assert found.state == "broken"
-    assert found.what == f"{graph}: a graph of its own; remove it, and `emofuse doctor` links the project's there"
-    assert graph.read_text() == "stages: {}\n"
+    assert found.what == f"{graph}: differs from {shared}; expected a copy: `cp {shared} {graph}`"
+    assert graph.read_text() == "stages: {mine: {cmd: ls}}\n"
 
 
 def test_encoders_are_asked_once_for_all_corpora_that_name_them(own: Path) -> None:
-    (own / "dvc.yaml").symlink_to("../../dvc.yaml")
+    shutil.copy(own.parents[1] / "dvc.yaml", own)
     whats = [found.what for found in doctor._encoders(own.parents[1])]
     assert [what.partition(":")[0] for what in whats] == ["toy-audio of demo, own", "toy-text of demo, own"]
 

@@ -127,23 +127,23 @@ def _mp4() -> bytes:
 
 
 def _graphs(root: Path) -> Iterator[Finding]:
-    """Link the project's graph into folders of corpora that lack it, as in a checkout without symbolic links."""
+    """Copy the project's graph into folders of corpora that lack it or have a link, which DVC follows on disk alone."""
+    from emofuse.core.files import write_text
     from emofuse.core.params import corpus_files
 
-    target = Path("../../dvc.yaml")
+    shared = root / "dvc.yaml"
     for file in corpus_files(root)[1:]:
         graph = root / file.with_name("dvc.yaml")
-        # Where git makes no links, it writes a file with the place that one would lead to.
-        if graph.exists() and graph.read_text(encoding="utf-8").strip() != str(target):
+        if graph.is_file() and not graph.is_symlink():
             continue
         try:
+            text = shared.read_text(encoding="utf-8")
             graph.unlink(missing_ok=True)
-            graph.symlink_to(target)
+            write_text(graph, text)
         except OSError as error:
-            mend = f"let it be a link to {target}, such as with `git config core.symlinks true` and a new checkout"
-            yield Finding("graph", "broken", f"{graph}: {_first_line(error)}", mend)
+            yield Finding("graph", "broken", f"{graph}: {_first_line(error)}", f"let it be a copy of {shared}")
         else:
-            yield Finding("graph", "works", f"{graph} was missing, and is now a link to {target}")
+            yield Finding("graph", "works", f"{graph} was missing or a link, and is now a copy of {shared}")
 
 
 def _encoders(root: Path) -> Iterator[Finding]:
