@@ -17,14 +17,20 @@ help:  ## list the targets
 
 setup: $(VENV)/.ready  ## create .venv with the pinned dependencies
 
+# An environment has the checkout's folder written into it: one that was moved or copied along is made anew.
+ifneq ($(shell cat $(VENV)/.ready 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/.ready
+CLEAR := --clear
+endif
+
 $(VENV)/.ready: requirements.lock pyproject.toml Makefile
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "emofuse needs Python 3.11 or later; name one with make PYTHON=...")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(CLEAR) $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip install --quiet --compile-bytecode --no-deps --require-hashes \
 		--requirements requirements.lock
 	VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
-	@touch $@
+	@echo "$(CURDIR)" > $@
 
 repro: setup  ## rebuild what changed of the pipeline and print the results
 	@emofuse heal
@@ -42,6 +48,7 @@ lint: setup  ## check style
 format: setup  ## put style right
 	ruff check --fix .
 	ruff format .
+	@for each in corpora/*/; do cp dvc.yaml $$each; done
 
 types: setup  ## check types
 	mypy

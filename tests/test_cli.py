@@ -16,7 +16,17 @@ from emofuse.reporting.readme import BEGIN, END, with_results
 from emofuse.tracking import Summary, TrackingConfig, TrackingError
 
 COMMANDS = [
-    *(["predict"], ["export"], ["track"], ["corpora"], ["table"], ["report"], ["store"], ["store", "prune"]),
+    *(
+        ["predict"],
+        ["export"],
+        ["track"],
+        ["corpora"],
+        ["leaderboard"],
+        ["table"],
+        ["report"],
+        ["store"],
+        ["store", "prune"],
+    ),
     *(["doctor"], ["completion"]),
 ]
 
@@ -165,7 +175,14 @@ def test_track_fails_in_one_line_when_the_tracker_is_down(
 
 
 def test_corpora_lists_what_is_there_and_what_is_missing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (root / "params.yaml").write_text("corpora: {mosi: {reader: mosi, source: data/raw/mosi}}\nfeatures: {}\n")
+    (root / "params.yaml").write_text(
+        "corpus: {name: demo, reader: demo}\nrun: {audio: [bands]}\nencoders: {bands: {family: logmel}}\n"
+    )
+    (root / "corpora/mosi").mkdir(parents=True)
+    (root / "corpora/mosi/params.yaml").write_text(
+        "file: corpora/mosi/params.yaml\ncorpus: {name: mosi, reader: mosi, source: data/raw/mosi}\n"
+        "run: {audio: [bands]}\n"
+    )
     (root / "data/raw/mosi").mkdir(parents=True)
     (root / "data/raw/mosi/label.csv").touch()
     assert main(["corpora"]) == 0
@@ -174,6 +191,7 @@ def test_corpora_lists_what_is_there_and_what_is_missing(root: Path, capsys: pyt
     assert "there     labels: 1 file, label.csv" in shown
     assert "expected  sound: 10,039 files" in shown
     assert "request   the IEMOCAP release form" in shown
+    assert "run       dvc repro corpora/mosi/dvc.yaml" in shown
 
 
 def test_an_empty_store_is_said_to_be_empty(capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,7 +215,7 @@ def test_prune_removes_what_was_not_used_for_long(root: Path, capsys: pytest.Cap
 
 
 def write_results(root: Path, value: float) -> None:
-    folder = root / "metrics/demo"
+    folder = root / "metrics/demo/logmel+minilm"
     folder.mkdir(parents=True, exist_ok=True)
     metrics = ("accuracy", "balanced_accuracy", "weighted_f1")
     rows = [f"{model},{metric},{value},,0.1,0.9,3" for model in ("hcam", "hcam/no-part") for metric in metrics]
@@ -216,7 +234,7 @@ def test_the_readme_s_results_are_those_of_metrics(root: Path) -> None:
     (root / "README.md").write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nThe end.\n")
     for value in (0.5, 0.625):
         write_results(root, value)
-        assert main(["table", "--readme"]) == 0
+        assert main(["leaderboard", "--readme"]) == 0
         row = f"| hcam | {100 * value:.1f} [10.0, 90.0] | {100 * value:.1f} [10.0, 90.0] |"
         text = (root / "README.md").read_text()
         assert row in text
@@ -231,7 +249,7 @@ def test_the_readme_s_results_are_those_of_metrics(root: Path) -> None:
 def test_a_readme_without_marks_is_left_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_results(root, 0.5)
     (root / "README.md").write_text("# Title\n")
-    assert main(["table", "--readme"]) == 1
+    assert main(["leaderboard", "--readme"]) == 1
     assert "README.md: expected one line" in capsys.readouterr().err
     assert (root / "README.md").read_text() == "# Title\n"
 
@@ -239,15 +257,20 @@ def test_a_readme_without_marks_is_left_alone(root: Path, capsys: pytest.Capture
 def test_the_committed_readme_has_the_committed_results() -> None:
     project = Path(__file__).parents[1]
     text = (project / "README.md").read_text(encoding="utf-8")
-    assert with_results(text, project / "metrics") == text, "run `emofuse table --readme`"
+    assert with_results(text, project / "metrics") == text, "run `emofuse leaderboard --readme`"
 
 
 def test_table_with_times(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     write_results(root, 0.5)
-    (root / "params.yaml").write_text("tasks: {demo: {}}\ntracking: {}\n")
+    (root / "params.yaml").write_text("run: {tasks: [demo]}\ntracking: {}\n")
     assert main(["table"]) == 0
-    assert capsys.readouterr().out == "demo\n\ntable with 0.5\n\n"
-    known = {("demo", "hcam"): 12.34, ("demo", "late"): 3.0, ("other", "hcam"): 9.9}
+    assert capsys.readouterr().out == "demo, logmel+minilm\n\ntable with 0.5\n\n"
+    known = {
+        ("demo", "logmel+minilm", "hcam"): 12.34,
+        ("demo", "logmel+minilm", "late"): 3.0,
+        ("demo", "prosody+minilm", "hcam"): 8.8,
+        ("other", "logmel+minilm", "hcam"): 9.9,
+    }
     monkeypatch.setattr(emofuse.tracking, "training_seconds", lambda *_: known)
     assert main(["table", "--time"]) == 0
     said = capsys.readouterr().out.splitlines()
@@ -259,11 +282,11 @@ def test_report_takes_the_page_with_words_where_it_is_there(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (root / "params.yaml").write_text("tracking: {}\n")
-    known = {("demo", "hcam"): 12.34, ("other", "hcam"): 9.9}
+    known = {("demo", "logmel+minilm", "hcam"): 12.34, ("other", "logmel+minilm", "hcam"): 9.9}
     monkeypatch.setattr(emofuse.tracking, "training_seconds", lambda *_: known)
     assert main(["report", "demo"]) == 1
-    assert capsys.readouterr().err.startswith("emofuse: metrics/demo/report.html: not there yet")
-    for folder in ("metrics/demo", "data/scores/demo"):
+    assert capsys.readouterr().err.startswith("emofuse: metrics/demo/*/report.html: not there yet")
+    for folder in ("metrics/demo/logmel+minilm", "data/scores/demo/logmel+minilm"):
         (root / folder).mkdir(parents=True)
         page = f'<p>{folder}</p><script type="application/json" id="seconds">{{}}</script>\n'
         (root / folder / "report.html").write_text(page)
@@ -278,9 +301,11 @@ def test_table_without_a_tracker_says_so(
         raise TrackingError("tracker http://x: down")
 
     write_results(root, 0.5)
-    (root / "params.yaml").write_text("tasks: {demo: {}}\ntracking: {}\n")
+    (root / "params.yaml").write_text("run: {tasks: [demo]}\ntracking: {}\n")
     monkeypatch.setattr(emofuse.tracking, "training_seconds", fail)
     assert main(["table", "--time"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("Training times are not known: tracker http://x: down\n\ndemo\n\ntable with 0.5\n")
+    assert said.startswith(
+        "Training times are not known: tracker http://x: down\n\ndemo, logmel+minilm\n\ntable with 0.5\n"
+    )
     assert said.endswith("The tracker has no training times of demo.\n\n")

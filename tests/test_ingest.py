@@ -92,10 +92,11 @@ def run(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Ingest a folder as the corpus `small` and return the paths of what that wrote, and their bytes."""
 
     def ingest_into(source: Path, name: str = "a", **options: Any) -> dict[str, bytes]:
-        usual = {"reader": "meld", "source": str(source), "shards": 2, "max_seconds": 10.0, "max_defective": 1.0}
+        usual: dict[str, Any] = {"name": "small", "reader": "meld", "source": str(source)}
+        usual |= {"shards": 2, "max_seconds": 10.0, "max_defective": 1.0}
         out = tmp_path / name
-        config = validate(usual | options, CorpusConfig, "corpora.small")
-        ingest("small", config, out / "small", out / "metrics" / "small.json")
+        config = validate(usual | options, CorpusConfig, "corpus")
+        ingest(config, out / "small", out / "metrics" / "small.json")
         return {str(each.relative_to(out)): each.read_bytes() for each in sorted(out.rglob("*")) if each.is_file()}
 
     return ingest_into
@@ -172,7 +173,10 @@ def test_meld_s_summary(tmp_path: Path, meld: Path, run: Callable[..., Any]) -> 
 
 def test_twice_the_same_bytes(meld: Path, run: Callable[..., dict[str, bytes]]) -> None:
     first, second, again = run(meld, "a"), run(meld, "b"), run(meld, "a")
-    assert set(first) == {"small/utterances.parquet", "small/tables/prosody.parquet", "metrics/small.json"}
+    assert set(first) == {
+        *("small/utterances.parquet", "small/tables/prosody.parquet", "small/tables/tables.json"),
+        "metrics/small.json",
+    }
     assert first == second == again
 
 
@@ -209,23 +213,48 @@ def test_published_tables_that_the_parameters_name(tmp_path: Path, meld: Path, r
     assert set(summary["tables"]) == {"extra_2", "prosody"}
 
 
+def test_the_tables_are_listed_so_that_no_corpus_has_an_empty_folder_of_them(
+    tmp_path: Path, meld: Path, run: Callable[..., dict[str, bytes]]
+) -> None:
+    listed = json.loads(run(meld)["small/tables/tables.json"])
+    table = pl.read_parquet(tmp_path / "a/small/tables/prosody.parquet")
+    assert listed == {"prosody": [name for name in table.columns if name != "utterance_id"]}
+    (meld / "meld_dev_audio_features.csv").unlink()
+    assert json.loads(run(meld)["small/tables/tables.json"]) == {}
+
+
+def test_what_looks_at_the_corpus_can_stop_it_before_its_sound_is_decoded(
+    tmp_path: Path, meld: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CorpusConfig("small", "meld", str(meld), shards=2, max_seconds=10.0, max_defective=1.0)
+    monkeypatch.setattr("emofuse.corpora.ingest.prepare_all", lambda *_: pytest.fail("sound was decoded"))
+
+    def refuse(utterances: pl.DataFrame) -> None:
+        assert utterances["label"].drop_nulls().unique().sort().to_list() == ["joy", "neutral", "sadness"]
+        raise ValueError("not this corpus")
+
+    with pytest.raises(ValueError, match="not this corpus"):
+        ingest(config, tmp_path / "small", tmp_path / "small.json", refuse)
+    assert not (tmp_path / "small").exists()
+
+
 def test_a_table_of_a_name_that_the_reader_uses_is_refused(meld: Path, run: Callable[..., Any]) -> None:
-    fault = r"^corpora\.small\.tables: the reader of meld finds tables of these names itself: \['prosody'\]"
+    fault = r"^corpus\.tables: the reader of meld finds tables of these names itself: \['prosody'\]"
     with pytest.raises(CorpusError, match=fault):
         run(meld, tables={"prosody": {"path": "meld_dev_audio_features.csv", "key": "filename"}})
 
 
 def test_a_table_s_name_is_no_path() -> None:
-    values = {"reader": "own", "source": "x", "shards": 1, "max_seconds": 1.0, "max_defective": 0.0}
-    with pytest.raises(ParamsError, match=r"corpora\.small\.tables\..*: '\.\./up': String should match pattern"):
-        validate(values | {"tables": {"../up": {"path": "x.csv"}}}, CorpusConfig, "corpora.small")
+    values = {"name": "small", "reader": "own", "source": "x", "shards": 1, "max_seconds": 1.0, "max_defective": 0.0}
+    with pytest.raises(ParamsError, match=r"corpus\.tables\..*: '\.\./up': String should match pattern"):
+        validate(values | {"tables": {"../up": {"path": "x.csv"}}}, CorpusConfig, "corpus")
 
 
 def test_nothing_of_an_earlier_run_stays(tmp_path: Path, meld: Path, run: Callable[..., dict[str, bytes]]) -> None:
     run(meld)
     (tmp_path / "a" / ".small.killed~").mkdir()
     (meld / "meld_dev_audio_features.csv").unlink()
-    assert set(run(meld)) == {"small/utterances.parquet", "metrics/small.json"}
+    assert set(run(meld)) == {"small/utterances.parquet", "small/tables/tables.json", "metrics/small.json"}
     assert sorted(each.name for each in (tmp_path / "a").iterdir()) == ["metrics", "small"]
 
 

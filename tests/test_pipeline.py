@@ -16,15 +16,17 @@ import yaml
 Dvc = Callable[..., subprocess.CompletedProcess[str]]
 Make = Callable[[Path], Path]
 
+METRICS = "metrics/demo/logmel+minilm"
+
 UNIMODAL = {"audio-utterance", "text-utterance", "audio-context", "text-context"}
 MODELS = UNIMODAL | {"majority", "concat", "late", "hcam", "cma", "hbaf"}
 
 
 def test_repro_leaves_scores_of_every_model(finished: Path) -> None:
-    scores = pl.read_csv(finished / "metrics/demo/scores.csv")
+    scores = pl.read_csv(finished / METRICS / "scores.csv")
     assert set(scores["model"]) == MODELS
     assert scores.filter(pl.col("metric") == "weighted_f1")["mean"].is_between(0, 1).all()
-    assert {path.name for path in (finished / "metrics/demo").iterdir()} >= {"scores.json", "pairs.csv", "table.md"}
+    assert {path.name for path in (finished / METRICS).iterdir()} >= {"scores.json", "pairs.csv", "table.md"}
 
 
 def test_a_second_repro_does_nothing(finished: Path, dvc: Dvc) -> None:
@@ -42,50 +44,57 @@ def test_plain_repro_fills_the_tracker(finished: Path, small: dict[str, int]) ->
     assert len(runs) - len(children) == len(MODELS)
     assert all("weighted_f1" in run.data.metrics for run in children)
     inputs = {run.data.tags["model"]: {each.dataset.name for each in run.inputs.dataset_inputs} for run in children}
-    assert inputs["hcam"] == {"demo/utterances", "demo/audio", "demo/text"}
-    assert inputs["text-context"] == {"demo/utterances", "demo/text"}
+    assert inputs["hcam"] == inputs["concat"] == {"demo/utterances", "demo/logmel", "demo/minilm"}
+    assert inputs["text-context"] == {"demo/utterances", "demo/minilm"}
     registered = {model.name: list(model.aliases) for model in client.search_registered_models()}
-    assert registered == {f"emofuse-demo-{name}": ["best-on-dev"] for name in MODELS if name != "majority"}
+    encoders = {name: {"audio": "logmel", "text": "minilm"}.get(name.partition("-")[0]) for name in MODELS}
+    assert registered == {
+        f"emofuse-demo-{encoder or 'logmel-minilm'}-{name}": ["best-on-dev"]
+        for name, encoder in encoders.items()
+        if name != "majority"
+    }
 
 
 def test_a_new_seed_trains_alone(finished: Path, small: dict[str, int], dvc: Dvc, tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(finished, project, symlinks=True)
     before = entries(project, "runs")
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params["tasks"]["demo"]["seeds"] = small["seeds"] + 1
-    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    dvc(project, "repro", "fuse@demo-hcam", "fuse@demo-majority")  # tests/training has it for every model
+    path = project / "params.yaml"
+    seeds = small["seeds"]
+    path.write_text(path.read_text().replace(f"seeds: {seeds}", f"seeds: {seeds + 1}"))
+    dvc(
+        project, "repro", "fuse-networks@demo-logmel-minilm-hcam", "fuse-features@demo-logmel-minilm-majority"
+    )  # tests/training has it for every model
     after = entries(project, "runs")
     assert {key: after[key] for key in before} == before
     # Of HCAM and what it reads there is one run more; the majority has no seeds, so its run is the old one.
     assert len(after) == len(before) + len(UNIMODAL) + 1
 
 
-def test_worse_conditions_are_columns_while_they_are_on(finished: Path, root: Path, dvc: Dvc, tmp_path: Path) -> None:
+def test_worse_conditions_are_asked_about_while_they_are_on_and_change_no_other_score(
+    finished: Path, dvc: Dvc, tmp_path: Path
+) -> None:
     project = tmp_path / "project"
     shutil.copytree(finished, project, symlinks=True)
-    off = (project / "params.yaml").read_bytes()
-    params = yaml.safe_load(off)
-    shipped = yaml.safe_load((root / "params.yaml").read_text().replace("\n#robust ", "\n"))["degraded"]
-    params["degraded"] = {name: shipped[name] for name in ("demo-noise-0", "demo-words-40", "demo-no-text")}
-    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    path = project / "params.yaml"
+    off = path.read_text()
+    before = {each: each.read_bytes() for each in (project / METRICS).glob("*.*")}
+    path.write_text(off.replace("audio: []\n    text: []", "audio: [noise-0]\n    text: [words-40, no-text]"))
     ran = re.findall("Running stage '(.*)'", dvc(project, "repro").stdout)
-    assert ran[-1] == "score@demo"
-    assert set(ran[:-1]) == {f"degrade@{name}" for name in params["degraded"]}
-    scores = pl.read_csv(project / "metrics/demo/scores.csv")
-    of = scores.filter(pl.col("metric").str.ends_with("weighted_f1")).pivot("metric", index="model", values="mean")
-    assert [name for name in of.columns if "/" in name] == [
-        f"under/{each['condition']}/weighted_f1" for each in params["degraded"].values()
-    ]
-    assert of.null_count().sum_horizontal().item() == 0
-    before = pl.read_csv(finished / "metrics/demo/scores.csv")
-    assert scores.filter(~pl.col("metric").str.starts_with("under/")).equals(before)
+    asked = {"audio-noise-0": "logmel", "text-words-40": "minilm", "text-no-text": "minilm"}
+    encoded = {f"corrupt-{name}-{encoder}" for name, encoder in asked.items()}
+    assert {each.replace("@", "-") for each in ran} == encoded | {
+        f"robustness-{name}-demo-logmel-minilm" for name in asked
+    }
+    for name in asked:
+        scores = pl.read_csv(project / METRICS / "robustness" / f"{name.partition('-')[2]}.csv")
+        of = scores.filter(pl.col("metric") == "weighted_f1")
+        assert set(of["model"]) == MODELS
+        assert of["mean"].null_count() == 0
+    assert {each: each.read_bytes() for each in before} == before
 
-    (project / "params.yaml").write_bytes(off)
-    # The features of the conditions still lie where the stage looks.
-    assert re.findall("Running stage '(.*)'", dvc(project, "repro").stdout) == ["score@demo"]
-    assert pl.read_csv(project / "metrics/demo/scores.csv").equals(before)
+    path.write_text(off)
+    assert "Running stage" not in dvc(project, "repro").stdout
 
 
 def test_a_repro_that_was_killed_twice_repeats_nothing_and_leaves_what_an_undisturbed_one_does(
@@ -98,7 +107,7 @@ def test_a_repro_that_was_killed_twice_repeats_nothing_and_leaves_what_an_undist
 ) -> None:
     project = make_project(tmp_path)
     survived: dict[str, dict[str, int]] = {}
-    moments = (("features", small["shards"] + 1, "extract@demo-text"), ("runs", 1, "pretrain@demo-audio"))
+    moments = (("features", small["shards"] + 1, "extract-text@minilm"), ("runs", 1, "pretrain-audio@demo-logmel"))
     for kind, wanted, stage in moments:
         kill_when(project, environment, kind, wanted)
         assert stage not in locked(project), "the stage was over before the kill"

@@ -1,19 +1,22 @@
 """Real recordings from raw audio to a checked task and features, where they lie beside the repository."""
 
-import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import soundfile
-import yaml
 
-from emofuse.core.params import validate
+from emofuse.core.params import Params
 from emofuse.core.store import Store
 from emofuse.corpora.ingest import CorpusConfig, ingest
-from emofuse.features.extract import ExtractConfig, Extracted, FeatureConfig, extract
+from emofuse.features.extract import EncoderConfig, ExtractConfig, Extracted, extract
+from emofuse.plan import plans
 from emofuse.tasks import SPLITS, Task, TaskConfig
+
+HOP = 640
+"""Samples from a frame of log-mel bands to the next, 40 ms."""
 
 
 @pytest.fixture(scope="module")
@@ -24,23 +27,19 @@ def shared(root: Path) -> Path:
     return folder
 
 
-def ingested(folder: Path, name: str, config: dict[str, Any]) -> pl.DataFrame:
-    corpus = validate(config, CorpusConfig, f"corpora.{name}")
-    ingest(name, corpus, folder / name, folder / f"{name}.json")
-    return pl.read_parquet(folder / name / "utterances.parquet")
+def ingested(folder: Path, params: Params, **changed: Any) -> pl.DataFrame:
+    config = params.changed("corpus", changed, "this test").get("corpus", CorpusConfig)
+    ingest(config, folder / "corpus", folder / "corpus.json")
+    return pl.read_parquet(folder / "corpus" / "utterances.parquet")
 
 
-def extracted(folder: Path, corpus: str, features: dict[str, Any], shards: int) -> tuple[Extracted, pl.DataFrame]:
-    config = validate(features, FeatureConfig, f"features.{corpus}-audio")
-    how, out = ExtractConfig(threads=1, workers=1), folder / "features"
-    done = extract(f"{corpus}-audio", config, how, shards, folder / corpus, out, Store(folder / "store"))
+def extracted(folder: Path, params: Params) -> tuple[Extracted, pl.DataFrame]:
+    """Encode the sound as log-mel bands."""
+    config, how, out = params.get("encoders.logmel", EncoderConfig), ExtractConfig(threads=1, workers=1), folder / "out"
+    done = extract(
+        "logmel", config, how, params.get("corpus.shards", int), folder / "corpus", out, Store(folder / "store")
+    )
     return done, pl.read_parquet(out / "*.parquet", columns=["utterance_id", "masked", "n_frames", "dim"])
-
-
-def switched_on(root: Path, corpus: str) -> dict[str, Any]:
-    text = (root / "params.yaml").read_text(encoding="utf-8")
-    params: dict[str, Any] = yaml.safe_load(re.sub(rf"(?m)^#{corpus} ", "", text))
-    return params
 
 
 def test_meld_s_tasks_run_on_four_real_clips_beside_the_transcripts(root: Path, shared: Path, tmp_path: Path) -> None:
@@ -52,10 +51,9 @@ def test_meld_s_tasks_run_on_four_real_clips_beside_the_transcripts(root: Path, 
     clips.mkdir()
     for path in (shared / "meld_clips").iterdir():
         (clips / path.name).symlink_to(path)
-    params = switched_on(root, "meld")
+    params = Params.load("corpora/meld/params.yaml", root)
     # All but four clips are missing, which the shipped limit rightly takes for a broken corpus.
-    changed = {"source": str(raw), "max_defective": 1.0}
-    utterances = ingested(tmp_path, "meld", params["corpora"]["meld"] | changed)
+    utterances = ingested(tmp_path, params, source=str(raw), max_defective=1.0)
     heard = utterances.filter(pl.col("audio_sha256").is_not_null())
     assert heard["utterance_id"].to_list() == [
         *("test_dia0_utt0", "test_dia100_utt1", "test_dia100_utt5", "test_dia101_utt0")
@@ -66,21 +64,20 @@ def test_meld_s_tasks_run_on_four_real_clips_beside_the_transcripts(root: Path, 
     missing = utterances.filter(pl.col("defects").list.contains("audio_missing"))
     assert missing.height == 13_708 - 4
     for name in ("meld-7", "meld-3"):
-        task = Task(name, validate(params["tasks"][name], TaskConfig, name), utterances)
+        task = Task(name, params.get(f"tasks.{name}", TaskConfig), utterances)
         assert task.differences() == []
         assert task.counts(0) == {"train": 9_989, "dev": 1_109, "test": 2_610}
-    corpus = params["corpora"]["meld"]
-    done, rows = extracted(tmp_path, "meld", params["features"]["meld-audio"], corpus["shards"])
+    done, rows = extracted(tmp_path, params)
     assert (done.encoded, done.masked) == (13_708, 13_708 - 4)
     found = rows.filter(~pl.col("masked")).sort("utterance_id")
     assert found["utterance_id"].to_list() == heard["utterance_id"].to_list()
-    assert found["n_frames"].to_list() == [1 + n // 480 for n in heard["n_samples"]]
+    assert found["n_frames"].to_list() == [1 + n // HOP for n in heard["n_samples"]]
 
 
 def test_mosi_s_task_has_the_counts_of_the_whole_corpus(root: Path, shared: Path, tmp_path: Path) -> None:
-    params = switched_on(root, "mosi")
-    utterances = ingested(tmp_path, "mosi", params["corpora"]["mosi"] | {"source": str(shared / "mosi")})
-    task = Task("mosi-2", validate(params["tasks"]["mosi-2"], TaskConfig, "tasks.mosi-2"), utterances)
+    params = Params.load("corpora/mosi/params.yaml", root)
+    utterances = ingested(tmp_path, params, source=str(shared / "mosi"))
+    task = Task("mosi-2", params.get("tasks.mosi-2", TaskConfig), utterances)
     assert task.differences() == []
     assert task.counts(0) == {"train": 1_284, "dev": 229, "test": 686}
     told = task.truth().filter(pl.col("split") == "test")
@@ -88,26 +85,76 @@ def test_mosi_s_task_has_the_counts_of_the_whole_corpus(root: Path, shared: Path
     assert (told["sentiment"] == 0).sum() == 30
 
 
-def test_the_example_of_the_documentation_is_emodb_with_its_speakers_apart(
-    root: Path, shared: Path, tmp_path: Path
-) -> None:
-    page = (root / "docs" / "own-corpus.md").read_text(encoding="utf-8")
-    block = next(each for each in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "emodb:" in each)
-    params = yaml.safe_load(block.replace("*minilm", "{}"))
-    utterances = ingested(tmp_path, "emodb", params["corpora"]["emodb"] | {"source": str(shared / "emodb")})
+EMODB = r"""
+root: ../..
+file: corpora/emodb/params.yaml
+corpus:
+  name: emodb
+  reader: own
+  source: data/raw/emodb
+  shards: 4
+  max_seconds: 20.0
+  max_defective: 0.01
+  options:
+    names: wav/(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<label>[WLEAFTN])[a-z]
+    values:
+      label: {W: anger, L: boredom, E: disgust, A: fear, F: happiness, T: sadness, N: neutral}
+      text:
+        a01: Der Lappen liegt auf dem Eisschrank.
+        a02: Das will sie am Mittwoch abgeben.
+        a04: Heute abend könnte ich es ihm sagen.
+        a05: Das schwarze Stück Papier befindet sich da oben neben dem Holzstück.
+        a07: In sieben Stunden wird es soweit sein.
+        b01: Was sind denn das für Tüten, die da unter dem Tisch stehen?
+        b02: Sie haben es gerade hochgetragen und jetzt gehen sie wieder runter.
+        b03: An den Wochenenden bin ich jetzt immer nach Hause gefahren und habe Agnes besucht.
+        b09: Ich will das eben wegbringen und dann mit Karl was trinken gehen.
+        b10: Die wird auf dem Platz sein, wo wir sie immer hinlegen.
+    splits: {by: speaker, dev: ["11", "14"], test: ["15", "16"]}
+tasks:
+  emodb:
+    classes:
+      anger: [anger]
+      boredom: [boredom]
+      disgust: [disgust]
+      fear: [fear]
+      happiness: [happiness]
+      sadness: [sadness]
+      neutral: [neutral]
+    seeds: 2
+    context: both
+    unlabelled: keep
+    speakers: disjoint
+    transcript: script
+run:
+  tasks: [emodb]
+  audio: [logmel]
+  text: [minilm]
+  models: {features: [majority, concat], networks: []}
+"""
+"""A stranger's whole entry of EmoDB."""
+
+
+def test_a_stranger_s_corpus_is_emodb_with_its_speakers_apart(root: Path, shared: Path, tmp_path: Path) -> None:
+    shutil.copy(root / "params.yaml", tmp_path)
+    (tmp_path / "corpora/emodb").mkdir(parents=True)
+    (tmp_path / "corpora/emodb/params.yaml").write_text(EMODB, encoding="utf-8")
+    assert [plan.corpus for plan in plans(tmp_path)] == ["demo", "emodb"]
+    params = Params.load("corpora/emodb/params.yaml", tmp_path)
+    utterances = ingested(tmp_path, params, source=str(shared / "emodb"))
     assert utterances.height == 535
     assert utterances["defects"].list.len().sum() == 0
     # The recordings are 16 kHz and mono already, so they are stored sample for sample.
     frames = {path.stem: soundfile.info(path).frames for path in (shared / "emodb" / "wav").glob("*.wav")}
     assert dict(utterances.select("utterance_id", "n_samples").iter_rows()) == frames
-    task = Task("emodb", validate(params["tasks"]["emodb"], TaskConfig, "tasks.emodb"), utterances)
+    task = Task("emodb", params.get("tasks.emodb", TaskConfig), utterances)
     fold = task.fold(0)
     heard = [set(fold.speakers[fold.splits == split]) for split in range(len(SPLITS))]
     assert [len(speakers) for speakers in heard] == [6, 2, 2]
     assert not heard[0] & heard[1]
     assert not (heard[0] | heard[1]) & heard[2]
-    done, rows = extracted(tmp_path, "emodb", params["features"]["emodb-audio"], params["corpora"]["emodb"]["shards"])
+    done, rows = extracted(tmp_path, params)
     assert (done.encoded, done.masked) == (535, 0)
     assert dict(rows.select("utterance_id", "n_frames").iter_rows()) == {
-        name: 1 + count // 320 for name, count in frames.items()
+        name: 1 + count // HOP for name, count in frames.items()
     }

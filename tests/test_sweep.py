@@ -1,4 +1,4 @@
-"""A sweep as docs/team.md has it: encoders in DVC's queue, and the same numbers in the tracker."""
+"""A sweep over encoders in DVC's queue, and the same numbers in the tracker."""
 
 import json
 import re
@@ -12,7 +12,6 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
-import yaml
 from mlflow.entities import Run
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
@@ -20,32 +19,45 @@ from emofuse.tracking import TrackingConfig, sync
 
 Dvc = Callable[..., subprocess.CompletedProcess[str]]
 
-ENCODERS = {"baseline": "logmel", "prosody": "prosody", "wav2vec2": "folder:wav2vec2-base"}
-"""Three encoders of the sound: the project's own, and the two of the queue."""
+ENCODERS = {
+    "baseline": ("logmel", "logmel"),
+    "prosody": ("prosody", "prosody"),
+    "wav2vec2": ("wav2vec2-base", "folder:wav2vec2-base"),
+}
+"""Three encoders of the sound, the project's own and the two of the queue: name in the catalogue, and identity."""
+
+QUEUE = """
+dvc exp run --queue -n prosody -S 'run.audio=[prosody]'
+dvc exp run --queue -n wav2vec2 -S 'run.audio=[wav2vec2-base]' -S encoders.wav2vec2-base.options.layers=last \\
+    -S encoders.wav2vec2-base.options.model=$PWD/data/raw/models/wav2vec2-base \\
+    -S encoders.wav2vec2-base.options.revision=null
+dvc queue start
+"""
 
 
 @pytest.fixture(scope="module")
 def project(
-    finished: Path, root: Path, dvc: Dvc, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    finished: Path, dvc: Dvc, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """A project with one task's audio networks alone, one seed, all of it committed, and two experiments run."""
+    """A project with the unimodal networks and the majority alone, one seed, committed, and two experiments run."""
     project = tmp_path_factory.mktemp("sweep") / "project"
     shutil.copytree(finished, project, symlinks=True)
-    shutil.rmtree(project / "data/models")
+    for folder in ("data/models", "data/scores", "metrics/demo", "corpora"):
+        shutil.rmtree(project / folder)
     (project / "mlflow.db").unlink()
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params["tasks"]["demo"]["seeds"] = 1
-    params |= {"pretrain": {"demo-audio": params["pretrain"]["demo-audio"]}, "fuse": {}}
-    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    path = project / "params.yaml"
+    text = path.read_text().replace("seeds: 2", "seeds: 1")
+    for model in ("concat", "cma", "late", "hcam", "hbaf"):
+        text = text.replace(f"    - {model}\n", "", 1)
+    path.write_text(text.replace("    networks:  #", "    networks: []  #"))
     dvc(project, "repro")
     git = ("git", "-c", "user.name=emofuse", "-c", "user.email=emofuse@localhost")
     subprocess.run([*git, "add", "-A"], cwd=project, check=True, timeout=60)
     subprocess.run([*git, "commit", "-qm", "Baseline"], cwd=project, check=True, timeout=60)
     save_wav2vec2(project / "data/raw/models/wav2vec2-base")
-    queue, show = re.findall("```bash\n(dvc exp .*?)```", (root / "docs/team.md").read_text(), re.DOTALL)
-    in_shell(queue, project, environment)
+    in_shell(QUEUE, project, environment)
     wait_for(project, set(ENCODERS) - {"baseline"})
-    assert "logmel" in in_shell(show, project, environment)
+    subprocess.run(["git", "diff", "--exit-code"], cwd=project, check=True, timeout=60)
     yield project
     dvc(project, "queue", "stop")
 
@@ -79,18 +91,20 @@ def wait_for(project: Path, names: set[str]) -> None:
 
 
 def test_the_tracker_has_the_numbers_that_dvc_shows(project: Path, dvc: Dvc) -> None:
-    shown = {(name, model): scores for name, model, scores in of_dvc(project, dvc)}
-    tracked = {place(run): run.data.metrics["weighted_f1"] for run in runs(project) if "seed" not in run.data.tags}
+    shown = {(name, model): score for name, model, score in of_dvc(project, dvc)}
+    tracked = {place(run): round(run.data.metrics["dev/weighted_f1"], 6) for run in audio_runs(project)}
     assert set(shown) == {(name, f"audio-{level}") for name in ENCODERS for level in ("utterance", "context")}
     assert tracked == shown
     assert len(set(shown.values())) > 2, "the encoders make no difference"
 
 
 def test_each_run_says_its_experiment_and_its_encoder(project: Path) -> None:
-    found = {place(run): run.data.tags["encoder.audio"] for run in runs(project) if "seed" in run.data.tags}
+    found = {place(run): run.data.tags for run in audio_runs(project)}
     assert len(found) == 2 * len(ENCODERS)
-    for (name, _), encoder in found.items():
-        assert encoder.startswith(ENCODERS[name])
+    for (name, _), tags in found.items():
+        encoder, identity = ENCODERS[name]
+        assert tags["encoders"] == encoder
+        assert tags["encoder.audio"].startswith(identity)
     assert all(run.data.tags["emofuse.current"] == "true" for run in runs(project))
     assert not list((project / ".dvc/tmp/exps").glob("**/mlflow.db"))
 
@@ -99,28 +113,41 @@ def test_the_documented_comparison_has_a_row_for_each_encoder(root: Path, projec
     (code,) = re.findall("```python\n(import mlflow\n.*?)```", (root / "docs/team.md").read_text(), re.DOTALL)
     command = [sys.executable, "-c", code.replace("hcam", "audio-context")]
     said = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True, timeout=120).stdout
-    for name in ENCODERS.values():
+    for _, name in ENCODERS.values():
         assert len(re.findall(f"^{name}@", said, re.MULTILINE)) == 1
 
 
 def test_the_variant_that_is_kept_becomes_the_project_s_own(project: Path, dvc: Dvc, tmp_path: Path) -> None:
     scores = {(name, model): each for name, model, each in of_dvc(project, dvc)}
+    before = {run.info.run_id for run in runs(project)}
     copy = Path(shutil.copytree(project, tmp_path / "project", symlinks=True))
     dvc(copy, "exp", "apply", "prosody")
     assert "Running stage" not in dvc(copy, "repro").stdout
     sync(copy, TrackingConfig())
-    now = {place(run): run for run in runs(copy) if "seed" not in run.data.tags}
-    assert now["baseline", "audio-context"].data.metrics["weighted_f1"] == scores["prosody", "audio-context"]
-    assert len(runs(copy)) == len(runs(project)) + 2
+    new = [run for run in runs(copy) if run.info.run_id not in before]
+    assert {(*place(run), run.data.tags["encoders"]) for run in new} == {
+        ("baseline", f"audio-{level}", "prosody") for level in ("utterance", "context")
+    }
+    (trained,) = (run for run in new if "seed" in run.data.tags and run.data.tags["model"] == "audio-context")
+    assert round(trained.data.metrics["dev/weighted_f1"], 6) == scores["prosody", "audio-context"]
 
 
 def of_dvc(project: Path, dvc: Dvc) -> Iterator[tuple[str, str, float]]:
-    """Experiment, model and weighted F1, as `dvc exp show` has them."""
+    """Experiment, audio network and weighted F1 on dev, as `dvc exp show` has them."""
     (baseline,) = json.loads(dvc(project, "exp", "show", "--hide-workspace", "--json").stdout)
     experiments = [state for each in baseline["experiments"] for state in each["revs"]]
     for name, state in [("baseline", baseline), *((each["name"], each) for each in experiments)]:
-        for model, scores in state["data"]["metrics"]["metrics/demo/scores.json"]["data"]["scores"].items():
-            yield name, model, scores["weighted_f1"]["mean"]
+        metrics = state["data"]["metrics"]
+        (file,) = (each for each in metrics if each.endswith("dev.json"))
+        assert file == f"metrics/demo/{ENCODERS[name][0]}+minilm/dev.json"
+        for model, scores in metrics[file]["data"].items():
+            if model.startswith("audio-"):
+                yield name, model, scores["dev/weighted_f1"]
+
+
+def audio_runs(project: Path) -> list[Run]:
+    """The trained audio networks that are in the project's tracker."""
+    return [run for run in runs(project) if "seed" in run.data.tags and run.data.tags["model"].startswith("audio-")]
 
 
 def runs(project: Path) -> list[Run]:

@@ -22,7 +22,8 @@ import yaml
 Dvc = Callable[..., subprocess.CompletedProcess[str]]
 
 BUCKET = "team"
-TEXT = "data/features/demo/text"
+TEXT = "data/features/demo/minilm"
+PLACE = "demo/logmel+minilm"
 GIT = ("git", "-c", "user.name=emofuse", "-c", "user.email=emofuse@localhost")
 
 
@@ -125,7 +126,8 @@ def member(first: Path, tmp_path: Path) -> Path:
 
 def test_the_speech_stays_here_and_all_else_is_shared(first: Path, remote: Remote) -> None:
     there = remote.objects()
-    shared = [TEXT, "data/features/demo/audio", "data/models/demo/hcam", "data/corpora/demo/utterances.parquet"]
+    hcam = f"data/models/{PLACE}/hcam"
+    shared = [TEXT, "data/features/demo/logmel", hcam, "data/corpora/demo/utterances.parquet"]
     assert all(cached(first, out) <= there for out in shared)
     assert not cached(first, "data/corpora/demo/audio") & there
 
@@ -134,7 +136,7 @@ def test_what_an_interrupted_push_left_out_is_named_and_the_next_push_heals(
     interrupted: tuple[Path, set[str]], first: Path, member: Path, dvc: Dvc
 ) -> None:
     _, lacking = interrupted
-    assert lacking & {"data/models/demo/hcam/", "data/scores/demo/", f"{TEXT}/"}
+    assert lacking & {f"data/models/{PLACE}/hcam/", f"data/scores/{PLACE}/", f"{TEXT}/"}
     assert "data/corpora/demo/audio/" not in lacking
     assert not not_in_remote(member, dvc)
 
@@ -154,18 +156,17 @@ def test_a_member_recomputes_nothing_and_fills_a_tracker(member: Path, first: Pa
         timeout=300,
     )
     trained = len(list((first / "data/models").rglob("record.json")))
-    models = pl.read_csv(first / "metrics/demo/scores.csv")["model"].n_unique()
+    models = pl.read_csv(first / "metrics" / PLACE / "scores.csv")["model"].n_unique()
     assert f"tracking: {trained + models} runs added" in said.stdout
     assert f"{models - 1} models registered in" in said.stdout  # all but the majority
 
 
 def test_a_change_runs_its_own_stages_on_what_was_pulled(member: Path, dvc: Dvc) -> None:
-    params = yaml.safe_load((member / "params.yaml").read_text())
-    params["scoring"]["resamples"] = 50
-    (member / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    path = member / "params.yaml"
+    path.write_text(path.read_text().replace("resamples: 200", "resamples: 50"))
     dvc(member, "pull", "--allow-missing")
     said = dvc(member, "repro", "--allow-missing").stdout
-    assert re.findall("Running stage '(.*)'", said) == ["score@demo"]
+    assert re.findall("Running stage '(.*)'", said) == ["score@demo-logmel-minilm"]
 
 
 def test_another_repository_takes_the_features_alone(first: Path, member: Path, dvc: Dvc, tmp_path: Path) -> None:
@@ -225,11 +226,11 @@ def test_a_damaged_cache_file_is_named_and_the_next_pull_heals(member: Path, fir
     damage(damaged)
     shutil.rmtree(member / TEXT)
     dvc(member, "pull", TEXT)  # DVC trusts what is write-protected
-    stage = [sys.executable, "stages/pretrain.py", "demo-text"]
+    stage = [sys.executable, "stages/pretrain.py", "params.yaml", "demo", "text", "minilm"]
     done = subprocess.run(stage, cwd=member, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     (said,) = done.stderr.splitlines()
-    assert re.search(r"^pretrain@demo-text: data/.*/shard-\d+-of-\d+\.parquet: not a whole Parquet file", said)
+    assert re.search(r"^pretrain demo minilm: data/.*/shard-\d+-of-\d+\.parquet: not a whole Parquet file", said)
     assert re.search(
         rf"; {TEXT}/shard-\d+-of-\d+\.parquet: was damaged in DVC's cache and is taken away; `dvc pull`", said
     )

@@ -4,19 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import field
 from itertools import product
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from emofuse.core.layout import Pair
-from emofuse.core.params import STRICT, Params, ParamsError, corpus_files
+from emofuse.core.params import STRICT, Name, Params, ParamsError, corpus_files
 from emofuse.models.registry import FUSION, MODELS
 
 __all__ = ["Conditions", "Models", "Plan", "Selection", "params_of_task", "plans"]
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-"""A name that is a part of paths and of stages' names: letters, digits, hyphens and underscores."""
 
 Names = tuple[Name, ...]
 
@@ -82,8 +77,10 @@ class Plan:
         """Read and check what a corpus's file selects.
 
         Raises:
-            ParamsError: a name is not there, stands twice, or could not be part of a path
+            ParamsError: a name is not there, stands twice, or could not be part of a path; or the graph beside the file
+                is not the project's
         """
+        _refuse_other_graph(params)
         corpus, file = params.get("corpus.name", Name), params.get("file", str)  # type: ignore[arg-type]
         run = params.get("run", Selection)
         where = f"{params.path}: run"
@@ -166,6 +163,16 @@ def _references(run: Selection, params: Params) -> Iterator[tuple[str, Names, Se
     yield "models.ablations", run.models.ablations, [name for name in MODELS if name in trained]
     yield "conditions.audio", run.conditions.audio, conditions
     yield "conditions.text", run.conditions.text, conditions
+
+
+def _refuse_other_graph(params: Params) -> None:
+    """Refuse a graph beside a corpus's file that is no copy of the project's.
+
+    A link would always be one, but DVC does not follow links in what git has: no experiment could be shown.
+    """
+    graph, shared = (path.with_name("dvc.yaml") for path in (params.path, params.shared))
+    if graph.exists() and shared.exists() and graph.read_bytes() != shared.read_bytes():
+        raise ParamsError(f"{graph}: differs from {shared}; expected a copy: `cp {shared} {graph}`")
 
 
 def _refuse_doubles(where: str, names: Names) -> None:

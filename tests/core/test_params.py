@@ -1,17 +1,18 @@
 """A bad value is an error that names the file, the key, the value and what is allowed; the shipped file is whole."""
 
-import re
-import runpy
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pytest
 import yaml
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from emofuse.core.params import STRICT, Params, ParamsError, validate
+from emofuse.core.params import CORPUS_SECTIONS, ROOT_FILE, STRICT, Name, Params, ParamsError, corpus_files, validate
+from emofuse.models.registry import FUSION
+from emofuse.plan import plans
 
 TEXT = """
 models:
@@ -38,7 +39,7 @@ class Small:
 
 def load(folder: Path, text: str) -> Params:
     (folder / "params.yaml").write_text(text, encoding="utf-8")
-    return Params.load(folder / "params.yaml")
+    return Params.load(root=folder)
 
 
 def test_a_section_becomes_its_dataclass(tmp_path: Path) -> None:
@@ -102,154 +103,192 @@ def test_every_fault_has_a_line() -> None:
 def test_a_file_that_is_no_parameter_file(tmp_path: Path, data: bytes, fault: str) -> None:
     (tmp_path / "params.yaml").write_bytes(data)
     with pytest.raises(ParamsError, match=fault) as error:
-        Params.load(tmp_path / "params.yaml")
+        Params.load(root=tmp_path)
     assert str(error.value).startswith(str(tmp_path / "params.yaml"))
 
 
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="not found; run this from the project's root folder"):
-        Params.load(tmp_path / "params.yaml")
+        Params.load(root=tmp_path)
 
 
-# The shipped file.
+OWN = """
+root: ../..
+file: corpora/toy/params.yaml
+corpus: {name: toy}
+tasks: {toy: {}}
+"""
 
-NAMED = ("corpora", "features", "degraded", "tasks", "pretrain", "fuse")
+
+def load_own(folder: Path, text: str) -> Params:
+    """A corpus's own file beside a project's, which has a corpus of its own."""
+    (folder / "params.yaml").write_text(f"{TEXT}corpus: {{name: demo}}\nrun: {{tasks: [demo]}}\n", encoding="utf-8")
+    (folder / "corpora/toy").mkdir(parents=True)
+    (folder / "corpora/toy/params.yaml").write_text(text, encoding="utf-8")
+    return Params.load("corpora/toy/params.yaml", folder)
+
+
+def test_a_corpus_s_file_is_read_with_what_all_share_and_with_nothing_of_another_corpus(tmp_path: Path) -> None:
+    params = load_own(tmp_path, OWN)
+    assert params.get("corpus.name", str) == "toy"
+    assert params.get("models.small", Small) == Small(0.001, (1, 2), "fast", Inner(3))
+    with pytest.raises(ParamsError) as error:
+        params.get("run.tasks", list[str])
+    assert str(error.value).startswith(f"{tmp_path / 'corpora/toy/params.yaml'}: run.tasks: missing; ")
+    with pytest.raises(ParamsError) as error:
+        params.get("models.large", Small)
+    assert str(error.value) == f"{tmp_path / 'params.yaml'}: models.large: missing; models has ['small']"
+    assert corpus_files(tmp_path) == [ROOT_FILE, Path("corpora/toy/params.yaml")]
+    assert Params.load(root=tmp_path).get("corpus.name", str) == "demo"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("tasks:", "models: {small: {rate: 1.0}}\ntasks:", "unknown sections ['models']; a corpus's file has root, "),
+        ("corpora/toy", "corpora/other", "file: 'corpora/other/params.yaml'; expected 'corpora/toy/params.yaml'"),
+        ("file: corpora/toy/params.yaml\n", "", "file: None; expected 'corpora/toy/params.yaml', its own place"),
+    ],
+)
+def test_a_corpus_s_file_that_does_not_fit_its_place(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ParamsError) as error:
+        load_own(tmp_path, OWN.replace(old, new))
+    assert str(error.value).startswith(f"{tmp_path / 'corpora/toy/params.yaml'}: {message}")
+
+
+def test_the_file_of_a_corpus_that_is_not_there(tmp_path: Path) -> None:
+    load(tmp_path, TEXT)
+    with pytest.raises(ParamsError, match=r"corpora/toy/params\.yaml: not found; it is a corpus's own file"):
+        Params.load("corpora/toy/params.yaml", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["bert-base", "meld_7", "4", "X"])
+def test_a_name_that_can_be_part_of_a_path(name: str) -> None:
+    assert validate(name, Name, "here") == name  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a b", "a/b", "../a", "-a", "_a", "a+b", "a@b", "ä", "a\n", "${a}"])
+def test_a_name_that_cannot_is_told_what_names_are_made_of(name: str) -> None:
+    with pytest.raises(ParamsError) as error:
+        validate(name, Name, "here")  # type: ignore[arg-type]
+    assert str(error.value).startswith(f"here: {name!r}: Value error, a name has letters, digits, - and _ alone, ")
+
+
+# The shipped files.
+
+NAMED = ("encoders", "conditions", "tasks")
 """Sections whose keys are names of entries."""
-
-JOBS = ("pretrain", "fuse")
-
-
-@pytest.fixture(scope="module", params=["as it is shipped", "with everything switched on"])
-def shipped(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's parameter file."""
-    path = root / "params.yaml"
-    if "switched" in request.param:
-        text = re.sub(r"(?m)^(#[a-z]+ )+(?= )", "", path.read_text(encoding="utf-8"))
-        path = tmp_path_factory.mktemp("switched") / "params.yaml"
-        path.write_text(text, encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")
-def tree(shipped: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(shipped.read_text(encoding="utf-8"))
+def shared(root: Path) -> str:
+    """The project's file of what all corpora share."""
+    return (root / ROOT_FILE).read_text(encoding="utf-8")
+
+
+def keys(node: yaml.Node, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], yaml.Node, yaml.Node]]:
+    """Every key with its place and value; names of entries, classes and splits are none, nor are ablations' changes."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for name, value in node.value:
+        here = (*path, name.value)
+        is_name = path[:1] in [(section,) for section in NAMED] and len(path) == 1
+        if not is_name and path[-1:] != ("classes",) and "counts" not in path and path[-2:-1] != ("ablations",):
+            yield here, name, value
+        yield from keys(value, here)
+
+
+def uncommented(text: str, known: str = "{}") -> list[str]:
+    """Keys without a comment where their name first appears in a file, of those that the file ``known`` has not."""
+    lines, found = text.splitlines(), []
+    seen = {place[-1] for place, _, _ in keys(yaml.compose(known))}
+    for place, name, value in keys(yaml.compose(text)):
+        if place[-1] not in seen:
+            seen.add(place[-1])
+            same_line = value.end_mark.line == name.end_mark.line
+            rest = lines[name.end_mark.line][(value if same_line else name).end_mark.column :]
+            if not rest.partition(" # ")[2].strip():
+                found.append(".".join(place))
     return found
 
 
-def uncommented(text: str) -> list[str]:
-    """Keys without a comment where their name first appears; names of entries, classes and splits are no keys."""
-    lines, seen, found = text.splitlines(), set(), []
-
-    def visit(node: yaml.Node, path: tuple[str, ...]) -> None:
-        if not isinstance(node, yaml.MappingNode):
-            return
-        for name, value in node.value:
-            here = (*path, name.value)
-            is_name = path in [(section,) for section in NAMED] or path[:1] in [(job,) for job in JOBS]
-            if not is_name and path[-1:] != ("classes",) and "counts" not in path and name.value not in seen:
-                seen.add(name.value)
-                same_line = value.end_mark.line == name.end_mark.line
-                rest = lines[name.end_mark.line][(value if same_line else name).end_mark.column :]
-                if not rest.partition(" # ")[2].strip():
-                    found.append(".".join(here))
-            visit(value, here)
-
-    visit(yaml.compose(text), ())
-    return found
-
-
-def test_every_key_carries_a_comment(shipped: Path) -> None:
-    assert uncommented(shipped.read_text(encoding="utf-8")) == []
+def test_every_key_carries_a_comment(root: Path, shared: str) -> None:
+    assert uncommented(shared) == []
+    for file in corpus_files(root)[1:]:
+        assert uncommented((root / file).read_text(encoding="utf-8"), shared) == [], file
 
 
 @pytest.mark.parametrize(
     ("after", "new", "key"),
     [
-        ("    shards: 4", "    fresh: 1", "corpora.demo.fresh"),
-        ("    shards: 4", "    fresh: 'a # b'", "corpora.demo.fresh"),
-        ("    shards: 4", "    fresh: [1]  #", "corpora.demo.fresh"),
-        ("    shards: 4", "    fresh:\n      shards: 1  # known", "corpora.demo.fresh"),
-        ("      n_mels: 40", "      fresh: {shards: 1}", "features.demo-audio.options.fresh"),
-        ("      n_mels: 40", "      seed: {fresh: 1}", "features.demo-audio.options.seed.fresh"),
+        ("  shards: 4", "  fresh: 1", "corpus.fresh"),
+        ("  shards: 4", "  fresh: 'a # b'", "corpus.fresh"),
+        ("  shards: 4", "  fresh: [1]  #", "corpus.fresh"),
+        ("  shards: 4", "  fresh:\n    shards: 1  # known", "corpus.fresh"),
+        ("  shards: 4", "  fresh:\n  - 1", "corpus.fresh"),
+        ("      n_mels: 40", "      fresh: {shards: 1}", "encoders.logmel.options.fresh"),
+        ("      n_mels: 40", "      seed: {fresh: 1}", "encoders.logmel.options.seed.fresh"),
+        ("    ablations:  # the model", "      fresh:\n        reads: utterance", "models.hcam.ablations.fresh"),
         ("scoring:", "  fresh: true", "scoring.fresh"),
         ("  seed: 0  # of all", "fresh: 1", "fresh"),
     ],
 )
-def test_a_new_key_without_a_comment_is_found(root: Path, after: str, new: str, key: str) -> None:
-    lines = (root / "params.yaml").read_text(encoding="utf-8").splitlines()
+def test_a_new_key_without_a_comment_is_found(shared: str, after: str, new: str, key: str) -> None:
+    lines = shared.splitlines()
     place = next(index for index, line in enumerate(lines) if line.startswith(after))
     assert uncommented("\n".join([*lines[: place + 1], new, *lines[place + 1 :]])) == [key]
 
 
-def test_every_section_is_known_and_valid(shipped: Path, tree: dict[str, Any]) -> None:
-    from emofuse.corpora.ingest import CorpusConfig
-    from emofuse.features.extract import ExtractConfig, FeatureConfig
-    from emofuse.robustness.conditions import DegradedConfig
+def test_every_section_that_is_shared_is_known_and_valid(root: Path, shared: str) -> None:
+    from emofuse.features.extract import EncoderConfig, ExtractConfig
+    from emofuse.robustness.conditions import Change
     from emofuse.scoring.scores import ScoringConfig
-    from emofuse.tasks import TaskConfig
     from emofuse.tracking import TrackingConfig
-    from emofuse.training.fuse import MODELS
+    from emofuse.training.fuse import settings
     from emofuse.training.pretrain import UnimodalConfig
 
-    assert set(tree) == {*NAMED, "ablations", "extract", "models", "scoring", "tracking"}
-    params = Params.load(shipped)
-    for name in tree["corpora"]:
-        corpus = params.get(f"corpora.{name}", CorpusConfig)
-        validate(corpus.options, import_module(f"emofuse.corpora.{corpus.reader}").Config, f"corpora.{name}.options")
-    for name in tree["features"]:
-        features = params.get(f"features.{name}", FeatureConfig)
-        family = import_module(f"emofuse.encoders.{features.family}")
-        validate(features.options, family.Config, f"features.{name}.options")
-    for name, entry in tree["degraded"].items():
-        degraded = params.get(f"degraded.{name}", DegradedConfig)
-        assert name == f"{entry['corpus']}-{degraded.condition}"
-        assert tree["features"][degraded.features]["corpus"] == degraded.corpus
-    for name in tree["tasks"]:
-        params.get(f"tasks.{name}", TaskConfig)
-    assert set(tree["models"]) == {"audio", "text", *MODELS}
+    tree = yaml.safe_load(shared)
+    assert set(tree) == {*CORPUS_SECTIONS, "conditions", "encoders", "extract", "models", "scoring", "tracking"}
+    params = Params.load(root=root)
+    for name in tree["encoders"]:
+        encoder = params.get(f"encoders.{name}", EncoderConfig)
+        family = import_module(f"emofuse.encoders.{encoder.family}")
+        validate(encoder.options, family.Config, f"encoders.{name}.options")
+    for name in tree["conditions"]:
+        params.get(f"conditions.{name}", Change)  # type: ignore[arg-type]
+    assert set(tree["models"]) == {"audio", "text", *(model.name for model in FUSION)}
     for name in ("audio", "text"):
         params.get(f"models.{name}", UnimodalConfig)
-    for name, kind in MODELS.items():
-        params.get(f"models.{name}", kind.config)
-        for ablation, changes in tree["ablations"].get(name, {}).items():
-            changed = params.changed(f"models.{name}", changes, f"ablations.{name}.{ablation}")
-            assert changed.get(f"models.{name}", kind.config) != params.get(f"models.{name}", kind.config)
+    for model in FUSION:
+        plain = settings(params, model.name)
+        for ablation in plain.ablations:
+            assert settings(params, f"{model.name}/{ablation}") != plain
     params.get("extract", ExtractConfig)
     params.get("scoring", ScoringConfig)
     params.get("tracking", TrackingConfig)
 
 
-def test_no_task_has_so_many_models_that_none_could_be_told_from_another(tree: dict[str, Any]) -> None:
+def test_every_corpus_is_known_and_valid_and_shares_no_name(root: Path) -> None:
+    from emofuse.corpora.ingest import CorpusConfig
+    from emofuse.tasks import TaskConfig
+
+    assert {plan.corpus for plan in plans(root)} >= {"demo", "iemocap", "meld", "mosi"}
+    tasks: list[str] = []
+    for file in corpus_files(root):
+        params = Params.load(file, root)
+        corpus = params.get("corpus", CorpusConfig)
+        validate(corpus.options, import_module(f"emofuse.corpora.{corpus.reader}").Config, f"{file}: corpus.options")
+        own = params.names("tasks")
+        for name in own:
+            params.get(f"tasks.{name}", TaskConfig)
+        tasks += own
+    assert len(set(tasks)) == len(tasks)
+
+
+def test_no_table_has_so_many_models_that_none_could_be_told_from_another(root: Path) -> None:
     """No p is below 2 / (1 + resamples), and Holm's correction multiplies the smallest by the number of pairs."""
+    tree = yaml.safe_load((root / ROOT_FILE).read_text(encoding="utf-8"))
+    n_ablations = sum(len(section.get("ablations", {})) for section in tree["models"].values())
+    n_models = 4 + len(FUSION) + n_ablations  # two networks of each modality
     scoring = tree["scoring"]
-    for task in tree["tasks"]:
-        jobs = [job for job in tree["fuse"].values() if job["task"] == task]
-        ablations = [tree["ablations"].get(job["model"], {}) for job in jobs if job.get("ablations")]
-        n_models = 4 + len(jobs) + sum(map(len, ablations))  # two networks of each modality
-        assert n_models * (n_models - 1) / (1 + scoring["resamples"]) < 1 - scoring["confidence"], task
-
-
-@pytest.mark.parametrize("section", JOBS)
-def test_every_job_is_valid_and_of_its_task_s_corpus(
-    root: Path, shipped: Path, tree: dict[str, Any], section: str
-) -> None:
-    from emofuse.training.fuse import MODELS
-
-    job_class = runpy.run_path(str(root / "stages" / f"{section}.py"))["Job"]
-    params = Params.load(shipped)
-    jobs = {name: params.get(f"{section}.{name}", job_class) for name in tree[section]}
-    for name, job in jobs.items():
-        what = job.modality if section == "pretrain" else job.model
-        assert job.corpus == tree["tasks"][job.task]["corpus"], name
-        assert name == f"{job.task}-{what}"
-        assert section == "pretrain" or what in MODELS
-
-
-def test_every_entry_refers_to_what_is_there(tree: dict[str, Any]) -> None:
-    places = [(each["corpus"], each["modality"]) for each in tree["features"].values()]
-    assert len(set(places)) == len(places)
-    for name, task in tree["tasks"].items():
-        assert task["corpus"] in tree["corpora"], name
-        for modality in ("audio", "text"):
-            assert (task["corpus"], modality) in places, name
-            assert f"{name}-{modality}" in tree["pretrain"], name
+    assert n_models * (n_models - 1) / (1 + scoring["resamples"]) < 1 - scoring["confidence"]

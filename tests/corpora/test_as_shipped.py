@@ -1,6 +1,5 @@
 """Corpora as their owners ship them, with the parameters as they are shipped: from the raw folder to audio features."""
 
-import re
 import shutil
 import subprocess
 import sys
@@ -11,11 +10,12 @@ from typing import Any
 import polars as pl
 import pytest
 
+from emofuse import encoders
 from emofuse.core.params import Params
 from emofuse.core.store import Store
 from emofuse.corpora.ingest import CorpusConfig, ingest
 from emofuse.corpora.meld import CLIPS
-from emofuse.features.extract import ExtractConfig, Extracted, FeatureConfig, extract
+from emofuse.features.extract import EncoderConfig, ExtractConfig, extract
 
 
 @pytest.fixture
@@ -64,10 +64,14 @@ def test_an_owner_s_release_becomes_features(
     root: Path, tmp_path: Path, request: pytest.FixtureRequest, corpus: str
 ) -> None:
     source = {"source": str(request.getfixturevalue(corpus))}
-    params = switched_on(root, tmp_path, corpus).changed(f"corpora.{corpus}", source, "this test")
-    config = params.get(f"corpora.{corpus}", CorpusConfig)
-    ingest(corpus, config, tmp_path / "corpus", tmp_path / "corpus.json")
-    done = extracted(params, corpus, tmp_path)
+    params = Params.load(f"corpora/{corpus}/params.yaml", root).changed("corpus", source, "this test")
+    config = params.get("corpus", CorpusConfig)
+    assert config.name == corpus
+    ingest(config, tmp_path / "corpus", tmp_path / "corpus.json")
+    encoder, how = params.get("encoders.logmel", EncoderConfig), ExtractConfig(threads=1, workers=1)
+    done = extract(
+        "logmel", encoder, how, config.shards, tmp_path / "corpus", tmp_path / "features", Store(tmp_path / "store")
+    )
     rows = pl.read_parquet(tmp_path / "features/*.parquet")
     assert done.encoded == rows.height == pl.read_parquet(tmp_path / "corpus/utterances.parquet").height
     assert (done.masked, rows["masked"].any()) == (0, False)
@@ -75,27 +79,27 @@ def test_an_owner_s_release_becomes_features(
     assert rows["n_frames"].min() > 10
 
 
+def test_sound_is_heard_unless_what_others_published_is_asked_for(root: Path) -> None:
+    for corpus, table in (("meld", "meld-prosody"), ("mosi", "mosi-opensmile73")):
+        params = Params.load(f"corpora/{corpus}/params.yaml", root)
+        (heard,) = params.get("run.audio", list[str])
+        assert params.get(f"encoders.{heard}", EncoderConfig).family == "speech"
+        entry = params.get(f"encoders.{table}", EncoderConfig)
+        published = encoders.load(entry.family, entry.options, "here")
+        assert (published.modality, published.reads) == ("audio", f"table:{table.removeprefix(f'{corpus}-')}")
+
+
 def test_without_sound_it_is_said_what_to_do(root: Path, tmp_path: Path, meld: Path) -> None:
     for folder in CLIPS.values():
         shutil.rmtree(meld / folder)
-    params = switched_on(root, tmp_path, "meld").changed("corpora.meld", {"source": str(meld)}, "this test")
-    ingest("meld", params.get("corpora.meld", CorpusConfig), tmp_path / "data/corpora/meld", tmp_path / "meld.json")
-    command = [sys.executable, root / "stages/extract.py", "meld-audio"]
+    (tmp_path / "corpora/meld").mkdir(parents=True)
+    for file in ("params.yaml", "corpora/meld/params.yaml"):
+        text = (root / file).read_text(encoding="utf-8").replace("- wav2vec2-base", "- logmel")
+        (tmp_path / file).write_text(text, encoding="utf-8")
+    config = Params.load("corpora/meld/params.yaml", tmp_path).changed("corpus", {"source": str(meld)}, "this test")
+    ingest(config.get("corpus", CorpusConfig), tmp_path / "data/corpora/meld", tmp_path / "meld.json")
+    command = [sys.executable, root / "stages/extract.py", "corpora/meld/params.yaml", "logmel"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    fault = "extract@meld-audio: features.meld-audio: meld has no audio that could be encoded; `emofuse corpora` says"
+    fault = "extract corpora/meld/params.yaml logmel: meld has nothing that logmel could encode; `emofuse corpora` says"
     assert done.stderr.startswith(fault)
-
-
-def switched_on(root: Path, folder: Path, corpus: str) -> Params:
-    shipped = (root / "params.yaml").read_text(encoding="utf-8")
-    (folder / "params.yaml").write_text(re.sub(rf"(?m)^#{corpus} ", "", shipped), encoding="utf-8")
-    return Params.load(folder / "params.yaml")
-
-
-def extracted(params: Params, corpus: str, folder: Path) -> Extracted:
-    """Encode the audio in this process."""
-    name = f"{corpus}-audio"
-    config, how = params.get(f"features.{name}", FeatureConfig), ExtractConfig(threads=1, workers=1)
-    shards = params.get(f"corpora.{corpus}", CorpusConfig).shards
-    return extract(name, config, how, shards, folder / "corpus", folder / "features", Store(folder / "store"))

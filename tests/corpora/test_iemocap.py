@@ -123,8 +123,8 @@ def test_without_sound(source: Path) -> None:
 
 
 def test_what_is_wrong_with_the_sound_is_listed_and_stops_nothing(source: Path, tmp_path: Path) -> None:
-    config = CorpusConfig("iemocap", str(source), shards=2, max_seconds=2.0, max_defective=1.0)
-    ingest("iemocap", config, tmp_path / "out", tmp_path / "summary.json")
+    config = CorpusConfig("iemocap", "iemocap", str(source), shards=2, max_seconds=2.0, max_defective=1.0)
+    ingest(config, tmp_path / "out", tmp_path / "summary.json")
     table = pl.read_parquet(tmp_path / "out" / "utterances.parquet")
     assert table.select("utterance_id", "n_samples", "defects").rows() == [
         ("Ses01F_impro01_F000", 31_130, []),

@@ -1,13 +1,15 @@
 from pathlib import Path
+from typing import Any
 
-from emofuse.core.params import Params
 from emofuse.corpora import READERS
 from emofuse.corpora.listing import KNOWN, listing
 
+Entry = dict[str, Any]
 
-def lines(corpora: dict, raw: Path, name: str, features: dict | None = None) -> list[str]:
-    tree = {"corpora": corpora, "features": features or {}}
-    blocks = listing(Params(tree, Path("params.yaml")), raw).split("\n\n")
+
+def lines(raw: Path, name: str, *entries: Entry, published: tuple[str, ...] = ()) -> list[str]:
+    """What is said of one corpus."""
+    blocks = listing(entries, published, raw).split("\n\n")
     return next(block for block in blocks if block.startswith(f"{name}: ")).splitlines()
 
 
@@ -16,28 +18,30 @@ def test_every_reader_is_listed() -> None:
 
 
 def test_an_absent_corpus_says_where_it_belongs_and_who_has_it(tmp_path: Path) -> None:
-    text = "\n".join(lines({}, tmp_path, "iemocap"))
+    text = "\n".join(lines(tmp_path, "iemocap"))
     assert f"folder    {tmp_path / 'iemocap'}  (not there" in text
     assert "SAIL, University of Southern California" in text
     assert "IEMOCAP release form" in text
     assert "expected  sound: 10,039 files Session?/sentences/wav/*/*.wav" in text
-    assert "no entry of params.yaml has the reader iemocap; sed -i 's/^#iemocap //' params.yaml switches it on" in text
+    assert "no corpus of this project is read so; `emofuse corpus new NAME FOLDER` makes one" in text
 
 
 def test_what_is_there_and_what_is_missing(tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere"
     folder.mkdir()
+    entry = {"name": "friends", "reader": "meld", "source": str(folder)}
     for split in ("train", "dev"):
         (folder / f"{split}_sent_emo.csv").touch()
         (folder / f"._{split}_sent_emo.csv").touch()
-    found = lines({"friends": {"reader": "meld", "source": str(folder)}}, tmp_path, "friends")
+    found = lines(tmp_path, "friends", entry)
+    assert "  run       dvc repro corpora/friends/dvc.yaml" in found
     assert "  PARTLY    transcripts: 2 of 3 files, *_sent_emo.csv" in found
     assert any(line.startswith("  MISSING   clips: ") for line in found)
     assert "  absent    prosody that others published: 3 files meld_*_audio_features.csv" in found
     (folder / "test_sent_emo.csv").touch()
     (folder / "dev_splits_complete").mkdir()
     (folder / "dev_splits_complete" / "dia0_utt0.mp4").touch()
-    found = lines({"friends": {"reader": "meld", "source": str(folder)}}, tmp_path, "friends")
+    found = lines(tmp_path, "friends", entry)
     assert "  there     transcripts: 3 files, *_sent_emo.csv" in found
     assert "  there     clips: 1 file, */dia*_utt*.*" in found
 
@@ -48,22 +52,21 @@ def test_what_lies_as_the_archives_unpack_is_counted_together(tmp_path: Path) ->
     for place in (*places, "MELD.Raw/train/train_splits/dia0_utt0.mp4", "MELD.Raw/dev.tar.gz"):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).touch()
-    found = lines({"meld": {"reader": "meld", "source": str(tmp_path)}}, tmp_path, "meld")
+    found = lines(tmp_path, "meld", {"name": "meld", "reader": "meld", "source": str(tmp_path)})
     assert "  there     transcripts: 3 files, */*_sent_emo.csv and */*/*_sent_emo.csv" in found
     assert "  there     clips: 1 file, */*/*/dia*_utt*.*" in found
 
 
 def test_published_values_stand_in_for_sound(tmp_path: Path) -> None:
     (tmp_path / "mosi").mkdir()
-    entry = {"reader": "mosi", "source": str(tmp_path / "mosi")}
-    features = {"a": {"corpus": "films", "modality": "audio", "family": "published"}}
-    found = lines({"films": entry}, tmp_path, "films", features)
+    entry = {"name": "films", "reader": "mosi", "source": str(tmp_path / "mosi")}
+    found = lines(tmp_path, "films", entry, published=("films",))
     assert "  features  audio features are values that others published" in found
     assert "  MISSING   openSMILE values that others published: mosi_audio_opensmile73.csv" in found
     assert any(line.startswith("  absent    sound: 2,199 files ") for line in found)
-    found = lines({"films": entry}, tmp_path, "films", {"a": features["a"] | {"family": "logmel"}})
+    found = lines(tmp_path, "films", entry)
     assert any(
-        line.startswith("  features  audio features are computed from its sound; sed -i 's/^#published //'")
+        line.startswith("  features  audio features are computed from its sound; docs/encoders.md says how")
         for line in found
     )
     assert any(line.startswith("  MISSING   sound: ") for line in found)
@@ -72,11 +75,11 @@ def test_published_values_stand_in_for_sound(tmp_path: Path) -> None:
 def test_a_corpus_of_ones_own_has_a_table_or_names(tmp_path: Path) -> None:
     (tmp_path / "a.wav").touch()
     (tmp_path / "b.flac").touch()
-    entry = {"reader": "own", "source": str(tmp_path)}
-    found = lines({"mine": entry}, tmp_path, "mine")
+    entry = {"name": "mine", "reader": "own", "source": str(tmp_path)}
+    found = lines(tmp_path, "mine", entry)
     assert "  MISSING   table: utterances.csv or utterances.parquet" in found
     assert "  there     sound: 2 files, any folder" in found
-    found = lines({"mine": entry | {"options": {"names": ".*"}}}, tmp_path, "mine")
+    found = lines(tmp_path, "mine", entry | {"options": {"names": ".*"}})
     assert not any("table" in line for line in found)
 
 

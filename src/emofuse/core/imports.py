@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-__all__ = ["PLUMBING", "closure", "source_of"]
+__all__ = ["PLUMBING", "closure", "imported", "source_of"]
 
 _ROOT = Path(__file__).parents[1]
 
@@ -36,7 +36,7 @@ def closure(*modules: str) -> list[str]:
         name = waiting.pop()
         if name not in found and name not in PLUMBING:
             found.add(name)
-            waiting += _imported(name)
+            waiting += imported(name)
     return sorted(found)
 
 
@@ -47,8 +47,8 @@ def source_of(module: str) -> Path:
 
 
 @cache
-def _imported(module: str) -> tuple[str, ...]:
-    """Modules of this package that one imports, anywhere in it, those for type checking alone excepted."""
+def imported(module: str) -> tuple[str, ...]:
+    """Return the modules of this package that one imports, anywhere in it, those for type checking alone excepted."""
     tree = ast.parse(source_of(module).read_text(encoding="utf-8"))
     return tuple(dict.fromkeys(name for node in _run(tree) for name in _names(node)))
 

@@ -9,15 +9,16 @@ configures, so that reading a corpus's section imports no network.
 import copy
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
-__all__ = ["CORPUS_SECTIONS", "ROOT_FILE", "STRICT", "Params", "ParamsError", "corpus_files", "validate"]
+__all__ = ["CORPUS_SECTIONS", "ROOT_FILE", "STRICT", "Name", "Params", "ParamsError", "corpus_files", "validate"]
 
 T = TypeVar("T")
 
@@ -35,6 +36,16 @@ CORPUS_SECTIONS = ("root", "file", "corpus", "tasks", "run")
 """Sections of a corpus's file; ``root`` and ``file`` are there for ``dvc.yaml``."""
 
 
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ValueError("a name has letters, digits, - and _ alone, and begins with a letter or a digit; rename it")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+"""A name that is a part of paths and of stages' names: letters, digits, hyphens and underscores."""
+
+
 class ParamsError(ValueError):
     """A value of the parameters is missing or not allowed; the message names the key, the value and the rule."""
 
@@ -44,11 +55,12 @@ class Params:
 
     Attributes:
         path: the corpus's file, for messages
+        shared: the file of what all corpora share
     """
 
     def __init__(self, tree: dict[str, Any], path: Path, shared: Path | None = None) -> None:
         self._tree = tree
-        self._shared = path if shared is None else shared
+        self.shared = path if shared is None else shared
         self.path = path
 
     @classmethod
@@ -63,11 +75,11 @@ class Params:
             ParamsError: a file is not there, is no YAML mapping, or has a section that belongs into the other file
         """
         shared = root / ROOT_FILE
-        tree = _read(shared)
+        tree = _read(shared, "run this from the project's root folder")
         if Path(file) == ROOT_FILE:
             return cls(tree, shared)
         path = root / file
-        own = _read(path)
+        own = _read(path, "it is a corpus's own file")
         misplaced = sorted(set(own) - set(CORPUS_SECTIONS))
         if misplaced:
             known = ", ".join(CORPUS_SECTIONS)
@@ -105,7 +117,7 @@ class Params:
         Raises:
             ParamsError: there is no value to replace
         """
-        other = Params(copy.deepcopy(self._tree), self.path, self._shared)
+        other = Params(copy.deepcopy(self._tree), self.path, self.shared)
         for place, value in changes.items():
             *above, last = f"{key}.{place}".split(".")
             parent = other._value(".".join(above))
@@ -126,7 +138,7 @@ class Params:
 
     def _file(self, key: str) -> Path:
         """The file that a key stands in."""
-        return self.path if key.split(".")[0] in CORPUS_SECTIONS else self._shared
+        return self.path if key.split(".")[0] in CORPUS_SECTIONS else self.shared
 
 
 def corpus_files(root: Path = Path()) -> list[Path]:
@@ -135,13 +147,10 @@ def corpus_files(root: Path = Path()) -> list[Path]:
     return [ROOT_FILE, *found]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, hint: str) -> dict[str, Any]:
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  # a safe loader's subclass
     except FileNotFoundError as error:
-        hint = (
-            "run this from the project's root folder" if path.name == path.as_posix() else "it is a corpus's own file"
-        )
         raise ParamsError(f"{path}: not found; {hint}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: not valid YAML: {error}") from error

@@ -95,10 +95,19 @@ def _alone(name: str) -> Iterator[None]:
 
 
 def _refuse_foreign_code() -> None:
-    """End where the code that runs is not that of the project in the working folder, whose digest DVC would note."""
+    """End where the code that runs differs from that in the working folder, whose digest DVC would note.
+
+    DVC runs experiments in copies of the project, which have its code and are no installation of their own.
+    """
     own, runs = Path("src/emofuse").resolve(), Path(__file__).parents[1]
-    if own.is_dir() and own != runs:
-        raise ValueError(f"emofuse is imported from {runs}, not from this project; run `make setup` here")
+    if own.is_dir() and own != runs and _sources(own) != _sources(runs):
+        mend = "run `make setup` here, or, for an experiment in the queue, leave the code as it was queued"
+        raise ValueError(f"emofuse is imported from {runs}, whose code is not that of this project; {mend}")
+
+
+def _sources(folder: Path) -> dict[str, bytes]:
+    """The modules below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.py"))}
 
 
 def follow_parent(parent: int) -> None:

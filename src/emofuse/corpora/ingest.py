@@ -22,7 +22,7 @@ from emofuse.audio.clips import Clip, same_recording
 from emofuse.audio.parallel import prepare_all
 from emofuse.core import schema
 from emofuse.core.files import replace_directory, sweep, write_json, write_row_groups, write_table
-from emofuse.core.params import STRICT
+from emofuse.core.params import STRICT, Name
 from emofuse.core.process import quiet
 from emofuse.core.sharding import shard_name, shard_of
 from emofuse.corpora import Corpus, CorpusError, Utterance
@@ -54,7 +54,7 @@ class CorpusConfig:
         terms: whose terms the corpus and all that is made of it fall under; null for what is known of its reader
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    name: Name
     reader: Literal[corpora.READERS]  # type: ignore[valid-type]
     source: str
     shards: Annotated[int, Field(ge=1, le=10_000)]
@@ -112,8 +112,11 @@ def ingest(
         utterances = schema.conform(pa.Table.from_pylist(rows, schema.UTTERANCES), schema.UTTERANCES, config.name)
         described = utterances.replace_schema_metadata({schema.TERMS: config.terms or terms_of(config.reader)})
         write_table(folder / "utterances.parquet", described)
-        for part in ("audio", "tables"):
-            (folder / part).mkdir(exist_ok=True)  # DVC looks for both, whatever the corpus has.
+        (folder / "audio").mkdir(exist_ok=True)  # DVC looks for it, whatever the corpus has.
+        (folder / "tables").mkdir()
+        # Of a corpus without tables too: DVC warns of an empty folder.
+        columns = {table: values.drop("utterance_id").columns for table, values in sorted(corpus.tables.items())}
+        write_json(folder / "tables" / "tables.json", columns)
         for table, values in corpus.tables.items():
             ordered = pl.DataFrame({"utterance_id": known})
             kept = ordered.join(values, on="utterance_id", how="inner", maintain_order="left")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def propose(name: str, folder: Path, root: Path = Path(), *, names: str | None =
 
 
 def write_corpus(proposal: Proposal, folder: Path, root: Path = Path()) -> Path:
-    """Write ``corpora/<name>/``, the parameter file and the link to the graph, and link the corpus into ``data/raw``.
+    """Write ``corpora/<name>/``, the parameter file and a copy of the graph, and link the corpus into ``data/raw``.
 
     Args:
         proposal: what :func:`propose` gave
@@ -115,7 +116,7 @@ def write_corpus(proposal: Proposal, folder: Path, root: Path = Path()) -> Path:
         raw.parent.mkdir(parents=True, exist_ok=True)
         raw.symlink_to(folder.resolve(), target_is_directory=True)
     place.mkdir(parents=True)
-    (place / "dvc.yaml").symlink_to("../../dvc.yaml")
+    shutil.copyfile(root / "dvc.yaml", place / "dvc.yaml")
     write_text(place / "params.yaml", "\n".join(_lines(proposal)) + "\n")
     return place / "params.yaml"
 

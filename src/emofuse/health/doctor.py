@@ -45,6 +45,7 @@ class Finding:
 def examine(root: Path = Path()) -> Iterator[Finding]:
     """Yield findings, one after the other, for a project's root folder."""
     yield from (_python(), _torch(), _gpu(), _decoders())
+    yield from _graphs(root)
     yield from _encoders(root)
     yield from _folder(root)
     yield from _state(root)
@@ -129,6 +130,26 @@ def _mp4() -> bytes:
     return buffer.getvalue()
 
 
+def _graphs(root: Path) -> Iterator[Finding]:
+    """Copy the project's graph into folders of corpora that lack it or have a link, which DVC follows on disk alone."""
+    from emofuse.core.files import write_text
+    from emofuse.core.params import corpus_files
+
+    shared = root / "dvc.yaml"
+    for file in corpus_files(root)[1:]:
+        graph = root / file.with_name("dvc.yaml")
+        if graph.is_file() and not graph.is_symlink():
+            continue
+        try:
+            text = shared.read_text(encoding="utf-8")
+            graph.unlink(missing_ok=True)
+            write_text(graph, text)
+        except OSError as error:
+            yield Finding("graph", "broken", f"{graph}: {_first_line(error)}", f"let it be a copy of {shared}")
+        else:
+            yield Finding("graph", "works", f"{graph} was missing or a link, and is now a copy of {shared}")
+
+
 def _encoders(root: Path) -> Iterator[Finding]:
     """The encoders that any corpus names under ``run``; of a corpus that is not there, only those that are shared."""
     from emofuse.core.params import ParamsError
@@ -137,7 +158,7 @@ def _encoders(root: Path) -> Iterator[Finding]:
     try:
         found = plans(root)
     except ParamsError as error:
-        mend = "set that key right; `git diff` shows what was changed"
+        mend = "set that right; `git diff` shows what was changed"
         yield Finding("params", "broken", _first_line(error), mend)
         return
     users: dict[str, list[str]] = {}
