@@ -338,6 +338,15 @@ def test_the_hub_is_asked_once_and_for_what_is_read_alone(hub: tuple[Path, list[
     np.testing.assert_array_equal(again, found)
 
 
+@pytest.mark.parametrize("form", ["safetensors", "several safetensors"])
+def test_the_hub_is_not_asked_for_pickles_beside_safetensors(form: str, hub: tuple[Path, list[str]]) -> None:
+    folder, asked = hub
+    WRITERS[form](load_file_of(folder), folder)
+    source = locate("facebook/wav2vec2-base", COMMIT, ask_hub=True)
+    assert sorted(asked) == sorted(each.name for each in folder.iterdir() if each.name != "pytorch_model.bin")
+    assert source.weights in asked
+
+
 def test_a_commit_that_the_hub_does_not_have_is_one_clear_line(hub: tuple[Path, list[str]]) -> None:
     fails(
         lambda: locate("facebook/wav2vec2-base", "1" * 40, ask_hub=True),
