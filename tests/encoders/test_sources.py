@@ -271,6 +271,11 @@ def test_what_the_cache_lacks_is_named(published: Callable[..., Path], cache: Pa
         fails(find, f"{fault}.*, {asked}")
 
 
+def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(cache: Path) -> None:
+    fault = r"^\./models/nowhere cannot be loaded: there is no such folder, and it is no hub id: "
+    fails(lambda: locate("./models/nowhere", COMMIT), fault)
+
+
 def test_an_index_cannot_name_a_file_elsewhere(published: Callable[..., Path]) -> None:
     folder = published("bert", "bins")
     (folder / "pytorch_model.bin.index.json").write_text('{"weight_map": {"x": "../other/pytorch_model.bin"}}')
