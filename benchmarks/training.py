@@ -271,7 +271,7 @@ def main() -> None:
 
 
 def growth(case: Case, context: Case) -> list[list[str]]:
-    """Seconds of an epoch as what it reads gets two and four times as long, as multiples."""
+    """Seconds of an epoch as what it reads gets two and four times as long, or shorter by a stride, as multiples."""
     small = replace(MELD, utterances=SAMPLE, dialogues=53)
     clips = [apart(case, small, factor, False).epoch for factor in (1.0, 2.0, 4.0)]
     corpora = [
@@ -279,12 +279,14 @@ def growth(case: Case, context: Case) -> list[list[str]]:
         for factor in (1, 2, 4)
     ]
     dialogues = [apart(context, replace(MELD, dialogues=MELD.dialogues // factor), 1.0, False) for factor in (1, 2, 4)]
+    strides = [apart(case, small, 1 / factor, False).epoch for factor in (1, 2, 4)]
     rows = {
         "clips longer: audio, stage I, 256 utterances of MELD's lengths": clips,
-        "corpora larger: the same, from 64 utterances": corpora,
+        "stride of their frames larger": strides,
+        "corpora larger: the same clips, from 64 utterances": corpora,
         "dialogues longer, as many utterances: text, stage II, from MELD's": [each.epoch for each in dialogues],
     }
-    return [[name, *(f"{each / taken[0]:.1f}" for each in taken)] for name, taken in rows.items()]
+    return [[name, *(f"{each / taken[0]:.2g}" for each in taken)] for name, taken in rows.items()]
 
 
 if __name__ == "__main__":

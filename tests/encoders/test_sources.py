@@ -271,6 +271,11 @@ def test_what_the_cache_lacks_is_named(published: Callable[..., Path], cache: Pa
         fails(find, f"{fault}.*, {asked}")
 
 
+def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(cache: Path) -> None:
+    fault = r"^\./models/nowhere cannot be loaded: there is no such folder, and it is no hub id: "
+    fails(lambda: locate("./models/nowhere", COMMIT), fault)
+
+
 def test_an_index_cannot_name_a_file_elsewhere(published: Callable[..., Path]) -> None:
     folder = published("bert", "bins")
     (folder / "pytorch_model.bin.index.json").write_text('{"weight_map": {"x": "../other/pytorch_model.bin"}}')
@@ -336,6 +341,15 @@ def test_the_hub_is_asked_once_and_for_what_is_read_alone(hub: tuple[Path, list[
     (again,) = load("speech", config, "here").encode([CLIP])
     assert len(asked) == 3
     np.testing.assert_array_equal(again, found)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "several safetensors"])
+def test_the_hub_is_not_asked_for_pickles_beside_safetensors(form: str, hub: tuple[Path, list[str]]) -> None:
+    folder, asked = hub
+    WRITERS[form](load_file_of(folder), folder)
+    source = locate("facebook/wav2vec2-base", COMMIT, ask_hub=True)
+    assert sorted(asked) == sorted(each.name for each in folder.iterdir() if each.name != "pytorch_model.bin")
+    assert source.weights in asked
 
 
 def test_a_commit_that_the_hub_does_not_have_is_one_clear_line(hub: tuple[Path, list[str]]) -> None:

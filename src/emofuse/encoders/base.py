@@ -31,7 +31,8 @@ class Encoder(Protocol):
         dim: size of a frame
         identity: all that its output depends on, as JSON-able values; among them ``id``, ``revision``, ``layer``,
             ``dtype``, ``frame_rate`` (Hz, or null), ``labels_seen`` (whether its weights have seen emotion labels),
-            ``code`` (of :func:`code_version`) and ``versions`` (of :func:`series`)
+            ``code`` (of :func:`code_version`) and ``versions`` (of :func:`series`); and ``n_layers``, where a frame has
+            several layers side by side for the network that reads it to weigh
         cost: what computing in ``dtype`` instead of float32 changed in the first contents that it encoded: the root
             mean square of the change over that of the features; null in float32
     """

@@ -223,6 +223,8 @@ def _snapshot(model: str, revision: str, needs: Sequence[str], ask_hub: bool) ->
         lacking = _lacking(folder, needs)
     except FileNotFoundError:
         folder, lacking = None, f"commit {revision} is not in the local cache"
+    except ValueError as error:
+        raise _fault(model, f"there is no such folder, and it is no hub id: {error}") from error
     if lacking is None and folder is not None:
         return folder
     if not ask_hub or constants.HF_HUB_OFFLINE:
@@ -260,7 +262,7 @@ def _wanted(names: Sequence[str]) -> list[str]:
     stem = main.partition(".")[0]
     parts = re.compile(rf"{stem}-\d+-of-\d+\.(safetensors|bin)") if main.endswith(".index.json") else None
     small = [each for each in names if "/" not in each and Path(each).suffix in _SMALL]
-    return [*small, main, *(each for each in names if parts and parts.fullmatch(each))]
+    return [each for each in names if each in small or each == main or (parts and parts.fullmatch(each))]
 
 
 def _refuse_adapters(name: str, folder: Path) -> None:
