@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from emofuse.encoders import EncoderError
-from emofuse.encoders.pretrained import _resolve
+from emofuse.encoders.sources import model_folder
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_lies_in_the_working_folder_is_not_imported(working_folder: Path) -> None:
     with pytest.raises(EncoderError, match="package:innocent/model: the package innocent is not installed"):
-        _resolve("package:innocent/model")
+        model_folder("package:innocent/model")
     assert not (working_folder / "ran").exists()
 
 
@@ -38,7 +38,7 @@ def install(folder: Path, name: str, files: list[str]) -> None:
 
 def test_an_installed_package_is_not_imported_either(working_folder: Path) -> None:
     install(working_folder, "innocent", ["innocent/model/config.json"])
-    assert _resolve("package:innocent/model") == str(working_folder / "innocent/model")
+    assert model_folder("package:innocent/model") == str(working_folder / "innocent/model")
     assert not (working_folder / "ran").exists()
 
 
@@ -47,10 +47,10 @@ def test_a_folder_outside_of_the_package_is_refused(working_folder: Path, folder
     install(working_folder, "innocent", ["innocent/model/config.json"])
     install(working_folder, "other", ["other/config.json"])
     with pytest.raises(EncoderError, match="has no folder"):
-        _resolve(f"package:innocent/{folder}")
+        model_folder(f"package:innocent/{folder}")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a b", "../innocent"])
 def test_what_is_no_name_of_a_package_is_refused(working_folder: Path, name: str) -> None:
     with pytest.raises(EncoderError, match=r"is not installed|has no folder"):
-        _resolve(f"package:{name}/model")
+        model_folder(f"package:{name}/model")
