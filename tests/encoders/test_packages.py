@@ -38,7 +38,7 @@ def install(folder: Path, name: str, files: list[str]) -> None:
 
 def test_an_installed_package_is_not_imported_either(working_folder: Path) -> None:
     install(working_folder, "innocent", ["innocent/model/config.json"])
-    assert model_folder("package:innocent/model") == str(working_folder / "innocent/model")
+    assert model_folder("package:innocent/model") == working_folder / "innocent/model"
     assert not (working_folder / "ran").exists()
 
 
