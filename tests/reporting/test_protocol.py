@@ -13,7 +13,11 @@ READS = {"audio-context": "utterance", "text-context": "utterance", "late": "pro
 
 
 def records(sizes: dict[str, int]) -> list[dict[str, Any]]:
-    return [{"model": model, "n_parameters": size} for model, size in sizes.items() for _ in range(2)]
+    return [
+        {"model": model, "n_parameters": size, "seed": seed, "fold": 0}
+        for model, size in sizes.items()
+        for seed in range(2)
+    ]
 
 
 def configs(reads: dict[str, str]) -> list[dict[str, Any]]:
@@ -40,7 +44,14 @@ def test_parameters_in_all_are_those_of_every_network_behind_an_answer_once(
 
 def test_labels_are_seen_by_what_reads_features_that_have_seen_them() -> None:
     facts = model_facts(records({**SIZES, "concat": 7}), configs(READS), FEATURES)
-    assert [model for model, own in facts.items() if own["labels_seen"]] == ["text-utterance", "text-context", "concat"]
+    seen = ["text-utterance", "text-context", "concat"]
+    assert [model for model, own in facts.items() if own["labels_seen"] and "/" not in model] == seen
+
+
+def test_an_ensemble_has_the_parameters_of_all_its_seeds() -> None:
+    facts = model_facts(records({**SIZES, "concat": 7}), configs(READS), FEATURES)
+    assert facts["concat/ensemble"]["n_parameters"] == 14
+    assert facts["text-context/ensemble"]["n_parameters_in_all"] == 2 * facts["text-context"]["n_parameters_in_all"]
 
 
 def test_a_cross_entropy_that_is_not_the_plain_one_is_stated() -> None:

@@ -16,11 +16,11 @@ from emofuse.reporting.tables import (
     write_scores,
 )
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import Scores, ScoringConfig, score
+from emofuse.scoring.scores import NOT_COVERED, Scores, ScoringConfig, score
 
 Make = Callable[..., pl.DataFrame]
 
-TABLE = """\
+TABLE = f"""\
 - hcam has the best weighted F1 of 2 models: 86.7 % [0.0, 100.0].
 - No difference that can be told from chance: majority +53.3 [-100.0, +100.0].
 
@@ -30,8 +30,8 @@ TABLE = """\
 | hcam | **87.5** ± 17.7 [0.0, 100.0] | **87.5** ± 17.7 [0.0, 100.0] | **86.7** ± 18.9 [0.0, 100.0] \
 | **86.7** ± 18.9 [0.0, 100.0] | **12.5** ± 10.6 [5.0, 20.0] | 2 |
 
-Percent on test: 4 utterances in 1 dialogues. Mean over runs ± standard deviation [95 % interval of the mean: \
-bootstrap over dialogues and runs, 200 resamples].
+Percent on test: 4 utterances in 1 dialogues. Mean over runs ± standard deviation [95 % interval of the mean, \
+over dialogues and runs]. {NOT_COVERED}
 
 Paired comparisons (difference in points):
 
