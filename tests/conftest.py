@@ -314,12 +314,6 @@ class _Here(Executor):
 
 
 @pytest.fixture(scope="session")
-def here() -> type[Executor]:
-    """What stands in for a pool where starting one takes longer than its work."""
-    return _Here
-
-
-@pytest.fixture(scope="session")
 def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A small project, made once by the real stages: twelve dialogues, every model, two seeds; do not write into it."""
     import torch
@@ -335,7 +329,7 @@ def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)  # where the corpus's source is
-        patch.setattr(parallel, "ProcessPoolExecutor", _Here)
+        patch.setattr(parallel, "Pool", _Here)
         patch.setattr(jobs, "run_all", lambda _, function, each: sum(map(function, each)))
         _run_stages(folder)
     yield Project(folder, dict(_conversations(folder)))
@@ -373,6 +367,7 @@ def _run_stages(folder: Path) -> None:
     from emofuse.scoring.scores import ScoringConfig, score
     from emofuse.training.fuse import ablate, fuse
     from emofuse.training.jobs import Work
+    from emofuse.training.linear import pretrain_linear
     from emofuse.training.pretrain import pretrain
 
     params, layout, store = Params.load(root=folder), Layout(folder), Store(folder / ".emofuse")
@@ -383,7 +378,9 @@ def _run_stages(folder: Path) -> None:
         name, one = pair.encoder(modality), ExtractConfig(workers=1)
         config = params.get(f"encoders.{name}", EncoderConfig)
         extract(name, config, one, 4, corpus, layout.features("demo", name), store, modality)
-        pretrain(Work(f"pretrain demo {name}", "demo", params, layout, store), modality, name)
+        work = Work(f"pretrain demo {name}", "demo", params, layout, store)
+        pretrain(work, modality, name)
+        pretrain_linear(work, modality, name)
     for model in FUSED:
         fuse(Work(f"fuse demo {pair} {model}", "demo", params, layout, store), pair, model)
     work = Work(f"ablate demo {pair} hcam", "demo", params, layout, store)
