@@ -263,7 +263,7 @@ def s3_server() -> Iterator[str]:
         server.stop()
 
 
-FUSED = ("majority", "late", "concat", "hcam", "cma", "hbaf")
+FUSED = ("majority", "linear", "late", "concat", "hcam", "cma", "hbaf")
 """Models of the project ``project`` that read a pair of encoders."""
 
 
@@ -344,7 +344,7 @@ def _of_twelve_dialogues(tree: dict[str, Any]) -> dict[str, Any]:
     models["hcam"]["ablations"] = {"no-context": {"reads": "utterance"}}
     tree["run"]["models"]["ablations"] = ["hcam"]
     levels = [models[name][level] for name in ("audio", "text") for level in ("utterance", "context")]
-    for each in [*levels, *(models[name] for name in FUSED if models[name])]:
+    for each in [*levels, *(models[name] for name in FUSED if "fit" in (models[name] or {}))]:
         each["fit"] = each["fit"] | {"epochs": 2}
     for each, speaker in ((models["concat"], "role"), (models["text"]["context"], "same")):
         each["network"] = each["network"] | {"speaker": speaker}

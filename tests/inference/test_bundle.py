@@ -12,9 +12,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from emofuse.core.files import digest, file_digest
-from emofuse.inference import Bundle, BundleError, find, load, write_bundle
-from emofuse.inference.bundle import read_bundle
+from emofuse.inference.bundle import Bundle, BundleError, read_bundle, write_bundle
 from emofuse.inference.card import model_card
+from emofuse.inference.sources import find, load
 
 Project = Any
 
