@@ -46,7 +46,7 @@ SMALL = {"dialogues": 24, "shards": 12, "seeds": 2}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest."""
+    """Begin with what takes longest; the rest is in a random order, whose seed pytest-randomly prints."""
     items.sort(key=lambda item: item.path.name not in PIPELINE)
 
 
@@ -248,6 +248,7 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[str]:
     """Address of an S3 server of a module's own, without a bucket, and in the environment who may ask it."""
+    import requests
     from moto.server import ThreadedMotoServer  # here, for few tests need it and it is slow to import
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)  # a thread that ends with this process at the latest
@@ -259,6 +260,8 @@ def s3_server() -> Iterator[str]:
         logging.getLogger("werkzeug").setLevel(logging.WARNING)  # one line a request otherwise
         server.start()
         host, port = server.get_host_and_port()
+        # All servers of one process have the same buckets, those of earlier modules' tests too.
+        requests.post(f"http://{host}:{port}/moto-api/reset", timeout=10).raise_for_status()
         yield f"http://{host}:{port}"
         server.stop()
 

@@ -73,3 +73,8 @@ def test_a_module_loads_nothing_slow_that_it_does_not_need(module: str) -> None:
     code = f"import sys, emofuse.{module}; print(*sorted(set(sys.modules) & {set(SLOW)}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_tests_mirror_the_rooms(root: Path) -> None:
+    folders = {path.parent.relative_to(root / "tests").as_posix() for path in root.glob("tests/**/test_*.py")}
+    assert folders - {"."} <= set(ROOMS)

@@ -17,13 +17,14 @@ from emofuse.core.files import digest, file_digest, write_table
 from emofuse.core.layout import Layout, Pair
 from emofuse.core.pool import call_all
 from emofuse.core.process import cores, quiet, start_worker
+from emofuse.core.schema import SPLITS
 from emofuse.core.store import Store
 from emofuse.features.shards import FeatureError, metadata
 from emofuse.inference.bundle import FILES, read_json
 from emofuse.inference.graph import Graph
 from emofuse.inference.project import folders_of_run
 from emofuse.models.registry import MODALITIES, MODELS, model
-from emofuse.tasks import SPLITS, Fold, Task
+from emofuse.tasks import Fold, Task
 from emofuse.training.data import read_features
 from emofuse.training.runs import code_digest, fold_digest
 

@@ -26,7 +26,8 @@ from emofuse.core.files import digest, write_json, write_table
 from emofuse.core.imports import closure, source_of
 from emofuse.core.pool import WorkerError, call_all
 from emofuse.core.process import cores, quiet, start_worker
-from emofuse.tasks import SPLITS, Fold
+from emofuse.core.schema import SPLITS
+from emofuse.tasks import Fold
 from emofuse.training.fit import Fitted, Seeds, dev_scores
 
 __all__ = [
