@@ -13,14 +13,12 @@ The third is the whole stage ``extract`` on corpora that grow: FLAC is decoded, 
 Usage: python benchmarks/extraction.py [SECONDS_OF_AUDIO]
 """
 
-import multiprocessing
 import os
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -36,6 +34,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from emofuse.audio.flac import encode
 from emofuse.core import schema
+from emofuse.core.pool import Pool
 from emofuse.core.sharding import shard_name, shard_of
 from emofuse.core.store import Store
 from emofuse.encoders.batches import padding_share
@@ -172,7 +171,7 @@ def one_by_one(network: Any, extractor: Any, clips: Sequence[np.ndarray]) -> Non
 
 def alone(function: Callable[..., Any], *values: Any) -> Any:
     """Return what a function gives in a new process."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with Pool(1) as pool:
         return pool.submit(function, *values).result()
 
 

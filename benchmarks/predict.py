@@ -20,7 +20,10 @@ from machine import describe, table
 from shards import seconds
 
 from emofuse.audio.source import read_sound
-from emofuse.inference import Model, Turn, find, load, write_bundle
+from emofuse.inference.bundle import write_bundle
+from emofuse.inference.conversation import Turn
+from emofuse.inference.model import Model
+from emofuse.tracking.fetch import find, load
 
 ENCODERS = {"audio": "logmel", "text": "minilm"}
 PAIR = "+".join(ENCODERS.values())

@@ -15,10 +15,8 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from machine import describe, table
 from torch import Tensor, nn
 
 from emofuse.core.params import Params
+from emofuse.core.pool import Pool
 from emofuse.features.shards import Row, write_shard
 from emofuse.models.parts.base import Network
 from emofuse.models.registry import MODELS
@@ -239,7 +238,7 @@ def _plain_states(gru: nn.Module, sequences: Sequences, rows: list[np.ndarray]) 
 
 def apart(case: Case, size: Size, longer: float = 1.0, reference: bool = True) -> Timing:
     """Measure in a process of its own, whose peak memory is the measurement's alone."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    with Pool(1) as pool:
         return pool.submit(measure, case, size, longer, reference).result()
 
 

@@ -46,7 +46,7 @@ SMALL = {"dialogues": 24, "shards": 12, "seeds": 2}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest."""
+    """Begin with what takes longest; the rest is in a random order, whose seed pytest-randomly prints."""
     items.sort(key=lambda item: item.path.name not in PIPELINE)
 
 
@@ -248,6 +248,7 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[str]:
     """Address of an S3 server of a module's own, without a bucket, and in the environment who may ask it."""
+    import requests
     from moto.server import ThreadedMotoServer  # here, for few tests need it and it is slow to import
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)  # a thread that ends with this process at the latest
@@ -259,11 +260,13 @@ def s3_server() -> Iterator[str]:
         logging.getLogger("werkzeug").setLevel(logging.WARNING)  # one line a request otherwise
         server.start()
         host, port = server.get_host_and_port()
+        # All servers of one process have the same buckets, those of earlier modules' tests too.
+        requests.post(f"http://{host}:{port}/moto-api/reset", timeout=10).raise_for_status()
         yield f"http://{host}:{port}"
         server.stop()
 
 
-FUSED = ("majority", "late", "concat", "hcam", "cma", "hbaf")
+FUSED = ("majority", "linear", "late", "concat", "hcam", "cma", "hbaf")
 """Models of the project ``project`` that read a pair of encoders."""
 
 
@@ -314,12 +317,6 @@ class _Here(Executor):
 
 
 @pytest.fixture(scope="session")
-def here() -> type[Executor]:
-    """What stands in for a pool where starting one takes longer than its work."""
-    return _Here
-
-
-@pytest.fixture(scope="session")
 def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A small project, made once by the real stages: twelve dialogues, every model, two seeds; do not write into it."""
     import torch
@@ -335,7 +332,7 @@ def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)  # where the corpus's source is
-        patch.setattr(parallel, "ProcessPoolExecutor", _Here)
+        patch.setattr(parallel, "Pool", _Here)
         patch.setattr(jobs, "run_all", lambda _, function, each: sum(map(function, each)))
         _run_stages(folder)
     yield Project(folder, dict(_conversations(folder)))
@@ -350,7 +347,7 @@ def _of_twelve_dialogues(tree: dict[str, Any]) -> dict[str, Any]:
     models["hcam"]["ablations"] = {"no-context": {"reads": "utterance"}}
     tree["run"]["models"]["ablations"] = ["hcam"]
     levels = [models[name][level] for name in ("audio", "text") for level in ("utterance", "context")]
-    for each in [*levels, *(models[name] for name in FUSED if models[name])]:
+    for each in [*levels, *(models[name] for name in FUSED if "fit" in (models[name] or {}))]:
         each["fit"] = each["fit"] | {"epochs": 2}
     for each, speaker in ((models["concat"], "role"), (models["text"]["context"], "same")):
         each["network"] = each["network"] | {"speaker": speaker}
@@ -373,6 +370,7 @@ def _run_stages(folder: Path) -> None:
     from emofuse.scoring.scores import ScoringConfig, score
     from emofuse.training.fuse import ablate, fuse
     from emofuse.training.jobs import Work
+    from emofuse.training.linear import pretrain_linear
     from emofuse.training.pretrain import pretrain
 
     params, layout, store = Params.load(root=folder), Layout(folder), Store(folder / ".emofuse")
@@ -383,7 +381,9 @@ def _run_stages(folder: Path) -> None:
         name, one = pair.encoder(modality), ExtractConfig(workers=1)
         config = params.get(f"encoders.{name}", EncoderConfig)
         extract(name, config, one, 4, corpus, layout.features("demo", name), store, modality)
-        pretrain(Work(f"pretrain demo {name}", "demo", params, layout, store), modality, name)
+        work = Work(f"pretrain demo {name}", "demo", params, layout, store)
+        pretrain(work, modality, name)
+        pretrain_linear(work, modality, name)
     for model in FUSED:
         fuse(Work(f"fuse demo {pair} {model}", "demo", params, layout, store), pair, model)
     work = Work(f"ablate demo {pair} hcam", "demo", params, layout, store)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-import emofuse.tracking
 from emofuse.cli import main
 from emofuse.core.store import Store
 from emofuse.reporting.readme import BEGIN, END, with_results
-from emofuse.tracking import Summary, TrackingConfig, TrackingError
+from emofuse.tracking.address import TrackingError
+from emofuse.tracking.sync import Summary, TrackingConfig
 
 COMMANDS = [
     *(
@@ -146,7 +146,7 @@ def test_track_says_what_it_added_and_fails_where_a_model_could_not_be_registere
             refused=("demo/late: no text network",),
         )
 
-    monkeypatch.setattr(emofuse.tracking, "sync", sync)
+    monkeypatch.setattr("emofuse.tracking.sync.sync", sync)
     (root / "params.yaml").write_text("tracking: {experiment: mine}")
     assert main(["track"]) == 1
     assert asked == [(root, TrackingConfig(experiment="mine"))]
@@ -168,7 +168,7 @@ def test_track_fails_in_one_line_when_the_tracker_is_down(
     def sync(*_: object) -> Summary:
         raise TrackingError("tracker http://x: down")
 
-    monkeypatch.setattr(emofuse.tracking, "sync", sync)
+    monkeypatch.setattr("emofuse.tracking.sync.sync", sync)
     (root / "params.yaml").write_text("tracking: {}")
     assert main(["track"]) == 1
     assert capsys.readouterr().err == "emofuse: tracker http://x: down\n"
@@ -271,7 +271,7 @@ def test_table_with_times(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         ("demo", "prosody+minilm", "hcam"): 8.8,
         ("other", "logmel+minilm", "hcam"): 9.9,
     }
-    monkeypatch.setattr(emofuse.tracking, "training_seconds", lambda *_: known)
+    monkeypatch.setattr("emofuse.tracking.sync.training_seconds", lambda *_: known)
     assert main(["table", "--time"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[-3:] == ["| late | 25.0 | 0 | 3.0 |", "| hcam | 50.0 | 1,234 | 12.3 |", ""]
@@ -283,7 +283,7 @@ def test_report_takes_the_page_with_words_where_it_is_there(
 ) -> None:
     (root / "params.yaml").write_text("tracking: {}\n")
     known = {("demo", "logmel+minilm", "hcam"): 12.34, ("other", "logmel+minilm", "hcam"): 9.9}
-    monkeypatch.setattr(emofuse.tracking, "training_seconds", lambda *_: known)
+    monkeypatch.setattr("emofuse.tracking.sync.training_seconds", lambda *_: known)
     assert main(["report", "demo"]) == 1
     assert capsys.readouterr().err.startswith("emofuse: metrics/demo/*/report.html: not there yet")
     for folder in ("metrics/demo/logmel+minilm", "data/scores/demo/logmel+minilm"):
@@ -302,7 +302,7 @@ def test_table_without_a_tracker_says_so(
 
     write_results(root, 0.5)
     (root / "params.yaml").write_text("run: {tasks: [demo]}\ntracking: {}\n")
-    monkeypatch.setattr(emofuse.tracking, "training_seconds", fail)
+    monkeypatch.setattr("emofuse.tracking.sync.training_seconds", fail)
     assert main(["table", "--time"]) == 0
     said = capsys.readouterr().out
     assert said.startswith(

@@ -329,8 +329,9 @@ def changed_stages(project: Path, dvc: Dvc, *graphs: str) -> set[str]:
 
 _ROBUSTNESS = {
     "encoders.base": "nothing is encoded",
-    "features.extract": "nothing is encoded; of it comes the class of an entry of params.yaml",
+    "encoders.catalogue": "nothing is encoded; of it comes the class of an entry of params.yaml",
     "inference.card": "no card is written",
+    "inference.manifest": "no bundle is read or written",
 }
 
 NOT_FOLLOWED = {
@@ -339,7 +340,7 @@ NOT_FOLLOWED = {
     "extract-text": {"corpora": "the class of an error"},
     "corrupt-audio": {"corpora.base": "the class of an error"},
     "corrupt-text": {"corpora.base": "the class of an error"},
-    "score": {"tracking": "it writes to the tracker, not into an out"},
+    "score": {"tracking.sync": "it writes to the tracker, not into an out"},
     "robustness-audio": _ROBUSTNESS,
     "robustness-text": _ROBUSTNESS,
 }

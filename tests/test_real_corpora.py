@@ -9,11 +9,12 @@ import pytest
 import soundfile
 
 from emofuse.core.params import Params
+from emofuse.core.schema import SPLITS
 from emofuse.core.store import Store
 from emofuse.corpora.ingest import CorpusConfig, ingest
 from emofuse.features.extract import EncoderConfig, ExtractConfig, Extracted, extract
 from emofuse.plan import plans
-from emofuse.tasks import SPLITS, Task, TaskConfig
+from emofuse.tasks import Task, TaskConfig
 
 HOP = 640
 """Samples from a frame of log-mel bands to the next, 40 ms."""

@@ -15,7 +15,7 @@ import torch
 from mlflow.entities import Run
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from emofuse.tracking import TrackingConfig, sync
+from emofuse.tracking.sync import TrackingConfig, sync
 
 Dvc = Callable[..., subprocess.CompletedProcess[str]]
 

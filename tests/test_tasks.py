@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emofuse.core.params import ParamsError, validate
-from emofuse.tasks import IGNORE, SPLITS, Task, TaskConfig, TaskError
+from emofuse.core.schema import IGNORE, SPLITS
+from emofuse.tasks import Task, TaskConfig, TaskError
 
 CLASSES = {"good": ("joy", "love"), "bad": ("fear",)}
 CONFIG = {

@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emofuse.inference import Model
+    from emofuse.inference.model import Model
 
 __all__ = ["load"]
 
 
 def load(where: "str | Path") -> "Model":
-    """Load a trained model; see :func:`emofuse.inference.load`. ``load("bundle").predict("conversation.json")``."""
+    """Load a trained model, as ``load("bundle").predict("talk.json")``; see :func:`emofuse.tracking.fetch.find`."""
     # Imported here, since every stage imports this package and few load a model.
-    from emofuse.inference import load as load_model
+    from emofuse.tracking.fetch import load as load_model
 
     return load_model(where)

@@ -127,8 +127,9 @@ def _add_predict(commands: Commands) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from emofuse.inference import best_of_project, load
     from emofuse.inference.pages import as_html, as_json, as_text
+    from emofuse.inference.sources import best_of_project
+    from emofuse.tracking.fetch import load
 
     model = load(arguments.model or best_of_project())
     transcribe = None
@@ -159,7 +160,8 @@ def _add_export(commands: Commands) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from emofuse.inference import find, write_bundle
+    from emofuse.inference.bundle import write_bundle
+    from emofuse.tracking.fetch import find
 
     bundle = find(arguments.model)
     if arguments.mlflow:
@@ -266,7 +268,8 @@ def _add_track(commands: Commands) -> None:
 def _track(arguments: argparse.Namespace) -> None:
     _heal(arguments)
     from emofuse.core.params import Params
-    from emofuse.tracking import TrackingConfig, TrackingError, sync
+    from emofuse.tracking.address import TrackingError
+    from emofuse.tracking.sync import TrackingConfig, sync
 
     summary = sync(Path(), Params.load().get("tracking", TrackingConfig))
     for what, names in (("added", summary.added), ("updated", summary.updated)):
@@ -355,7 +358,7 @@ def _add_report(commands: Commands) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     from emofuse.core.params import Params
     from emofuse.reporting.report import with_times
-    from emofuse.tracking import TrackingConfig, training_seconds
+    from emofuse.tracking.sync import TrackingConfig, training_seconds
 
     place = f"{arguments.task}/{arguments.pair or '*'}/report.html"
     pages = [page for folder in ("data/scores", "metrics") for page in sorted(Path(folder).glob(place))]
@@ -371,7 +374,8 @@ Seconds: TypeAlias = "dict[tuple[str, str, str], float]"
 
 def _seconds(params: "Params") -> Seconds:
     """How long a run of each model took to train; none, and a line that says why, where the tracker cannot be asked."""
-    from emofuse.tracking import TrackingConfig, TrackingError, training_seconds
+    from emofuse.tracking.address import TrackingError
+    from emofuse.tracking.sync import TrackingConfig, training_seconds
 
     try:
         return training_seconds(Path(), params.get("tracking", TrackingConfig))

@@ -16,14 +16,10 @@ from pydantic.dataclasses import dataclass
 
 from emofuse.core.layout import Layout
 from emofuse.core.params import STRICT, Params
+from emofuse.core.schema import IGNORE, SPLITS
 
-__all__ = ["IGNORE", "SPLITS", "Fold", "Interval", "Split", "SplitRule", "Task", "TaskConfig", "TaskError"]
+__all__ = ["Fold", "Interval", "SplitRule", "Task", "TaskConfig", "TaskError"]
 
-IGNORE = -1
-"""Target of an utterance whose label is not given: unlabelled, outside the label map, or of the test split."""
-
-Split = Literal["train", "dev", "test"]
-SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 TRAIN, DEV, TEST = range(3)
 
 

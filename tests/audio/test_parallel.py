@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -69,6 +70,6 @@ def test_few_clips_are_ahead_of_who_takes_them() -> None:
 
 @pytest.mark.usefixtures("one_core")
 def test_processes_that_cannot_start_are_no_fault_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "_start", os._exit)
+    monkeypatch.setattr(decoding, "_start", partial(os._exit, 5))
     with pytest.raises(OSError, match="end as they start"):
         list(prepare_all(sounds(1), 40.0))

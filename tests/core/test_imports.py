@@ -20,9 +20,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path) -> Iter
     copy = tmp_path / "emofuse"
     shutil.copytree(root / "src/emofuse", copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(imports, "_ROOT", copy)
-    imports._imported.cache_clear()
+    imports.imported.cache_clear()
     yield copy
-    imports._imported.cache_clear()
+    imports.imported.cache_clear()
 
 
 @pytest.fixture
@@ -105,6 +105,7 @@ def test_what_is_imported_for_types_alone_and_from_elsewhere_does_not_run(write:
     )
     write("new.other", "")
     assert closure("new.first") == ["new.first"]
+    assert imports.imported("new.first", types=True) == ("new.other",)
 
 
 def test_a_package_s_own_names_are_in_its_file(write: Callable[[str, str], None]) -> None:

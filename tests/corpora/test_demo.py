@@ -15,12 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from emofuse.core.schema import SPLITS
 from emofuse.corpora.base import Corpus, Utterance
 from emofuse.corpora.demo.grammar import CLEAR, LABELS, PLAIN, REPLIES, VOICES
 from emofuse.corpora.demo.reader import Config, read
 from emofuse.corpora.demo.voice import Speech
-
-SPLITS = ("train", "dev", "test")
 
 # The reader does not open it: the script is written from tables.
 SOURCE = Path("src/emofuse/corpora/demo/grammar.py")

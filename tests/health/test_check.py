@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from emofuse.core.params import Params, ParamsError
+from emofuse.core.schema import SPLITS
 from emofuse.corpora import ingest as ingest_module
 from emofuse.corpora.ingest import CorpusConfig, ingest
 from emofuse.health.check import report
 from emofuse.plan import Plan
-from emofuse.tasks import SPLITS, TaskError
+from emofuse.tasks import TaskError
 
 LABELS = ("neutral", "happy", "sad", "angry", "surprised", None)
 

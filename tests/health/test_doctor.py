@@ -227,9 +227,10 @@ def web() -> Iterator[str]:
     server.shutdown()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def s3(s3_server: str) -> str:
-    """Host and port of an S3 server with the bucket ``team``."""
+    """Host and port of an S3 server with the empty bucket ``team`` and nothing else."""
+    requests.post(f"{s3_server}/moto-api/reset", timeout=10).raise_for_status()
     boto3.client("s3", endpoint_url=s3_server).create_bucket(Bucket="team")
     return s3_server.removeprefix("http://")
 

@@ -22,7 +22,8 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from emofuse.inference import Bundle, find
+from emofuse.inference.bundle import Bundle
+from emofuse.inference.sources import find
 
 Project = Any
 """The class of the fixture, in ``tests/conftest.py``."""

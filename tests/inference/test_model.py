@@ -10,8 +10,10 @@ import pytest
 
 from emofuse.audio.source import AudioFile
 from emofuse.encoders import EncoderError
-from emofuse.inference import Answer, Bundle, BundleError, ConversationError, Model, Turn, find, load, write_bundle
-from emofuse.inference.conversation import read_conversation
+from emofuse.inference.bundle import Bundle, BundleError, write_bundle
+from emofuse.inference.conversation import ConversationError, Turn, read_conversation
+from emofuse.inference.model import Answer, Model
+from emofuse.inference.sources import find, load
 
 Project = Any
 """The class of the fixture, in ``tests/conftest.py``."""

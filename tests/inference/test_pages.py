@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emofuse.inference import Answer, Emotion
+from emofuse.inference.model import Answer, Emotion
 from emofuse.inference.pages import as_html, as_text
 
 EVIL = '<script>alert("1")</script>&\' onload="x"'

@@ -19,8 +19,10 @@ import psutil
 import pytest
 import soundfile
 
-from emofuse.inference import Bundle, BundleError, Model, find
+from emofuse.inference.bundle import Bundle, BundleError
+from emofuse.inference.model import Model
 from emofuse.inference.serving import save
+from emofuse.tracking.fetch import find
 
 Project = Any
 STARTED = 300

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emofuse.core.schema import IGNORE
 from emofuse.models.majority import prior
-from emofuse.models.parts.base import IGNORE
 from emofuse.models.parts.mixture import choose_weights, combine
 
 NAMES = ("audio", "text", "fused")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from emofuse.models.parts.base import IGNORE
+from emofuse.core.schema import IGNORE
 from emofuse.models.parts.losses import cosine_similarities, cross_entropy, supervised_contrastive
 
 TARGETS = st.lists(st.sampled_from([IGNORE, 0, 1, 2]), min_size=1, max_size=12)

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from emofuse.core.params import ParamsError, validate
+from emofuse.core.schema import IGNORE
 from emofuse.models.cma import CMA, CMAConfig
 from emofuse.models.concat import Concat, ConcatConfig
 from emofuse.models.hbaf import HBAF, HBAFConfig
 from emofuse.models.hcam import HCAM, HCAMConfig
-from emofuse.models.parts.base import IGNORE, Batch, Network
+from emofuse.models.parts.base import Batch, Network
 from emofuse.models.parts.layers import Standardize
 from emofuse.models.parts.losses import supervised_contrastive
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork

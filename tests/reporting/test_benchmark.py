@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from emofuse.core.files import write_json
 from emofuse.core.layout import Layout, Pair
+from emofuse.core.schema import SPLITS
 from emofuse.features.shards import FeatureError, Row, write_shard
 from emofuse.models.registry import in_order
 from emofuse.models.registry import model as find_model
@@ -21,7 +22,7 @@ from emofuse.reporting.protocol import protocol_lines
 from emofuse.scoring.inputs import model_folders
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import Scores, ScoringConfig, score
-from emofuse.tasks import SPLITS, Task, TaskConfig
+from emofuse.tasks import Task, TaskConfig
 from emofuse.training.runs import Run, save_run
 
 Make = Callable[..., pl.DataFrame]

@@ -14,10 +14,10 @@ import pytest
 import yaml
 from torchaudio.functional import edit_distance
 
-from emofuse.audio import clips as audio
+from emofuse.audio.flac import decode
 from emofuse.core.layout import Layout, Pair
 from emofuse.core.params import Params
-from emofuse.core.schema import UTTERANCES
+from emofuse.core.schema import SPLITS, UTTERANCES
 from emofuse.core.store import Store
 from emofuse.corpora import CorpusError
 from emofuse.features.shards import FeatureError, FeatureStore
@@ -29,7 +29,7 @@ from emofuse.robustness.predictions import predict_corrupted, test_dialogues
 from emofuse.robustness.scores import robustness
 from emofuse.scoring.inputs import run_folders, truth_of
 from emofuse.scoring.scores import ScoringConfig, score
-from emofuse.tasks import SPLITS, Task
+from emofuse.tasks import Task
 
 Project = Any
 """The class of the fixture, in ``tests/conftest.py``."""
@@ -107,10 +107,10 @@ def task(folder: Path) -> Task:
 
 
 @pytest.fixture(scope="module")
-def in_process(here: type) -> Iterator[None]:
-    """Predict in this process."""
+def in_process() -> Iterator[None]:
+    """Predict in this process, last run first: processes are slow to start, and end in any order."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predictions_module, "ProcessPoolExecutor", here)
+        patch.setattr(predictions_module, "call_all", lambda predict, jobs, *_: [(j, predict(j)) for j in jobs[::-1]])
         yield
 
 
@@ -294,7 +294,7 @@ def test_stored_noise_is_as_loud_as_it_should_be(data: Path, tmp_path: Path, db:
 
 def clips(corpus: Path) -> dict[str, np.ndarray]:
     rows = [row for path in (corpus / "audio").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
-    return {row["utterance_id"]: audio.decode(row["audio"]["bytes"]) for row in rows}
+    return {row["utterance_id"]: decode(row["audio"]["bytes"]) for row in rows}
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.2, 0.4])

@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 
 from emofuse.core.layout import Layout, Pair
+from emofuse.core.schema import SPLITS
 from emofuse.models.registry import model as find_model
 from emofuse.plan import Models, Plan, Selection
 from emofuse.scoring.inputs import model_folders, run_folders, truth_of
 from emofuse.scoring.predictions import ScoringError
-from emofuse.tasks import SPLITS, Interval, Task, TaskConfig
+from emofuse.tasks import Interval, Task, TaskConfig
 from emofuse.training.runs import Run, save_run
 
 LABELS = ("angry", "happy", "sad")

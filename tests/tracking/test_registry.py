@@ -14,11 +14,13 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from emofuse.inference import BundleError, find, load
-from emofuse.tracking import TrackingConfig, TrackingError, sync
+from emofuse.inference.bundle import BundleError
+from emofuse.tracking.address import TrackingError
+from emofuse.tracking.fetch import find, load
 from emofuse.tracking.registry import Registry
 from emofuse.tracking.results import Model, read_models
 from emofuse.tracking.runs import Runs
+from emofuse.tracking.sync import TrackingConfig, sync
 
 Project = Any
 CONFIG = TrackingConfig()

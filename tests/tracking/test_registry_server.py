@@ -18,8 +18,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from emofuse.inference import find, load
-from emofuse.tracking import TrackingConfig, sync
+from emofuse.tracking.fetch import find, load
+from emofuse.tracking.sync import TrackingConfig, sync
 
 Project = Any
 CONFIG = TrackingConfig()

@@ -26,7 +26,8 @@ from emofuse.core.params import ParamsError, validate
 from emofuse.core.store import Store
 from emofuse.models.registry import MODALITIES, model
 from emofuse.tasks import Fold
-from emofuse.tracking import Summary, TrackingConfig, TrackingError, sync, training_seconds, try_sync
+from emofuse.tracking.address import TrackingError
+from emofuse.tracking.sync import Summary, TrackingConfig, sync, training_seconds, try_sync
 from emofuse.training import runs as run_files
 from emofuse.training.fit import Fitted
 
@@ -566,7 +567,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from mlflow import MlflowClient
-from emofuse.tracking import TrackingConfig, sync
+from emofuse.tracking.sync import TrackingConfig, sync
 
 log, calls = MlflowClient.log_artifacts, []
 

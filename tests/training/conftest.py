@@ -14,11 +14,11 @@ import torch
 
 from emofuse.core.layout import Layout, Pair
 from emofuse.core.params import Params
-from emofuse.core.schema import UTTERANCES, conform
+from emofuse.core.schema import SPLITS, UTTERANCES, conform
 from emofuse.core.store import Store
 from emofuse.features.shards import Row, write_shard
 from emofuse.models.registry import FUSION
-from emofuse.tasks import SPLITS, Fold, Task
+from emofuse.tasks import Fold, Task
 from emofuse.training import jobs
 from emofuse.training.fuse import ablate, fuse
 from emofuse.training.jobs import Work

@@ -9,8 +9,9 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from emofuse.core.schema import IGNORE
 from emofuse.features.shards import Frames, Row, write_shard
-from emofuse.tasks import IGNORE, Fold
+from emofuse.tasks import Fold
 from emofuse.training import data as data_module
 from emofuse.training.data import (
     MappedSequences,

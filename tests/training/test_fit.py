@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from torch import Tensor, nn
 
+from emofuse.core.schema import IGNORE, SPLITS
 from emofuse.models.parts.base import Batch, Network, Output, Unit
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
-from emofuse.tasks import IGNORE, SPLITS, Fold
+from emofuse.tasks import Fold
 from emofuse.training.data import Sequences, collate, examples, single_frames
 from emofuse.training.fit import (
     PURPOSES,

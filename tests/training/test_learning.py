@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from emofuse.core.schema import IGNORE, SPLITS
 from emofuse.models.cma import CMA, CMAConfig
 from emofuse.models.concat import Concat, ConcatConfig
 from emofuse.models.hbaf import HBAF, HBAFConfig
@@ -19,7 +20,7 @@ from emofuse.models.parts.base import Batch, Network, Output, Unit
 from emofuse.models.parts.layers import AttentionPooling, Standardize
 from emofuse.models.parts.mixture import choose_weights, combine
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
-from emofuse.tasks import IGNORE, SPLITS, Fold
+from emofuse.tasks import Fold
 from emofuse.training.attention import save_example
 from emofuse.training.data import Sequences, pooled, single_frames
 from emofuse.training.fit import FitConfig, Fitted, Seeds, dev_scores, fit, standardize

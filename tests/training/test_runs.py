@@ -56,11 +56,11 @@ def test_as_many_runs_go_side_by_side_as_the_machine_serves(
 ) -> None:
     asked = []
 
-    def start(count: int, *rest: Any, **options: Any) -> None:
-        asked.append(count)
+    def start(function: Any, arguments: Any, workers: int, *rest: Any) -> None:
+        asked.append(workers)
         raise InterruptedError
 
-    monkeypatch.setattr(runs, "ProcessPoolExecutor", start)
+    monkeypatch.setattr(runs, "call_all", start)
     monkeypatch.setattr(runs, "cores", lambda: cores)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     with pytest.raises(InterruptedError):
@@ -68,11 +68,13 @@ def test_as_many_runs_go_side_by_side_as_the_machine_serves(
     assert asked == [expected]
 
 
-def test_an_error_in_one_run_reaches_the_caller_and_the_others_are_kept(tmp_path: Path) -> None:
-    made = tmp_path / "made"
-    with pytest.raises(FileNotFoundError, match="absent"):
-        run_all("here", os.mkdir, [tmp_path / "absent" / "below", made], workers=1)  # type: ignore[arg-type]
+def test_an_error_in_one_run_reaches_the_caller_and_nothing_new_is_begun(tmp_path: Path) -> None:
+    made, late = tmp_path / "made", [tmp_path / str(number) for number in range(50)]
+    commands = [["mkdir", str(made)], ["false"], *(["mkdir", str(each)] for each in late)]
+    with pytest.raises(subprocess.CalledProcessError, match="false"):
+        run_all("here", subprocess.check_call, commands, workers=1)
     assert made.is_dir()
+    assert not late[-1].exists()
 
 
 def wait_until(done: Callable[[], bool]) -> None:
@@ -84,7 +86,9 @@ def wait_until(done: Callable[[], bool]) -> None:
 
 
 def children(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Of all threads, since each process of a pool is started by one of its own."""
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(each) for listed in threads for each in listed.read_text().split()]
 
 
 def is_alive(pid: int) -> bool:
@@ -102,6 +106,7 @@ def start(project: Project, workers: int) -> subprocess.Popen[str]:
         [sys.executable, ROOT / "stages" / "pretrain.py", "params.yaml", "tiny", "audio", project.pair.audio],
         cwd=project.root,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )
@@ -143,6 +148,30 @@ def test_a_killed_stage_goes_on_where_it_stopped(project: Project, tmp_path: Pat
     clean = project.copy(tmp_path / "clean")
     clean.pretrain("audio", stage="pretrain tiny ears")
     assert clean.outs() == project.outs()
+
+
+@linux
+def test_a_killed_worker_ends_the_stage_with_one_line_and_what_others_finish_is_kept(project: Project) -> None:
+    project.tree["tasks"]["tiny"]["seeds"] = seeds = 3
+    for level in ("utterance", "context"):
+        project.tree["models"]["audio"][level]["fit"] |= {"epochs": 15, "patience": 15}
+    stage = start(project, workers=2)
+    wait_until(lambda: stage.poll() is not None or bool(finished(project)))
+    workers = [each for each in children(stage.pid) if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    os.kill(workers[0], signal.SIGKILL)
+    _, error = stage.communicate()
+    assert stage.returncode == 1
+    assert error.splitlines() == [
+        "pretrain tiny ears: a training run: a process that worked on it was ended by SIGKILL; the memory may be full; "
+        "finished runs are kept"
+    ]
+    before = finished(project)
+    whole = sum(("audio-utterance", seed) in before and ("audio-context", seed) in before for seed in range(seeds))
+    assert whole > 0
+
+    output, _ = start(project, workers=1).communicate()
+    assert f"pretrain tiny ears: {seeds - whole} trained, {whole} reused\n" in output
+    assert before.items() <= finished(project).items()
 
 
 @linux

@@ -19,10 +19,10 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from emofuse.core.imports import closure, source_of
 from emofuse.core.params import validate
-from emofuse.core.schema import PREDICTIONS
+from emofuse.core.schema import IGNORE, PREDICTIONS, SPLITS
 from emofuse.models.registry import FUSION
 from emofuse.models.unimodal import UtteranceNetwork
-from emofuse.tasks import IGNORE, SPLITS, Fold
+from emofuse.tasks import Fold
 from emofuse.training import fuse as fuse_module
 from emofuse.training import runs as runs_module
 from emofuse.training.data import examples, read_features

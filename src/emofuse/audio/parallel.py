@@ -3,14 +3,13 @@
 import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
-from contextlib import contextmanager
-from itertools import chain, groupby, islice
-from multiprocessing import get_context
+from concurrent.futures import Future, wait
+from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
 from emofuse.audio.clips import Clip, prepare_recording, same_recording
-from emofuse.core.process import cores, follow_parent
+from emofuse.core.pool import Pool, WorkerError
+from emofuse.core.process import cores
 
 if TYPE_CHECKING:
     from emofuse.audio.source import AudioSource
@@ -34,8 +33,8 @@ def prepare_all(sources: Iterable["AudioSource"], max_seconds: float) -> Generat
     """Yield what :func:`emofuse.audio.clips.prepare` makes of each source, in their order.
 
     Segments of one recording that follow each other are decoded together. A file may be too much for a decoder or for
-    the memory and end the process that reads it. Those that were in work then are read again one by one, and the clips
-    of one that does it again have no sound and the defect ``audio_unreadable``.
+    the memory and end the process that reads it. Those that it was given together are then read again one by one, and
+    the clips of one that does it again have no sound and the defect ``audio_unreadable``.
 
     Args:
         sources: where the sound comes from
@@ -45,29 +44,21 @@ def prepare_all(sources: Iterable["AudioSource"], max_seconds: float) -> Generat
         OSError: no process can be started
     """
     left = (list(members) for _, members in groupby(sources, same_recording))
-    in_work: deque[list[_Recording]] = deque()
-    while True:
-        try:
-            yield from _in_parallel(left, in_work, max_seconds)
-            return
-        except BrokenExecutor:
-            yield from _one_by_one(chain.from_iterable(in_work), max_seconds)
-            in_work.clear()
-
-
-def _in_parallel(left: Iterator[_Recording], in_work: deque[list[_Recording]], max_seconds: float) -> Iterator[Clip]:
-    """Yield clips in order; ``in_work`` holds the recordings that were taken and whose clips were not yielded."""
-    futures: deque[Future[list[Clip]]] = deque()
-    with _pool(cores()) as pool:
+    in_work: deque[tuple[list[_Recording], Future[list[Clip]]]] = deque()
+    with Pool(cores(), _start) as pool:
         while True:
-            while (len(futures) < cores() or _clips(in_work) < _AHEAD * cores()) and (chunk := _chunk(left)):
-                in_work.append(chunk)
-                futures.append(pool.submit(_prepare, chunk, max_seconds))
-            if not futures:
+            while (len(in_work) < cores() or _clips(in_work) < _AHEAD * cores()) and (chunk := _chunk(left)):
+                in_work.append((chunk, pool.submit(_prepare, chunk, max_seconds)))
+            if not in_work:
                 return
-            clips = futures.popleft().result()
-            in_work.popleft()
-            yield from clips
+            chunk, future = in_work.popleft()
+            try:
+                clips = future.result()
+            except WorkerError:
+                wait([each for _, each in in_work])  # What reads beside may be what took the memory.
+                yield from _one_by_one(chunk, max_seconds)
+            else:
+                yield from clips
 
 
 def _chunk(left: Iterator[_Recording]) -> list[_Recording]:
@@ -77,50 +68,39 @@ def _chunk(left: Iterator[_Recording]) -> list[_Recording]:
     return chunk
 
 
-def _clips(chunks: Iterable[list[_Recording]]) -> int:
-    return sum(len(each) for each in chain.from_iterable(chunks))
+def _clips(in_work: Iterable[tuple[list[_Recording], object]]) -> int:
+    return sum(len(recording) for chunk, _ in in_work for recording in chunk)
 
 
 def _one_by_one(recordings: Iterable[_Recording], max_seconds: float) -> Iterator[Clip]:
-    left = deque(recordings)
-    while left:
-        with _pool(1) as pool:
+    with Pool(1, _start) as pool:
+        for recording in recordings:
             _wait_for(pool)
-            while left:
-                recording = left.popleft()
-                try:
-                    clips = pool.submit(_prepare, [recording], max_seconds).result()
-                except BrokenExecutor:
-                    for source in recording:
-                        reason = f"{source.name}: ended the process that decoded it; the memory may be full"
-                        yield Clip(None, None, 0, ("audio_unreadable",), reason)
-                    break
-                yield from clips
+            try:
+                clips = pool.submit(_prepare, [recording], max_seconds).result()
+            except WorkerError:
+                clips = [_unreadable(each) for each in recording]
+            yield from clips
 
 
-def _wait_for(pool: ProcessPoolExecutor) -> None:
-    """Wait until a process of the pool has started, so that no file is blamed where none can."""
+def _unreadable(source: "AudioSource") -> Clip:
+    reason = f"{source.name}: ended the process that decoded it; the memory may be full"
+    return Clip(None, None, 0, ("audio_unreadable",), reason)
+
+
+def _wait_for(pool: Pool) -> None:
+    """Wait until the pool's process has started, so that no file is blamed where none can."""
     try:
         pool.submit(os.getpid).result()
-    except BrokenExecutor as error:
+    except WorkerError as error:
         raise OSError("processes that decode sound end as they start; the memory may be full") from error
 
 
-@contextmanager
-def _pool(size: int) -> Iterator[ProcessPoolExecutor]:
-    pool = ProcessPoolExecutor(size, get_context("spawn"), initializer=_start, initargs=(os.getpid(),))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start(parent: int) -> None:
-    """Make a process of a pool die with its parent, and torch, if a clip needs it, compute with one thread.
+def _start() -> None:
+    """Make torch, if a clip needs it, compute with one thread.
 
     Torch takes seconds to import, and the last bits of a result depend on the number of its threads.
     """
-    follow_parent(parent)
     os.environ["OMP_NUM_THREADS"] = "1"
 
 

@@ -15,6 +15,7 @@ PLUMBING = frozenset(
         "core.imports",
         "core.layout",
         "core.params",
+        "core.pool",
         "core.process",
         "core.store",
         "models.registry",
@@ -47,10 +48,16 @@ def source_of(module: str) -> Path:
 
 
 @cache
-def imported(module: str) -> tuple[str, ...]:
-    """Return the modules of this package that one imports, anywhere in it, those for type checking alone excepted."""
+def imported(module: str, *, types: bool = False) -> tuple[str, ...]:
+    """Return the modules of this package that one imports, anywhere in it.
+
+    Args:
+        module: dotted, below this package
+        types: whether those count that are imported for type checking alone, and so never run
+    """
     tree = ast.parse(source_of(module).read_text(encoding="utf-8"))
-    return tuple(dict.fromkeys(name for node in _run(tree) for name in _names(node)))
+    nodes = ast.walk(tree) if types else _run(tree)
+    return tuple(dict.fromkeys(name for node in nodes for name in _names(node)))
 
 
 def _run(node: ast.AST) -> Iterator[ast.AST]:

@@ -121,20 +121,16 @@ def follow_parent(parent: int) -> None:
         os._exit(1)
 
 
-def start_worker(parent: int) -> None:
-    """Make a pool's process die with its parent and compute with one thread.
+def start_worker() -> None:
+    """Make a pool's process compute with one thread.
 
     Two threads on a clip of two seconds wait for each other more than they work, and the last bits of a result would
     depend on their number.
-
-    Args:
-        parent: process id of the pool's owner
     """
     # Imported here, since a stage without a pool need not wait for it.
     import torch
     from threadpoolctl import threadpool_limits
 
-    follow_parent(parent)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Without it torch refuses to be deterministic on CUDA.
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)

@@ -1,4 +1,6 @@
-"""The Arrow schemas of every table that a stage writes; the one place where columns are declared."""
+"""The Arrow schemas of every table that a stage writes, the one place where columns are declared; and the splits."""
+
+from typing import Literal
 
 import pyarrow as pa
 
@@ -6,12 +8,15 @@ __all__ = [
     "AUDIO",
     "AUDIO_STRUCT",
     "FEATURES",
+    "IGNORE",
     "PREDICTIONS",
     "SAMPLE_RATE",
     "SCHEMA_VERSION",
+    "SPLITS",
     "TERMS",
     "UTTERANCES",
     "SchemaError",
+    "Split",
     "conform",
 ]
 
@@ -20,6 +25,14 @@ SCHEMA_VERSION = 1
 
 SAMPLE_RATE = 16_000
 """Hz of all stored audio, which is mono."""
+
+Split = Literal["train", "dev", "test"]
+
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+"""In the order of their numbers wherever a split is a number."""
+
+IGNORE = -1
+"""Target of an utterance whose label is not given: unlabelled, outside the label map, or of the test split."""
 
 TERMS = "terms"
 """Metadata key of the utterance table: whose terms the corpus, and all that is made of it, falls under."""

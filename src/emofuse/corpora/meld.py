@@ -36,6 +36,7 @@ from pydantic.dataclasses import dataclass
 
 from emofuse.audio.source import AudioFile
 from emofuse.core.params import STRICT
+from emofuse.core.schema import SPLITS
 from emofuse.corpora.archives import unpack
 from emofuse.corpora.base import Corpus, CorpusError, Utterance, required, shown
 from emofuse.corpora.rows import read_rows
@@ -43,7 +44,6 @@ from emofuse.corpora.tables import numbers
 
 __all__ = ["Config", "read"]
 
-SPLITS = ("train", "dev", "test")
 CLIPS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
 SENTIMENTS = {"negative": -1.0, "neutral": 0.0, "positive": 1.0}
 _PROSODY = "meld_{}_audio_features.csv"

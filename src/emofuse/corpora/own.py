@@ -49,6 +49,7 @@ from pydantic.dataclasses import dataclass
 from emofuse.audio.source import AudioBytes, AudioFile, AudioSource
 from emofuse.core.names import composed, natural
 from emofuse.core.params import STRICT
+from emofuse.core.schema import SPLITS
 from emofuse.corpora.base import Corpus, CorpusError, Utterance, required, shown
 from emofuse.corpora.folder import Folder, inside
 from emofuse.corpora.rows import read_parquet, read_rows
@@ -65,7 +66,6 @@ AUDIO_ENDINGS = (
     *(".caf", ".au", ".snd", ".sph", ".w64", ".rf64", ".spx", ".wv", ".ape", ".tta"),
 )
 """Of files that hold sound; what is in a file decides how it is read."""
-SPLITS = ("train", "dev", "test")
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 

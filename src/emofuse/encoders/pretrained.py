@@ -27,6 +27,7 @@ __all__ = [
     "one_ahead",
     "record",
     "reduce",
+    "settle",
     "to_device",
     "use_attention",
 ]
@@ -252,6 +253,37 @@ def compile_layers(network: nn.Module, name: str) -> None:
     for layer in layers:
         # Not the layer, whose hooks then stay outside.
         layer.forward = torch.compile(layer.forward, dynamic=True)  # type: ignore[method-assign]
+
+
+def settle(
+    config: PretrainedConfig,
+    name: str,
+    network: nn.Module,
+    cast: Callable[[torch.dtype], object],
+    encode: Callable[[], list[np.ndarray]],
+) -> float | None:
+    """Bring a network to the form that computes features, by what it encodes first.
+
+    Args:
+        config: which type, attention and compilation
+        name: of the model, for messages
+        network: its transformer
+        cast: bring all that computes to a type
+        encode: encode a sample as the network is
+
+    Returns:
+        what the type costs, as in :func:`change`; None for float32
+
+    Raises:
+        EncoderError: what the options ask for cannot be done on this machine
+    """
+    exact = encode() if config.dtype != "float32" else []
+    cast(getattr(torch, config.dtype))
+    use_attention(network, config, name)
+    cost = change(exact, encode()) if exact else None
+    if config.compile:
+        compile_layers(network, name)
+    return cost
 
 
 def use_attention(network: Any, config: PretrainedConfig, name: str) -> None:

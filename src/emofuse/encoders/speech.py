@@ -14,6 +14,7 @@ group-norm statistics are those of the whole clip.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass as plain_dataclass
+from functools import partial
 from itertools import islice
 from typing import Annotated, Any, Literal
 
@@ -30,14 +31,12 @@ from emofuse.encoders.pretrained import (
     InFlight,
     Layers,
     PretrainedConfig,
-    change,
-    compile_layers,
     describe,
     device,
     one_ahead,
     record,
     reduce,
-    use_attention,
+    settle,
 )
 from emofuse.encoders.sources import Source, load_extractor, load_network
 from emofuse.encoders.speech_networks import CONVOLUTIONAL, Convolutional, Network, Prepared, Whisper
@@ -118,19 +117,10 @@ class SpeechEncoder:
         """
         heard = (clip for clip in contents if self._network.n_frames(len(clip)))
         if not self._settled and (sample := list(islice(heard, _SAMPLE))):
-            self._settle(sample)
+            encode = partial(self._encode, sample)
+            self.cost = settle(self._config, self._name, self._network.transformer, self._network.cast, encode)
+            self._settled = True
         yield from self._encode(contents)
-
-    def _settle(self, sample: Sequence[np.ndarray]) -> None:
-        """Bring the network to the form that computes features; clips tell what its type costs."""
-        exact = self._encode(sample) if self._config.dtype != "float32" else []
-        self._network.cast(getattr(torch, self._config.dtype))
-        use_attention(self._network.transformer, self._config, self._name)
-        if exact:
-            self.cost = change(exact, self._encode(sample))
-        if self._config.compile:
-            compile_layers(self._network.transformer, self._name)
-        self._settled = True
 
     def _encode(self, contents: Sequence[np.ndarray]) -> list[np.ndarray]:
         parts = [

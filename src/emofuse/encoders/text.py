@@ -1,6 +1,7 @@
 """Frozen transformers text encoders (BERT, RoBERTa, DeBERTa, MiniLM, ModernBERT …): tokens without the special ones."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Annotated, Any, Literal
 
@@ -19,14 +20,12 @@ from emofuse.encoders.pretrained import (
     Layers,
     PretrainedConfig,
     bucketed,
-    change,
-    compile_layers,
     describe,
     device,
     one_ahead,
     reduce,
+    settle,
     to_device,
-    use_attention,
 )
 from emofuse.encoders.sources import Source, load_network
 
@@ -105,19 +104,10 @@ class TextEncoder:
         """
         written = (each for each in contents if each.strip())
         if not self._settled and (sample := list(islice(written, _SAMPLE))):
-            self._settle(sample)
+            encode = partial(self._encode, sample)
+            self.cost = settle(self._config, self._name, self._network, self._network.to, encode)
+            self._settled = True
         yield from self._encode(contents)
-
-    def _settle(self, sample: Sequence[str]) -> None:
-        """Bring the network to the form that computes features; texts tell what its type costs."""
-        exact = self._encode(sample) if self._config.dtype != "float32" else []
-        self._network.to(getattr(torch, self._config.dtype))
-        use_attention(self._network, self._config, self._name)
-        if exact:
-            self.cost = change(exact, self._encode(sample))
-        if self._config.compile:
-            compile_layers(self._network, self._name)
-        self._settled = True
 
     def _encode(self, contents: Sequence[str]) -> list[np.ndarray]:
         if not contents:

@@ -8,10 +8,12 @@ from pathlib import Path
 import polars as pl
 
 from emofuse.core.params import Params, ParamsError, validate
+from emofuse.core.schema import SPLITS
 from emofuse.corpora.ingest import CorpusConfig, read, utterance_table
 from emofuse.encoders.catalogue import EncoderConfig
+from emofuse.models.registry import MODALITIES
 from emofuse.plan import Plan, plans
-from emofuse.tasks import SPLITS, Task, TaskConfig
+from emofuse.tasks import Task, TaskConfig
 
 __all__ = ["check_corpus", "report"]
 
@@ -75,7 +77,7 @@ def _check_models(plan: Plan, params: Params) -> None:
     from emofuse.training.fuse import settings
     from emofuse.training.pretrain import UnimodalConfig
 
-    for modality in ("audio", "text"):
+    for modality in MODALITIES:
         params.get(f"models.{modality}", UnimodalConfig)
     for name in plan.fusion:
         settings(params, name)

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emofuse.core.schema import TERMS
+from emofuse.inference.manifest import Manifest
 from emofuse.models.registry import model as find_model
-
-if TYPE_CHECKING:
-    from emofuse.inference.bundle import Manifest
 
 __all__ = ["model_card"]
 
@@ -57,7 +55,7 @@ The weights are derived from the corpus, so its terms apply to them: {terms}.
 """
 
 
-def model_card(manifest: "Manifest") -> str:
+def model_card(manifest: Manifest) -> str:
     """Return the card, Markdown."""
     weighted_f1 = f"weighted F1 {100 * manifest.dev['weighted_f1']:.1f} there"
     return _CARD.format(
@@ -73,7 +71,7 @@ def model_card(manifest: "Manifest") -> str:
     )
 
 
-def _answers(manifest: "Manifest") -> str:
+def _answers(manifest: Manifest) -> str:
     """What answers where something is missing, as :class:`emofuse.inference.model.Model` has it."""
     reads = find_model(manifest.model).modalities
     computed = [each for each in reads if manifest.features[each].family != "published"]  # type: ignore[index]

@@ -11,6 +11,7 @@ import numpy as np
 from emofuse import encoders
 from emofuse.audio.clips import prepare
 from emofuse.audio.flac import decode
+from emofuse.core.schema import IGNORE
 from emofuse.encoders import Encoder
 from emofuse.features.shards import Row, as_stored
 from emofuse.inference.bundle import Bundle, BundleError
@@ -18,7 +19,7 @@ from emofuse.inference.conversation import ConversationError, Turn, read_convers
 from emofuse.inference.graph import Graph
 from emofuse.models.registry import MODALITIES, unimodal
 from emofuse.models.registry import model as find_model
-from emofuse.tasks import IGNORE, Fold
+from emofuse.tasks import Fold
 from emofuse.training.data import Sequences
 
 __all__ = ["Answer", "Emotion", "Model", "Transcriber"]

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from html import escape
 from string import Template
 
-from emofuse.inference.bundle import Manifest
+from emofuse.inference.manifest import Manifest
 from emofuse.inference.model import Answer, Emotion
 
 __all__ = ["as_html", "as_json", "as_text"]

@@ -9,7 +9,8 @@ from emofuse.core.layout import Layout, Pair
 from emofuse.core.params import Params
 from emofuse.encoders.base import HOW
 from emofuse.encoders.catalogue import EncoderConfig
-from emofuse.inference.bundle import Bundle, BundleError, Features, Manifest, read_json
+from emofuse.inference.bundle import Bundle, BundleError, read_json
+from emofuse.inference.manifest import Features, Manifest
 from emofuse.models.registry import MODALITIES, model, sources, unimodal
 from emofuse.plan import params_of_task
 

@@ -27,7 +27,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from emofuse.core.params import STRICT
-from emofuse.models.parts.base import IGNORE, Batch, Network, Output, Unit, from_dialogues, to_dialogues
+from emofuse.core.schema import IGNORE
+from emofuse.models.parts.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
 from emofuse.models.parts.layers import Speaker, SpeakerEmbedding, Standardize, attention_mask, check_heads
 from emofuse.models.parts.losses import cosine_similarities
 from emofuse.models.parts.recurrent import Recurrent

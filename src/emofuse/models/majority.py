@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from emofuse.models.parts.base import IGNORE
+from emofuse.core.schema import IGNORE
 
 __all__ = ["prior"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from emofuse.core.files import write_text
 from emofuse.models.registry import in_order, is_ablation
-from emofuse.reporting.verdicts import METRIC
+from emofuse.reporting.verdicts import METRIC, percent
 from emofuse.scoring.literature import Published, published
 from emofuse.scoring.predictions import ScoringError
 
@@ -115,8 +115,8 @@ def _others(found: Sequence[Published], task: str) -> Iterator[str]:
 
 
 def _cell(row: dict[str, Any], *, bold: bool) -> str:
-    mean = f"{100 * row['mean']:.1f}"
-    interval = "" if row["low"] is None else f" [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    mean = f"{percent(row['mean']):.1f}"
+    interval = "" if row["low"] is None else f" [{percent(row['low']):.1f}, {percent(row['high']):.1f}]"
     return (f"**{mean}**" if bold else mean) + interval
 
 
@@ -147,5 +147,5 @@ def _page(rows: Sequence[Row]) -> str:
 
 
 def _numbers(row: dict[str, Any]) -> dict[str, Any]:
-    interval = "" if row["low"] is None else f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
-    return {"value": row["mean"], "mean": f"{100 * row['mean']:.1f}", "interval": interval}
+    interval = "" if row["low"] is None else f"[{percent(row['low']):.1f}, {percent(row['high']):.1f}]"
+    return {"value": row["mean"], "mean": f"{percent(row['mean']):.1f}", "interval": interval}

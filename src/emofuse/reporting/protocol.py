@@ -6,7 +6,7 @@ from typing import Any
 
 from emofuse.models.registry import ENSEMBLE, in_order, is_ablation, sources
 from emofuse.models.registry import model as find_model
-from emofuse.reporting.verdicts import METRIC
+from emofuse.reporting.verdicts import METRIC, percent
 from emofuse.scoring.literature import Published
 from emofuse.scoring.predictions import ScoringError
 
@@ -160,7 +160,7 @@ def times_markdown(written: Mapping[str, Any], seconds: Mapping[str, float]) -> 
     rows = [
         [
             model,
-            f"{100 * written['scores'][model][METRIC]['mean']:.1f}",
+            f"{percent(written['scores'][model][METRIC]['mean']):.1f}",
             f"{written['protocol']['models'][model]['n_parameters']:,}",
             f"{seconds[model]:.1f}",
         ]

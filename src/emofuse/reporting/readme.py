@@ -5,7 +5,7 @@ from pathlib import Path
 from emofuse.core.files import write_text
 from emofuse.models.registry import in_order
 from emofuse.reporting.leaderboard import Row, leaderboard
-from emofuse.reporting.verdicts import METRIC
+from emofuse.reporting.verdicts import METRIC, percent
 from emofuse.scoring.predictions import ScoringError
 
 __all__ = ["BEGIN", "END", "results", "with_results", "write_results"]
@@ -53,5 +53,5 @@ def _cell(row: Row | None, best: float) -> str:
     if row is None:
         return ""
     score = row.scores[METRIC]
-    mean = f"{100 * score['mean']:.1f}"
-    return f"{f'**{mean}**' if score['mean'] == best else mean} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
+    mean, low, high = (f"{percent(score[name]):.1f}" for name in ("mean", "low", "high"))
+    return f"{f'**{mean}**' if score['mean'] == best else mean} [{low}, {high}]"

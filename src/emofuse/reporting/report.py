@@ -15,7 +15,7 @@ from emofuse.models.registry import in_order, is_ablation
 from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.protocol import PARAMETERS, TIMES, protocol_lines, repeat
 from emofuse.reporting.tables import PART_TITLES, Grid, best_value, grids, learning_curves, models_of, shown
-from emofuse.reporting.verdicts import METRIC, between, pair_row, standing, verdict
+from emofuse.reporting.verdicts import METRIC, between, pair_row, percent, standing, verdict
 from emofuse.scoring.calibration import BINS
 from emofuse.scoring.literature import published
 from emofuse.scoring.scores import ECE, NOT_COVERED, SUFFIXES, Scores
@@ -294,8 +294,7 @@ def _hues(classes: Sequence[str]) -> list[str]:
 
 
 def _percent(fraction: float) -> str:
-    # Adding zero turns -0.0 into 0.0.
-    return f"{round(100 * fraction, 1) + 0.0:.1f}"
+    return f"{percent(fraction):.1f}"
 
 
 def _ends(low: float, high: float) -> str:

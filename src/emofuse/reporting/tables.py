@@ -11,7 +11,7 @@ import polars as pl
 
 from emofuse.core.files import write_json, write_table, write_text
 from emofuse.models.registry import in_order, is_ensemble
-from emofuse.reporting.verdicts import METRIC, between, pair_row, standing
+from emofuse.reporting.verdicts import METRIC, between, pair_row, percent, standing
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import (
     ALL,
@@ -290,16 +290,16 @@ def best_value(metric: str, values: Sequence[float]) -> float:
 
 def _known(cells: Mapping[tuple[str, str], Mapping[str, Any]], models: Sequence[str], name: str) -> list[float]:
     """A column's values; a model that only names classes has no calibration error."""
-    return [_percent(cells[model, name]["mean"]) for model in models if (model, name) in cells] or [math.nan]
+    return [percent(cells[model, name]["mean"]) for model in models if (model, name) in cells] or [math.nan]
 
 
 def _cell(row: Mapping[str, Any] | None, best: float) -> str:
     """Such as ``**65.8** ± 0.4 [64.1, 67.3]``; no sd for a single run, no interval where there is none."""
     if row is None:
         return ""
-    mean, bold = f"{_percent(row['mean']):.1f}", _percent(row["mean"]) == best
-    sd = "" if row["sd"] is None else f" ± {_percent(row['sd']):.1f}"
-    interval = "" if row["low"] is None else f" [{_percent(row['low']):.1f}, {_percent(row['high']):.1f}]"
+    mean, bold = f"{percent(row['mean']):.1f}", percent(row["mean"]) == best
+    sd = "" if row["sd"] is None else f" ± {percent(row['sd']):.1f}"
+    interval = "" if row["low"] is None else f" [{percent(row['low']):.1f}, {percent(row['high']):.1f}]"
     return (f"**{mean}**" if bold else mean) + sd + interval
 
 
@@ -321,8 +321,3 @@ def _comparison(scores: Scores, first: str, second: str, metric: str) -> str:
 
 def _models(scores: Scores) -> list[str]:
     return in_order(scores.models["model"].to_list())
-
-
-def _percent(fraction: float) -> float:
-    # Adding zero turns -0.0 into 0.0.
-    return round(100 * fraction, 1) + 0.0

@@ -32,6 +32,16 @@ def points(fraction: float) -> str:
     return next((text for text in texts if float(text)), "0.0")
 
 
+def percent(fraction: float) -> float:
+    """Return a fraction in percent, as it is printed, to a tenth; what is best is told by that too.
+
+    >>> percent(0.65849), percent(-0.0001)
+    (65.8, 0.0)
+    """
+    # Adding zero turns -0.0 into 0.0.
+    return round(100 * fraction, 1) + 0.0
+
+
 def between(row: Mapping[str, Any]) -> str:
     """Return the difference of a pair with its interval, such as ``+1.9 [+0.4, +3.4]``, in points."""
     return f"{points(row['difference'])} [{points(row['low'])}, {points(row['high'])}]"
@@ -80,7 +90,7 @@ def standing(models: pl.DataFrame, pairs: pl.DataFrame, confidence: float) -> li
     for name in (row["model"] for row in rows if row is not best):
         pair = pair_row(pairs, best["model"], name)
         told[verdict(pair, confidence)].append(f"{name} {between(pair)}")  # of the best model, nothing is ahead
-    mean, low, high = (f"{100 * best[name]:.1f}" for name in ("mean", "low", "high"))
+    mean, low, high = (f"{percent(best[name]):.1f}" for name in ("mean", "low", "high"))
     counted = f"{pairs.filter(pl.col('metric') == METRIC).height:,}"
     titles = {
         AHEAD: "It is ahead, in points",

@@ -5,11 +5,8 @@ has nothing to encode: a missing value, for which it takes the mean over train. 
 dev has chosen, with features as they were.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +15,16 @@ from tqdm import tqdm
 
 from emofuse.core.files import digest, file_digest, write_table
 from emofuse.core.layout import Layout, Pair
+from emofuse.core.pool import call_all
 from emofuse.core.process import cores, quiet, start_worker
+from emofuse.core.schema import SPLITS
 from emofuse.core.store import Store
 from emofuse.features.shards import FeatureError, metadata
 from emofuse.inference.bundle import FILES, read_json
 from emofuse.inference.graph import Graph
 from emofuse.inference.project import folders_of_run
 from emofuse.models.registry import MODALITIES, MODELS, model
-from emofuse.tasks import SPLITS, Fold, Task
+from emofuse.tasks import Fold, Task
 from emofuse.training.data import read_features
 from emofuse.training.runs import code_digest, fold_digest
 
@@ -79,6 +78,7 @@ def predict_corrupted(
     Raises:
         FeatureError: an utterance of test has no features under the condition, or other ones than the models know
         BundleError: a run's networks are damaged
+        WorkerError: a process ended while it predicted
     """
     plain = {each: layout.features(task.corpus, pair.encoder(each)) for each in MODALITIES}
     features = plain | {changed: layout.corrupted(task.corpus, condition, pair.encoder(changed))}
@@ -94,9 +94,10 @@ def predict_corrupted(
         _Job(run, layout, changed, features, digests, folds[read_json(run / "record.json")["fold"]], store, code)
         for run in runs
     ]
-    with ProcessPoolExecutor(cores(), get_context("spawn"), initializer=start_worker, initargs=(os.getpid(),)) as pool:
-        parts = pool.map(_predict, jobs)
-        return pl.concat(tqdm(parts, desc=f"{task.name}, {condition}", total=len(jobs), unit="run", disable=quiet()))
+    calls = call_all(_predict, jobs, cores(), start_worker)
+    told = tqdm(calls, desc=f"{task.name}, {condition}", total=len(jobs), unit="run", disable=quiet())
+    tables = {job.run: table for job, table in told}
+    return pl.concat(tables[run] for run in runs)
 
 
 def test_dialogues(fold: Fold) -> Fold:

@@ -4,8 +4,3 @@
 :mod:`~emofuse.tracking.registry` compare that with what it does show and log the difference, and
 :mod:`~emofuse.tracking.sync` calls them. Training itself never talks to a tracker.
 """
-
-from emofuse.tracking.address import TrackingError
-from emofuse.tracking.sync import Summary, TrackingConfig, sync, training_seconds, try_sync
-
-__all__ = ["Summary", "TrackingConfig", "TrackingError", "sync", "training_seconds", "try_sync"]

@@ -1,4 +1,4 @@
-"""One synchronization as a process of its own, which :func:`emofuse.tracking.try_sync` can end when it takes too long.
+"""One synchronization as a process of its own, which :func:`~emofuse.tracking.sync.try_sync` ends where it takes long.
 
 Usage: python -m emofuse.tracking ROOT EXPERIMENT
 """

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from emofuse.core.files import write_json
+from emofuse.core.schema import SPLITS
 from emofuse.models.parts.base import Network
-from emofuse.tasks import SPLITS, Fold
+from emofuse.tasks import Fold
 from emofuse.training.data import Inputs, collate
 
 __all__ = ["save_example"]

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emofuse.core.schema import SPLITS, Split
 from emofuse.features.shards import FeatureStore, Frames
 from emofuse.models.parts.base import Batch, Unit
-from emofuse.tasks import SPLITS, Fold, Split
+from emofuse.tasks import Fold
 
 __all__ = [
     "Inputs",

@@ -13,11 +13,12 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from emofuse.core.params import STRICT
+from emofuse.core.schema import IGNORE, SPLITS
 from emofuse.models.parts.base import Batch, Network
 from emofuse.models.parts.layers import Standardize
 from emofuse.models.parts.losses import cross_entropy
 from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure_confusion, negative_log_likelihood
-from emofuse.tasks import IGNORE, SPLITS, Fold
+from emofuse.tasks import Fold
 from emofuse.training.data import (
     Inputs,
     MappedSequences,

@@ -17,11 +17,11 @@ from pydantic.dataclasses import dataclass
 from emofuse.core.files import digest, file_digest
 from emofuse.core.layout import Pair
 from emofuse.core.params import STRICT, Params
+from emofuse.core.schema import SPLITS
 from emofuse.core.store import link
 from emofuse.features.shards import metadata
 from emofuse.models.parts.mixture import choose_weights, combine
 from emofuse.models.registry import MODALITIES, Input, Model, model, sources
-from emofuse.tasks import SPLITS
 from emofuse.training.attention import save_example
 from emofuse.training.data import Inputs, pooled, read_features, single_frames
 from emofuse.training.fit import FitConfig, dev_scores, fit, standardize

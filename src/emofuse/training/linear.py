@@ -10,12 +10,13 @@ import torch
 
 from emofuse.core.files import digest
 from emofuse.core.process import computing_alone
+from emofuse.core.schema import IGNORE, SPLITS
 from emofuse.core.store import link
 from emofuse.features.shards import metadata
 from emofuse.models.linear import Linear, LinearConfig, solutions
 from emofuse.models.parts.layers import Standardize
 from emofuse.models.registry import LINEAR
-from emofuse.tasks import IGNORE, SPLITS, Fold
+from emofuse.tasks import Fold
 from emofuse.training.data import Inputs, collate, examples, read_features, sorted_batches
 from emofuse.training.fit import Fitted, dev_rank, infer
 from emofuse.training.jobs import Work

@@ -8,11 +8,8 @@ shows of the labels.
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,8 +24,10 @@ from tqdm import tqdm
 from emofuse.core import schema
 from emofuse.core.files import digest, write_json, write_table
 from emofuse.core.imports import closure, source_of
+from emofuse.core.pool import WorkerError, call_all
 from emofuse.core.process import cores, quiet, start_worker
-from emofuse.tasks import SPLITS, Fold
+from emofuse.core.schema import SPLITS
+from emofuse.tasks import Fold
 from emofuse.training.fit import Fitted, Seeds, dev_scores
 
 __all__ = [
@@ -202,18 +201,21 @@ def run_all(label: str, function: Callable[[T], bool], arguments: Sequence[T], w
 
     Returns:
         number of runs that the store had already
+
+    Raises:
+        WorkerError: a process ended while it trained; those beside it have finished their runs
+        Exception: what the function raised first, likewise
     """
     gpus = torch.cuda.device_count()
     most = min(cores(), RUNS_A_GPU * gpus) if gpus else cores()
     count = min(workers or most, len(arguments))
     reused = 0
-    with (
-        tqdm(total=len(arguments), desc=label, unit="run", disable=quiet()) as bar,
-        ProcessPoolExecutor(count, get_context("spawn"), initializer=start_worker, initargs=(os.getpid(),)) as pool,
-    ):
-        for future in as_completed([pool.submit(function, each) for each in arguments]):
-            reused += future.result()
-            bar.update()
+    calls = call_all(function, arguments, count, start_worker)
+    try:
+        for _, had in tqdm(calls, desc=label, total=len(arguments), unit="run", disable=quiet()):
+            reused += had
+    except WorkerError as error:
+        raise WorkerError(f"a training run: {error}; finished runs are kept") from error
     print(f"{label}: {len(arguments) - reused} trained, {reused} reused")
     return reused
 

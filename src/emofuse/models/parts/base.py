@@ -11,10 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["IGNORE", "Batch", "Network", "Output", "Unit", "from_dialogues", "to_dialogues"]
-
-IGNORE = -1
-"""Target of an utterance that is context only; :data:`emofuse.tasks.IGNORE` in another layer."""
+__all__ = ["Batch", "Network", "Output", "Unit", "from_dialogues", "to_dialogues"]
 
 Unit = Literal["utterance", "dialogue"]
 
@@ -28,7 +25,7 @@ class Batch:
         lengths: for each modality, int64 ``[U]``, at least 1
         places_BL: for each turn of each dialogue its utterance, and -1 after a dialogue's end
         speakers_U: number of the speaker, -1 if unknown
-        targets_U: class, or :data:`IGNORE`
+        targets_U: class, or :data:`emofuse.core.schema.IGNORE`
     """
 
     frames: dict[str, Tensor]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from emofuse.models.parts.base import IGNORE
+from emofuse.core.schema import IGNORE
 
 __all__ = ["cosine_similarities", "cross_entropy", "supervised_contrastive"]
 
