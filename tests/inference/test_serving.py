@@ -175,7 +175,7 @@ def test_without_transcripts_the_answer_says_so(server: str, project: Project) -
         (json.dumps({"dataframe_records": [{"text": "a", "speaker": "b" * 201}]}).encode(), "speaker: 201 characters"),
         (
             json.dumps({"dataframe_records": [{"audio": silence(1)}, {"audio": silence(600)}]}).encode(),
-            "turn 2: with it there are 601 s of sound; a request may have 600",
+            "turn 2: with it there are over 600 s of sound; a request may have these",
         ),
     ],
     ids=lambda value: str(value)[:80],
