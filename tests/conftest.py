@@ -373,6 +373,7 @@ def _run_stages(folder: Path) -> None:
     from emofuse.scoring.scores import ScoringConfig, score
     from emofuse.training.fuse import ablate, fuse
     from emofuse.training.jobs import Work
+    from emofuse.training.linear import pretrain_linear
     from emofuse.training.pretrain import pretrain
 
     params, layout, store = Params.load(root=folder), Layout(folder), Store(folder / ".emofuse")
@@ -383,8 +384,10 @@ def _run_stages(folder: Path) -> None:
         name, one = pair.encoder(modality), ExtractConfig(workers=1)
         config = params.get(f"encoders.{name}", EncoderConfig)
         extract(name, config, one, 4, corpus, layout.features("demo", name), store, modality)
-        pretrain(Work(f"pretrain demo {name}", "demo", params, layout, store), modality, name)
-    for model in FUSED:
+        work = Work(f"pretrain demo {name}", "demo", params, layout, store)
+        pretrain(work, modality, name)
+        pretrain_linear(work, modality, name)
+    for model in plan.fusion:
         fuse(Work(f"fuse demo {pair} {model}", "demo", params, layout, store), pair, model)
     work = Work(f"ablate demo {pair} hcam", "demo", params, layout, store)
     ablate(work, pair, "hcam")

@@ -283,9 +283,9 @@ def _is_about(fault: Any, places: Iterable[tuple[Any, ...]], value: Any) -> bool
     return any(found[: len(place)] == place or (is_alternative and place[: len(found)] == found) for place in places)
 
 
-def _place(loc: Sequence[str | int], value: Any) -> tuple[str | int, ...]:
+def _place(loc: Sequence[Any], value: Any) -> tuple[Any, ...]:
     """Return the keys and indices of a fault's place, without pydantic's names of the kinds that it tried."""
-    place: list[str | int] = []
+    place: list[Any] = []
     for part in loc:
         if (isinstance(value, dict) and part in value) or (isinstance(value, list) and part in range(len(value))):
             place.append(part)
