@@ -142,6 +142,9 @@ def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     for name, kinds in protocol.get("utterances_without_features", {}).items():
         lines += [(f"Utterances without features, {name}", _kinds(kinds))] if kinds else []
+    for name, count in protocol.get("utterances_cut", {}).items():
+        most = protocol["features"][name].get("max_tokens")
+        lines.append((f"Utterances cut, {name}", f"{count:,}, longer than the {most} tokens that the encoder reads"))
     lines += [(f"Cross-entropy of {model}", text) for model, text in protocol.get("losses", {}).items()]
     untaken = protocol.get("labels_no_class_takes", {})
     if untaken:
