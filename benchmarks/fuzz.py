@@ -221,11 +221,9 @@ def consume_request(path: Path) -> str:
     from mlflow.exceptions import MlflowException
     from mlflow.pyfunc import scoring_server
 
-    kind = "text/csv" if path.suffix == ".csv" else "application/json"
+    kind, model = "text/csv" if path.suffix == ".csv" else "application/json", server()
     try:
-        answer = scoring_server.invocations(
-            path.read_bytes(), kind, model := server(), model.metadata.get_input_schema()
-        )
+        answer = scoring_server.invocations(path.read_bytes(), kind, model, model.metadata.get_input_schema())
         status, said = answer.status, answer.response
     except MlflowException as error:
         status, said = error.get_http_status_code(), error.serialize_as_json()
