@@ -8,9 +8,10 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 PORT ?= 5000
+SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint format types bench kills ui lock clean
+.PHONY: help setup repro test lint format types bench fuzz kills ui lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -54,7 +55,10 @@ types: setup  ## check types
 	mypy
 
 bench: setup  ## measure speed; prints the tables of benchmarks/
-	@for each in $(filter-out benchmarks/kills.py, $(wildcard benchmarks/*.py)); do python $$each; done
+	@for each in $(filter-out benchmarks/fuzz.py benchmarks/kills.py, $(wildcard benchmarks/*.py)); do python $$each; done
+
+fuzz: setup  ## read damaged inputs of all kinds for a while (SECONDS=600 for ten minutes)
+	python benchmarks/fuzz.py $(SECONDS)
 
 kills: setup  ## kill a small pipeline forty times, and see that it heals
 	python benchmarks/kills.py

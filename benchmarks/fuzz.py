@@ -1,4 +1,7 @@
-"""Fuzzing what comes in: damaged sound headers, tables and pickles, for a given time; each is answered or refused.
+"""Fuzzing what comes in, for a given time: sound headers, tables, pickles, parameters, requests; each damaged.
+
+Each is answered or refused. Parameters are the project's own files, and requests are read as behind ``mlflow models
+serve``, but for the networks.
 
 A process of its own reads every input, with its memory and its time watched. What counts as a fault: an error that is
 not the reader's own, a process that ends, growth of memory over 1 GB, an answer that takes over 30 s. Inputs that bring
@@ -8,18 +11,25 @@ Usage: python benchmarks/fuzz.py [SECONDS] [--seed N] [--keep FOLDER]
 """
 
 import argparse
+import base64
 import io
+import json
+import logging
 import multiprocessing
 import pickle
 import random
 import resource
+import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,10 +37,20 @@ import soundfile
 
 from emofuse.audio.clips import prepare
 from emofuse.audio.source import AudioFile
+from emofuse.core.params import Params, ParamsError, corpus_files, validate
 from emofuse.corpora import CorpusError
+from emofuse.corpora.ingest import CorpusConfig
 from emofuse.corpora.own import Config, read
 from emofuse.corpora.tables import TableConfig, read_table
+from emofuse.features.extract import ExtractConfig
+from emofuse.health.check import report
+from emofuse.plan import plans
+from emofuse.robustness.conditions import Change
+from emofuse.scoring.scores import ScoringConfig
+from emofuse.tasks import TaskConfig, TaskError
+from emofuse.tracking.sync import TrackingConfig
 
+ROOT = Path(__file__).resolve().parent.parent
 MOST_SECONDS, MOST_BYTES = 30.0, 1_000_000_000
 TELLING = (b"\xff" * 4, b"\0" * 4, b"\xff\xff\xff\x7f", b'"', b"\n", b",", b"\xe2\x80\xa8", b"data", b"r", b"\x85")
 """What damage is made of, beside random bytes: the largest and smallest numbers, and signs that formats know."""
@@ -53,14 +73,16 @@ def main() -> None:
 
 def fuzz(seconds: float, generator: random.Random, folder: Path, keep: Path) -> tuple[Counter[str], list[str]]:
     """Read damaged inputs until the time is up; return how many of each kind came to what, and the faults."""
-    seeds = {**sounds(), **tables()}
+    kinds = [sounds(), tables(), parameters(), requests()]
+    seeds = {name: data for kind in kinds for name, data in kind.items()}
     counts: Counter[str] = Counter()
     faults: list[str] = []
     worker = Worker()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        name = generator.choice(sorted(seeds))
-        data = damaged(seeds[name], generator)
+        name = generator.choice(sorted(generator.choice(kinds)))
+        is_text = Path(name).suffix in (".yaml", ".json") and generator.random() < 0.7
+        data = edited(seeds[name], generator) if is_text else damaged(seeds[name], generator)
         path = folder / name
         path.write_bytes(data)
         answer = worker.ask(path)
@@ -126,6 +148,10 @@ def peak() -> int:
 
 def consume(path: Path) -> str:
     """Read an input as the project does."""
+    if path.suffix == ".yaml":
+        return consume_parameters(path)
+    if path.name.startswith("request"):
+        return consume_request(path)
     try:
         if path.name.startswith("utterances"):
             read(path.parent, Config(ignore=("note",)))
@@ -141,6 +167,156 @@ def consume(path: Path) -> str:
         if path.name.startswith("utterances"):
             path.unlink()
     return "read"
+
+
+def consume_parameters(path: Path) -> str:
+    """Read a project's parameters with this file among them, and check what they say as ``emofuse`` does."""
+    root = path.parent / "project"
+    if not root.exists():
+        for each in corpus_files(ROOT):
+            (root / each).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / each, root / each)
+    file = Path("params.yaml") if path.stem == "params" else Path("corpora", path.stem, "params.yaml")
+    kept = (root / file).read_bytes()
+    (root / file).write_bytes(path.read_bytes())
+    try:
+        check_parameters(file, root)
+    except (ParamsError, TaskError) as error:
+        # A fault quotes what it is about; a whole section of the file is no message.
+        return "refused" if len(str(error)) < 20_000 else f"message {error!s:.300}"
+    except BaseException as error:  # whatever it is, it is a fault
+        return f"{type(error).__name__}: {error!s:.300}"
+    finally:
+        (root / file).write_bytes(kept)
+    return "read"
+
+
+def check_parameters(file: Path, root: Path) -> None:
+    """Read every section, and check the tasks on utterances that have all their labels."""
+    params = Params.load(file, root)
+    corpus = params.get("corpus", CorpusConfig)
+    validate(corpus.options, import_module(f"emofuse.corpora.{corpus.reader}").Config, "corpus.options")
+    for name in params.names("conditions"):
+        params.get(f"conditions.{name}", Change)  # type: ignore[arg-type]
+    for key, kind in (("extract", ExtractConfig), ("scoring", ScoringConfig), ("tracking", TrackingConfig)):
+        params.get(key, kind)
+    labels = [label for name in params.names("tasks") for label in params.get(f"tasks.{name}", TaskConfig).labels]
+    (plan,) = (each for each in plans(root) if Path(each.file) == file)
+    report(plan, params, utterances(labels or ["none"]))
+
+
+def utterances(labels: Sequence[str]) -> pl.DataFrame:
+    """A corpus in which each label stands in every split."""
+    rows = [
+        (f"{split}-{index}", f"{split}-{index}", split, f"Ses0{place + 1}", label, -1.0 + 2 * (index % 2), split)
+        for place, split in enumerate(("train", "dev", "test"))
+        for index, label in enumerate([*labels, *labels])
+    ]
+    names = ["utterance_id", "dialogue_id", "speaker", "session", "label", "sentiment", "split"]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def consume_request(path: Path) -> str:
+    """Answer a request as the server does, without networks."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.pyfunc import scoring_server
+
+    kind, model = "text/csv" if path.suffix == ".csv" else "application/json", server()
+    try:
+        answer = scoring_server.invocations(path.read_bytes(), kind, model, model.metadata.get_input_schema())
+        status, said = answer.status, answer.response
+    except MlflowException as error:
+        status, said = error.get_http_status_code(), error.serialize_as_json()
+    except BaseException as error:  # whatever it is, it is a fault
+        return f"{type(error).__name__}: {error!s:.300}"
+    if status == 200:
+        return "read"
+    is_clear = 400 <= status < 500 and len(said) < 5_000 and "Traceback" not in said and "stack_trace" not in said
+    return "refused" if is_clear else f"status {status}: {said:.300}"
+
+
+@cache
+def server() -> Any:
+    """The served model, of which every answer is neutral, and MLflow's server as it is patched for it."""
+    from mlflow.models import Model
+    from mlflow.pyfunc import PyFuncModel, scoring_server
+
+    from emofuse.inference import serving
+    from emofuse.inference.model import Answer, Emotion
+
+    class Neutral:
+        def predict_all(self, conversations: Sequence[Sequence[Any]]) -> list[Answer]:
+            said = Emotion(None, None, "neutral", {"neutral": 1.0}, ())
+            return [Answer("none", None, (said,) * len(each)) for each in conversations]
+
+    logging.disable()
+    served = serving.Served()
+    served._model = Neutral()  # type: ignore[assignment]
+
+    class Implementation:
+        def predict(self, table: Any, params: Any = None) -> list[dict[str, Any]]:
+            return served.predict(None, table, params)  # type: ignore[arg-type]
+
+    serving._blame_the_request(scoring_server)
+    flavors = {"python_function": {"loader_module": "emofuse"}}
+    return PyFuncModel(Model(signature=serving.SIGNATURE, flavors=flavors), Implementation())
+
+
+def edited(data: bytes, generator: random.Random) -> bytes:
+    """Change a text as a person might: take out, double, move or indent lines, or put another value in."""
+    lines = data.decode().splitlines()
+    for _ in range(generator.randint(1, 4)):
+        place = generator.randrange(len(lines))
+        head, colon, _ = lines[place].partition(":")
+        way = generator.random()
+        if way < 0.5 and colon:
+            lines[place] = f"{head}: {generator.choice(VALUES)}" + "," * lines[place].rstrip().endswith(",")
+        elif way < 0.6:
+            lines.insert(generator.randrange(len(lines)), lines[place])
+        elif way < 0.7:
+            lines[place] = generator.choice(("", " ", "  ", "- ", "? ", "<<: ")) + lines[place].lstrip()
+        elif way < 0.85 and len(lines) > 1:
+            del lines[place : place + generator.choice((1, 1, 5))]
+            lines = lines or [""]
+        else:
+            lines[place] = lines[place].replace(generator.choice("aeios:-[{"), generator.choice(VALUES), 1)
+    return "\n".join(lines).encode("utf-8", "surrogatepass")
+
+
+VALUES = (
+    *("", "0", "-1", "1e9", "1e400", ".nan", "-.inf", "null", "~", "true", "no", "[]", "{}", "''", '""', "[[]]"),
+    *("{a: 1}", "[a, a]", "../..", "a/b", "2026-02-30", "2026-01-01", "1:30", "0x" + 40 * "f", 5_000 * "9", "&a [*a]"),
+    *("*a", "[1, no]", "!!float x", "!!binary =", "!!set {a}", "!!python/name:os.system", '"\\ud800"', '"\\0"'),
+    *(2_000 * "[", '"' + 100_000 * "x" + '"', "${corpus.name}", "|", ">", "%", "@", "`", "- -", "? ?"),
+    *("{<<: [1]}", "<<", "[null]", "💥"),
+)  # fmt: skip
+"""What an edit puts in: values of other kinds and sizes, and what YAML and JSON have meanings for."""
+
+
+def parameters() -> dict[str, bytes]:
+    """The project's own files of parameters: the shared one, and each corpus's by the corpus's name."""
+    found = {("params" if each.parent == Path() else each.parent.name): ROOT / each for each in corpus_files(ROOT)}
+    return {f"{name}.yaml": path.read_bytes() for name, path in found.items()}
+
+
+def requests() -> dict[str, bytes]:
+    """Bodies of requests in the forms that MLflow's server reads, with sound and without."""
+    audio = {name: base64.b64encode(data).decode() for name, data in sounds().items() if name in ("flac.flac", "a.mp4")}
+    turns = [
+        {"conversation": "a", "speaker": "Ann", "text": "You are late."},
+        {"speaker": "Ben", "text": "Sorry, I “know”!", "audio": audio["flac.flac"]},
+        {"audio": audio["a.mp4"]},
+    ]
+    split = {"columns": ["text", "speaker"], "data": [["You are late.", "Ann"], ["Sorry!", None]]}
+    bodies: dict[str, object] = {
+        "records": {"dataframe_records": turns},
+        "split": {"dataframe_split": split},
+        "inputs": {"inputs": {"text": ["You are late.", "Sorry!"]}, "params": {"a": 1}},
+        "instances": {"instances": turns[:1]},
+        "words": {"dataframe_records": 20 * turns[:1]},
+    }
+    found = {f"request-{name}.json": json.dumps(body, indent=1).encode() for name, body in bodies.items()}
+    return found | {"request.csv": pl.DataFrame(turns[:1]).write_csv().encode()}
 
 
 def damaged(data: bytes, generator: random.Random) -> bytes:

@@ -384,7 +384,7 @@ def _run_stages(folder: Path) -> None:
         work = Work(f"pretrain demo {name}", "demo", params, layout, store)
         pretrain(work, modality, name)
         pretrain_linear(work, modality, name)
-    for model in FUSED:
+    for model in plan.fusion:
         fuse(Work(f"fuse demo {pair} {model}", "demo", params, layout, store), pair, model)
     work = Work(f"ablate demo {pair} hcam", "demo", params, layout, store)
     ablate(work, pair, "hcam")

@@ -91,6 +91,15 @@ def test_every_fault_has_a_line() -> None:
     assert [line.partition(": ")[0] for line in str(error.value).splitlines()] == ["here.rate", "here.inner.size"]
 
 
+FAN = b"a0: &a0 [x, x]\n" + b"".join(b"a%d: &a%d [*a%d, *a%d]\n" % (n, n, n - 1, n - 1) for n in range(1, 40))
+"""Each line stands for twice what the one before does."""
+
+MERGES = b"a0: &a0 {x: 1}\n" + b"".join(b"a%d: &a%d {<<: [*a%d, *a%d]}\n" % (n, n, n - 1, n - 1) for n in range(1, 40))
+"""The same of merges, whose keys the reader counts before it drops the doubled ones."""
+
+MANY_MERGES = b"a: &a {x: 1}\nb: {<<: [" + b", ".join(1_001 * [b"*a"]) + b"]}\n"
+
+
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
@@ -98,6 +107,23 @@ def test_every_fault_has_a_line() -> None:
         (b"a: \xff\xfe", "not valid YAML"),
         (b"- a", "expected a mapping"),
         (b"", "mapping"),
+        (b"a: 1\na: 2\n", "'a' stands twice"),
+        (b"a: {b: 1, c: 2, b: 3}", "'b' stands twice"),
+        (b"corpus: {name: a}\nrun: {}\ncorpus: {name: b}\n", "'corpus' stands twice"),
+        (b"a: &a [*a]", "more than 100,000 values"),
+        (b"a: &a {b: *a}", "more than 100,000 values"),
+        (FAN, "more than 100,000 values; aliases count"),
+        (MERGES, "merges .* of more than 1,000 keys"),
+        (MANY_MERGES, "merges .* of more than 1,000 keys"),
+        (b"a: " + 20_000 * b"[", "nested more than Python can follow"),
+        (b"a: " + 20_000 * b"[" + 20_000 * b"]", "nested more than Python can follow"),
+        (20_000 * b"? ", "nested more than Python can follow"),
+        (b"a: '" + 1_000_000 * b"x" + b"'", "1,000,005 bytes; a parameter file may have 1,000,000"),
+        (b"[1]: 2", "a list or a mapping is no key"),
+        (b"a: 2026-02-30", "'2026-02-30' is no timestamp; put it in quotes"),
+        (b"a: " + 5_000 * b"9", "is no int; "),
+        (b"a: !!bool x", "'x' is no bool"),
+        (b"a: !!python/object:os.system {}", "could not determine a constructor"),
     ],
 )
 def test_a_file_that_is_no_parameter_file(tmp_path: Path, data: bytes, fault: str) -> None:
@@ -105,6 +131,61 @@ def test_a_file_that_is_no_parameter_file(tmp_path: Path, data: bytes, fault: st
     with pytest.raises(ParamsError, match=fault) as error:
         Params.load(root=tmp_path)
     assert str(error.value).startswith(str(tmp_path / "params.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "fault"),
+    [
+        ("{1: 2, a: 3}", "a.b", "a.b: missing; a has ['1', 'a']"),
+        ("0x1" + 5_000 * "f", "a", "a: a number of 20001 bits; expected one of less than 64"),
+        ("{b: [-" + 30 * "9" + "]}", "a", "a.b.0: a number of 100 bits; expected one of less than 64"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_odd_keys_and_numbers_are_told(tmp_path: Path, text: str, value: str, fault: str) -> None:
+    with pytest.raises(ParamsError) as error:
+        load(tmp_path, f"a: {text}\n").get(value, dict[str, list[int]])
+    assert str(error.value) == f"{tmp_path / 'params.yaml'}: {fault}"
+
+
+def test_sections_of_a_corpus_s_file_whose_names_are_no_text_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"unknown sections \['3', 'a'\]"):
+        load_own(tmp_path, f"{OWN}3: 4\na: 5\n")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "given"),
+    [
+        ("dev: ['19']", "dev: [19, 20]", "splits.dev", "[19, 20]"),
+        ("dev: ['19']", "dev: ['19', 20]", "splits.dev", "['19', 20]"),
+        ("test: ['21']", "test: [21]", "splits.test", "[21]"),
+        ("joy: [happy]", "joy: [1]", "classes.joy", "[1]"),
+        ("sad: ['no']", "sad: [no]", "classes.sad", "[False]"),
+        ("transcript: asr", "transcript: 7", "transcript", "7"),
+    ],
+)
+def test_names_that_look_like_numbers_are_asked_for_in_quotes_in_one_line(
+    old: str, new: str, place: str, given: str
+) -> None:
+    from emofuse.tasks import TaskConfig
+
+    text = (
+        "classes: {joy: [happy], sad: ['no']}\nseeds: 1\ncontext: both\nunlabelled: keep\nspeakers: disjoint\n"
+        "transcript: asr\nsplits: {by: session, dev: ['19'], test: ['21']}\n"
+    )
+    assert validate(yaml.safe_load(text), TaskConfig, "tasks.a").classes["sad"] == ("no",)
+    with pytest.raises(ParamsError) as error:
+        validate(yaml.safe_load(text.replace(old, new)), TaskConfig, "tasks.a")
+    rule = "names are text: put numbers, true, false, yes, no among them in quotes"
+    assert str(error.value) == f"tasks.a.{place}: {given}: {rule}"
+    with pytest.raises(ParamsError) as error:
+        validate(yaml.safe_load(text.replace(old, new).replace("seeds: 1\n", "")), TaskConfig, "tasks.a")
+    assert [line.partition(": ")[0] for line in str(error.value).splitlines()] == [f"tasks.a.{place}", "tasks.a.seeds"]
+
+
+def test_what_is_merged_is_what_a_mapping_does_not_say_itself(tmp_path: Path) -> None:
+    params = load(tmp_path, "a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n")
+    assert params.get("b", dict[str, int]) == {"x": 3, "y": 2}
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -136,6 +136,17 @@ def test_a_long_text_is_cut(build: Callable[..., TextEncoder]) -> None:
     assert close(long, short)
 
 
+@pytest.mark.parametrize("n_words", [1, 5, 6, 7, 400])
+def test_a_text_has_more_tokens_than_are_read_just_where_it_is_cut(
+    build: Callable[..., TextEncoder], n_words: int
+) -> None:
+    short, long = build(max_tokens=8), build(max_tokens=512)
+    text = " ".join(n_words * ["late"])
+    (read,), (whole,) = short.encode([text]), long.encode([text])
+    assert (short.count_tokens(text) > 8) == (len(read) < len(whole))
+    assert short.count_tokens(text) == n_words + 2
+
+
 def test_the_weights_are_frozen_and_quiet(encoder: TextEncoder) -> None:
     assert not encoder._network.training
     first, second = (next(encoder.encode(TEXTS[:1])) for _ in range(2))

@@ -21,7 +21,7 @@ from emofuse.core.sharding import shard_name, shard_of
 from emofuse.core.store import Store
 from emofuse.encoders import EncoderError
 from emofuse.features.extract import EncoderConfig, ExtractConfig, Extracted, extract
-from emofuse.features.shards import FeatureError, FeatureStore, defects, metadata
+from emofuse.features.shards import FeatureError, FeatureStore, cut, defects, metadata
 
 SHARDS = 4
 TURNS = 3
@@ -86,7 +86,7 @@ class Corpus:
             EncoderConfig(entry["family"], entry.get("options", {})),
             *(HERE, shards, self.folder / "corpus", self.out, store, entry["modality"]),
         )
-        assert done.bytes == sum(path.stat().st_size for path in self.out.iterdir())
+        assert done.bytes == sum(path.stat().st_size for path in self.out.glob("*.parquet"))
         assert done.seconds > 0
         return {name: getattr(done, name) for name in ("encoded", "reused", "masked")}
 
@@ -356,7 +356,7 @@ def test_masked_utterances_are_counted(corpus: Corpus) -> None:
         "nothing_to_encode": {"d0-0", "d3-2"},
         "too_short": {"d7-1"},
     }
-    assert "\ntoo_short: 1, such as d7-1" in str(Extracted(36, 0, found, 1.0, 1))
+    assert "\ntoo_short: 1, such as d7-1" in str(Extracted(36, 0, found, [], 1.0, 1))
 
 
 def test_a_shard_without_any_text_is_all_masked(corpus: Corpus) -> None:
@@ -457,6 +457,44 @@ def spoken(corpus: Corpus) -> Callable[[dict[str, int]], None]:
                 pq.write_table(pa.Table.from_pylist(clips, schema.AUDIO), folder / shard_name(index, SHARDS))
 
     return write
+
+
+class Short(Counting):
+    """Reads four words and no more."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return super().identity | {"max_tokens": 4}
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+
+def test_texts_that_are_cut_are_counted_and_named_also_when_nothing_is_encoded_anew(corpus: Corpus) -> None:
+    corpus.texts |= {
+        "d3-1": "one two three four",
+        "d5-0": "one two three four five",
+        "d0-2": "a b c d e f g",
+        "d1-1": None,
+    }
+    corpus.write()
+    for encoded in (36, 0):
+        assert corpus.extract(Short())["encoded"] == encoded
+        assert sorted(cut(corpus.out)) == ["d0-2", "d5-0"]
+    entry = EncoderConfig("text", {})
+    done = extract("small", entry, HERE, SHARDS, corpus.folder / "corpus", corpus.out, Store(corpus.folder / "store"))
+    assert str(done).endswith(f"\ncut: 2, such as {', '.join(done.cut)}")
+    corpus.texts |= {"d5-0": "one", "d0-2": "two"}
+    corpus.write()
+    corpus.extract(Short())
+    assert cut(corpus.out) == []
+    assert {path.suffix for path in corpus.out.iterdir()} == {".parquet"}
+
+
+def test_a_damaged_list_of_cut_texts_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cut.json").write_text('["d0-')
+    with pytest.raises(FeatureError, match=r"cut\.json: damaged: .*; run the extract stage"):
+        cut(tmp_path)
 
 
 def sound(n_samples: int) -> np.ndarray:

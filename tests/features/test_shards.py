@@ -180,6 +180,12 @@ def without_column(path: Path) -> None:
     sealed(path)
 
 
+def with_metadata(path: Path, said: bytes) -> None:
+    """A shard that is sealed, and says nonsense of its encoder."""
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"emofuse": said}), path, compression="none")
+    sealed(path)
+
+
 def without_metadata(path: Path) -> None:
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
     sealed(path)
@@ -221,6 +227,9 @@ def exchanged(path: Path, before: bytes, after: bytes) -> None:
         (lambda path: rewritten_by_others(path, compression="none", use_dictionary=True), "the layout"),
         (without_column, r"missing columns \['masked'\]"),
         (without_metadata, "no metadata 'emofuse'"),
+        (lambda path: with_metadata(path, b"{'id': 1"), "metadata 'emofuse': Expecting property name"),
+        (lambda path: with_metadata(path, b"\xff\xfe"), "metadata 'emofuse': "),
+        (lambda path: with_metadata(path, b"[1]"), "metadata 'emofuse': expected what an encoder is"),
     ],
 )
 def test_a_damaged_shard_is_an_error(tmp_path: Path, harm: Callable[[Path], Any], fault: str) -> None:

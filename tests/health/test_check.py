@@ -1,5 +1,7 @@
 """What would stop a corpus's stages is said before anything is decoded, and what its tasks make of it is told."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,3 +196,47 @@ def test_nothing_is_decoded_and_nothing_written_where_something_is_wrong(
     with pytest.raises(kind, match=fault):
         ingest(config, tmp_path / "out", tmp_path / "demo.json", lambda table: report(plan, params, table) and None)
     assert list(tmp_path.iterdir()) == []
+
+
+TASK = {"seeds": 1, "context": "both", "unlabelled": "keep", "speakers": "shared", "transcript": "typed"}
+
+
+def ingest_stage(tree: dict[str, Any], root: Path, folder: Path, labels: dict[str, list[str]]) -> tuple[int, str, str]:
+    """Run the stage on a corpus of texts with these labels in each split; return its status and what it says."""
+    lines = [
+        f"{split}{turn},{split},{turn},ann,Well.,{label},{split}"
+        for split, own in labels.items()
+        for turn, label in enumerate(own)
+    ]
+    (folder / "raw").mkdir()
+    header = "utterance_id,dialogue_id,turn,speaker,text,label,split"
+    (folder / "raw/utterances.csv").write_text("\n".join([header, *lines]) + "\n")
+    tree["corpus"] = {"name": "toy", "reader": "own", "source": "raw", "shards": 1, "max_seconds": 9.0} | {
+        "max_defective": 1.0
+    }
+    tree["tasks"] = {"toy-2": TASK | {"classes": {"joy": ["happy"], "woe": ["sad"]}}}
+    tree["run"]["tasks"] = ["toy-2"]
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    command = [sys.executable, str(root / "stages/ingest.py"), "params.yaml"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_stage_tells_misspelt_labels_and_goes_on(tree: dict[str, Any], root: Path, tmp_path: Path) -> None:
+    labels = ["happy", "sad", "Happy", "sadness", "Happy"]
+    status, said, fault = ingest_stage(tree, root, tmp_path, dict.fromkeys(SPLITS, labels))
+    assert status == 0, fault
+    assert "  labels that no class takes, which count as unlabelled: Happy 6, sadness 3\n" in said
+    assert (tmp_path / "data/corpora/toy/utterances.parquet").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_the_stage_refuses_a_class_that_a_split_lacks(
+    tree: dict[str, Any], root: Path, tmp_path: Path, split: str
+) -> None:
+    labels = {each: ["happy", "Sad" if each == split else "sad"] for each in SPLITS}
+    status, _, fault = ingest_stage(tree, root, tmp_path, labels)
+    assert status == 1
+    assert f"task toy-2: class 'woe' has no utterance in {split}" in fault
+    assert len(fault.splitlines()) == 1
+    assert not (tmp_path / "data/corpora").exists()

@@ -1,8 +1,10 @@
 """A loaded model says what the training stage wrote down, whatever it is loaded from and however it is asked."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from emofuse.audio.source import AudioFile
 from emofuse.encoders import EncoderError
+from emofuse.inference import model as module
 from emofuse.inference.bundle import Bundle, BundleError, write_bundle
 from emofuse.inference.conversation import ConversationError, Turn, read_conversation
 from emofuse.inference.model import Answer, Model
@@ -158,3 +161,46 @@ def test_an_encoder_that_is_not_there_is_named(bundle: Bundle, monkeypatch: pyte
 def test_a_model_that_says_the_same_of_everything_is_refused(project: Project) -> None:
     with pytest.raises(BundleError, match="majority says the same of every utterance"):
         find(project.model("majority"))
+
+
+def test_a_large_request_does_not_keep_others_waiting_to_its_end(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The small one comes while the first part of the large one is encoded, and is the next."""
+    model, order = Model(bundle), []
+    model.load_encoders()
+    began, asked = Event(), Event()
+    encoder = model._encoders["text"]
+    encode = type(encoder).encode
+
+    def slow(self: Any, contents: Sequence[str]) -> Any:
+        order.append("small" if contents == ["Small."] else "large")
+        if len(order) == 1:
+            began.set()
+            assert asked.wait(60)
+        return encode(self, contents)
+
+    submit = model._encoding.submit
+
+    def watched(function: Any, *values: Any) -> Any:
+        done = submit(function, *values)
+        if values[-1] == "text" and began.is_set():
+            asked.set()
+        return done
+
+    monkeypatch.setattr(type(encoder), "encode", slow)
+    monkeypatch.setattr(model._encoding, "submit", watched)
+    with ThreadPoolExecutor(2) as pool:
+        large = pool.submit(model.predict, [Turn(text="You are late. " * 200) for _ in range(20)])
+        assert began.wait(60)
+        small = pool.submit(model.predict, [Turn(text="Small.")])
+        assert len(small.result(60).turns) == 1
+        assert len(large.result(60).turns) == 20
+    assert order.index("small") < 3 < len(order)
+
+
+def test_parts_say_what_the_whole_does(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = [Turn(text=f"You are {number} minutes late, and I {'do not ' * number}mind.") for number in range(12)]
+    whole = probabilities(Model(bundle).predict(turns))
+    monkeypatch.setitem(module._AT_ONCE, "text", 100)
+    np.testing.assert_allclose(probabilities(Model(bundle).predict(turns)), whole, atol=2e-5)

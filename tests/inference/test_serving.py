@@ -19,7 +19,10 @@ import psutil
 import pytest
 import soundfile
 
+from emofuse.audio.source import Sound, read_sound
+from emofuse.inference import serving
 from emofuse.inference.bundle import Bundle, BundleError
+from emofuse.inference.conversation import ConversationError
 from emofuse.inference.model import Model
 from emofuse.inference.serving import save
 from emofuse.tracking.fetch import find
@@ -177,7 +180,7 @@ def test_without_transcripts_the_answer_says_so(server: str, project: Project) -
         (json.dumps({"dataframe_records": [{"text": "a", "speaker": "b" * 201}]}).encode(), "speaker: 201 characters"),
         (
             json.dumps({"dataframe_records": [{"audio": silence(1)}, {"audio": silence(600)}]}).encode(),
-            "turn 2: with it there are 601 s of sound; a request may have 600",
+            "turn 2: with it there are over 600 s of sound; a request may have these",
         ),
     ],
     ids=lambda value: str(value)[:80],
@@ -255,6 +258,38 @@ def test_a_body_of_another_kind_is_told_what_is_expected(server: str, kind: str 
     assert ("UTF-8" if kind and "charset" in kind else f"Got '{kind or 'none'}'") in said
     if not kind:
         assert "application/json" in said
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "seconds", "fault"),
+    [(8_000, 1, 3_600, "over 600 s of sound"), (48_000, 8, 250, "over 57,600,000 samples of sound; send it at a")],
+)
+def test_no_more_of_a_sound_is_decoded_than_a_request_may_have(
+    rate: int, channels: int, seconds: int, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", rate, channels, format="FLAC") as file:
+        for _ in range(seconds):
+            file.write(np.zeros((rate, channels), np.int16))
+    decoded = []
+
+    def counted(*values: Any) -> Sound:
+        decoded.append(sound := read_sound(*values))
+        return sound
+
+    monkeypatch.setattr(serving, "read_sound", counted)
+    row = {"audio": base64.b64encode(buffer.getvalue()).decode()}
+    with pytest.raises(ConversationError, match=f"turn 1: with it there are {fault}"):
+        list(serving._turns([row]))
+    most = min(serving.MAX_SAMPLES, serving.MAX_SECONDS * rate * channels)
+    assert max(each.samples.size for each in decoded) <= most + 0.2 * rate * channels
+
+
+def test_what_turns_have_counts_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "MAX_SAMPLES", 20_000)
+    assert len(list(serving._turns(2 * [{"audio": silence(1)}]))) == 2
+    with pytest.raises(ConversationError, match="turn 3: with it there are over 20,000 samples"):
+        list(serving._turns(3 * [{"audio": silence(1)}]))
 
 
 def test_what_is_saved_has_no_pickle(saved: Path) -> None:

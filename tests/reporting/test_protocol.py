@@ -1,11 +1,18 @@
 """What stands beside the scores."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
-from emofuse.reporting.protocol import losses, model_facts
+from emofuse.core.layout import Layout, Pair
+from emofuse.features.shards import Row, write_cut, write_shard
+from emofuse.reporting.benchmark import protocol
+from emofuse.reporting.protocol import facts_markdown, losses, model_facts
 from emofuse.scoring.predictions import ScoringError
+from emofuse.tasks import Task, TaskConfig
 
 FEATURES = {"audio": {"labels_seen": False}, "text": {"labels_seen": True}}
 SIZES = {"audio-utterance": 1, "audio-context": 20, "text-utterance": 300, "text-context": 4000}
@@ -71,3 +78,31 @@ def test_a_cross_entropy_that_is_not_the_plain_one_is_stated() -> None:
 def test_a_model_without_what_it_reads_from_is_an_error() -> None:
     with pytest.raises(ScoringError, match="no run of 'text-context', which another model reads from"):
         model_facts(records({"audio-context": 1, "late": 0}), configs({"late": "probabilities"}), FEATURES)
+
+
+LABELS = ("happy", "sad", "Happy", "sadness", "<script>", "a|b", None)
+
+
+def test_labels_that_no_class_takes_and_texts_that_are_cut_are_in_scores_and_table(tmp_path: Path) -> None:
+    rows = [
+        (f"{split}-{turn}", split, turn, label, split)
+        for split in ("train", "dev", "test")
+        for turn, label in enumerate([*LABELS, "Happy"])
+    ]
+    names = ["utterance_id", "dialogue_id", "turn", "label", "split"]
+    nothing = {"speaker": pl.lit(None, pl.String), "sentiment": pl.lit(None, pl.Float64)}
+    table = pl.DataFrame(rows, schema=names, orient="row").with_columns(**nothing)
+    config = TaskConfig({"joy": ("happy",), "woe": ("sad",)}, 1, "both", "keep", "shared", "as the corpus has it")
+    layout, pair = Layout(tmp_path), Pair("ears", "eyes")
+    for encoder, said in (("ears", {}), ("eyes", {"max_tokens": 8})):
+        folder = layout.features("toy", encoder)
+        folder.mkdir(parents=True)
+        features = [Row(name, "digest", np.ones((1, 2))) for name in table["utterance_id"]]
+        write_shard(folder / "shard-00000-of-00001.parquet", features, 2, {"labels_seen": False, "id": encoder} | said)
+    write_cut(layout.features("toy", "eyes"), ["dev-1", "test-2"])
+    facts = protocol(Task("toy-2", config, table, "toy"), pair, layout, [], [])
+    assert facts["labels_no_class_takes"] == {"<script>": 3, "Happy": 6, "a|b": 3, "sadness": 3}
+    assert facts["utterances_cut"] == {"text": 2}
+    lines = facts_markdown(facts, []).splitlines()
+    assert "- Labels that no class takes: &lt;script&gt; 3, Happy 6, a\\|b 3, sadness 3" in lines
+    assert "- Utterances cut, text: 2, longer than the 8 tokens that the encoder reads" in lines

@@ -10,8 +10,10 @@ import copy
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -31,6 +33,22 @@ ROOT_FILE = Path("params.yaml")
 
 _MOST_VALUES = 100_000
 """In one file, aliases counted each time: the shipped files have some hundred."""
+
+_MOST_BYTES = 1_000_000
+"""Of one file: the shipped ones have some thousand, and YAML takes a second for each 100,000."""
+
+_MERGE = "tag:yaml.org,2002:merge"
+
+_MOST_MERGED = 1_000
+"""Keys of a mapping with what is merged (``<<``) into it, and mappings that are; the shipped files have none."""
+
+_SHOWN, _MOST_SHOWN = 60, 1_000
+"""Characters of a value in its message: of one that YAML cannot read, and of one that is not allowed."""
+
+_QUOTES = "names are text: put numbers, true, false, yes, no among them in quotes"
+
+_MOST_BITS = 64
+"""Of a whole number; Python does not write down those of more than 4,300 digits."""
 
 CORPUS_SECTIONS = ("root", "file", "corpus", "tasks", "run")
 """Sections of a corpus's file; ``root`` and ``file`` are there for ``dvc.yaml``."""
@@ -80,7 +98,7 @@ class Params:
             return cls(tree, shared)
         path = root / file
         own = _read(path, "it is a corpus's own file")
-        misplaced = sorted(set(own) - set(CORPUS_SECTIONS))
+        misplaced = sorted(str(section) for section in set(own) - set(CORPUS_SECTIONS))
         if misplaced:
             known = ", ".join(CORPUS_SECTIONS)
             raise ParamsError(
@@ -131,7 +149,7 @@ class Params:
         for depth, part in enumerate(key.split(".")):
             if not isinstance(value, dict) or part not in value:
                 above = ".".join(key.split(".")[:depth]) or "the top level"
-                known = sorted(value) if isinstance(value, dict) else []
+                known = sorted(map(str, value)) if isinstance(value, dict) else []
                 raise ParamsError(f"{self._file(key)}: {key}: missing; {above} has {known}")
             value = value[part]
         return value
@@ -149,6 +167,8 @@ def corpus_files(root: Path = Path()) -> list[Path]:
 
 def _read(path: Path, hint: str) -> dict[str, Any]:
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ParamsError(f"{path}: {path.stat().st_size:,} bytes; a parameter file may have {_MOST_BYTES:,}")
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  # a safe loader's subclass
     except FileNotFoundError as error:
         raise ParamsError(f"{path}: not found; {hint}") from error
@@ -179,12 +199,34 @@ def _refuse_fan(tree: Any, path: Path) -> None:
 class _Loader(yaml.SafeLoader):
     """YAML in which a key stands once in its mapping, as DVC reads it."""
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Return a value, or refuse a scalar that is not what it looks like, such as the date 2026-02-30."""
+        try:
+            return super().construct_object(node, deep)  # type: ignore[no-untyped-call]
+        except (ValueError, KeyError, OverflowError, AttributeError) as error:
+            fault = f"{str(node.value)[:_SHOWN]!r} is no {node.tag.rpartition(':')[2]}; put it in quotes if it is text"
+            raise yaml.constructor.ConstructorError(None, None, fault, node.start_mark) from error
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Put what is merged (``<<``) into a mapping, or refuse merges that multiply with each level."""
+        merges = [len(each.value) for key, each in node.value if key.tag == _MERGE and isinstance(each.value, list)]
+        if max(merges, default=0) <= _MOST_MERGED:
+            super().flatten_mapping(node)  # type: ignore[no-untyped-call]
+        if max(len(node.value), *merges, 0) > _MOST_MERGED:
+            fault = f"merges (<<) of more than {_MOST_MERGED:,} keys"
+            raise yaml.constructor.ConstructorError(None, None, fault, node.start_mark)
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """Return a mapping, or refuse it where a key stands twice."""
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
-            if key_node.tag != "tag:yaml.org,2002:merge" and key in seen:
+            if key_node.tag == _MERGE:
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                fault = "a list or a mapping is no key"
+                raise yaml.constructor.ConstructorError(None, None, fault, key_node.start_mark)
+            if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -201,14 +243,54 @@ def validate(value: Any, kind: type[T], where: str) -> T:
         # By way of JSON, whose strict rules let a list stand for a tuple and a mapping for a dataclass, no more.
         return TypeAdapter(kind).validate_json(json.dumps(value, allow_nan=False))
     except ValidationError as error:
-        lines = []
-        for fault in error.errors():
-            place = ".".join([where, *(str(part) for part in fault["loc"])])
-            given = "missing" if fault["type"] == "missing" else repr(fault["input"])
+        faults = error.errors()
+        unquoted = _unquoted(faults, value)
+        lines = [
+            f"{'.'.join([where, *map(str, place)])}: {_short(given)}: {_QUOTES}" for place, given in unquoted.items()
+        ]
+        for fault in faults:
+            if _is_about(fault, unquoted, value):
+                continue
+            named = ".".join([where, *(str(part) for part in fault["loc"])])
+            given = "missing" if fault["type"] == "missing" else _short(fault["input"])
             unknown = fault["type"] == "unexpected_keyword_argument"
             rule = f"unknown key; allowed are {_known_keys(kind, fault['loc'][:-1])}" if unknown else fault["msg"]
-            lines.append(f"{place}: {given}: {rule}")
+            lines.append(f"{named}: {given}: {rule}")
         raise ParamsError("\n".join(lines)) from error
+
+
+def _short(value: Any) -> str:
+    """What is written for a value, the middle of a long one left out."""
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN // 2]} … {text[-_MOST_SHOWN // 2 :]}"
+
+
+def _unquoted(faults: Sequence[Any], value: Any) -> dict[tuple[Any, ...], Any]:
+    """Return where numbers or booleans stand that should be text, with what stands there: a list as a whole."""
+    found: dict[tuple[Any, ...], Any] = {}
+    for fault in faults:
+        if fault["type"] == "string_type" and isinstance(fault["input"], int | float):
+            place = _place(fault["loc"], value)
+            place = place[:-1] if place and isinstance(place[-1], int) else place
+            found[place] = reduce(getitem, place, value)
+    return found
+
+
+def _is_about(fault: Any, places: Iterable[tuple[Any, ...]], value: Any) -> bool:
+    """Whether a fault says what else might have stood in one of these places, or around it."""
+    found = _place(fault["loc"], value)
+    is_alternative = len(found) + (fault["type"] == "missing") < len(fault["loc"])
+    return any(found[: len(place)] == place or (is_alternative and place[: len(found)] == found) for place in places)
+
+
+def _place(loc: Sequence[Any], value: Any) -> tuple[Any, ...]:
+    """Return the keys and indices of a fault's place, without pydantic's names of the kinds that it tried."""
+    place: list[Any] = []
+    for part in loc:
+        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and part in range(len(value))):
+            place.append(part)
+            value = value[part]
+    return tuple(place)
 
 
 def _check_plain(value: Any, where: str) -> None:
@@ -216,13 +298,17 @@ def _check_plain(value: Any, where: str) -> None:
     if isinstance(value, dict):
         for name, each in value.items():
             if not isinstance(name, str):
-                raise ParamsError(f"{where}: {name!r}: a key must be text; put it in quotes")
+                raise ParamsError(f"{where}: {_short(name)}: a key must be text; put it in quotes")
             _check_plain(each, f"{where}.{name}")
     elif isinstance(value, list | tuple):
         for index, each in enumerate(value):
             _check_plain(each, f"{where}.{index}")
+    elif isinstance(value, int) and value.bit_length() >= _MOST_BITS:
+        raise ParamsError(f"{where}: a number of {value.bit_length()} bits; expected one of less than {_MOST_BITS}")
     elif not isinstance(value, str | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
-        raise ParamsError(f"{where}: {value!r}: expected a finite number, text, true, false, null, a list or a mapping")
+        raise ParamsError(
+            f"{where}: {_short(value)}: expected a finite number, text, true, false, null, a list, a mapping"
+        )
 
 
 def _known_keys(kind: Any, place: Sequence[str | int]) -> list[str]:

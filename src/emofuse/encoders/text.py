@@ -109,6 +109,10 @@ class TextEncoder:
             self._settled = True
         yield from self._encode(contents)
 
+    def count_tokens(self, text: str) -> int:
+        """Return the number of a text's tokens, the special ones among them, of which ``max_tokens`` are encoded."""
+        return len(self._tokenizer(text, truncation=False, verbose=False)["input_ids"])
+
     def _encode(self, contents: Sequence[str]) -> list[np.ndarray]:
         if not contents:
             return []

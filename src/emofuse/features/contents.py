@@ -33,16 +33,20 @@ class Shard:
     seconds: float
     source: Path | list[Any]
 
+    @property
+    def present(self) -> list[str]:
+        """The ids of the utterances that have something to encode."""
+        return [each for each, digest in zip(self.ids, self.digests, strict=True) if digest is not None]
+
     def contents(self) -> list[Any]:
         """Return what there is to encode, in the order of ``ids``: encoded audio files, texts, or rows of values."""
         if isinstance(self.source, list):
             return self.source
-        present = [each for each, digest in zip(self.ids, self.digests, strict=True) if digest is not None]
-        if not present:
+        if not self.present:
             return []
         table = pq.read_table(self.source)
         data = dict(zip(table["utterance_id"].to_pylist(), table["audio"].to_pylist(), strict=True))
-        return [data[each]["bytes"] for each in present]
+        return [data[each]["bytes"] for each in self.present]
 
 
 def plan(reads: str, corpus: Path, shards: int) -> list[Shard]:

@@ -21,7 +21,7 @@ from emofuse.encoders import Encoder, EncoderError
 from emofuse.encoders.catalogue import EncoderConfig
 from emofuse.features.contents import Shard, plan, terms
 from emofuse.features.executors import Executor, ExecutorError, Recipe, local, on_ray, version
-from emofuse.features.shards import defects
+from emofuse.features.shards import defects, write_cut
 from emofuse.features.storage import Storage
 
 __all__ = ["ExtractConfig", "Extracted", "extract"]
@@ -58,6 +58,7 @@ class Extracted:
         reused: number of utterances in shards that were finished before
         defects: ids of the utterances among both that have no features, by what is wrong with them; see
             :func:`emofuse.features.shards.defects`
+        cut: ids of the utterances among both whose text is longer than the encoder reads
         seconds: wall-clock seconds
         bytes: size of all shards
         cost: what a type smaller than float32 changed in the features, as a share of their size, where it was measured:
@@ -67,6 +68,7 @@ class Extracted:
     encoded: int
     reused: int
     defects: dict[str, list[str]]
+    cut: list[str]
     seconds: float
     bytes: int
     cost: float | None = None
@@ -79,7 +81,8 @@ class Extracted:
     def __str__(self) -> str:
         counts = f"{self.encoded} utterances encoded, {self.reused} reused, {self.masked} defective and masked"
         cost = "" if self.cost is None else f"; the smaller type changed features by {self.cost:.2%} of their size"
-        listed = [f"\n{kind}: {len(ids)}, such as {', '.join(ids[:_SHOWN])}" for kind, ids in self.defects.items()]
+        told = self.defects | ({"cut": self.cut} if self.cut else {})
+        listed = [f"\n{kind}: {len(ids)}, such as {', '.join(ids[:_SHOWN])}" for kind, ids in told.items()]
         return f"{counts}, {self.seconds:.1f} s, {readable_size(self.bytes)}{cost}{''.join(listed)}"
 
 
@@ -138,11 +141,13 @@ def extract(
         link(done.entry, out)
         encoded += done.is_new * len(done.shard.ids)
         costs += [done.cost] if done.cost is not None else []
+    cut = _cut(encoder, planned)
+    write_cut(out, cut)
     files = [out / each.file for each in planned]
     size = sum(each.stat().st_size for each in files)
     utterances = sum(len(each.ids) for each in planned)
     seconds = time.perf_counter() - start
-    return Extracted(encoded, utterances - encoded, defects(out), seconds, size, max(costs, default=None))
+    return Extracted(encoded, utterances - encoded, defects(out), cut, seconds, size, max(costs, default=None))
 
 
 def _entries(
@@ -173,6 +178,19 @@ def _entries(
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)  # What is in work is finished and kept.
             raise
+
+
+def _cut(encoder: Encoder, planned: Sequence[Shard]) -> list[str]:
+    """Return the ids of texts that are longer than the encoder reads, those of shards that were finished before too."""
+    most = encoder.identity.get("max_tokens")
+    if most is None:
+        return []
+    return [
+        each
+        for shard in planned
+        for each, text in zip(shard.present, shard.contents(), strict=True)
+        if encoder.count_tokens(text) > most  # type: ignore[attr-defined]  # of those that say ``max_tokens``
+    ]
 
 
 def _ensure(store: Store, executor: Executor, key: str, shard: Shard) -> _Done:

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emofuse.core import schema
-from emofuse.core.files import replace_file
+from emofuse.core.files import replace_file, write_json
 
 __all__ = [
     "LAYOUT",
@@ -33,9 +33,11 @@ __all__ = [
     "Frames",
     "Row",
     "as_stored",
+    "cut",
     "defects",
     "metadata",
     "pack",
+    "write_cut",
     "write_shard",
 ]
 
@@ -49,6 +51,8 @@ _PAGE_BYTES = 1 << 30
 _PREFIX = 4
 """Bytes of a value's length, which Parquet writes in front of it."""
 _METADATA = "emofuse"
+_CUT = "cut.json"
+"""Beside the shards, where there is something to say: the ids of the utterances of which the encoder read a part."""
 _SEAL = b"emofuse1"
 """Stands behind the checksums and their length."""
 _LENGTH = 4
@@ -167,6 +171,29 @@ def defects(folder: Path) -> dict[str, list[str]]:
             kind = "too_short" if row["content_sha256"] else "nothing_to_encode"
             found.setdefault(kind, []).append(row["utterance_id"])
     return found
+
+
+def write_cut(folder: Path, utterance_ids: Sequence[str]) -> None:
+    """Write down of which utterances the encoder read the beginning alone; no file says that it read all whole."""
+    if utterance_ids:
+        write_json(folder / _CUT, list(utterance_ids))
+    else:
+        (folder / _CUT).unlink(missing_ok=True)
+
+
+def cut(folder: Path) -> list[str]:
+    """Return the ids of the utterances of which the encoder read the beginning alone.
+
+    Raises:
+        FeatureError: what was written down of them is damaged
+    """
+    try:
+        found = json.loads((folder / _CUT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise FeatureError(f"{folder / _CUT}: damaged: {error}; run the extract stage") from error
+    return [str(each) for each in found]
 
 
 class FeatureStore:
@@ -466,7 +493,12 @@ def _identity(described: pa.Schema, path: Path) -> dict[str, Any]:
     found = (described.metadata or {}).get(_METADATA.encode())
     if found is None:
         raise FeatureError(f"{path}: no metadata {_METADATA!r}; the extract stage writes it")
-    identity: dict[str, Any] = json.loads(found)
+    try:
+        identity = json.loads(found)
+    except ValueError as error:
+        raise FeatureError(f"{path}: metadata {_METADATA!r}: {error}; run the extract stage") from error
+    if not isinstance(identity, dict):
+        raise FeatureError(f"{path}: metadata {_METADATA!r}: expected what an encoder is; run the extract stage")
     return identity
 
 

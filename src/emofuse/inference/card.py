@@ -1,9 +1,9 @@
 """The model card of a bundle: what the model is, what it was measured on, and how it is used."""
 
 from collections.abc import Iterable, Mapping
-from html import escape
 from typing import Any
 
+from emofuse.core.markdown import plain, table
 from emofuse.core.schema import TERMS
 from emofuse.inference.manifest import Manifest
 from emofuse.models.registry import model as find_model
@@ -59,11 +59,11 @@ def model_card(manifest: Manifest) -> str:
     """Return the card, Markdown."""
     weighted_f1 = f"weighted F1 {100 * manifest.dev['weighted_f1']:.1f} there"
     return _CARD.format(
-        task=manifest.task,
-        model=manifest.model,
-        classes=_plain_text(", ".join(manifest.classes)),
+        task=plain(manifest.task),
+        model=plain(manifest.model),
+        classes=plain(", ".join(manifest.classes)),
         answers=_answers(manifest),
-        terms=_plain_text("; ".join(sorted({_terms(each.identity) for each in manifest.features.values()}))),
+        terms=plain("; ".join(sorted({_terms(each.identity) for each in manifest.features.values()}))),
         choice=f"Seed {manifest.seed}, fold {manifest.fold}: of {manifest.runs} runs the best on dev ({weighted_f1}).",
         features=_table(("modality", "encoder", "options"), map(_encoder, manifest.features.items())),
         protocol=_protocol(manifest.protocol),
@@ -132,8 +132,8 @@ def _scores(scores: Mapping[str, Mapping[str, Any]] | None) -> str:
         )
         for name, each in scores.items()
     ]
-    table = _table(("metric", "mean", "sd", "low", "high", "runs"), rows)
-    return f"Percent, over all runs of the model and not this one alone; low and high bound the interval.\n\n{table}"
+    listed = _table(("metric", "mean", "sd", "low", "high", "runs"), rows)
+    return f"Percent, over all runs of the model and not this one alone; low and high bound the interval.\n\n{listed}"
 
 
 def _plain(value: Any) -> str:
@@ -147,10 +147,4 @@ def _percent(value: float | None) -> str:
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [header, ("---",) * len(header), *rows]
-    return "\n".join(f"| {' | '.join(_plain_text(cell).replace('|', '/') for cell in line)} |" for line in lines)
-
-
-def _plain_text(text: str) -> str:
-    """A corpus's or a person's words as Markdown that shows them, on one line: no HTML and no link is made of them."""
-    return escape(" ".join(text.split()), quote=False).replace("](", "]&#40;")
+    return table(header, ["---"] * len(header), rows)

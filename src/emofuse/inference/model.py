@@ -1,7 +1,7 @@
 """A trained model that a person can ask: sound and words of a conversation in, emotions with probabilities out."""
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from emofuse import encoders
 from emofuse.audio.clips import prepare
 from emofuse.audio.flac import decode
-from emofuse.core.schema import IGNORE
+from emofuse.core.schema import IGNORE, SAMPLE_RATE
 from emofuse.encoders import Encoder
 from emofuse.features.shards import Row, as_stored
 from emofuse.inference.bundle import Bundle, BundleError
@@ -29,6 +29,9 @@ Transcriber = Callable[[Sequence[np.ndarray]], Sequence[str]]
 
 _MAY_DIFFER = ("code", "versions")
 """Of an encoder's identity: another version changes the last bits, and a bundle outlives many of them."""
+
+_AT_ONCE = {"audio": 30 * SAMPLE_RATE, "text": 8_000}
+"""Samples and characters that are encoded before others have their turn: a few seconds of a processor."""
 
 _NOTHING = {"audio": "sound", "text": "transcripts"}
 
@@ -97,7 +100,9 @@ class Model:
         self.manifest = bundle.manifest
         self._graph = Graph(bundle.folders)
         self._encoders: dict[str, Encoder] = {}
-        self._lock = threading.Lock()  # tokenizers keep state
+        # Tokenizers keep state, so one thread encodes. It takes the parts of all requests in the order in which they
+        # come, so that a large one does not keep others waiting.
+        self._encoding = ThreadPoolExecutor(1, "encoding")
 
     def __str__(self) -> str:
         said = self.manifest
@@ -114,9 +119,8 @@ class Model:
             EncoderError: an encoder is not there
             BundleError: it is not the one that the model was trained with
         """
-        with self._lock:
-            for modality in self.manifest.features:
-                self._encoder(modality)
+        for modality in self.manifest.features:
+            self._encoding.submit(self._encoder, modality).result()
 
     def predict(self, conversation: str | Path | Sequence[Turn], transcribe: Transcriber | None = None) -> Answer:
         """Return the emotions of a conversation's turns.
@@ -205,9 +209,11 @@ class Model:
 
     def _encode(self, modality: str, contents: Sequence[Any]) -> Sequences:
         present = [index for index, each in enumerate(contents) if each is not None]
-        with self._lock:
-            encoder = self._encoder(modality)
-            encoded = dict(zip(present, encoder.encode([contents[index] for index in present]), strict=True))
+        encoder = self._encoding.submit(self._encoder, modality).result()
+        encoded: dict[int, np.ndarray] = {}
+        for part in _parts(present, [len(contents[index]) for index in present], _AT_ONCE[modality]):
+            frames = self._encoding.submit(_listed, encoder, [contents[index] for index in part]).result()
+            encoded |= zip(part, frames, strict=True)
         nothing = np.zeros((0, encoder.dim), np.float32)
         rows = [Row(f"turn {index + 1}", None, encoded.get(index, nothing)) for index in range(len(contents))]
         return Sequences.of(as_stored(rows, encoder.dim), encoder.identity.get("n_layers", 1))
@@ -219,6 +225,24 @@ class Model:
             _check_identity(modality, encoder.identity, features.identity)
             self._encoders[modality] = encoder
         return self._encoders[modality]
+
+
+def _parts(indices: Sequence[int], sizes: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Cut indices into parts of this size at most, or of one index."""
+    part: list[int] = []
+    total = 0
+    for index, size in zip(indices, sizes, strict=True):
+        if part and total + size > most:
+            yield part
+            part, total = [], 0
+        part.append(index)
+        total += size
+    if part:
+        yield part
+
+
+def _listed(encoder: Encoder, contents: Sequence[Any]) -> list[np.ndarray]:
+    return list(encoder.encode(contents))
 
 
 def _turns(conversation: str | Path | Sequence[Turn]) -> Sequence[Turn]:

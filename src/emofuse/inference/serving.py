@@ -63,6 +63,9 @@ MAX_NAME = 200
 MAX_SECONDS = 600.0
 """Sound of a request, of all its turns together."""
 
+MAX_SAMPLES = 57_600_000
+"""Samples of a request's sound, of all channels and turns together: :data:`MAX_SECONDS` of 48 kHz stereo."""
+
 COLUMNS = ("conversation", "speaker", "text", "audio")
 
 SIGNATURE = ModelSignature(
@@ -79,6 +82,9 @@ SIGNATURE = ModelSignature(
 )
 """What a row of a request and a row of an answer may have."""
 
+
+_GLANCE = 0.1
+"""Seconds that are decoded of a sound before it is known how much of it may be, and beyond what may be."""
 
 _MAX_MESSAGE, _SHOWN = 2_000, 100
 """Characters of an answer that says what is wrong, and of a value in it."""
@@ -247,31 +253,40 @@ def _cells(where: str, row: dict[str, Any]) -> dict[str, str]:
 
 
 def _turns(rows: Sequence[dict[str, str]]) -> Iterator[Turn]:
-    seconds = 0.0
+    seconds, samples = MAX_SECONDS, MAX_SAMPLES
     for index, row in enumerate(rows, start=1):
-        turn = _turn(f"turn {index}", row)
-        if isinstance(turn.audio, Sound):
-            seconds += turn.audio.samples.shape[1] / turn.audio.rate
-        if seconds > MAX_SECONDS:
-            raise ConversationError(
-                f"turn {index}: with it there are {seconds:,.0f} s of sound; a request may have {MAX_SECONDS:g}"
-            )
-        yield turn
+        sound = _sound(f"turn {index}", row["audio"], seconds, samples) if row.get("audio") else None
+        if sound is not None:
+            seconds -= sound.samples.shape[1] / sound.rate
+            samples -= sound.samples.size
+        yield _turn(f"turn {index}", row, sound)
 
 
-def _turn(where: str, row: dict[str, str]) -> Turn:
+def _turn(where: str, row: dict[str, str], sound: Sound | None) -> Turn:
     text = " ".join(row.get("text", "").split()) or None
-    if text is None and not row.get("audio"):
+    if text is None and sound is None:
         raise ConversationError(f"{where}: neither audio nor text")
-    return Turn(_sound(where, row["audio"]) if row.get("audio") else None, text, row.get("speaker"))
+    return Turn(sound, text, row.get("speaker"))
 
 
-def _sound(where: str, encoded: str) -> Sound:
+def _sound(where: str, encoded: str, seconds: float, samples: int) -> Sound:
+    """Decode a turn's sound, and hardly more than the request may still have: a few bytes may unpack to gigabytes."""
     try:
         # Line ends are what the command `base64` puts in.
-        return read_sound(base64.b64decode(re.sub(r"\s", "", encoded), validate=True), f"{where}: audio")
+        data = base64.b64decode(re.sub(r"\s", "", encoded), validate=True)
     except ValueError as error:  # binascii.Error is one, and letters beyond ASCII give another
         raise ConversationError(f"{where}: audio: not base64: {error}") from error
+    name = f"{where}: audio"
+    start = read_sound(data, name, _GLANCE)  # tells rate and channels
+    enough = samples / (start.rate * len(start.samples))
+    sound = read_sound(data, name, min(seconds, enough) + _GLANCE)
+    if sound.samples.shape[1] > seconds * sound.rate:
+        raise ConversationError(f"{where}: with it there are over {MAX_SECONDS:g} s of sound; a request may have these")
+    if sound.samples.size > samples:
+        raise ConversationError(
+            f"{where}: with it there are over {MAX_SAMPLES:,} samples of sound; send it at a lower rate, as one channel"
+        )
+    return sound
 
 
 def _requirements() -> list[str]:

@@ -9,7 +9,7 @@ import polars as pl
 
 from emofuse.core.files import write_text
 from emofuse.core.layout import Layout, Pair
-from emofuse.features.shards import defects, metadata
+from emofuse.features.shards import cut, defects, metadata
 from emofuse.models.registry import FUSION, MODALITIES, base_name, in_order, is_ablation, unimodal
 from emofuse.plan import Plan
 from emofuse.reporting.dialogues import read_dialogues, words
@@ -116,7 +116,8 @@ def protocol(
     folders = {name: layout.features(task.corpus, pair.encoder(name)) for name in MODALITIES}
     features = {name: metadata(folder) for name, folder in folders.items()}
     without = {name: {kind: len(ids) for kind, ids in defects(folder).items()} for name, folder in folders.items()}
-    stated = {"losses": losses(configs), "labels_no_class_takes": task.untaken()}
+    cuts = {name: len(ids) for name, folder in folders.items() if (ids := cut(folder))}
+    stated = {"losses": losses(configs), "labels_no_class_takes": task.untaken(), "utterances_cut": cuts}
     return {
         "task": task.name,
         "corpus": task.corpus,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from emofuse.core.files import write_text
+from emofuse.core.markdown import plain, table
 from emofuse.models.registry import in_order, is_ablation
 from emofuse.reporting.verdicts import METRIC, percent
 from emofuse.scoring.literature import Published, published
@@ -99,19 +100,20 @@ def _by_task(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def _of_task(task: str, rows: Sequence[Row]) -> str:
     best = {metric: max(row.scores[metric]["mean"] for row in rows) for metric in COLUMNS}
-    lines = [["Audio", "Text", "Model", *COLUMNS.values(), "Runs"], [*["---"] * 3, *["---:"] * (len(COLUMNS) + 1)]]
+    lines = []
     for row in rows:
         cells = [_cell(row.scores[metric], bold=row.scores[metric]["mean"] == best[metric]) for metric in COLUMNS]
         lines.append([row.audio, row.text, row.model, *cells, str(row.scores[METRIC]["n_runs"])])
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n\n".join([f"## {task}", table, *_others(published(task), task)])
+    head = ["Audio", "Text", "Model", *COLUMNS.values(), "Runs"]
+    rule = [*["---"] * 3, *["---:"] * (len(COLUMNS) + 1)]
+    return "\n\n".join([f"## {plain(task)}", table(head, rule, lines), *_others(published(task), task)])
 
 
 def _others(found: Sequence[Published], task: str) -> Iterator[str]:
     if found:
-        lines = [["Published", "Percent", "Of", "Encoders", "Source"], ["---", "---:", *["---"] * 3]]
-        lines += [[each.model, str(each.published[task]), each.metric, each.encoders, each.source] for each in found]
-        yield "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        head = ["Published", "Percent", "Of", "Encoders", "Source"]
+        rows = [[each.model, str(each.published[task]), each.metric, each.encoders, each.source] for each in found]
+        yield table(head, ["---", "---:", *["---"] * 3], rows)
 
 
 def _cell(row: dict[str, Any], *, bold: bool) -> str:

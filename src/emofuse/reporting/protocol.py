@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from emofuse.core.markdown import plain, table
 from emofuse.models.registry import ENSEMBLE, in_order, is_ablation, sources
 from emofuse.models.registry import model as find_model
 from emofuse.reporting.verdicts import METRIC, percent
@@ -114,7 +115,7 @@ def facts_markdown(protocol: Mapping[str, Any], published: Sequence[Published]) 
         protocol: what :func:`emofuse.reporting.benchmark.protocol` gave
         published: what others have published for the task
     """
-    lines = [f"- {name}: {text}" for name, text in protocol_lines(protocol)]
+    lines = [f"- {plain(name)}: {plain(text)}" for name, text in protocol_lines(protocol)]
     parts = [_models(protocol["models"]), PARAMETERS, TIMES, "Protocol:\n\n" + "\n".join(lines)]
     if published:
         parts.append(_published(protocol["task"], published))
@@ -141,6 +142,9 @@ def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     for name, kinds in protocol.get("utterances_without_features", {}).items():
         lines += [(f"Utterances without features, {name}", _kinds(kinds))] if kinds else []
+    for name, count in protocol.get("utterances_cut", {}).items():
+        most = protocol["features"][name].get("max_tokens")
+        lines.append((f"Utterances cut, {name}", f"{count:,}, longer than the {most} tokens that the encoder reads"))
     lines += [(f"Cross-entropy of {model}", text) for model, text in protocol.get("losses", {}).items()]
     untaken = protocol.get("labels_no_class_takes", {})
     if untaken:
@@ -167,7 +171,7 @@ def times_markdown(written: Mapping[str, Any], seconds: Mapping[str, float]) -> 
         for model in models
     ]
     head = ["Model", "Weighted F1", "Parameters of its own stage", "Seconds to train a run of it, from the tracker"]
-    return _table(head, ["---", *["---:"] * 3], rows) + "\n"
+    return table(head, ["---", *["---:"] * 3], rows) + "\n"
 
 
 def _folds(protocol: Mapping[str, Any]) -> list[dict[str, int]]:
@@ -202,7 +206,7 @@ def _models(models: Mapping[str, Mapping[str, Any]]) -> str:
         for name, own in models.items()
     ]
     head = ["Model", "Parameters of its own stage", "In all", "Reads", "Features have seen labels"]
-    return _table(head, ["---", "---:", "---:", "---", "---"], rows)
+    return table(head, ["---", "---:", "---:", "---", "---"], rows)
 
 
 def _published(task: str, published: Sequence[Published]) -> str:
@@ -211,9 +215,5 @@ def _published(task: str, published: Sequence[Published]) -> str:
         for each in published
     ]
     head = ["Published", "Percent", "Of", "Reads", "Encoders", "Epoch", "Source"]
-    table = _table(head, ["---", "---:", *["---"] * 5], rows)
-    return f"Others, under protocols of their own; `literature.yaml` says where each figure was seen:\n\n{table}"
-
-
-def _table(head: list[str], rule: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])
+    listed = table(head, ["---", "---:", *["---"] * 5], rows)
+    return f"Others, under protocols of their own; `literature.yaml` says where each figure was seen:\n\n{listed}"

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from emofuse.core.files import write_json, write_table, write_text
+from emofuse.core.markdown import plain, table
 from emofuse.models.registry import in_order, is_ensemble
 from emofuse.reporting.verdicts import METRIC, between, pair_row, percent, standing
 from emofuse.scoring.predictions import ScoringError
@@ -129,8 +130,8 @@ def write_scores(folder: Path, scores: Scores, dev: pl.DataFrame, protocol: Mapp
 
 def write_runs(folder: Path, scores: Scores) -> None:
     """Write the test scores and confusion counts of every run, for the tracker: runs.parquet and confusion.parquet."""
-    for name, table in (("runs", scores.runs), ("confusion", scores.run_confusion)):
-        write_table(folder / f"{name}.parquet", table.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    for name, rows in (("runs", scores.runs), ("confusion", scores.run_confusion)):
+        write_table(folder / f"{name}.parquet", rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
 
 def write_csv(path: Path, table: pl.DataFrame) -> None:
@@ -219,7 +220,7 @@ def markdown_table(
     """
     lines = standing(scores.models, scores.pairs, scores.config.confidence)
     first, *others = (_grid(scores, grid) for grid in grids(scores))
-    parts = ["\n".join(f"- {line}" for line in lines), first, _legend(scores), *others]
+    parts = ["\n".join(f"- {plain(line)}" for line in lines), first, _legend(scores), *others]
     if comparisons:
         lines = [_comparison(scores, a, b, metric) for a, b in comparisons for metric in metrics]
         parts += ["Paired comparisons (difference in points):\n\n" + "\n".join(lines)]
@@ -275,12 +276,12 @@ def _grid(scores: Scores, grid: Grid) -> str:
     names = list(grid.columns)
     models = [model for model in models_of(grid, _models(scores)) if (model, names[0]) in cells]
     best = {name: best_value(name, _known(cells, models, name)) for name in names}
-    lines = [["Model", *grid.columns.values(), "Runs"], ["---", *["---:"] * (len(names) + 1)]]
+    lines = []
     for model in models:
         row = [_cell(cells.get((model, name)), best[name]) for name in names]
         lines.append([model, *row, str(cells[model, names[0]]["n_runs"])])
     above = f"{grid.title}:\n\n" if grid.title else ""
-    return above + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return above + table(["Model", *grid.columns.values(), "Runs"], ["---", *["---:"] * (len(names) + 1)], lines)
 
 
 def best_value(metric: str, values: Sequence[float]) -> float:
@@ -316,7 +317,7 @@ def _legend(scores: Scores) -> str:
 def _comparison(scores: Scores, first: str, second: str, metric: str) -> str:
     row = pair_row(scores.pairs, first, second, metric)
     told = f"{METRIC_TITLES.get(metric, metric)} {between(row)}"
-    return f"- {first} over {second}: {told}, p = {row['p']:.2g}, Holm-adjusted {row['p_adjusted']:.2g}"
+    return f"- {plain(first)} over {plain(second)}: {told}, p = {row['p']:.2g}, Holm-adjusted {row['p_adjusted']:.2g}"
 
 
 def _models(scores: Scores) -> list[str]:
