@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,6 @@ def test_bars_stand_side_by_side_on_one_scale_for_all() -> None:
         assert figure["ticks"][0]["y"] == bottom
         assert math.isclose(bottom - figure["equal"], scale / len(figure["bars"]), abs_tol=0.2)
         ends = [(bar["x"], bar["x"] + bar["width"]) for bar in figure["bars"]]
-        assert all(end <= start for (_, end), (start, _) in zip(ends, ends[1:], strict=False))
+        assert all(end <= start for (_, end), (start, _) in pairwise(ends))
     assert (first["caption"], second["caption"]) == ("audio, ears, 5 runs", "text, eyes, 1 run")
     assert first["said"] == "layer 1: 80.0 % is the most of 3"

@@ -75,7 +75,7 @@ def _shares(path: Path, modalities: Sequence[str]) -> dict[str, np.ndarray]:
             if parts[0] == _WEIGH and parts[-1] == _LOGITS:
                 logits = file.get_tensor(name).astype(np.float64)
                 powers = np.exp(logits - logits.max())
-                found[parts[1] if len(parts) > 2 else modalities[0]] = powers / powers.sum()  # noqa: PLR2004
+                found[parts[1] if len(parts) > 2 else modalities[0]] = powers / powers.sum()
     return found
 
 
