@@ -204,8 +204,8 @@ def _add_heal(commands: Commands) -> None:
         "mend what a killed DVC left broken",
         "Take away an empty .dvc/tmp/rwlock, and take a cut-off dvc.lock from git, or away. A DVC that was killed, or "
         "had no room on the disk, leaves them so, and every later command of DVC falls over them. `make repro` does it "
-        "first. Nothing but what DVC cannot read is touched, and nothing while a DVC is at work on it. Features of a model "
-        "in a local folder whose files have changed, which DVC does not see, are named with what makes them anew.",
+        "first. Nothing but what DVC cannot read is touched, and nothing while a DVC is at work on it. Features of a "
+        "model in a local folder whose files have changed, which DVC does not see, are named with what mends them.",
         "emofuse heal",
     )
 
