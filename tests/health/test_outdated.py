@@ -102,8 +102,10 @@ def test_features_that_came_without_their_folder_or_are_not_there_are_left_alone
 
 def test_doctor_and_heal_say_which_command_encodes_anew(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     CHANGES["weights"](project / "data/raw/models/words")
-    (first, *_) = (each for each in doctor._encoders(Path()) if each.part == "features")
+    first, second, _ = (each for each in doctor._encoders(Path()) if each.part == "features")
     assert (first.state, first.mend) == ("broken", "`dvc repro -f -s extract-text@words`, then `dvc repro`")
+    graph = "corpora/own/dvc.yaml"
+    assert second.mend == f"`dvc repro -f -s {graph}:extract-text@words`, then `dvc repro {graph}`"
     assert main(["heal"]) == 0
     assert "made before the files in data/raw/models/words changed" in capsys.readouterr().out
 

@@ -33,7 +33,8 @@ class Outdated:
     @property
     def mend(self) -> str:
         """The command that encodes anew; of a plain ``dvc repro`` the cached features come back."""
-        return f"`dvc repro -f -s {self.stage}`, then `dvc repro`"
+        graph, colon, _ = self.stage.rpartition(":")
+        return f"`dvc repro -f -s {self.stage}`, then `dvc repro{f' {graph}' if colon else ''}`"
 
     def __str__(self) -> str:
         return f"{self.folder}: made before the files in {self.model} changed, which DVC does not see"
