@@ -31,6 +31,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml Makefile
 	VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip install --quiet --compile-bytecode --no-deps --require-hashes \
 		--requirements requirements.lock
 	VIRTUAL_ENV=$(VENV) $(VENV)/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@mkdir -p data/raw
 	@echo "$(CURDIR)" > $@
 
 repro: setup  ## rebuild what changed of the pipeline and print the results

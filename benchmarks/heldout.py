@@ -56,7 +56,7 @@ def _train(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     layout, corpus = Layout(folder), params.get("corpus.name", str)
     layout.corpus(corpus).mkdir(parents=True)
-    _hold_out(Layout(ROOT).corpus(corpus), layout.corpus(corpus), fifth)
+    hold_out(Layout(ROOT).corpus(corpus), layout.corpus(corpus), fifth)
     layout.features(corpus, "x").parent.parent.mkdir(parents=True)
     layout.features(corpus, "x").parent.symlink_to(Layout(ROOT).features(corpus, "x").parent.resolve())
     work = Work(f"heldout {task} {fifth}", task, params, layout, Store(ROOT / ".emofuse"))
@@ -79,7 +79,7 @@ def _train(
     return pl.concat(tables), work.opened.truth()
 
 
-def _hold_out(source: Path, target: Path, fifth: int) -> None:
+def hold_out(source: Path, target: Path, fifth: int) -> None:
     """Write the utterances without those of test, a fifth of train's dialogues in their place."""
     table = pl.read_parquet(source / "utterances.parquet").filter(pl.col("split") != "test")
     fifths = [int(hashlib.sha256(name.encode()).hexdigest(), 16) % 5 for name in table["dialogue_id"]]

@@ -202,13 +202,26 @@ def _add_heal(commands: Commands) -> None:
     _add(
         commands,
         "heal",
-        _heal,
+        _heal_and_warn,
         "mend what a killed DVC left broken",
         "Take away an empty .dvc/tmp/rwlock, and take a cut-off dvc.lock from git, or away. A DVC that was killed, or "
         "had no room on the disk, leaves them so, and every later command of DVC falls over them. `make repro` does it "
-        "first. Nothing but what DVC cannot read is touched, and nothing while a DVC is at work on it.",
+        "first. Nothing but what DVC cannot read is touched, and nothing while a DVC is at work on it. Features of a "
+        "model in a local folder whose files have changed, which DVC does not see, are named with what mends them.",
         "emofuse heal",
     )
+
+
+def _heal_and_warn(arguments: argparse.Namespace) -> None:
+    from emofuse.core.params import ParamsError
+    from emofuse.health.outdated import outdated
+
+    _heal(arguments)
+    try:
+        for each in outdated():
+            print(f"{each}; {each.mend}")
+    except ParamsError as error:  # of which whatever is run next says more
+        print(f"Features are not compared with their encoders' folders: {_one_line(error)}")
 
 
 def _heal(arguments: argparse.Namespace) -> None:

@@ -367,7 +367,7 @@ def test_a_shard_without_any_text_is_all_masked(corpus: Corpus) -> None:
 
 
 def test_the_wrong_modality_is_refused(corpus: Corpus) -> None:
-    with pytest.raises(EncoderError, match=r"^features\.small\.modality: 'audio'; the encoder's is 'text'"):
+    with pytest.raises(EncoderError, match=r"^small encodes text; name it under run\.text, not run\.audio$"):
         corpus.extract(Counting(), modality="audio")
     assert not corpus.out.exists()
 

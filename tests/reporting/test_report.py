@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from emofuse.reporting.dialogues import Dialogue
+from emofuse.reporting.layers import LayerShares
 from emofuse.reporting.protocol import model_facts
 from emofuse.reporting.report import report, with_times
 from emofuse.scoring.scores import Scores, ScoringConfig, score
@@ -122,6 +123,23 @@ def test_every_part_is_there(page: str) -> None:
     assert "Dutta and Ganapathy 2023" in page
     assert "1,234" in page
     assert "session" in page
+
+
+def test_learnt_weights_of_layers_are_a_bar_each_where_there_are_some(
+    scores: Scores, page: str, tags_of: TagsOf
+) -> None:
+    assert "Weights of layers" not in page
+    layers = [
+        LayerShares("hcam", "audio", "ears", (0.2, 0.5, 0.3), 3),
+        LayerShares("hcam/no-contrastive", "text", "<eyes>", (0.25,) * 4, 3),
+    ]
+    weighed = report(scores, protocol(), COMPARISONS, records(), [dialogue()], layers)
+    assert [tag for tag, _ in tags_of(weighed)].count("rect") == 7
+    section = weighed.partition("<h2>Weights of layers</h2>")[2].partition("</section>")[0]
+    assert "<title>layer 1: 50.0 %</title>" in section
+    assert "audio, ears, 3 runs" in section
+    assert "text, &lt;eyes&gt;, 3 runs" in section
+    assert section.count("<summary>Ablations</summary>") == 1
 
 
 def test_a_single_model_without_anything_else(

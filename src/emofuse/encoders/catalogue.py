@@ -54,8 +54,8 @@ class Listed:
     Attributes:
         name: in the catalogue
         config: its entry
-        state: whether it is there: ``installed``, ``cached``, ``not cached``, ``folder``, ``no folder``, or
-            ``no weights`` for what computes without any
+        state: whether it is there: ``installed`` or ``not installed``, of a package; ``folder`` or ``no folder``, of a
+            local one; ``cached`` or ``not cached``, of the hub; ``no weights`` for what computes without any
     """
 
     name: str
@@ -105,4 +105,7 @@ def _state(config: EncoderConfig) -> str:
     if folder is not None:
         return "folder"
     revision = config.options.get("revision")
-    return "cached" if revision and is_cached(str(model), str(revision)) else "not cached"
+    try:
+        return "no folder" if revision is None else "cached" if is_cached(str(model), str(revision)) else "not cached"
+    except ValueError:  # it is no hub's name
+        return "no folder"

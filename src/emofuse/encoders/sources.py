@@ -144,7 +144,11 @@ def model_folder(model: str) -> Path | None:
 
 
 def is_cached(model: str, revision: str) -> bool:
-    """Return whether a commit of a hub model is in the local cache, with its weights; nothing is read or hashed."""
+    """Return whether a commit of a hub model is in the local cache, with its weights; nothing is read or hashed.
+
+    Raises:
+        ValueError: it is no hub id
+    """
     try:
         folder = Path(snapshot_download(model, revision=revision, local_files_only=True))
     except FileNotFoundError:

@@ -151,8 +151,9 @@ def _graphs(root: Path) -> Iterator[Finding]:
 
 
 def _encoders(root: Path) -> Iterator[Finding]:
-    """The encoders that any corpus names under ``run``; of a corpus that is not there, only those that are shared."""
+    """The encoders that any corpus names under ``run``, and features that they would not give any more."""
     from emofuse.core.params import ParamsError
+    from emofuse.health.outdated import outdated
     from emofuse.plan import plans
 
     try:
@@ -166,6 +167,7 @@ def _encoders(root: Path) -> Iterator[Finding]:
         for name in (*plan.run.audio, *plan.run.text):
             users.setdefault(name, []).append(plan.corpus)
     yield from (_encoder(root, name, corpora) for name, corpora in users.items())
+    yield from (Finding("features", "broken", str(each), each.mend) for each in outdated(root))
 
 
 def _encoder(root: Path, name: str, corpora: Sequence[str]) -> Finding:

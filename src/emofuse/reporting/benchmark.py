@@ -13,6 +13,7 @@ from emofuse.features.shards import cut, defects, metadata
 from emofuse.models.registry import FUSION, MODALITIES, base_name, in_order, is_ablation, unimodal
 from emofuse.plan import Plan
 from emofuse.reporting.dialogues import read_dialogues, words
+from emofuse.reporting.layers import read_layer_shares
 from emofuse.reporting.plots import plot_confusion, plot_learning, plot_scores, write_plot
 from emofuse.reporting.protocol import facts_markdown, losses, model_facts
 from emofuse.reporting.report import report
@@ -65,9 +66,10 @@ def benchmark(task: Task, pair: Pair, plan: Plan, config: ScoringConfig, layout:
     write_csv(out / "learning.csv", learning_curves(records))
     _plot(out / "plots", scores, records)
     write_runs(kept, scores)
+    layers = read_layer_shares(folders)
     for folder, utterances in ((out, None), (kept, words(task, layout))):
         shown = read_dialogues(folders, runs, task.classes, utterances)
-        write_text(folder / "report.html", report(scores, rules, pairs, records, shown))
+        write_text(folder / "report.html", report(scores, rules, pairs, records, shown, layers))
     return table
 
 

@@ -13,6 +13,7 @@ import polars as pl
 
 from emofuse.models.registry import in_order, is_ablation
 from emofuse.reporting.dialogues import Dialogue
+from emofuse.reporting.layers import LayerShares, layer_figures
 from emofuse.reporting.protocol import PARAMETERS, TIMES, protocol_lines, repeat
 from emofuse.reporting.tables import PART_TITLES, Grid, best_value, grids, learning_curves, models_of, shown
 from emofuse.reporting.verdicts import METRIC, between, pair_row, percent, standing, verdict
@@ -44,6 +45,7 @@ def report(
     comparisons: Sequence[tuple[str, str]],
     records: Sequence[Mapping[str, Any]],
     dialogues: Sequence[Dialogue],
+    layers: Sequence[LayerShares] = (),
 ) -> str:
     """Return the page of a task.
 
@@ -53,6 +55,7 @@ def report(
         comparisons: pairs of models to tell of
         records: the ``record.json`` of all runs
         dialogues: what models made of a dialogue, to show
+        layers: what :func:`emofuse.reporting.layers.read_layer_shares` gave
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -79,6 +82,7 @@ def report(
         ablations=[model for model in models if is_ablation(model)],
         confusions={PART_TITLES[part]: [_confusion(scores, model, part) for model in models] for part in parts},
         curves=_curves(records, models),
+        layers=layer_figures(layers),
         calibrations={PART_TITLES[part]: [_calibration(scores, model, part) for model in models] for part in parts},
         dialogues=[_dialogue(each, scores.classes) for each in dialogues],
         hues=_hues(scores.classes),
