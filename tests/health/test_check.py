@@ -140,10 +140,10 @@ CHANGES: dict[str, tuple[str, Any, type[Exception], str]] = {
     "schedule of a model": ("models.concat.fit.epoch", 3, ParamsError, r"models\.concat\.fit\.epoch: 3: unknown key"),
     "what a model reads": ("models.hcam.reads", "frames", ParamsError, r"models\.hcam\.reads: 'frames': "),
     "choice that a model has not": (
-        "models.concat.ensemble",
+        "models.cma.ensemble",
         True,
         ParamsError,
-        r"concat\.ensemble: True: unknown",
+        r"cma\.ensemble: True: unknown",
     ),
     "unimodal network": (
         *("models.audio.utterance.network.hiden", 4),
