@@ -32,7 +32,7 @@ from emofuse.core.process import computing_alone
 from emofuse.core.store import Store
 from emofuse.encoders.catalogue import EncoderConfig
 from emofuse.features.extract import ExtractConfig, Extracted, extract
-from emofuse.models.unimodal import UtteranceNetwork
+from emofuse.models.unimodal import UtteranceConfig, UtteranceNetwork
 from emofuse.tasks import SPLITS, Task
 from emofuse.training.data import MappedSequences, Sequences, read_features
 from emofuse.training.fit import Seeds, dev_scores, fit, standardize
@@ -123,7 +123,9 @@ def _train(params: Params, modality: str, tasks: Sequence[Task], features: Path,
     return measured
 
 
-def _network(config: object, inputs: Sequences | MappedSequences, classes: int, seeds: Seeds) -> UtteranceNetwork:
+def _network(
+    config: UtteranceConfig, inputs: Sequences | MappedSequences, classes: int, seeds: Seeds
+) -> UtteranceNetwork:
     torch.manual_seed(seeds.number("initialization"))
     layers = {"n_layers": inputs.n_layers} if inputs.n_layers > 1 else {}
     return UtteranceNetwork(config, inputs.dim, classes, **layers)
