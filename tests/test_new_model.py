@@ -25,14 +25,14 @@ from emofuse.models.parts.layers import Standardize
 
 
 @dataclass(frozen=True, config=STRICT)
-class LinearConfig:
+class MeansConfig:
     text: bool
 
 
-class Linear(Network):
+class Means(Network):
     unit: ClassVar[Unit] = "utterance"
 
-    def __init__(self, config: LinearConfig, dims: dict[str, int], classes: int, past: bool) -> None:
+    def __init__(self, config: MeansConfig, dims: dict[str, int], classes: int, past: bool) -> None:
         super().__init__()
         self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
         self.names = ("audio", "text") if config.text else ("audio",)
@@ -42,9 +42,9 @@ class Linear(Network):
         return Output(self.classify(torch.cat([self.standardize[x](batch.frames[x][:, 0]) for x in self.names], dim=1)))
 '''
 
-ENTRY = '    Model("linear", "pooled frames, linearly to classes", "linear", "Linear", ("pooled",)),\n'
+ENTRY = '    Model("means", "pooled frames, linearly to classes", "means", "Means", ("pooled",)),\n'
 
-SECTION = """  linear:
+SECTION = """  means:
     network:
       text: true  # whether it reads the text
     fit:
@@ -79,29 +79,29 @@ def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_new_model_comes_to_a_table_and_nothing_else_is_trained_again(project: Path, dvc: Dvc) -> None:
     out = project / "metrics/demo/logmel+minilm"
     before = pl.read_csv(out / "scores.csv")
-    (project / "src/emofuse/models/linear.py").write_text(SOURCE)
+    (project / "src/emofuse/models/means.py").write_text(SOURCE)
     insert(project / "src/emofuse/models/registry.py", ')\n"""The models that ``fuse`` trains', ENTRY)
     insert(project / "params.yaml", "  hcam:  # stage III\n", SECTION)
-    insert(project / "params.yaml", "    networks:  # models that read", "    - linear\n")
-    insert(project / "params.yaml", "  conditions:  # worse conditions that", "    - linear\n")
+    insert(project / "params.yaml", "    networks:  # models that read", "    - means\n")
+    insert(project / "params.yaml", "  conditions:  # worse conditions that", "    - means\n")
     whole = (project / "params.yaml").read_text(encoding="utf-8")
     (project / "params.yaml").write_text(whole.replace("ablations: []  #", "ablations:  #"), encoding="utf-8")
 
     said = dvc(project, "repro").stdout
     assert set(re.findall(r"Running stage '(.*?)'", said)) == {
-        "fuse-features@demo-logmel-minilm-linear",
-        "ablate@demo-logmel-minilm-linear",
+        "fuse-features@demo-logmel-minilm-means",
+        "ablate@demo-logmel-minilm-means",
         "score@demo-logmel-minilm",
     }
     scores = pl.read_csv(out / "scores.csv")
     assert scores["model"].unique(maintain_order=True).to_list() == [
         *before["model"].unique(maintain_order=True),
-        *("linear", "linear/no-text"),
+        *("means", "means/ensemble", "means/no-text"),
     ]
     old = pl.col("model").is_in(before["model"].unique().to_list())
     assert scores.filter(old).equals(before)
     table = (out / "table.md").read_text(encoding="utf-8")
-    assert "| linear/no-text | " in table
-    assert re.search(r"^- linear over linear/no-text: Weighted F1 ", table, re.MULTILINE)
-    assert re.search(r"^- linear over (audio|text)-context: Weighted F1 ", table, re.MULTILINE)
+    assert "| means/no-text | " in table
+    assert re.search(r"^- means over means/no-text: Weighted F1 ", table, re.MULTILINE)
+    assert re.search(r"^- means over (audio|text)-context: Weighted F1 ", table, re.MULTILINE)
     assert "Running stage" not in dvc(project, "repro").stdout

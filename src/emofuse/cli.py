@@ -108,7 +108,7 @@ def _add_predict(commands: Commands) -> None:
         "one; or a JSON or CSV file with audio, text and speaker for each turn. Without transcripts the audio network "
         "answers alone and says so, if the model has one and its features are computed from sound; without sound the "
         "text network does.",
-        "emofuse predict talk/ --model data/models/demo/logmel+minilm/hcam",
+        "emofuse predict talk/ --model data/models/demo/whisper-tiny+minilm/hcam",
     )
     parser.add_argument("conversation", type=Path, metavar="CONVERSATION", help="folder, JSON file or CSV file")
     parser.add_argument(
@@ -152,7 +152,7 @@ def _add_export(commands: Commands) -> None:
         "write a trained model as a folder that is used anywhere",
         "Write a bundle: weights, configuration, labels, encoder identities, protocol, scores and a model card. Using "
         "it needs no DVC and no MLflow. With --mlflow, write a model for `mlflow models serve` that has it inside.",
-        "emofuse export data/models/demo/logmel+minilm/hcam hcam-bundle",
+        "emofuse export data/models/demo/whisper-tiny+minilm/hcam hcam-bundle",
     )
     parser.add_argument("model", metavar="MODEL", help="as in emofuse predict --model")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to")
@@ -365,7 +365,7 @@ def _add_report(commands: Commands) -> None:
         "emofuse report demo > demo.html",
     )
     parser.add_argument("task", metavar="TASK", help="a task of any corpus")
-    parser.add_argument("pair", nargs="?", metavar="PAIR", help="encoders, such as logmel+minilm; by default the first")
+    parser.add_argument("pair", nargs="?", metavar="PAIR", help="encoders, such as whisper-tiny+minilm; by default the first")
 
 
 def _report(arguments: argparse.Namespace) -> None:

@@ -187,7 +187,7 @@ def _lines(proposal: Proposal) -> Iterator[str]:
     yield "    transcript: unknown  # where the words come from, for the protocol"
     yield from _task_splits(proposal)
     yield from ("", f"run:  # what `dvc repro corpora/{name}/dvc.yaml` runs, all by name")
-    yield from ("  tasks:", f"  - {name}", "  audio:  # encoders; `emofuse encoders` lists them", "  - logmel")
+    yield from ("  tasks:", f"  - {name}", "  audio:  # encoders; `emofuse encoders` lists them", "  - whisper-tiny")
     yield from ("  text:", "  - minilm", "  models:", "    features:", "    - majority", "    - linear", "    - cma")
     yield from ("    networks:", "    - concat", "    - late", "    - hcam", "    - hbaf", "    ablations: []")
     yield from ("  conditions:", "    audio: []", "    text: []")
