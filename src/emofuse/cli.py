@@ -365,7 +365,7 @@ def _add_report(commands: Commands) -> None:
         "emofuse report demo > demo.html",
     )
     parser.add_argument("task", metavar="TASK", help="a task of any corpus")
-    parser.add_argument("pair", nargs="?", metavar="PAIR", help="encoders, such as whisper-tiny+minilm; by default the first")
+    parser.add_argument("pair", nargs="?", metavar="PAIR", help="encoders, as in metrics/; by default the first")
 
 
 def _report(arguments: argparse.Namespace) -> None:
