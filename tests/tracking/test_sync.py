@@ -122,7 +122,7 @@ def write_run(root: Path, task: str, name: str, seed: int, right: int | None = N
     ]
     probabilities = np.eye(4, dtype=np.float32)[said]
     network: torch.nn.Module = torch.nn.Linear(10, 4)
-    fitted = Fitted(network, probabilities, {}, 8, history, [])  # type: ignore[arg-type]
+    fitted = Fitted(network, probabilities, {}, 8, False, history, [])  # type: ignore[arg-type]
     run = run_files.Run(task, name, encoders(name, pair), stage(task, name, pair), seed, 0)
     parameters = {"network": {"hidden": 128}, "fit": {"learning_rate": 0.0005}}
     run_files.save_run(run_folder(root, task, name, seed, pair), run, fold, probabilities, parameters, fitted)
