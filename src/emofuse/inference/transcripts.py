@@ -26,7 +26,7 @@ from transformers.utils import logging
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders import EncoderError
 
-__all__ = ["Recogniser"]
+__all__ = ["Recogniser", "recogniser"]
 
 _LOADERS = (
     (MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING, AutoModelForSpeechSeq2Seq),
@@ -74,6 +74,18 @@ class Recogniser:
         samples = np.pad(clip, (0, max(0, _SHORTEST - len(clip))))
         heard: Any = self._recognise({"raw": samples, "sampling_rate": SAMPLE_RATE}, **times)
         return str(heard["text"])
+
+
+def recogniser(name: str | None) -> Recogniser | None:
+    """Return what writes down the words of turns that have none.
+
+    Args:
+        name: as of :class:`Recogniser`; None for the one that an installed package carries, of which there is none yet
+
+    Raises:
+        EncoderError: the model is not there, or is no recogniser
+    """
+    return None if name is None else Recogniser(name)
 
 
 def _source(name: str) -> tuple[str, str | None]:

@@ -1,8 +1,8 @@
 """Where in a recording somebody speaks: Silero's network for voice activity, and the turns that its answers make.
 
-The weights are those of the package silero-vad (MIT), which is not imported: it would set the number of torch's threads
-for the whole process. The network hears windows of 32 ms at 16 kHz with the 4 ms before each: magnitudes of a short-time
-Fourier transform, four convolutions, an LSTM over the windows, and the probability that the window has speech in it.
+The weights are those of the package silero-vad (MIT), which is not imported: it would set the number of torch's
+threads for the whole process. The network hears windows of 32 ms at 16 kHz with the 4 ms before each: magnitudes of a
+short-time Fourier transform, four convolutions, an LSTM over the windows, and the probability that there is speech.
 
 Sound may come in pieces of any size: state is kept, and turns are the same as those of the whole.
 """
@@ -39,7 +39,7 @@ _STILL = 0.35
 """Probability above which it goes on; lower than the other, so that a turn is not cut at every weak sound."""
 
 _PAUSE = round(0.5 * SAMPLE_RATE / WINDOW)
-"""Windows without speech that end a turn: half a second, as pauses between speakers are and those in a sentence rarely."""
+"""Windows without speech that end a turn: half a second, longer than most pauses inside of a sentence."""
 
 _SHORTEST = round(0.25 * SAMPLE_RATE / WINDOW)
 """Windows of speech that make a turn; less is a click or a breath."""
@@ -113,7 +113,7 @@ class VoiceActivity(nn.Module):
 
 
 def _renamed(name: str) -> str:
-    """The LSTM is stored as a cell, which takes one window a call; over all windows at once its weights are the same."""
+    """The LSTM is stored as a cell, which takes a window a call; its weights over all windows at once are the same."""
     return f"{name.replace('lstm_cell', 'lstm')}_l0" if name.startswith("lstm_cell") else name
 
 
