@@ -149,7 +149,10 @@ def _add_predict(commands: Commands) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from emofuse.inference.command import predict
+    from emofuse.core.imports import collector_paused
+
+    with collector_paused():
+        from emofuse.inference.command import predict
 
     predict(arguments)
 

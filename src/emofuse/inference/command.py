@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from emofuse.core.imports import collector_paused
 from emofuse.inference.conversation import STANDARD_INPUT, ConversationError, read_conversation
 from emofuse.inference.model import Model
 from emofuse.inference.outputs import as_csv, as_json, as_line, as_srt, as_text
@@ -60,9 +61,10 @@ def predict(arguments: Namespace) -> None:
 def _transcriber(name: str | None) -> "Transcriber | None":
     if name is None:
         return None
-    from emofuse.inference.transcripts import recogniser  # here, since it takes a second to import
+    with collector_paused():
+        from emofuse.inference.transcripts import recogniser  # here, since it takes a second to import
 
-    return recogniser(name)
+        return recogniser(name)
 
 
 def _segments(arguments: Namespace) -> "Path | Diarizer | None":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emofuse import encoders
+from emofuse.core.imports import collector_paused
 from emofuse.encoders import Encoder
 from emofuse.features.shards import Row, as_stored
 from emofuse.inference.bundle import Bundle, BundleError
@@ -279,7 +280,8 @@ class Model:
     def _encoder(self, modality: str) -> Encoder:
         if modality not in self._encoders:
             features = self.manifest.features[modality]  # type: ignore[index]
-            encoder = encoders.load(features.family, features.options, f"the bundle's {modality} encoder")
+            with collector_paused():  # for the imports of its family
+                encoder = encoders.load(features.family, features.options, f"the bundle's {modality} encoder")
             _check_identity(modality, encoder.identity, features.identity)
             self._encoders[modality] = encoder
         return self._encoders[modality]
