@@ -167,7 +167,7 @@ _TOKEN = re.compile(r'(?<!\S)("(?:[^"]|"")*"|<[a-z]+>|[-+]?\d+(?:\.\d+)?(?:[eE][
 def _text_grid(path: Path, recording: str) -> Iterable[Segment]:
     del recording
     tokens = _TOKEN.findall(read_text(path))
-    if tokens[:2] != ['"ooTextFile"', '"TextGrid"']:
+    if tokens[:2] + tokens[4:5] != ['"ooTextFile"', '"TextGrid"', "<exists>"]:
         raise SegmentError(f"{path}: not a TextGrid that Praat has written as text")
     try:
         return [_segment(*each) for each in _intervals(path, iter(tokens[5:])) if each[-1].strip()]
