@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,9 +129,12 @@ def test_earlier_turns_are_neither_encoded_nor_read_frame_by_frame_again(
     encoded: list[int] = []
     encode = Model.encode
     monkeypatch.setattr(graph_module, "infer", counted)
-    monkeypatch.setattr(
-        Model, "encode", lambda self, kind, turns: encoded.append(len(turns)) or encode(self, kind, turns)
-    )
+
+    def encode_counted(self: Model, modality: str, turns: Sequence[Any]) -> list[np.ndarray]:
+        encoded.append(len(turns))
+        return encode(self, modality, turns)
+
+    monkeypatch.setattr(Model, "encode", encode_counted)
     turns = [*follow(blocks(talk), Session(model, write_down), "talk.wav")]
     assert asked == [1] * 2 * len(turns)
     assert encoded == [1] * 2 * len(turns)
@@ -183,6 +185,6 @@ def test_what_live_cannot_do_is_told(
     arguments: list[str], fault: str, project: Project, talk: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.chdir(project.root)
-    shutil.copy(talk, project.root / "talk.wav") if not (project.root / "talk.wav").exists() else None
-    assert main(["predict", *arguments]) == 1
+    asked = [str(talk) if each == "talk.wav" else each for each in arguments]
+    assert main(["predict", *asked]) == 1
     assert fault in capsys.readouterr().err

@@ -130,23 +130,10 @@ def test_lines_of_a_recording_have_times_and_those_of_several_its_name() -> None
 
 
 def test_a_table_has_a_row_a_turn() -> None:
-    said = timed(
-        Emotion("Ann", 'Late, "you"\nsay', "happy", SHARES, ("a", "b"), 1.0, 2.5, "talk.wav"), timed().turns[1]
-    )
-    rows = list(csv.reader(io.StringIO(as_csv([said], CLASSES), newline="")))
-    assert rows[0] == [
-        "source",
-        "turn",
-        "start_s",
-        "end_s",
-        "speaker",
-        "text",
-        "emotion",
-        "neutral",
-        "happy",
-        "sad",
-        "notes",
-    ]
+    first = Emotion("Ann", 'Late, "you"\nsay', "happy", SHARES, ("a", "b"), 1.0, 2.5, "talk.wav")
+    rows = list(csv.reader(io.StringIO(as_csv([timed(first, timed().turns[1])], CLASSES), newline="")))
+    fields = ["source", "turn", "start_s", "end_s", "speaker", "text", "emotion"]
+    assert rows[0] == [*fields, *CLASSES, "notes"]
     words = ["Ann", 'Late, "you"\nsay', "happy"]
     assert rows[1] == ["talk.wav", "1", "1.000", "2.500", *words, "0.2500", "0.5000", "0.2500", "a; b"]
     assert rows[2] == ["talk.wav", "2", "5.250", "7.000", "Ben", "", "", "", "", "", "nothing to hear"]

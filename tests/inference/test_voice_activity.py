@@ -101,10 +101,10 @@ def test_turns_stay_inside_of_the_sound(voices: list[np.ndarray]) -> None:
     assert turn.end <= len(clip)
 
 
-def test_an_hour_of_silence_is_soon_heard() -> None:
+def test_of_silence_nothing_is_kept() -> None:
     finder = TurnFinder()
-    assert [*finder.feed(np.zeros(3600 * SAMPLE_RATE, np.float32)), *finder.end()] == []
-    assert finder.needed_from >= 3599 * SAMPLE_RATE
+    assert [*finder.feed(np.zeros(300 * SAMPLE_RATE, np.float32)), *finder.end()] == []
+    assert finder.needed_from >= 299 * SAMPLE_RATE
 
 
 def test_without_its_package_the_fault_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
