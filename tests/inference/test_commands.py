@@ -101,6 +101,7 @@ def test_a_recording_is_answered_in_every_form(
         (["predict", "data", "--model", "data/models/demo"], "no trained runs in it"),
         (["predict", "data", "--model", "nowhere"], "nowhere: no such folder; expected a bundle"),
         (["predict", "data", "--transcribe", "some/recogniser"], "of a hub model name the revision"),
+        (["predict", "data", "--link"], "--link is of the page"),
         (["export", "data/models/demo/majority", "x"], "majority says the same of every utterance"),
     ],
     ids=" ".join,

@@ -35,6 +35,8 @@ def predict(arguments: Namespace) -> None:
     Args:
         arguments: of the command, as :mod:`emofuse.cli` has them
     """
+    if arguments.link and not arguments.html:
+        raise ConversationError("--link is of the page, and goes with --html")
     model = load(arguments.model or best_of_project())
     transcribe = _transcriber(arguments.transcribe)
     if arguments.live:
