@@ -93,6 +93,19 @@ def test_a_recording_is_answered_in_every_form(
     assert [each["name"] for each in json.loads(said("--json"))] == ["my talk.wav"] * 2
 
 
+def test_sound_alone_is_answered_without_what_is_for_text_or_training(talk: Path, tmp_path: Path) -> None:
+    """What is slow to import, and is not needed, would be half of the time until the answer."""
+    (sound, *_) = talk.glob("*.flac")
+    (tmp_path / "turns.json").write_text(json.dumps([{"audio": str(sound)}]))
+    code = "import sys; import emofuse.cli; emofuse.cli.main(sys.argv[1:]); print(*sys.modules)"
+    command = [sys.executable, "-c", code, "predict", str(tmp_path / "turns.json"), "--model", "data/models/demo/hcam"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "the audio network alone answers" in done.stdout
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert "torch" in imported
+    assert not imported & {"transformers", "mlflow", "dvc", "matplotlib", "sklearn", "jinja2", "silero_vad"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [

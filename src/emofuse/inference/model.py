@@ -236,8 +236,9 @@ class Model:
             name: of the network that answered
         """
         turn, probabilities, emotion = heard.turn, {}, None
-        absent = [f"no {_NOTHING[each]}" for each in modalities(name) if heard.content(each) is None]
+        absent: list[str] = []
         if posterior is not None:
+            absent = [f"no {_NOTHING[each]}" for each in modalities(name) if heard.content(each) is None]
             probabilities = dict(zip(self.manifest.classes, posterior.tolist(), strict=True))
             emotion = self.manifest.classes[int(posterior.argmax())]
         notes = (*heard.notes, *self._cut_words(heard.text, name), *absent)

@@ -109,7 +109,9 @@ def read_mono(path: Path) -> Sound:
         OSError: it cannot be decoded
     """
     samples, rate = _samples(path)
-    return Sound(path.name, resample(downmix(samples), rate)[None], SAMPLE_RATE)
+    mono = downmix(samples)
+    del samples  # of an hour in stereo more than a gigabyte, which the resampler can use
+    return Sound(path.name, resample(mono, rate)[None], SAMPLE_RATE)
 
 
 def cut(sound: Sound, start_s: float, end_s: float, where: str) -> Sound:
