@@ -15,6 +15,7 @@ from emofuse.inference.conversation import STANDARD_INPUT, ConversationError, re
 from emofuse.inference.model import Model
 from emofuse.inference.outputs import as_csv, as_json, as_line, as_srt, as_text
 from emofuse.inference.provenance import trained_on
+from emofuse.inference.recording import ONE_SPEAKER
 from emofuse.inference.sources import best_of_project, load
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _live(model: Model, transcribe: "Transcriber | None", arguments: Namespace) 
     session = Session(model, transcribe)
     model.load_encoders()
     if not arguments.json:
-        remarks = (model.remark(session.name), None if model.is_causal else _LIVE)
+        remarks = (model.remark(session.name), ONE_SPEAKER, None if model.is_causal else _LIVE)
         print("\n".join([str(model), trained_on(model.manifest), *(each for each in remarks if each), ""]), flush=True)
     for number, turn in enumerate(follow(_blocks(path), session, path.name), start=1):
         line = json.dumps({"turn": number, **asdict(turn)}, ensure_ascii=False)

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ONE_SPEAKER", "SPEAKER", "Conversation", "ConversationError", "Turn", "cut", "read_mono", "read_recording"]
 
-ONE_SPEAKER = "speakers are not told apart: all turns count as one speaker's (--segments, --diarize or --channels tell)"
+ONE_SPEAKER = "speakers are not told apart: all turns count as one speaker's"
 """What is said of a recording of which nothing is known but its sound."""
+
+_TELLS = "segments, channels or a diarizer would tell"
+"""What is added where one of them could be given."""
 
 SPEAKER = "speaker"
 """Name of whoever speaks in such a recording."""
@@ -93,9 +96,9 @@ def read_recording(path: Path, segments: "Path | Diarizer | None" = None, channe
     sound = read_mono(path)
     if segments:
         found = _told(segments, path, sound)
-        remarks = () if any(each.speaker for each in found) else (ONE_SPEAKER,)
+        remarks = () if any(each.speaker for each in found) else (f"{ONE_SPEAKER}; {_TELLS}",)
     else:
-        found, remarks = _spoken(sound, SPEAKER), (ONE_SPEAKER,)
+        found, remarks = _spoken(sound, SPEAKER), (f"{ONE_SPEAKER}; {_TELLS}",)
     if not found:
         raise ConversationError(f"{path}: nobody is heard to speak in its {_seconds(sound):.1f} s")
     return Conversation(path.name, tuple(_turns([(each, sound) for each in found], path.name)), remarks, sound)
