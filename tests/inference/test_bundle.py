@@ -184,14 +184,14 @@ def test_weights_that_are_no_numbers_are_refused(folder: Path, value: float) -> 
 
 def test_a_project_s_weights_that_are_no_numbers_are_refused(project: Project, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(project.root, tmp_path / "project", ignore=shutil.ignore_patterns("conversations")))
-    for path in copy.glob("data/models/demo/concat/*/model.safetensors"):
+    for path in copy.glob("data/models/demo/logmel+minilm/concat/*/model.safetensors"):
         weights = {
             name: each * float("nan") if each.is_floating_point() else each for name, each in load_file(path).items()
         }
         path.unlink()
         save_file(weights, path)
     with pytest.raises(BundleError, match="values that are no finite numbers"):
-        load(copy / "data/models/demo/concat")
+        load(copy / "data/models/demo/logmel+minilm/concat")
 
 
 def test_a_manifest_that_was_changed_by_hand_is_refused(folder: Path) -> None:

@@ -108,6 +108,10 @@ class TextEncoder:
             self._settle(sample)
         yield from self._encode(contents)
 
+    def count_tokens(self, text: str) -> int:
+        """Return the number of a text's tokens, the special ones among them, of which ``max_tokens`` are encoded."""
+        return len(self._tokenizer(text, truncation=False, verbose=False)["input_ids"])
+
     def _settle(self, sample: Sequence[str]) -> None:
         """Bring the network to the form that computes features; texts tell what its type costs."""
         exact = self._encode(sample) if self._config.dtype != "float32" else []
