@@ -102,15 +102,18 @@ def _add_predict(commands: Commands) -> None:
         commands,
         "predict",
         _predict,
-        "print the emotions of a conversation, turn by turn",
-        "Print for each turn of a conversation the likeliest emotion and all probabilities. The conversation is a "
-        "folder of sound files in the order of their names, each with a transcript of the same name (.txt) if there is "
-        "one; or a JSON or CSV file with audio, text and speaker for each turn. Without transcripts the audio network "
-        "answers alone and says so, if the model has one and its features are computed from sound; without sound the "
-        "text network does.",
-        "emofuse predict talk/ --model data/models/demo/whisper-tiny+minilm/hcam",
+        "print the emotions of a recording or a conversation, turn by turn",
+        "Print for each turn the likeliest emotion and all probabilities. In a sound file the turns are found and the "
+        "words written down; who speaks is told by --segments, --diarize or --channels. A folder has a sound file for "
+        "each turn, each with a transcript of the same name (.txt) if there is one; a JSON or CSV file has audio, "
+        "text, speaker, start_s and end_s for each turn, and - is JSON on standard input. Several are answered one "
+        "after another. Without transcripts the audio network answers alone and says so, if the model has one and its "
+        "features are computed from sound; without sound the text network does.",
+        "emofuse predict talk.wav --html > talk.html",
     )
-    parser.add_argument("conversation", type=Path, metavar="CONVERSATION", help="folder, JSON file or CSV file")
+    parser.add_argument(
+        "conversation", type=Path, nargs="+", metavar="CONVERSATION", help="sound file, folder, JSON or CSV file, or -"
+    )
     parser.add_argument(
         "--model",
         help="a model's folder, of whose seeds the best on dev is taken; a bundle's folder; or an address in MLflow's "
@@ -118,30 +121,42 @@ def _add_predict(commands: Commands) -> None:
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--html", action="store_true", help="print a page with the dialogue coloured by emotion")
+    form.add_argument("--csv", action="store_true", help="print CSV, a row a turn")
+    form.add_argument("--srt", action="store_true", help="print captions, for a recording")
+    form.add_argument("--html", action="store_true", help="print a page: sound, emotions over time, turns")
+    parser.add_argument("--link", action="store_true", help="have the page refer to the sound, not carry it")
     parser.add_argument(
         "--transcribe",
         metavar="RECOGNISER",
-        help="transcribe turns without text: a transformers speech recogniser, a folder or, in the cache, ID@REVISION",
+        help="transcribe turns without text: a transformers speech recogniser, a folder or, in the cache, ID@REVISION; "
+        "or none. By default the words of a recording without any are written down by Whisper tiny.en",
+    )
+    speakers = parser.add_mutually_exclusive_group()
+    speakers.add_argument(
+        "--segments",
+        type=Path,
+        metavar="FILE",
+        help="who speaks when, and what, of a recording: RTTM, SRT, WebVTT, Audacity labels, TextGrid, WhisperX JSON",
+    )
+    speakers.add_argument("--channels", action="store_true", help="each channel of a recording is a speaker")
+    speakers.add_argument(
+        "--diarize", metavar="PIPELINE", help="find who speaks when with a pipeline of pyannote.audio, if it is there"
+    )
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="answer each turn as it ends: of a file at the speed of speech; of 16-bit mono samples at 16 kHz with -",
     )
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from emofuse.inference.pages import as_html, as_json, as_text
-    from emofuse.inference.sources import best_of_project
-    from emofuse.tracking.fetch import load
+    from emofuse.core.collector import collector_paused
 
-    model = load(arguments.model or best_of_project())
-    transcribe = None
-    if arguments.transcribe:
-        from emofuse.inference.transcripts import Recogniser
+    with collector_paused():
+        from emofuse.inference.command import predict
+        from emofuse.tracking.fetch import load
 
-        transcribe = Recogniser(arguments.transcribe)
-    answer = model.predict(arguments.conversation, transcribe)
-    if arguments.json:
-        print(as_json(answer, model.manifest))
-    else:
-        print((as_html if arguments.html else as_text)(answer, str(model)))
+    predict(arguments, load)
 
 
 def _add_export(commands: Commands) -> None:

@@ -35,11 +35,20 @@ def bundle(project: Project) -> Bundle:
     return find(project.model("hcam"))
 
 
+@pytest.fixture(scope="session")
+def shared(root: Path) -> Path:
+    """Real recordings and a real recogniser beside the repository."""
+    folder = root.parent / "shared" / "data"
+    if not folder.exists():
+        pytest.skip(f"needs real recordings in {folder}")
+    return folder
+
+
 @pytest.fixture
 def write_turns(tmp_path: Path) -> Callable[..., Path]:
     """Write a table of turns: ``write_turns("turns.csv", [{"text": "Hello."}])``."""
 
-    def write(name: str, turns: Sequence[dict[str, str]]) -> Path:
+    def write(name: str, turns: Sequence[dict[str, Any]]) -> Path:
         path = tmp_path / name
         with path.open("w", encoding="utf-8", newline="") as stream:
             if name.endswith(".json"):

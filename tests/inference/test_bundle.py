@@ -62,6 +62,7 @@ def test_it_says_protocol_scores_labels_and_encoders(bundle: Bundle, folder: Pat
     ):
         assert each in card
     assert said["features"]["text"]["identity"]["id"] in card
+    assert "trained on demo (English, a synthesizer's speech and no person's), weighted F1" in card
 
 
 def test_a_model_that_was_not_scored_has_a_card_that_says_so(bundle: Bundle) -> None:

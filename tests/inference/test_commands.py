@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from emofuse.cli import main
 
@@ -57,13 +60,91 @@ def test_the_python_call_is_three_lines(talk: Path) -> None:
         assert turn.probabilities[turn.emotion] == max(turn.probabilities.values())
 
 
+def test_a_recording_is_answered_in_every_form(
+    talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a person has it: one file with two speakers in it, and a file that says where they speak."""
+    files = sorted(talk.glob("*.flac"), key=lambda each: int(each.stem))[:3]
+    clips = [soundfile.read(each, dtype="float32")[0] for each in files]
+    soundfile.write(tmp_path / "my talk.wav", np.concatenate(clips), 16_000)
+    ends = np.cumsum([0, *map(len, clips)]) / 16_000
+    spoken = zip(ends[:-1], ends[1:], "ABA", strict=True)
+    labels = "\n".join(f"{start:.3f}\t{end:.3f}\t[{who}]: Hello." for start, end, who in spoken)
+    (tmp_path / "talk.txt").write_text(labels)
+    monkeypatch.chdir(tmp_path)
+    model = talk.parents[1] / "data/models/demo/logmel+minilm/hcam"
+    command = ["predict", "my talk.wav", "--segments", "talk.txt", "--model", str(model)]
+
+    def said(*form: str) -> str:
+        assert main([*command, *form]) == 0
+        return capsys.readouterr().out
+
+    told = json.loads(said("--json"))
+    for turn, start, who in zip(told["turns"], ends, "ABA", strict=False):
+        assert (turn["speaker"], turn["text"], turn["source"]) == (who, "Hello.", "my talk.wav")
+        assert turn["start_s"] == pytest.approx(start, abs=1e-3)
+    asked = told["asked"]
+    assert (asked["corpus"], asked["language"], asked["synthetic_speech"]) == ("demo", "English", True)
+    assert said().splitlines()[1].startswith("trained on demo (English, a synthesizer's speech and no person's)")
+    assert len(said("--csv").splitlines()) == 1 + 3
+    assert said("--srt").count("-->") == 3
+    assert "data:audio/flac" in said("--html")
+    assert 'src="my%20talk.wav"' in said("--html", "--link")
+    command.insert(1, "my talk.wav")
+    assert [each["name"] for each in json.loads(said("--json"))] == ["my talk.wav"] * 2
+
+
+def test_the_words_of_a_recording_are_written_down_and_that_is_said(
+    talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With nothing but the file: turns by voice activity, words by the recogniser of the package."""
+    turns = json.loads((talk / "turns.json").read_text())[:3]
+    clips = [soundfile.read(talk / turn["audio"], dtype="float32")[0] for turn in turns]
+    pause = np.zeros(12_800, np.float32)
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, np.concatenate([part for clip in clips for part in (pause, clip)]), 16_000)
+    command = ["predict", str(path), "--model", str(talk.parents[1] / "data/models/demo/logmel+minilm/hcam")]
+    assert main([*command, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["model"] == "hcam"
+    assert len(said["turns"]) == len(turns)
+    expected, found = (
+        {word for each in spoken for word in re.findall(r"[a-z']+", each["text"].lower())}
+        for spoken in (turns, said["turns"])
+    )
+    # A small recogniser and a synthesizer: most words are found, and by no means all.
+    assert len(expected & found) >= len(expected) / 2, (expected, found)
+    assert any("written down by Whisper tiny.en" in each for each in said["remarks"])
+    assert main([*command, "--transcribe", "none", "--csv"]) == 0
+    out, error = capsys.readouterr()
+    assert len(out.splitlines()) == 1 + 3
+    assert "the audio network alone answers" in error
+    assert "written down" not in error
+
+
+def test_sound_alone_is_answered_without_what_is_for_text_or_training(talk: Path, tmp_path: Path) -> None:
+    """What is slow to import, and is not needed, would be half of the time until the answer."""
+    (sound, *_) = talk.glob("*.flac")
+    (tmp_path / "turns.json").write_text(json.dumps([{"audio": str(sound)}]))
+    code = "import sys; import emofuse.cli; emofuse.cli.main(sys.argv[1:]); print(*sys.modules)"
+    model = "data/models/demo/logmel+minilm/hcam"
+    command = [sys.executable, "-c", code, "predict", str(tmp_path / "turns.json"), "--model", model]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "the audio network alone answers" in done.stdout
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert "torch" in imported
+    assert not imported & {"transformers", "mlflow", "dvc", "matplotlib", "sklearn", "jinja2", "silero_vad"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (["predict", "nowhere"], "nowhere: not found; expected a folder"),
+        (["predict", "nowhere"], "nowhere: not found; expected a sound file"),
+        (["predict", "params.yaml"], "params.yaml: not a sound file that can be decoded"),
         (["predict", "data", "--model", "data/models/demo"], "no trained runs in it"),
         (["predict", "data", "--model", "nowhere"], "nowhere: no such folder; expected a bundle"),
         (["predict", "data", "--transcribe", "some/recogniser"], "of a hub model name the revision"),
+        (["predict", "data", "--link"], "--link is of the page"),
         (["export", "data/models/demo/logmel+minilm/majority", "x"], "majority says the same of every utterance"),
     ],
     ids=" ".join,

@@ -1,5 +1,6 @@
 """A conversation is read turn by turn, or refused with the file and the turn."""
 
+import io
 import os
 import unicodedata
 from collections.abc import Callable
@@ -14,16 +15,21 @@ from emofuse.inference.conversation import ConversationError, Turn, read_convers
 
 
 def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path: Path, tone: np.ndarray) -> None:
-    for name in ("10.wav", "2.wav", "1.flac"):
-        soundfile.write(tmp_path / name, tone, 16_000)
-    (tmp_path / "2.txt").write_text("\ufeffYou are\n late. ", encoding="utf-8")
+    for name in ("10.WAV", "2.wav", "1.flac", "4.oga"):
+        soundfile.write(tmp_path / name, tone, 16_000, format="WAV")
+    (tmp_path / "2.TXT").write_text("\ufeffYou are\n late. ", encoding="utf-8")
+    (tmp_path / "03.txt").write_text("Sorry!")
     (tmp_path / "notes.txt").write_text("no turn")
     (tmp_path / "._2.wav").write_bytes(b"")
-    assert read_conversation(tmp_path) == [
-        Turn(AudioFile(tmp_path / "1.flac")),
-        Turn(AudioFile(tmp_path / "2.wav"), "You are late."),
-        Turn(AudioFile(tmp_path / "10.wav")),
-    ]
+    conversation = read_conversation(tmp_path)
+    assert conversation.turns == (
+        Turn(AudioFile(tmp_path / "1.flac"), source="1.flac"),
+        Turn(AudioFile(tmp_path / "2.wav"), "You are late.", source="2.wav"),
+        Turn(None, "Sorry!", source="03.txt"),
+        Turn(AudioFile(tmp_path / "4.oga"), source="4.oga"),
+        Turn(AudioFile(tmp_path / "10.WAV"), source="10.WAV"),
+    )
+    assert conversation.remarks == ("no turns, left out: notes.txt",)
 
 
 @pytest.mark.parametrize("name", ["talk.json", "talk.csv"])
@@ -31,16 +37,38 @@ def test_a_table_is_read(name: str, write_turns: Callable[..., Path], tone: np.n
     turns = [{"speaker": "Ann", "text": "  You, “Ben”,\n are late. "}, {"speaker": "Ben", "audio": "b.wav"}]
     path = write_turns(name, turns)
     soundfile.write(path.parent / "b.wav", tone, 16_000)
-    assert read_conversation(path) == [
+    assert read_conversation(path).turns == (
         Turn(None, "You, “Ben”, are late.", "Ann"),
-        Turn(AudioFile(path.parent / "b.wav"), None, "Ben"),
-    ]
+        Turn(AudioFile(path.parent / "b.wav"), None, "Ben", source="b.wav"),
+    )
+
+
+@pytest.mark.parametrize("name", ["talk.json", "talk.csv"])
+def test_a_turn_with_times_has_its_part_of_a_recording_to_the_sample(
+    name: str, write_turns: Callable[..., Path], tone: np.ndarray
+) -> None:
+    turns = [{"audio": "talk.wav", "start_s": 0.25, "end_s": 0.75}, {"text": "Later.", "start_s": 5, "end_s": 6}]
+    path = write_turns(name, turns)
+    soundfile.write(path.parent / "talk.wav", tone, 16_000)
+    first, second = read_conversation(path).turns
+    assert first.audio is not None
+    np.testing.assert_array_equal(first.audio.load()[0][0], tone[4000:12_000].astype(np.float32) / 32_768)
+    assert (first.start_s, first.end_s, first.source) == (0.25, 0.75, "talk.wav")
+    assert (second.audio, second.start_s, second.end_s) == (None, 5, 6)
+
+
+def test_standard_input_is_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'[{"text": "Gr\xc3\xbc\xc3\x9fe"}]'), "ascii"))
+    assert read_conversation(Path("-")).turns == (Turn(None, "Grüße"),)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"[{"), "ascii"))
+    with pytest.raises(ConversationError, match="standard input: not valid JSON"):
+        read_conversation(Path("-"))
 
 
 def test_a_table_in_a_folder_goes_before_its_files(write_turns: Callable[..., Path], tone: np.ndarray) -> None:
     path = write_turns("turns.csv", [{"text": "Hello."}])
     soundfile.write(path.parent / "1.wav", tone, 16_000)
-    assert read_conversation(path.parent) == [Turn(text="Hello.")]
+    assert read_conversation(path.parent).turns == (Turn(text="Hello."),)
     write_turns("turns.json", [])
     with pytest.raises(ConversationError, match=r"both turns.json and turns.csv"):
         read_conversation(path.parent)
@@ -50,7 +78,7 @@ def test_a_table_in_a_folder_goes_before_its_files(write_turns: Callable[..., Pa
     ("name", "content", "fault"),
     [
         ("talk.json", b"[{", "not valid JSON"),
-        ("talk.json", b"\xff\xfe", "not UTF-8"),
+        ("talk.json", b'["\xff"]', "not UTF-8"),
         ("talk.json", b"{}", "expected a list of turns"),
         ("talk.json", b"[]", "no turns in it"),
         ("talk.json", b'[{"text": "a"}, {"txt": "b"}]', r"turn 2.txt: 'b': unknown key; allowed are .*'text'"),
@@ -60,7 +88,9 @@ def test_a_table_in_a_folder_goes_before_its_files(write_turns: Callable[..., Pa
         ("talk.csv", b"text,speaker\na,b,c\n", "row 1: 3 cells; expected 2"),
         ("talk.csv", b'text\n"a', "row 1, from line 2: not valid CSV"),
         ("talk.csv", b"text\n", "no turns in it"),
-        ("talk.txt", b"hello", "expected a folder, or a file that ends in .json or .csv"),
+        ("talk.json", b'[{"text": "a", "start_s": 1}]', "turn 1: expected both start_s and end_s"),
+        ("talk.json", b'[{"text": "a", "start_s": -1, "end_s": 2}]', "turn 1.start_s: -1"),
+        ("talk.csv", b"text,start_s,end_s\na,x,2\n", "turn 1.start_s: 'x'"),
     ],
 )
 def test_what_cannot_be_read_is_refused(tmp_path: Path, name: str, content: bytes, fault: str) -> None:
@@ -76,9 +106,7 @@ def test_nothing_there_is_refused(tmp_path: Path) -> None:
         read_conversation(tmp_path)
 
 
-def test_the_content_of_a_folder_decides_and_what_is_left_out_is_named(
-    tmp_path: Path, tone: np.ndarray, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_content_of_a_folder_decides_and_what_is_left_out_is_named(tmp_path: Path, tone: np.ndarray) -> None:
     for name, form in (("01.WAV", "WAV"), ("02.oga", "OGG"), ("04.wav", "WAV"), ("05.sound", "FLAC"), ("06", "WAV")):
         soundfile.write(tmp_path / name, tone, 16_000, format=form)
     for name, text in (("01.TXT", "Hello."), ("03.txt", "You are late."), ("readme.txt", "By Ann."), ("07.txt", " ")):
@@ -86,22 +114,22 @@ def test_the_content_of_a_folder_decides_and_what_is_left_out_is_named(
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0" * 100)
     (tmp_path / "more").mkdir()
     os.mkfifo(tmp_path / "08.wav")
-    assert read_conversation(tmp_path) == [
-        Turn(AudioFile(tmp_path / "01.WAV"), "Hello."),
-        Turn(AudioFile(tmp_path / "02.oga")),
-        Turn(None, "You are late."),
-        Turn(AudioFile(tmp_path / "04.wav")),
-        Turn(AudioFile(tmp_path / "05.sound")),
-        Turn(AudioFile(tmp_path / "06")),
-    ]
-    told = f"{tmp_path}: no turns, left out: 08.wav, more, photo.jpg, 07.txt, readme.txt\n"
-    assert capsys.readouterr().err == told
+    conversation = read_conversation(tmp_path)
+    assert conversation.turns == (
+        Turn(AudioFile(tmp_path / "01.WAV"), "Hello.", source="01.WAV"),
+        Turn(AudioFile(tmp_path / "02.oga"), source="02.oga"),
+        Turn(None, "You are late.", source="03.txt"),
+        Turn(AudioFile(tmp_path / "04.wav"), source="04.wav"),
+        Turn(AudioFile(tmp_path / "05.sound"), source="05.sound"),
+        Turn(AudioFile(tmp_path / "06"), source="06"),
+    )
+    assert conversation.remarks == ("no turns, left out: 08.wav, more, photo.jpg, 07.txt, readme.txt",)
 
 
 def test_a_folder_of_texts_alone_is_read(tmp_path: Path) -> None:
     for name in ("b.txt", "a10.txt", "a9.TXT"):
         (tmp_path / name).write_text(name)
-    assert [turn.text for turn in read_conversation(tmp_path)] == ["a9.TXT", "a10.txt", "b.txt"]
+    assert [turn.text for turn in read_conversation(tmp_path).turns] == ["a9.TXT", "a10.txt", "b.txt"]
 
 
 def test_two_sounds_of_one_turn_are_refused(tmp_path: Path, tone: np.ndarray) -> None:
@@ -114,12 +142,12 @@ def test_two_sounds_of_one_turn_are_refused(tmp_path: Path, tone: np.ndarray) ->
 def test_names_are_one_however_they_are_spelt(tmp_path: Path, tone: np.ndarray) -> None:
     soundfile.write(tmp_path / unicodedata.normalize("NFD", "1 für.wav"), tone, 16_000)
     (tmp_path / unicodedata.normalize("NFC", "1 für.txt")).write_text("Für dich.")
-    assert [turn.text for turn in read_conversation(tmp_path)] == ["Für dich."]
+    assert [turn.text for turn in read_conversation(tmp_path).turns] == ["Für dich."]
 
 
 def test_line_separators_inside_a_cell_end_no_turn(tmp_path: Path) -> None:
     (tmp_path / "talk.csv").write_text(
         'speaker,text\nAnn,One\u0085two\nBen,"Three\u2028four\nfive"\n', "utf-8", newline=""
     )
-    texts = [(turn.speaker, turn.text) for turn in read_conversation(tmp_path / "talk.csv")]
+    texts = [(turn.speaker, turn.text) for turn in read_conversation(tmp_path / "talk.csv").turns]
     assert texts == [("Ann", "One two"), ("Ben", "Three four five")]

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emofuse.audio.source import AudioFile
+from emofuse.audio.source import AudioFile, Sound
 from emofuse.encoders import EncoderError
 from emofuse.inference import model as module
 from emofuse.inference.bundle import Bundle, BundleError, write_bundle
 from emofuse.inference.conversation import ConversationError, Turn, read_conversation
 from emofuse.inference.model import Answer, Model
+from emofuse.inference.provenance import trained_on
 from emofuse.inference.sources import find, load
 
 Project = Any
@@ -72,7 +73,7 @@ def test_the_seed_is_the_best_on_dev(project: Project) -> None:
 
 def test_without_transcripts_the_audio_network_answers_alone(project: Project, model: Model) -> None:
     for dialogue, folder in project.conversations.items():
-        turns = [replace(turn, text=None) for turn in read_conversation(folder)]
+        turns = [replace(turn, text=None) for turn in read_conversation(folder).turns]
         answer = model.predict(turns)
         assert (answer.model, answer.remark) == (
             "audio-context",
@@ -102,7 +103,7 @@ def test_features_that_others_published_cannot_be_computed(project: Project, bun
 
 
 def test_a_turn_that_lacks_one_of_both_is_answered_with_a_note(project: Project, model: Model, tmp_path: Path) -> None:
-    turns = read_conversation(next(iter(project.conversations.values())))[:3]
+    turns = list(read_conversation(next(iter(project.conversations.values()))).turns[:3])
     (tmp_path / "noise.wav").write_bytes(b"not a sound")
     turns[1] = replace(turns[1], audio=AudioFile(tmp_path / "noise.wav"))
     turns[2] = replace(turns[2], text=None)
@@ -118,7 +119,7 @@ def test_a_turn_that_lacks_one_of_both_is_answered_with_a_note(project: Project,
 
 def test_what_a_model_cannot_answer_is_said(project: Project) -> None:
     model = load(project.model("text-context"))
-    turns = [replace(turn, text=None) for turn in read_conversation(next(iter(project.conversations.values())))]
+    turns = [replace(turn, text=None) for turn in read_conversation(next(iter(project.conversations.values()))).turns]
     with pytest.raises(ConversationError, match="text-context cannot answer: no transcripts"):
         model.predict(turns)
     with pytest.raises(ConversationError, match="without turns"):
@@ -126,7 +127,7 @@ def test_what_a_model_cannot_answer_is_said(project: Project) -> None:
 
 
 def test_a_transcript_source_is_asked_for_what_has_no_text(project: Project, model: Model) -> None:
-    turns = read_conversation(next(iter(project.conversations.values())))
+    turns = read_conversation(next(iter(project.conversations.values()))).turns
     whole = model.predict(turns)
     heard: list[int] = []
 
@@ -136,7 +137,46 @@ def test_a_transcript_source_is_asked_for_what_has_no_text(project: Project, mod
 
     answer = model.predict([turns[0], replace(turns[1], text=None), *turns[2:]], transcribe)
     assert len(heard) == 1
-    assert answer == whole
+    assert [turn.probabilities for turn in answer.turns] == [turn.probabilities for turn in whole.turns]
+
+
+def test_a_turn_with_nothing_to_hear_or_read_has_no_emotion_and_is_no_context(model: Model) -> None:
+    """Neither an all but silent clip, which a recogniser would hear words in, nor one that cannot be decoded."""
+    hiss = 0.0005 * np.random.default_rng(0).uniform(-1, 1, 16_000).astype(np.float32)
+    heard: list[int] = []
+
+    def transcribe(clips: Sequence[np.ndarray]) -> list[str]:
+        heard.extend(map(len, clips))
+        return ["Thank you."] * len(clips)
+
+    words = [Turn(text="You are late.", speaker="Ann"), Turn(text="Sorry!", speaker="Ben")]
+    silent = Turn(Sound("hiss.wav", hiss[None], 16_000), speaker="Ben")
+    answer = model.predict([words[0], silent, words[1]], transcribe)
+    assert heard == []
+    said = answer.turns[1]
+    assert (said.emotion, said.probabilities) == (None, {})
+    assert said.notes[0] == "nothing to hear"
+    assert [answer.turns[0], answer.turns[2]] == list(model.predict(words).turns)
+
+
+def test_a_talk_of_nothing_is_told(model: Model) -> None:
+    with pytest.raises(ConversationError, match="hcam cannot answer: no sound and no transcripts"):
+        model.predict([Turn(Sound("silence.wav", np.zeros((1, 16_000), np.float32), 16_000))])
+
+
+def test_words_that_the_encoder_does_not_read_are_counted(model: Model) -> None:
+    long, short = model.predict([Turn(text="You are late. " * 2000), Turn(text="a" * 130)]).turns
+    assert long.notes[0] == "6,000 words, cut at 128 of 8,002 tokens"
+    assert not any("cut" in note for note in short.notes)
+
+
+def test_every_answer_says_what_the_model_was_trained_on(model: Model) -> None:
+    said = model.predict([Turn(text="Hello.")]).trained_on
+    mean = 100 * (model.manifest.scores or {})["weighted_f1"]["mean"]  # type: ignore[operator]
+    assert said.startswith("trained on demo (English, a synthesizer's speech and no person's), weighted F1 ")
+    assert f"{mean:.1f}" in said
+    bare = replace(model.manifest, protocol=None, scores=None, task="own")
+    assert trained_on(bare).startswith("trained on the corpus of the task own (its language is not told), weighted F1 ")
 
 
 def test_another_encoder_than_the_model_s_is_refused(project: Project, bundle: Bundle) -> None:

@@ -1,25 +1,51 @@
-"""What people see of an answer: every turn, nothing that runs, nothing from the network."""
+"""What people see of an answer: every turn, nothing that runs but the player, nothing from the network."""
 
+import base64
+import csv
+import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emofuse.audio.source import Sound
+from emofuse.inference.conversation import ConversationError
 from emofuse.inference.model import Answer, Emotion
-from emofuse.inference.pages import as_html, as_text
+from emofuse.inference.outputs import as_csv, as_srt, as_text, clock
+from emofuse.inference.pages import as_html
+from emofuse.reporting.report import HUES
 
 EVIL = '<script>alert("1")</script>&\' onload="x"'
 CLASSES = ("neutral", "happy", "sad")
+SHARES = {"neutral": 0.25, "happy": 0.5, "sad": 0.25}
+TRAINED = "trained on demo"
+SECONDS = 8
 
 
 def answer(*texts: str | None, speaker: str | None = "Ann", remark: str | None = None) -> Answer:
-    turns = tuple(
-        Emotion(speaker, text, "happy", {"neutral": 0.25, "happy": 0.5, "sad": 0.25}, ("no sound",)) for text in texts
+    turns = tuple(Emotion(speaker, text, "happy", SHARES, ("no sound",)) for text in texts)
+    return Answer("hcam", remark, turns, trained_on=TRAINED)
+
+
+def timed(*turns: Emotion) -> Answer:
+    usual = (
+        Emotion("Ann", "You are late.", "happy", SHARES, (), 1.0, 2.5, "talk.wav"),
+        Emotion("Ben", None, None, {}, ("nothing to hear",), 5.25, 7.0, "talk.wav"),
     )
-    return Answer("hcam", remark, turns)
+    return Answer("hcam", None, turns or usual, "talk.wav", ("one speaker",), TRAINED)
+
+
+@pytest.fixture(scope="module")
+def sound() -> Sound:
+    samples = 0.5 * np.sin(np.arange(SECONDS * 16_000) / 20) * np.linspace(0, 1, SECONDS * 16_000)
+    return Sound("talk.wav", samples[None].astype(np.float32), 16_000)
 
 
 class Tags(HTMLParser):
@@ -42,31 +68,147 @@ class Tags(HTMLParser):
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"))))
 def test_no_text_becomes_markup(text: str) -> None:
-    page = Tags(as_html(answer(text + EVIL, speaker=text + EVIL, remark=EVIL), EVIL))
+    page = Tags(as_html([answer(text + EVIL, speaker=text + EVIL, remark=EVIL)], EVIL))
     assert "script" not in page.tags
     assert "onload" not in page.attributes
     assert text + EVIL in page.text
 
 
-def test_a_page_has_every_turn_and_class_and_asks_for_nothing() -> None:
-    page = as_html(answer("You are late.", None), "demo/hcam")
-    assert page.count('<li class="turn') == 2
-    for each in (*CLASSES, "You are late.", "no words", "no sound", "demo/hcam", "happy 50 %"):
+def test_no_name_of_a_recording_becomes_markup(sound: Sound) -> None:
+    said = Answer("hcam", None, (Emotion(EVIL, EVIL, "happy", SHARES, (EVIL,), 1.0, 2.0, EVIL),), EVIL, (EVIL,), EVIL)
+    page = Tags(as_html([said], EVIL, [sound], [Path(EVIL)]))
+    assert page.tags.count("script") == 1
+    assert "onload" not in page.attributes
+
+
+def test_a_page_has_every_turn_and_class_and_asks_for_nothing(sound: Sound) -> None:
+    page = as_html([answer("You are late.", None)], "demo/hcam")
+    assert page.count('<li class="turn"') == 2
+    for each in (*CLASSES, "You are late.", "no words", "no sound", "demo/hcam", "happy 50 %", TRAINED, HUES[1]):
         assert each in page
-    assert not re.search(r"src=|href=|url\(|@import|https?:", page)
-    assert [tag for tag in Tags(page).tags if tag not in ("meta",)].count("li") == 2 + len(CLASSES)
+    for whole in (page, as_html([timed()], "demo/hcam", [sound])):
+        assert not re.search(r"""(src|href)=["'](?!data:)|url\(|@import|https?:""", whole)
 
 
-def test_speakers_take_sides() -> None:
-    turns = [answer("a").turns[0], answer("b", speaker="Ben").turns[0], answer("c").turns[0]]
-    page = as_html(Answer("hcam", None, tuple(turns)), "m")
-    assert re.findall(r'<li class="turn( other)?"', page) == ["", " other", ""]
+def test_a_page_carries_the_sound_to_the_sample_or_links_it(sound: Sound) -> None:
+    page = as_html([timed()], "demo/hcam", [sound])
+    (found,) = re.findall(r'src="data:audio/flac;base64,([^"]+)"', page)
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(found)), dtype="float32")
+    assert rate == 16_000
+    np.testing.assert_allclose(samples, sound.samples[0], atol=2**-15)
+    linked = as_html([timed()], "demo/hcam", [sound], [Path("talks/my talk #1.wav")])
+    assert 'src="talks/my%20talk%20%231.wav"' in linked
+    assert "base64" not in linked
+
+
+def test_a_timeline_has_a_lane_a_speaker_and_the_turns_where_they_are(sound: Sound) -> None:
+    page = as_html([timed()], "demo/hcam", [sound])
+    assert re.findall(r'<div class="lane"><span>(\w+)</span>', page) == ["Ann", "Ben"]
+    places = re.findall(r"left:([\d.]+)%;width:([\d.]+)%", page)
+    assert [(float(left), float(width)) for left, width in places] == [(12.5, 18.75), (65.625, 21.875)]
+    assert "no emotion" in page
 
 
 @pytest.mark.parametrize("text", ["You are late.", None])
 def test_lines_have_the_probabilities(text: str | None) -> None:
-    lines = as_text(answer(text, remark="no sound: ..."), "demo/hcam").splitlines()
-    assert lines[:3] == ["demo/hcam", "no sound: ...", ""]
+    lines = as_text([answer(text, remark="no sound: ...")], "demo/hcam").splitlines()
+    assert lines[:4] == ["demo/hcam", TRAINED, "no sound: ...", ""]
     said = f"{text} (no sound)" if text else "(no sound)"
-    assert lines[3].split(maxsplit=4) == ["1", "Ann", "happy", "0.50", f"neutral 0.25, sad 0.25  {said}"]
+    assert lines[4].split(maxsplit=4) == ["1", "Ann", "happy", "0.50", f"neutral 0.25, sad 0.25  {said}"]
     assert json.dumps(lines)
+
+
+def test_lines_of_a_recording_have_times_and_those_of_several_its_name() -> None:
+    lines = as_text([timed(), timed()], "demo/hcam").splitlines()
+    assert lines[:5] == ["demo/hcam", TRAINED, "one speaker", "", "talk.wav:"]
+    assert lines[5].split()[:5] == ["1", "0:01.0", "Ann", "happy", "0.50"]
+    assert lines[6].split(maxsplit=4) == ["2", "0:05.2", "Ben", "–", "(nothing to hear)"]
+    assert lines[7:10] == ["one speaker", "", "talk.wav:"]
+
+
+def test_a_table_has_a_row_a_turn() -> None:
+    first = Emotion("Ann", 'Late, "you"\nsay', "happy", SHARES, ("a", "b"), 1.0, 2.5, "talk.wav")
+    rows = list(csv.reader(io.StringIO(as_csv([timed(first, timed().turns[1])], CLASSES), newline="")))
+    fields = ["source", "turn", "start_s", "end_s", "speaker", "text", "emotion"]
+    assert rows[0] == [*fields, *CLASSES, "notes"]
+    words = ["Ann", 'Late, "you"\nsay', "happy"]
+    assert rows[1] == ["talk.wav", "1", "1.000", "2.500", *words, "0.2500", "0.5000", "0.2500", "a; b"]
+    assert rows[2] == ["talk.wav", "2", "5.250", "7.000", "Ben", "", "", "", "", "", "nothing to hear"]
+
+
+def test_captions_say_the_emotion() -> None:
+    assert as_srt([timed()]) == (
+        "1\n00:00:01,000 --> 00:00:02,500\n[happy 50 %] Ann: You are late.\n\n2\n00:00:05,250 --> 00:00:07,000\nBen:"
+    )
+    with pytest.raises(ConversationError, match="captions need the times of turns"):
+        as_srt([answer("a")])
+    with pytest.raises(ConversationError, match="captions are of one recording; there are 2"):
+        as_srt([timed(), timed()])
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00.0"), (59.96, "1:00.0"), (3599.99, "1:00:00.0")])
+def test_a_clock_carries_over(seconds: float, shown: str) -> None:
+    assert clock(seconds) == shown
+
+
+# In a browser.
+
+
+Browser = Any
+"""The class of the fixture, in ``tests/conftest.py``."""
+
+
+@pytest.fixture
+def page(sound: Sound, tmp_path: Path) -> Path:
+    (tmp_path / "talk.html").write_text(as_html([timed()], "demo/hcam", [sound]))
+    return tmp_path / "talk.html"
+
+
+PLAYED = """new Promise(done => {
+  const audio = document.querySelector("audio");
+  const told = () => done([audio.currentTime, audio.paused]);
+  audio.ontimeupdate = () => audio.currentTime > 0 && !audio.seeking && told();
+  setTimeout(told, 20000);
+})"""
+"""Where the player is, once it has moved, and whether it stands still."""
+
+
+def click(browser: Browser, selector: str) -> None:
+    """Press the mouse where an element is, as a person does."""
+    script = f"""(() => {{
+      const each = document.querySelector({selector!r});
+      each.scrollIntoView({{block: "center"}});
+      const box = each.getBoundingClientRect();
+      return [box.x + box.width / 2, box.y + box.height / 2];
+    }})()"""
+    x, y = browser.run(script)
+    for kind in ("mousePressed", "mouseReleased"):
+        browser.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+
+@pytest.mark.parametrize("selector", [".turn:nth-child(2) button", ".lane:nth-of-type(2) .piece"])
+def test_a_click_plays_from_the_turn_s_start(browser: Browser, page: Path, selector: str) -> None:
+    browser.show(page, 1200)
+    click(browser, selector)
+    now, paused = browser.run(PLAYED)
+    assert not paused
+    assert 5.25 <= now < 7
+    assert browser.run("document.querySelector('.turn.now p').textContent.trim()[0]") == "2"
+
+
+def test_a_click_on_the_waveform_plays_from_there(browser: Browser, page: Path) -> None:
+    browser.show(page, 1200)
+    click(browser, ".wave")
+    now, paused = browser.run(PLAYED)
+    assert not paused
+    assert SECONDS / 2 - 0.1 <= now < SECONDS / 2 + 2
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_a_page_fits_and_is_read_by_day_and_night(browser: Browser, page: Path, width: int, dark: bool) -> None:
+    browser.show(page, width, phone=width < 400, dark=dark)
+    too_wide, ground, letters = browser.look()
+    assert too_wide <= 0
+    assert (ground < letters) == dark
+    assert abs(ground - letters) > 180

@@ -151,6 +151,41 @@ def test_without_transcripts_the_answer_says_so(server: str, project: Project) -
     assert "no transcripts" in said["predictions"][0]["remark"]
 
 
+def test_a_recording_is_answered_turn_by_turn(server: str, project: Project, bundle: Bundle, tmp_path: Path) -> None:
+    """What the server says of one file is what the model says of it, silence between its turns and all."""
+    folder = next(iter(project.conversations.values()))
+    pause = np.zeros(12_800)
+    clips = [soundfile.read(folder / f"{turn}.flac")[0] for turn in range(3)]
+    soundfile.write(tmp_path / "talk.flac", np.concatenate([part for clip in clips for part in (pause, clip)]), 16_000)
+    expected = Model(bundle).predict(tmp_path / "talk.flac")
+    encoded = base64.b64encode((tmp_path / "talk.flac").read_bytes()).decode()
+    status, said = ask(server, json.dumps({"dataframe_records": [{"recording": encoded}]}).encode())
+    assert status == 200, said
+    assert len(said["predictions"]) == len(expected.turns) == 3
+    for got, turn in zip(said["predictions"], expected.turns, strict=True):
+        assert (got["emotion"], got["start_s"], got["end_s"]) == (turn.emotion, turn.start_s, turn.end_s)
+        assert got["probabilities"] == pytest.approx(turn.probabilities, abs=2e-5)
+        assert got["trained_on"] == expected.trained_on
+        assert "all turns count as one speaker's" in got["remark"]
+    both = [{"recording": encoded}, {"text": "a"}]
+    for rows, reason in ((both, "one row without other columns"), ([{"recording": silence(2)}], "nobody is heard")):
+        status, said = ask(server, json.dumps({"dataframe_records": rows}).encode())
+        assert status == 400
+        assert reason in said
+    status, said = ask(server, json.dumps({"dataframe_records": [{"recording": silence(601)}]}).encode())
+    assert status == 400
+    assert "601 s of sound" in said
+
+
+def test_a_turn_of_silence_has_no_emotion(server: str) -> None:
+    turns = [{"text": "You are late."}, {"audio": silence(1)}]
+    status, said = ask(server, json.dumps({"dataframe_records": turns}).encode())
+    assert status == 200, said
+    first, second = said["predictions"]
+    assert first["emotion"]
+    assert (second["emotion"], second["probabilities"], second["notes"][-1]) == (None, {}, "nothing to hear")
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -161,7 +196,7 @@ def test_without_transcripts_the_answer_says_so(server: str, project: Project) -
         (b'{"dataframe_records": [{"text": "a"}, {"speaker": "Ann", "text": " "}]}', "turn 2: neither audio nor text"),
         (
             b'{"dataframe_records": [{"txt": "a"}]}',
-            "with some of the columns ['conversation', 'speaker', 'text', 'audio']",
+            "with some of the columns ['conversation', 'speaker', 'text', 'audio', 'recording']",
         ),
         (b'{"dataframe_records": [{"text": 5}]}', "turn 1: text: 5; expected a string"),
         (b'{"dataframe_records": [{"text": "a"}, {"text": ["b"]}]}', "turn 2: text: ['b']; expected a string"),

@@ -7,9 +7,10 @@ import pytest
 
 from emofuse.core.params import Params, ParamsError
 from emofuse.plan import Plan
-from emofuse.robustness.conditions import Change, Noise, WordErrors, read_condition
+from emofuse.robustness.conditions import Change, Found, Noise, WordErrors, read_condition
 
 NOISE, ERRORS = {"noise_db": 20.0, "seed": 0}, {"word_errors": 0.1, "seed": 3}
+FOUND = {"recogniser": "folder"}
 
 
 def params(condition: Any, name: str = "x") -> Params:
@@ -21,6 +22,7 @@ def params(condition: Any, name: str = "x") -> Params:
     [
         (NOISE, "audio", Noise(20.0, 0)),
         (ERRORS, "text", WordErrors(0.1, 3)),
+        (FOUND, "text", Found("folder")),
         ("missing", "audio", "missing"),
         ("missing", "text", "missing"),
     ],
@@ -42,7 +44,9 @@ def test_a_condition_that_is_none_is_refused(given: Any, fault: str) -> None:
         read_condition(params(given), "x", "text")
 
 
-@pytest.mark.parametrize(("given", "named", "changed"), [(NOISE, "text", "audio"), (ERRORS, "audio", "text")])
+@pytest.mark.parametrize(
+    ("given", "named", "changed"), [(NOISE, "text", "audio"), (ERRORS, "audio", "text"), (FOUND, "audio", "text")]
+)
 def test_a_change_of_the_other_modality_is_refused(given: Any, named: str, changed: str) -> None:
     with pytest.raises(ParamsError, match=rf"run.conditions.{named}: 'x' changes {changed}; name it under {changed}"):
         read_condition(params(given), "x", named)

@@ -6,6 +6,7 @@ from typing import Any
 from emofuse.core.markdown import plain, table
 from emofuse.core.schema import TERMS
 from emofuse.inference.manifest import Manifest
+from emofuse.inference.provenance import trained_on
 from emofuse.models.registry import model as find_model
 
 __all__ = ["model_card"]
@@ -28,7 +29,8 @@ model = emofuse.load("THIS_FOLDER")
 print(model.predict("CONVERSATION"))
 ```
 
-A conversation is a folder of sound files, or a JSON or CSV file with `audio`, `text` and `speaker` for each turn.
+A conversation is a recording, a folder of sound files, or a JSON or CSV file with `audio`, `text` and `speaker` for
+each turn.
 {answers}
 
 ## Features
@@ -45,9 +47,9 @@ A conversation is a folder of sound files, or a JSON or CSV file with `audio`, `
 
 ## Limits
 
-The model was trained on one corpus, and its numbers hold for that corpus's speakers, language, recordings and labels;
-on others they have to be measured again. It names what raters would call an utterance, not what a person feels. Do not
-use it to judge people.
+The model was {trained_on}.
+Its numbers hold for that corpus's speakers, language, recordings and labels. It names what raters would call an
+utterance, not what a person feels. Do not use it to judge people.
 
 ## Terms
 
@@ -62,6 +64,7 @@ def model_card(manifest: Manifest) -> str:
         task=plain(manifest.task),
         model=plain(manifest.model),
         classes=plain(", ".join(manifest.classes)),
+        trained_on=plain(trained_on(manifest)),
         answers=_answers(manifest),
         terms=plain("; ".join(sorted({_terms(each.identity) for each in manifest.features.values()}))),
         choice=f"Seed {manifest.seed}, fold {manifest.fold}: of {manifest.runs} runs the best on dev ({weighted_f1}).",

@@ -1,55 +1,51 @@
-"""What a person hands in to be predicted: the turns of a conversation, from a folder, a JSON file or a CSV file.
+"""What a person hands in to be predicted: a recording, or the turns of a conversation.
 
-A folder holds sound files, one a turn in the order of their names (2 before 10), each with a transcript beside it if
-there is one (``03.wav``, ``03.txt``). A transcript without sound is a turn as well, if its name has a number, or if
-there is no sound at all. What is in a file decides whether it is sound; what is no turn is named on standard error.
+- A recording is a sound file, in which the turns are found; see :mod:`emofuse.inference.recording`.
+- A folder holds sound files, one a turn in the order of their names (2 before 10), each with a transcript beside it if
+  there is one (``03.wav``, ``03.txt``). A transcript without sound is a turn as well, if its name has a number, or if
+  there is no sound at all. What is in a file decides whether it is sound; what is no turn is named in a remark. Or the
+  folder holds a table ``turns.json`` or ``turns.csv``.
+- A table, a JSON or CSV file, has one entry a turn with the keys ``audio`` (a sound file, relative to the table),
+  ``text``, ``speaker``, ``start_s`` and ``end_s``, each of them optional. A turn with times and a sound file has that
+  part of it::
 
-Or it holds a table ``turns.json`` or ``turns.csv``. A table has one entry a turn with the keys ``audio`` (a sound file,
-relative to the table), ``text`` and ``speaker``, each of them optional::
+      [{"speaker": "Ann", "audio": "01.wav", "text": "You are late."}, {"speaker": "Ben", "audio": "02.wav"}]
 
-    [{"speaker": "Ann", "audio": "01.wav", "text": "You are late."}, {"speaker": "Ben", "audio": "02.wav"}]
+- ``-`` is a JSON table on standard input, whose sound files are relative to the working folder.
 """
 
 import json
 import os
 import re
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from emofuse.audio.source import AudioFile, AudioSource
+from emofuse.audio.source import AudioFile, AudioSource, Sound
 from emofuse.core.names import composed, natural
 from emofuse.core.params import STRICT, ParamsError, validate
 from emofuse.corpora import CorpusError
 from emofuse.corpora.own import AUDIO_ENDINGS
 from emofuse.corpora.rows import read_rows
+from emofuse.inference.recording import Conversation, ConversationError, Turn, cut, read_mono, read_recording
+from emofuse.inference.segments import clean, read_text
 
-__all__ = ["ConversationError", "Turn", "read_conversation"]
+if TYPE_CHECKING:
+    from emofuse.inference.diarization import Diarizer
+
+__all__ = ["Conversation", "ConversationError", "Turn", "read_conversation"]
+
+STANDARD_INPUT = Path("-")
 
 TABLES = ("turns.json", "turns.csv")
 
-
-class ConversationError(ValueError):
-    """A conversation cannot be read; the message names the file and the turn, which are counted from 1."""
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One turn of a conversation.
-
-    Attributes:
-        audio: its sound, such as :class:`emofuse.audio.source.AudioFile`
-        text: what is said
-        speaker: who speaks
-    """
-
-    audio: AudioSource | None = None
-    text: str | None = None
-    speaker: str | None = None
+_NAMED = 10
+"""Files that are named of those which are no turns."""
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -59,29 +55,68 @@ class _Entry:
     audio: str | None = None
     text: str | None = None
     speaker: str | None = None
+    start_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    end_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
-def read_conversation(path: Path) -> list[Turn]:
+def read_conversation(path: Path, segments: "Path | Diarizer | None" = None, channels: bool = False) -> Conversation:
     """Read a conversation in one of the forms of the module's docstring.
+
+    Args:
+        path: a sound file, a folder, a table, or ``-``
+        segments: of a recording, a file that says where its turns are, see :mod:`emofuse.inference.segments`, or a
+            diarizer that finds them
+        channels: whether each channel of a recording is a speaker
 
     Raises:
         ConversationError: there is no such file, it has no turns, an entry is not as described, or a turn has neither
             sound nor text
+        SegmentError: the file of segments cannot be read, or is of another recording
+        OSError: a recording cannot be decoded
     """
-    if not path.exists():
-        raise ConversationError(f"{path}: not found; expected a folder, a JSON file or a CSV file of turns")
-    tables = [path / name for name in TABLES if (path / name).exists()] if path.is_dir() else [path]
-    if len(tables) > 1:
-        raise ConversationError(f"{path}: both {TABLES[0]} and {TABLES[1]}; expected one")
-    turns = list(_of_table(tables[0]) if tables else _of_files(path))
-    if not turns:
+    if path != STANDARD_INPUT and not path.exists():
+        raise ConversationError(f"{path}: not found; expected a sound file, a folder, a JSON file or a CSV file")
+    if path != STANDARD_INPUT and not path.is_dir() and path.suffix.lower() not in _TABLES:
+        return read_recording(AudioFile(path), str(path), segments, channels)
+    if segments or channels:
+        raise ConversationError(f"{path}: its turns are told; segments and channels are asked of a recording alone")
+    conversation = _of_folder(path) if path.is_dir() else _of_table(path, path.name)
+    if not conversation.turns:
         raise ConversationError(f"{path}: no turns in it; expected sound files, {TABLES[0]} or {TABLES[1]}")
-    return turns
+    return conversation
 
 
-def _of_files(folder: Path) -> Iterable[Turn]:
-    """Yield the turns of a folder, and name on standard error what in it is no turn."""
-    turns: dict[str, dict[str, Path]] = {}
+def _of_folder(folder: Path) -> Conversation:
+    tables = [folder / name for name in TABLES if (folder / name).exists()]
+    if len(tables) > 1:
+        raise ConversationError(f"{folder}: both {TABLES[0]} and {TABLES[1]}; expected one")
+    return _of_table(tables[0], folder.name) if tables else _of_files(folder)
+
+
+def _of_files(folder: Path) -> Conversation:
+    files, left_out = _sorted_out(folder)
+    heard = any("sound" in each for each in files)
+    turns = []
+    for each in files:
+        if "sound" not in each and heard and not re.search("[0-9]", each["text"].stem):
+            left_out.append(each["text"])
+            continue
+        text = clean(read_text(each["text"], ConversationError)) if "text" in each else None
+        if "sound" in each or text:
+            sound = AudioFile(each["sound"]) if "sound" in each else None
+            turns.append(Turn(sound, text, source=(each.get("sound") or each["text"]).name))
+        else:
+            left_out.append(each["text"])
+    return Conversation(folder.name, tuple(turns), (_left_out(left_out),) if left_out else ())
+
+
+_Files = dict[Literal["sound", "text"], Path]
+"""The files of a turn."""
+
+
+def _sorted_out(folder: Path) -> tuple[list[_Files], list[Path]]:
+    """The files of each turn, and those that are no turn's."""
+    turns: dict[str, _Files] = {}
     left_out = []
     for path in sorted(folder.iterdir(), key=lambda path: natural(composed(path.name))):
         if path.name.startswith("."):
@@ -96,20 +131,7 @@ def _of_files(folder: Path) -> Iterable[Turn]:
                 f"{path}: {turn[kind].name} is the {kind} of that turn as well; expected one of them"
             )
         turn[kind] = path
-    heard = any("sound" in turn for turn in turns.values())
-    for turn in turns.values():
-        if "sound" not in turn and heard and not re.search("[0-9]", turn["text"].stem):
-            left_out.append(turn["text"])
-            continue
-        text = _clean(_text_of(turn["text"])) if "text" in turn else None
-        if "sound" in turn or text:
-            yield Turn(AudioFile(turn["sound"]) if "sound" in turn else None, text)
-        else:
-            left_out.append(turn["text"])
-    if left_out:
-        names = ", ".join(os.fsencode(path.name).decode("utf-8", "backslashreplace") for path in left_out[:10])
-        more = f" and {len(left_out) - 10} more" if len(left_out) > 10 else ""
-        print(f"{folder}: no turns, left out: {names}{more}", file=sys.stderr)
+    return list(turns.values()), left_out
 
 
 def _kind(path: Path) -> Literal["sound", "text"] | None:
@@ -122,53 +144,75 @@ def _kind(path: Path) -> Literal["sound", "text"] | None:
     return "sound" if suffix in AUDIO_ENDINGS or AudioFile(path).is_sound() else None
 
 
-def _of_table(path: Path) -> Iterable[Turn]:
-    read = {".json": _json, ".csv": _csv}.get(path.suffix.lower())
-    if read is None:
-        raise ConversationError(f"{path}: expected a folder, or a file that ends in .json or .csv")
-    entries = read(path)
+def _left_out(paths: Sequence[Path]) -> str:
+    names = ", ".join(os.fsencode(path.name).decode("utf-8", "backslashreplace") for path in paths[:_NAMED])
+    return f"no turns, left out: {names}" + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
+
+
+def _of_table(path: Path, name: str) -> Conversation:
+    entries = _stdin() if path == STANDARD_INPUT else _TABLES[path.suffix.lower()](path)
     if not isinstance(entries, list):
         raise ConversationError(f"{path}: expected a list of turns")
-    for number, entry in enumerate(entries, start=1):
-        yield _turn(path.parent, entry, f"{path}: turn {number}")
+    recordings: dict[Path, tuple[Sound, tuple[str, ...]]] = {}
+    turns = [
+        _turn(path.parent, entry, f"{path}: turn {number}", recordings) for number, entry in enumerate(entries, start=1)
+    ]
+    return Conversation(name, tuple(turns), tuple(each for _, remarks in recordings.values() for each in remarks))
 
 
-def _turn(folder: Path, given: Any, where: str) -> Turn:
+def _turn(folder: Path, given: Any, where: str, recordings: dict[Path, tuple[Sound, tuple[str, ...]]]) -> Turn:
     try:
         entry = validate(given, _Entry, where)
     except ParamsError as error:
         raise ConversationError(str(error)) from error
-    audio = folder / entry.audio if entry.audio else None
-    if audio is not None and not audio.is_file():
-        raise ConversationError(f"{where}: {audio}: no such file")
-    if audio is None and _clean(entry.text) is None:
+    path = folder / entry.audio if entry.audio else None
+    if path is not None and not path.is_file():
+        raise ConversationError(f"{where}: {path}: no such file")
+    if path is None and clean(entry.text) is None:
         raise ConversationError(f"{where}: neither audio nor text")
-    return Turn(AudioFile(audio) if audio else None, _clean(entry.text), _clean(entry.speaker))
+    if (entry.start_s is None) != (entry.end_s is None):
+        raise ConversationError(f"{where}: expected both start_s and end_s, or neither")
+    sound: AudioSource | None = AudioFile(path) if path else None
+    if path is not None and entry.start_s is not None and entry.end_s is not None:
+        if path not in recordings:
+            recordings[path] = read_mono(AudioFile(path), str(path))
+        sound = cut(recordings[path][0], entry.start_s, entry.end_s, where)
+    turn = Turn(sound, clean(entry.text), clean(entry.speaker), source=path.name if path else None)
+    return replace(turn, start_s=entry.start_s, end_s=entry.end_s)
+
+
+def _stdin() -> Any:
+    return _parsed(sys.stdin.buffer.read(), "standard input")
 
 
 def _json(path: Path) -> Any:
+    return _parsed(read_text(path, ConversationError), str(path))
+
+
+def _parsed(text: str | bytes, where: str) -> Any:
     try:
-        return json.loads(_text_of(path))
+        return json.loads(text)
+    except UnicodeDecodeError as error:
+        raise ConversationError(f"{where}: not UTF-8: {error}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError
-        raise ConversationError(f"{path}: not valid JSON: {error}") from error
+        raise ConversationError(f"{where}: not valid JSON: {error}") from error
 
 
 def _csv(path: Path) -> list[dict[str, Any]]:
     try:
-        return read_rows(path).to_dicts()
+        rows = read_rows(path).to_dicts()
     except CorpusError as error:
         raise ConversationError(str(error)) from error
+    return [{name: _cell(name, cell) for name, cell in row.items()} for row in rows]
 
 
-def _text_of(path: Path) -> str:
-    if not path.is_file():
-        raise ConversationError(f"{path}: not a regular file")
+def _cell(name: str, cell: str | None) -> float | str | None:
+    if name not in ("start_s", "end_s") or cell is None:
+        return cell
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConversationError(f"{path}: not UTF-8: {error}") from error
+        return float(cell)
+    except ValueError:
+        return cell
 
 
-def _clean(text: str | None) -> str | None:
-    """A text without doubled spaces, None if nothing is left: the form that corpora are stored in."""
-    return " ".join((text or "").split()) or None
+_TABLES = {".json": _json, ".csv": _csv}

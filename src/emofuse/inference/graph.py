@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 
 from emofuse.core.params import ParamsError, validate
@@ -17,9 +18,15 @@ from emofuse.tasks import Fold
 from emofuse.training.data import Inputs, MappedSequences, Sequences, examples, pooled, single_frames
 from emofuse.training.fit import infer
 
-__all__ = ["Graph"]
+__all__ = ["Graph", "Kept"]
 
 _BATCH = 32
+
+Said = tuple[np.ndarray, Mapping[str, torch.Tensor]]
+"""A network's probabilities ``[n, C]`` of some utterances, and its vectors ``[n, H]`` by name."""
+
+Kept = dict[str, Said]
+"""What networks without context said, by the network's name."""
 
 
 @dataclass(frozen=True)
@@ -46,23 +53,31 @@ class Graph:
     def __contains__(self, name: str) -> bool:
         return name in self._nodes
 
-    def probabilities(self, name: str, frames: Inputs, fold: Fold) -> np.ndarray:
+    @property
+    def is_causal(self) -> bool:
+        """Whether no network reads the turns after the one that it answers."""
+        dialogues = (each for each in self._nodes.values() if each.network and each.network.unit == "dialogue")
+        return all(each.config["past"] for each in dialogues)
+
+    def probabilities(self, name: str, frames: Inputs, fold: Fold, kept: Kept | None = None) -> np.ndarray:
         """Return the probabilities of a model, float32 ``[n, C]``.
 
         Args:
             name: of the model
             frames: of each modality that it reads
             fold: the utterances, by dialogue
+            kept: what networks without context said of the first of these utterances, which they are not asked again;
+                what they say of the others is added
         """
-        return _Pass(self._nodes, frames, fold).probabilities(name)
+        return _Pass(self._nodes, frames, fold, {} if kept is None else kept).probabilities(name)
 
 
 class _Pass:
     """One pass of some utterances through the graph; every network runs once."""
 
-    def __init__(self, nodes: Mapping[str, _Node], frames: Inputs, fold: Fold) -> None:
-        self._nodes, self._frames, self._fold = nodes, frames, fold
-        self._done: dict[str, tuple[np.ndarray, Mapping[str, Any]]] = {}
+    def __init__(self, nodes: Mapping[str, _Node], frames: Inputs, fold: Fold, kept: Kept) -> None:
+        self._nodes, self._frames, self._fold, self._kept = nodes, frames, fold, kept
+        self._done: dict[str, Said] = {}
 
     def probabilities(self, name: str) -> np.ndarray:
         config = self._nodes[name].config
@@ -72,13 +87,20 @@ class _Pass:
         parts = {each: self._infer(before[each].name if each in before else name)[0] for each in config["weights"]}
         return combine(parts, config["weights"])
 
-    def _infer(self, name: str) -> tuple[np.ndarray, Mapping[str, Any]]:
+    def _infer(self, name: str) -> Said:
         if name not in self._done:
             network, config = self._nodes[name].network, self._nodes[name].config
             if network is None:
                 raise BundleError(f"{name} has no network")
             inputs = {each: self._input(each, config) for each in model(config["model"]).modalities}
-            self._done[name] = infer(network, inputs, self._fold, examples(self._fold, network.unit), _BATCH)
+            items = examples(self._fold, network.unit)
+            if network.unit == "dialogue":
+                self._done[name] = infer(network, inputs, self._fold, items, _BATCH)
+            else:
+                earlier = self._kept.get(name)
+                asked = items if earlier is None else items[len(earlier[0]) :]
+                said = infer(network, inputs, self._fold, asked, _BATCH)
+                self._done[name] = self._kept[name] = said if earlier is None else _joined(earlier, said)
         return self._done[name]
 
     def _input(self, modality: str, config: Mapping[str, Any]) -> Sequences | MappedSequences:
@@ -87,6 +109,13 @@ class _Pass:
             return single_frames(self._infer(sources(config)[modality].name)[1][reads])
         frames = self._frames[modality]
         return pooled(frames, config["dims"][modality] > frames.dim) if reads == "pooled" else frames
+
+
+def _joined(before: Said, after: Said) -> Said:
+    """What was said of the first utterances, and of the others in what has no more than a gap for those."""
+    count = len(before[0])
+    vectors = {name: torch.cat([before[1][name], each[count:]]) for name, each in after[1].items()}
+    return np.concatenate([before[0], after[0][count:]]), vectors
 
 
 def _load(folder: Path) -> _Node:

@@ -1,31 +1,33 @@
 """A trained model that a person can ask: sound and words of a conversation in, emotions with probabilities out."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from emofuse import encoders
-from emofuse.audio.clips import prepare
-from emofuse.audio.flac import decode
+from emofuse.core.collector import collector_paused
 from emofuse.core.schema import IGNORE, SAMPLE_RATE
 from emofuse.encoders import Encoder
 from emofuse.features.shards import Row, as_stored
 from emofuse.inference.bundle import Bundle, BundleError
-from emofuse.inference.conversation import ConversationError, Turn, read_conversation
-from emofuse.inference.graph import Graph
+from emofuse.inference.conversation import Conversation, ConversationError, Turn, read_conversation
+from emofuse.inference.graph import Graph, Kept
+from emofuse.inference.hearing import Heard, Transcriber, hear
+from emofuse.inference.provenance import trained_on
 from emofuse.models.registry import MODALITIES, unimodal
 from emofuse.models.registry import model as find_model
 from emofuse.tasks import Fold
 from emofuse.training.data import Sequences
 
-__all__ = ["Answer", "Emotion", "Model", "Transcriber"]
+if TYPE_CHECKING:
+    from emofuse.inference.diarization import Diarizer
 
-Transcriber = Callable[[Sequence[np.ndarray]], Sequence[str]]
-"""Clips, float32 ``[n_samples]`` at 16 kHz, to what is said in each."""
+__all__ = ["Answer", "Emotion", "Model", "Transcriber"]
 
 _MAY_DIFFER = ("code", "versions")
 """Of an encoder's identity: another version changes the last bits, and a bundle outlives many of them."""
@@ -43,16 +45,22 @@ class Emotion:
     Attributes:
         speaker: as given
         text: as given, or transcribed
-        emotion: the likeliest class
-        probabilities: of every class, by name
-        notes: what is wrong with the turn's sound, or missing of it
+        emotion: the likeliest class; None where there is nothing to hear and nothing to read
+        probabilities: of every class, by name; none without an emotion
+        notes: what is wrong with the turn's sound or words, or missing of them
+        start_s: where the turn begins in a recording, in seconds
+        end_s: where it ends there
+        source: name of the file that it is from
     """
 
     speaker: str | None
     text: str | None
-    emotion: str
+    emotion: str | None
     probabilities: dict[str, float]
     notes: tuple[str, ...]
+    start_s: float | None = None
+    end_s: float | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,24 +71,17 @@ class Answer:
         model: name of the network that answered
         remark: why it is not the model that was asked for, or None
         turns: turn by turn
+        name: of the conversation's file or folder
+        remarks: what else is to be said of the conversation as a whole
+        trained_on: what the model was trained on, and how well it does there
     """
 
     model: str
     remark: str | None
     turns: tuple[Emotion, ...]
-
-
-@dataclass(frozen=True)
-class _Heard:
-    """A turn with its sound as training had it: stored form, cut at the corpus's limit."""
-
-    turn: Turn
-    samples: np.ndarray | None
-    text: str | None
-    notes: tuple[str, ...]
-
-    def content(self, modality: str) -> Any:
-        return self.samples if modality == "audio" else self.text
+    name: str | None = None
+    remarks: tuple[str, ...] = ()
+    trained_on: str = ""
 
 
 class Model:
@@ -122,21 +123,38 @@ class Model:
         for modality in self.manifest.features:
             self._encoding.submit(self._encoder, modality).result()
 
-    def predict(self, conversation: str | Path | Sequence[Turn], transcribe: Transcriber | None = None) -> Answer:
+    def predict(
+        self,
+        conversation: str | Path | Conversation | Sequence[Turn],
+        transcribe: Transcriber | None = None,
+        segments: "str | Path | Diarizer | None" = None,
+        channels: bool = False,
+    ) -> Answer:
         """Return the emotions of a conversation's turns.
 
         Args:
-            conversation: the turns, or a folder or file with them; see :mod:`emofuse.inference.conversation`
-            transcribe: what gives turns without a text one; without it they have none
+            conversation: a recording, or the turns, or a folder or file with them; see
+                :mod:`emofuse.inference.conversation`
+            transcribe: what gives turns without a text one, such as :func:`emofuse.inference.transcripts.recogniser`;
+                without it they have none
+            segments: of a recording, a file that says where its turns are, or what finds them
+            channels: whether each channel of a recording is a speaker
 
         Raises:
             ConversationError: it cannot be read, or has nothing that the model could answer from
+            SegmentError: the file of segments cannot be read, or is of another recording
             EncoderError: an encoder is not there, or not the one that the model was trained with
+            OSError: a recording cannot be decoded
         """
+        if isinstance(conversation, str | Path):
+            told = Path(segments) if isinstance(segments, str) else segments
+            conversation = read_conversation(Path(conversation), told, channels)
         return self.predict_all([conversation], transcribe)[0]
 
     def predict_all(
-        self, conversations: Sequence[str | Path | Sequence[Turn]], transcribe: Transcriber | None = None
+        self,
+        conversations: Sequence[str | Path | Conversation | Sequence[Turn]],
+        transcribe: Transcriber | None = None,
     ) -> list[Answer]:
         """Return the emotions of several conversations, each of which is a context of its own.
 
@@ -144,38 +162,100 @@ class Model:
             conversations: as in :meth:`predict`
             transcribe: as in :meth:`predict`
         """
-        heard = [self._hear(_turns(each), transcribe) for each in conversations]
-        answering = [self._answering(turns) for turns in heard]
+        given = [_conversation(each) for each in conversations]
+        heard = [hear(each.turns, self.manifest.max_seconds, transcribe) for each in given]
+        told = [[each for each in turns if not each.is_empty] for turns in heard]
+        answering = [self.answering({each for each in MODALITIES if _has(each, turns)}) for turns in told]
         answers: dict[int, Answer] = {}
         for name in dict.fromkeys(answering):
             chosen = [index for index, each in enumerate(answering) if each == name]
-            answers |= dict(zip(chosen, self._answer(name, [heard[index] for index in chosen]), strict=True))
+            probabilities = self._probabilities(name, [told[index] for index in chosen])
+            for index, rows in zip(chosen, probabilities, strict=True):
+                answers[index] = self._answer(name, given[index], heard[index], rows)
         return [answers[index] for index in range(len(heard))]
 
-    def _hear(self, turns: Sequence[Turn], transcribe: Transcriber | None) -> list[_Heard]:
-        clips = [prepare(turn.audio, self.manifest.max_seconds) if turn.audio else None for turn in turns]
-        samples = [decode(clip.data) if clip and clip.data else None for clip in clips]
-        texts = [turn.text for turn in turns]
-        silent = [index for index, text in enumerate(texts) if text is None and samples[index] is not None]
-        if transcribe and silent:
-            for index, text in zip(silent, transcribe([samples[index] for index in silent]), strict=True):  # type: ignore[misc]
-                texts[index] = text.strip() or None
-        notes = [(clip.reason,) if clip and clip.reason else () for clip in clips]
-        return [_Heard(*each) for each in zip(turns, samples, texts, notes, strict=True)]
+    @property
+    def is_causal(self) -> bool:
+        """Whether the turns before are all the context that the model has."""
+        return self._graph.is_causal
 
-    def _answering(self, turns: Sequence[_Heard]) -> str:
-        """Name of the model that can answer: the whole one, or the network of the modality that is there."""
+    def reads(self, modality: str) -> bool:
+        """Whether the model answers from this modality of a new conversation."""
+        return modality in find_model(self.manifest.model).modalities and self._encodes(modality)
+
+    def answering(self, there: set[str]) -> str:
+        """Return the name of the model that can answer: the whole one, or the network of the modality that is there.
+
+        Args:
+            there: modalities of which a conversation has something
+
+        Raises:
+            ConversationError: none can
+        """
         reads = find_model(self.manifest.model).modalities
-        there = tuple(
-            each for each in reads if self._encodes(each) and any(turn.content(each) is not None for turn in turns)
-        )
-        if there == reads:
+        found = tuple(each for each in reads if self._encodes(each) and each in there)
+        if found == reads:
             return self.manifest.model
-        alone = unimodal(there[0], "context").name if there else ""
+        alone = unimodal(found[0], "context").name if found else ""
         if alone not in self._graph:
-            reasons = [self._missing(each) for each in reads if each not in there]
+            reasons = [self._missing(each) for each in reads if each not in found]
             raise ConversationError(f"{self.manifest.model} cannot answer: {' and '.join(reasons)}")
         return alone
+
+    def remark(self, name: str) -> str | None:
+        """Say why a network answers that is not the model which was asked for; None if it is."""
+        if name == self.manifest.model:
+            return None
+        (reads,) = find_model(name).modalities
+        (absent,) = set(MODALITIES) - {reads}
+        return f"{self._missing(absent)}: the {reads} network alone answers ({name})"
+
+    def encode(self, modality: str, turns: Sequence[Heard]) -> list[np.ndarray]:
+        """Return the frames of turns, float32 ``[n_frames, dim]``; none where a turn lacks the modality."""
+        contents = [each.content(modality) for each in turns]
+        present = [index for index, each in enumerate(contents) if each is not None]
+        encoder = self._encoding.submit(self._encoder, modality).result()
+        encoded: dict[int, np.ndarray] = {}
+        for part in _parts(present, [len(contents[index]) for index in present], _AT_ONCE[modality]):
+            frames = self._encoding.submit(_listed, encoder, [contents[index] for index in part]).result()
+            encoded |= zip(part, frames, strict=True)
+        nothing = np.zeros((0, encoder.dim), np.float32)
+        return [encoded.get(index, nothing) for index in range(len(contents))]
+
+    def probabilities(
+        self,
+        name: str,
+        frames: Mapping[str, Sequence[np.ndarray]],
+        speakers: Sequence[Sequence[str | None]],
+        kept: Kept | None = None,
+    ) -> np.ndarray:
+        """Return the probabilities of turns, float32 ``[n, C]``.
+
+        Args:
+            name: of the network that answers
+            frames: of each modality that it reads those of each turn
+            speakers: of each conversation those of its turns
+            kept: what networks without context said of the first turns; see :meth:`emofuse.inference.graph.Graph`
+        """
+        inputs = {modality: self._sequences(modality, each) for modality, each in frames.items()}
+        return self._graph.probabilities(name, inputs, _fold(speakers, self.manifest.classes), kept)
+
+    def emotion(self, heard: Heard, row: np.ndarray | None, name: str) -> Emotion:
+        """Return what is said of a turn.
+
+        Args:
+            heard: the turn
+            row: its probabilities, float32 ``[C]``, or None where there is nothing to answer from
+            name: of the network that answered
+        """
+        turn, probabilities, emotion = heard.turn, {}, None
+        absent: list[str] = []
+        if row is not None:
+            absent = [f"no {_NOTHING[each]}" for each in find_model(name).modalities if heard.content(each) is None]
+            probabilities = dict(zip(self.manifest.classes, row.tolist(), strict=True))
+            emotion = self.manifest.classes[int(row.argmax())]
+        notes = (*heard.notes, *self._cut_words(heard.text, name), *absent)
+        return Emotion(turn.speaker, heard.text, emotion, probabilities, notes, turn.start_s, turn.end_s, turn.source)
 
     def _missing(self, modality: str) -> str:
         if self._encodes(modality):
@@ -186,42 +266,45 @@ class Model:
     def _encodes(self, modality: str) -> bool:
         return self.manifest.features[modality].family != "published"  # type: ignore[index]
 
-    def _answer(self, name: str, conversations: Sequence[Sequence[_Heard]]) -> list[Answer]:
+    def _probabilities(self, name: str, conversations: Sequence[Sequence[Heard]]) -> Iterator[np.ndarray]:
+        """Probabilities of each conversation's turns."""
         turns = [turn for each in conversations for turn in each]
-        reads = find_model(name).modalities
-        frames = {each: self._encode(each, [turn.content(each) for turn in turns]) for each in reads}
-        fold = _fold(conversations, self.manifest.classes)
-        probabilities = self._graph.probabilities(name, frames, fold)
-        remark = None
-        if name != self.manifest.model:
-            (absent,) = set(MODALITIES) - set(reads)
-            remark = f"{self._missing(absent)}: the {reads[0]} network alone answers ({name})"
-        return [
-            Answer(name, remark, tuple(map(self._emotion, each, probabilities[start:end], [reads] * len(each))))
-            for each, start, end in zip(conversations, fold.dialogues[:-1], fold.dialogues[1:], strict=True)
-        ]
+        frames = {each: self.encode(each, turns) for each in find_model(name).modalities}
+        speakers = [[each.turn.speaker for each in turns] for turns in conversations]
+        rows = self.probabilities(name, frames, speakers)
+        ends = np.cumsum([0, *map(len, conversations)])
+        return (rows[start:end] for start, end in pairwise(ends))
 
-    def _emotion(self, heard: _Heard, posterior: np.ndarray, reads: Sequence[str]) -> Emotion:
-        absent = [f"no {_NOTHING[each]}" for each in reads if heard.content(each) is None]
-        probabilities = dict(zip(self.manifest.classes, posterior.tolist(), strict=True))
-        emotion = self.manifest.classes[int(posterior.argmax())]
-        return Emotion(heard.turn.speaker, heard.text, emotion, probabilities, (*heard.notes, *absent))
+    def _answer(self, name: str, given: Conversation, heard: Sequence[Heard], probabilities: np.ndarray) -> Answer:
+        rows = iter(probabilities)
+        turns = tuple(self.emotion(each, None if each.is_empty else next(rows), name) for each in heard)
+        return Answer(name, self.remark(name), turns, given.name or None, given.remarks, trained_on(self.manifest))
 
-    def _encode(self, modality: str, contents: Sequence[Any]) -> Sequences:
-        present = [index for index, each in enumerate(contents) if each is not None]
-        encoder = self._encoding.submit(self._encoder, modality).result()
-        encoded: dict[int, np.ndarray] = {}
-        for part in _parts(present, [len(contents[index]) for index in present], _AT_ONCE[modality]):
-            frames = self._encoding.submit(_listed, encoder, [contents[index] for index in part]).result()
-            encoded |= zip(part, frames, strict=True)
-        nothing = np.zeros((0, encoder.dim), np.float32)
-        rows = [Row(f"turn {index + 1}", None, encoded.get(index, nothing)) for index in range(len(contents))]
-        return Sequences.of(as_stored(rows, encoder.dim), encoder.identity.get("n_layers", 1))
+    def _cut_words(self, text: str | None, name: str) -> list[str]:
+        """What is to be said of a text that is longer than its encoder reads."""
+        if text is None or "text" not in find_model(name).modalities:
+            return []
+        encoder = self._encoders["text"]
+        most = encoder.identity.get("max_tokens")
+        # A token has one letter at least, so that most texts need not be counted.
+        if most is None or len(text) <= most:
+            return []
+        tokens: int = self._encoding.submit(encoder.count_tokens, text).result()  # type: ignore[attr-defined]
+        if tokens <= most:
+            return []
+        return [f"{len(text.split()):,} words, cut at {most} of {tokens:,} tokens"]
+
+    def _sequences(self, modality: str, frames: Sequence[np.ndarray]) -> Sequences:
+        """Frames as they would be read back from shards."""
+        rows = [Row(f"turn {number}", None, each) for number, each in enumerate(frames, start=1)]
+        n_layers = self._encoders[modality].identity.get("n_layers", 1)
+        return Sequences.of(as_stored(rows, frames[0].shape[1]), n_layers)
 
     def _encoder(self, modality: str) -> Encoder:
         if modality not in self._encoders:
             features = self.manifest.features[modality]  # type: ignore[index]
-            encoder = encoders.load(features.family, features.options, f"the bundle's {modality} encoder")
+            with collector_paused():  # for the imports of its family
+                encoder = encoders.load(features.family, features.options, f"the bundle's {modality} encoder")
             _check_identity(modality, encoder.identity, features.identity)
             self._encoders[modality] = encoder
         return self._encoders[modality]
@@ -245,25 +328,30 @@ def _listed(encoder: Encoder, contents: Sequence[Any]) -> list[np.ndarray]:
     return list(encoder.encode(contents))
 
 
-def _turns(conversation: str | Path | Sequence[Turn]) -> Sequence[Turn]:
-    if isinstance(conversation, str | Path):
-        return read_conversation(Path(conversation))
-    if not conversation:
+def _conversation(given: str | Path | Conversation | Sequence[Turn]) -> Conversation:
+    if isinstance(given, str | Path):
+        return read_conversation(Path(given))
+    conversation = given if isinstance(given, Conversation) else Conversation("", tuple(given))
+    if not conversation.turns:
         raise ConversationError("a conversation without turns")
     return conversation
 
 
-def _fold(conversations: Sequence[Sequence[_Heard]], classes: tuple[str, ...]) -> Fold:
-    """The turns as training sees a corpus, without labels."""
-    turns = [turn for each in conversations for turn in each]
-    speakers: dict[str | None, int] = {None: -1}
-    for each in turns:
-        speakers.setdefault(each.turn.speaker, len(speakers) - 1)
+def _has(modality: str, turns: Sequence[Heard]) -> bool:
+    return any(each.content(modality) is not None for each in turns)
+
+
+def _fold(conversations: Sequence[Sequence[str | None]], classes: tuple[str, ...]) -> Fold:
+    """The turns as training sees a corpus, without labels; of each conversation the speakers are given."""
+    turns = [speaker for each in conversations for speaker in each]
+    numbers: dict[str | None, int] = {None: -1}
+    for speaker in turns:
+        numbers.setdefault(speaker, len(numbers) - 1)
     count = len(turns)
     return Fold(
         utterance_ids=tuple(map(str, range(count))),
         dialogues=np.cumsum([0, *map(len, conversations)]),
-        speakers=np.array([speakers[each.turn.speaker] for each in turns]),
+        speakers=np.array([numbers[speaker] for speaker in turns]),
         splits=np.zeros(count, np.int64),
         targets=np.full(count, IGNORE),
         scored=np.zeros(count, bool),

@@ -1,138 +1,125 @@
-"""An answer to look at or to go on with: lines for a terminal, JSON, and a page that carries everything with it."""
+"""An answer as a page to look at and to listen to: waveform, emotions over time by speaker, and the turns."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict
-from html import escape
-from string import Template
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
-from emofuse.inference.manifest import Manifest
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from emofuse.audio.flac import encode
+from emofuse.audio.source import Sound
 from emofuse.inference.model import Answer, Emotion
+from emofuse.inference.outputs import clock, falling, told
+from emofuse.reporting.report import HUES
 
-__all__ = ["as_html", "as_json", "as_text"]
+__all__ = ["as_html"]
 
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Emotions of a conversation</title>
-<style>
-:root { color-scheme: light dark; --paper: #fff; --ink: #1a1a1a; --quiet: #666; }
-@media (prefers-color-scheme: dark) { :root { --paper: #161616; --ink: #ececec; --quiet: #a0a0a0; } }
-body { margin: 0 auto; padding: 1.5rem 1rem; max-width: 44rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.3rem; margin: 0; }
-p { margin: .3rem 0; }
-.quiet { color: var(--quiet); font-size: .875rem; }
-ul, ol { list-style: none; margin: 1rem 0; padding: 0; }
-.legend { display: flex; flex-wrap: wrap; gap: .3rem 1rem; font-size: .875rem; }
-.legend i { display: inline-block; width: .8rem; height: .8rem; border-radius: .2rem; margin-right: .35rem;
-  background: var(--class); }
-.turn { width: 85%; box-sizing: border-box; margin: 0 0 .8rem; padding: .6rem .8rem; border-radius: .5rem;
-  border-left: .4rem solid var(--class);
-  background: color-mix(in srgb, var(--class) calc(var(--sure) * 35%), var(--paper)); break-inside: avoid; }
-.turn.other { margin-left: 15%; }
-.head { display: flex; justify-content: space-between; gap: 1rem; font-size: .875rem; }
-.bar { display: flex; height: .4rem; margin-top: .4rem; border-radius: .2rem; overflow: hidden; }
-.bar i { background: var(--class); }
-* { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
-</style>
-</head>
-<body>
-<h1>Emotions of a conversation</h1>
-<p class="quiet">$model</p>
-$remark<ul class="legend">
-$legend
-</ul>
-<ol>
-$turns
-</ol>
-</body>
-</html>""")
+_COLUMNS_A_SECOND = 6
+"""Of a waveform, as many as the page gives pixels to a second of a long recording."""
 
-_TURN = Template("""<li class="turn$side" style="--class: $colour; --sure: $sure">
-<div class="head"><span>$speaker</span><strong>$emotion $percent</strong></div>
-<div>$text</div>
-$notes<div class="bar" role="img" aria-label="$probabilities">$bar</div>
-</li>""")
+_FEWEST_COLUMNS = 800
+
+_NOBODY = "no speaker"
 
 
-def as_text(answer: Answer, model: str) -> str:
-    """Return a line a turn: number, speaker, emotion, its probability, those of the others, and the words.
+def as_html(
+    answers: Sequence[Answer],
+    model: str,
+    sounds: Sequence[Sound | None] = (),
+    links: Sequence[Path | None] = (),
+    classes: Sequence[str] = (),
+) -> str:
+    """Return a page with the conversations, their turns coloured by emotion; it asks nothing of the network.
 
     Args:
-        answer: what the model said
+        answers: what the model said, of each conversation
         model: which model it is, in a line
+        sounds: of each conversation the recording, mono at 16 kHz, if it is one
+        links: of each conversation the sound file that the page plays, relative to the page; without it the sound is
+            put into the page
+        classes: names of the classes; those of the first turn without them
     """
-    rows = [_cells(number, each) for number, each in enumerate(answer.turns, start=1)]
-    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
-    lines = [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
-        for row in rows
-    ]
-    return "\n".join([model, *([answer.remark] if answer.remark else []), "", *lines])
-
-
-def as_json(answer: Answer, manifest: Manifest) -> str:
-    """Return the answer and what it came from, JSON.
-
-    Args:
-        answer: what the model said
-        manifest: of the model that was asked
-    """
-    asked = {name: getattr(manifest, name) for name in ("task", "model", "seed", "fold", "dev")}
-    return json.dumps({"asked": asked, **asdict(answer)}, indent=2, ensure_ascii=False)
-
-
-def as_html(answer: Answer, model: str) -> str:
-    """Return a page with the dialogue coloured by emotion, the stronger the surer; it asks nothing of the network.
-
-    Args:
-        answer: what the model said
-        model: which model it is, in a line
-    """
-    colours = _colours(list(answer.turns[0].probabilities))
-    speakers = list(dict.fromkeys(each.speaker for each in answer.turns))
-    legend = (f'<li style="--class: {colour}"><i></i>{escape(name)}</li>' for name, colour in colours.items())
-    turns = (_turn(each, colours, speakers.index(each.speaker) % 2 == 1) for each in answer.turns)
-    remark = f'<p class="quiet">{escape(answer.remark)}</p>\n' if answer.remark else ""
-    return _PAGE.substitute(model=escape(model), remark=remark, legend="\n".join(legend), turns="\n".join(turns))
-
-
-def _cells(number: int, turn: Emotion) -> list[str]:
-    others = (f"{name} {value:.2f}" for name, value in _falling(turn) if name != turn.emotion)
-    said = " ".join([turn.text or "", *(f"({note})" for note in turn.notes)]).strip()
-    sure = f"{turn.probabilities[turn.emotion]:.2f}"
-    return [str(number), turn.speaker or "", turn.emotion, sure, ", ".join(others), said]
-
-
-def _turn(turn: Emotion, colours: dict[str, str], other: bool) -> str:
-    sure = turn.probabilities[turn.emotion]
-    bar = (
-        f'<i style="--class: {colours[name]}; width: {100 * value:.2f}%"></i>'
-        for name, value in turn.probabilities.items()
-    )
-    return _TURN.substitute(
-        side=" other" if other else "",
-        colour=colours[turn.emotion],
-        sure=f"{sure:.3f}",
-        speaker=escape(turn.speaker or ""),
-        emotion=escape(turn.emotion),
-        percent=f"{100 * sure:.0f} %",
-        text=escape(turn.text or "") or '<span class="quiet">no words</span>',
-        notes="".join(f'<div class="quiet">{escape(note)}</div>\n' for note in turn.notes),
-        probabilities=escape(", ".join(f"{name} {100 * value:.0f} %" for name, value in _falling(turn))),
-        bar="".join(bar),
+    names = classes or next((list(turn.probabilities) for each in answers for turn in each.turns if turn.emotion), [])
+    hues = {name: HUES[place % len(HUES)] for place, name in enumerate(names)}
+    loader = PackageLoader("emofuse.inference", "")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)  # every text is somebody's
+    talks = []
+    for place, answer in enumerate(answers):
+        sound = sounds[place] if sounds else None
+        link = links[place] if links else None
+        talks.append(_talk(answer, sound, link, hues))
+    return environment.get_template("page.html.jinja").render(
+        model=model, trained_on=answers[0].trained_on, hues=hues, talks=talks
     )
 
 
-def _falling(turn: Emotion) -> list[tuple[str, float]]:
-    return sorted(turn.probabilities.items(), key=lambda each: -each[1])
+def _talk(answer: Answer, sound: Sound | None, link: Path | None, hues: Mapping[str, str]) -> dict[str, Any]:
+    remarks = [each for each in told(answer) if each != answer.trained_on]
+    turns = [_turn(each, hues) for each in answer.turns]
+    talk = {"name": answer.name or "a conversation", "remarks": remarks, "turns": turns, "source": None}
+    if sound is None:
+        return talk
+    seconds = sound.samples.shape[1] / sound.rate
+    columns = max(_FEWEST_COLUMNS, round(_COLUMNS_A_SECOND * seconds))
+    return talk | {
+        "source": _embedded(sound) if link is None else quote(link.as_posix()),
+        "seconds": round(seconds, 3),
+        "columns": columns,
+        "wave": _wave(sound.samples[0], columns),
+        "lanes": _lanes(answer.turns, seconds, hues),
+    }
 
 
-def _colours(classes: Sequence[str]) -> dict[str, str]:
-    """A colour for each class: grey for neutral, the others around the circle of hues."""
-    others = [name for name in classes if name != "neutral"]
-    hues = {name: f"hsl({360 * index // len(others)} 70% 50%)" for index, name in enumerate(others)}
-    return {name: hues.get(name, "hsl(0 0% 55%)") for name in classes}
+def _embedded(sound: Sound) -> str:
+    # FLAC, since a browser finds a place in it to the sample.
+    pcm = np.clip(np.rint(sound.samples[0] * 32_768), -32_768, 32_767).astype("<i2")
+    return f"data:audio/flac;base64,{base64.b64encode(encode(pcm)).decode('ascii')}"
+
+
+def _wave(samples: np.ndarray, columns: int) -> str:
+    """The outline of a recording as an SVG path in a box of ``columns`` by 100, the loudest sample at its edge."""
+    edges = np.linspace(0, len(samples), columns + 1).astype(int)[:-1]
+    peaks = np.maximum.reduceat(np.abs(samples), np.minimum(edges, len(samples) - 1))
+    heights = np.rint(49 * peaks / max(float(peaks.max()), 1e-9) + 0.5).astype(int)
+    return "".join(f"M{place} {50 - height}h1v{2 * height}h-1z" for place, height in enumerate(heights.tolist()))
+
+
+def _lanes(turns: Sequence[Emotion], seconds: float, hues: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A lane a speaker, in the order in which they first speak."""
+    lanes: dict[str, list[dict[str, Any]]] = {}
+    for turn in turns:
+        if turn.start_s is None or turn.end_s is None:
+            continue
+        said = f"{clock(turn.start_s)} {turn.emotion or 'no emotion'}: {turn.text or 'no words'}"
+        piece = {
+            "start_s": round(turn.start_s, 3),
+            "left": round(100 * turn.start_s / seconds, 4),
+            "width": round(100 * (turn.end_s - turn.start_s) / seconds, 4),
+            "hue": _hue(turn, hues),
+            "title": said,
+        }
+        lanes.setdefault(turn.speaker or _NOBODY, []).append(piece)
+    return [{"speaker": speaker, "pieces": pieces} for speaker, pieces in lanes.items()]
+
+
+def _turn(turn: Emotion, hues: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "hue": _hue(turn, hues),
+        "start_s": None if turn.start_s is None else round(turn.start_s, 3),
+        "end_s": None if turn.end_s is None else round(turn.end_s, 3),
+        "clock": "" if turn.start_s is None else clock(turn.start_s),
+        "emotion": turn.emotion,
+        "sure": f"{100 * turn.probabilities[turn.emotion]:.0f}" if turn.emotion else "",
+        "speaker": turn.speaker,
+        "text": turn.text,
+        "notes": turn.notes,
+        "probabilities": ", ".join(f"{name} {100 * value:.0f} %" for name, value in falling(turn)),
+        "bar": [{"hue": hues[name], "width": round(100 * value, 2)} for name, value in turn.probabilities.items()],
+    }
+
+
+def _hue(turn: Emotion, hues: Mapping[str, str]) -> str:
+    return hues[turn.emotion] if turn.emotion else "var(--line)"

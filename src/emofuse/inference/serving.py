@@ -6,7 +6,14 @@ turn has audio or text::
 
     {"dataframe_records": [{"speaker": "Ann", "text": "You are late."}, {"speaker": "Ben", "text": "Sorry!"}]}
 
-The answer has as many, ``{"predictions": [{"emotion": "angry", "probabilities": {...}, "model": ..., ...}, ...]}``.
+The answer has as many, ``{"predictions": [{"emotion": "angry", "probabilities": {...}, "model": ..., ...}, ...]}``. A
+turn in which there is nothing to hear or read has no emotion.
+
+Or a request is one row with the column ``recording``, a sound file in base64 with several turns in it. They are found
+by their voice, and the answer has one row a turn, with ``start_s`` and ``end_s``; no words are written down::
+
+    {"dataframe_records": [{"recording": "UklGRi..."}]}
+
 What is wrong with a request is told with status 400, a body that is not declared as JSON or CSV with 415, and one of
 more than :data:`MAX_BODY` bytes with 413. What a request may ask for is bounded by the constants below, so that none
 takes the memory and the time of all; MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT bounds the wait for an answer, 60 s.
@@ -39,7 +46,8 @@ from emofuse.audio.source import Sound, read_sound
 from emofuse.core.files import replace_directory
 from emofuse.inference.bundle import Bundle, BundleError, write_bundle
 from emofuse.inference.conversation import ConversationError, Turn
-from emofuse.inference.model import Model
+from emofuse.inference.model import Answer, Emotion, Model
+from emofuse.inference.recording import read_recording
 from emofuse.inference.sources import load
 
 if TYPE_CHECKING:
@@ -66,17 +74,20 @@ MAX_SECONDS = 600.0
 MAX_SAMPLES = 57_600_000
 """Samples of a request's sound, of all channels and turns together: :data:`MAX_SECONDS` of 48 kHz stereo."""
 
-COLUMNS = ("conversation", "speaker", "text", "audio")
+COLUMNS = ("conversation", "speaker", "text", "audio", "recording")
 
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec("string", name, required=False) for name in COLUMNS]),
     outputs=Schema(
         [
-            ColSpec("string", "emotion"),
+            ColSpec("string", "emotion", required=False),
             ColSpec(Map(DataType.double), "probabilities"),
+            ColSpec("double", "start_s", required=False),
+            ColSpec("double", "end_s", required=False),
             ColSpec(Array(DataType.string), "notes"),
             ColSpec("string", "model"),
             ColSpec("string", "remark", required=False),
+            ColSpec("string", "trained_on"),
         ]
     ),
 )
@@ -152,6 +163,8 @@ class Served(PythonModel):
         if not rows:
             # MLflow drops columns that it does not know, and rows without any column are none.
             raise ConversationError(f"no turns; expected at least one row, with some of the columns {list(COLUMNS)}")
+        if any(row.get("recording") for row in rows):
+            return self._answer_recording(rows)
         places: dict[str, list[int]] = {}
         for index, row in enumerate(rows):
             places.setdefault(row.get("conversation", ""), []).append(index)
@@ -160,14 +173,32 @@ class Served(PythonModel):
         said: dict[int, dict[str, Any]] = {}
         for indices, answer in zip(places.values(), answers, strict=True):
             for index, each in zip(indices, answer.turns, strict=True):
-                said[index] = {
-                    "emotion": each.emotion,
-                    "probabilities": each.probabilities,
-                    "notes": list(each.notes),
-                    "model": answer.model,
-                    "remark": answer.remark,
-                }
+                said[index] = _said(answer, each)
         return [said[index] for index in range(len(rows))]
+
+    def _answer_recording(self, rows: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
+        if len(rows) > 1 or set(rows[0]) != {"recording"}:
+            raise ConversationError("a recording is one row without other columns; send one request a recording")
+        sound = _sound("turn 1", "recording", rows[0]["recording"], MAX_SECONDS, MAX_SAMPLES)
+        conversation = read_recording(sound, sound.name)
+        if len(conversation.turns) > MAX_TURNS:
+            raise ConversationError(f"{len(conversation.turns):,} turns are found; there may be {MAX_TURNS}")
+        answer = self._model.predict(conversation)
+        return [_said(answer, each) for each in answer.turns]
+
+
+def _said(answer: Answer, turn: Emotion) -> dict[str, Any]:
+    remarks = [each for each in (answer.remark, *answer.remarks) if each]
+    return {
+        "emotion": turn.emotion,
+        "probabilities": turn.probabilities,
+        "start_s": turn.start_s,
+        "end_s": turn.end_s,
+        "notes": list(turn.notes),
+        "model": answer.model,
+        "remark": "; ".join(remarks) or None,
+        "trained_on": answer.trained_on,
+    }
 
 
 def _bound_bodies(server: Any) -> None:
@@ -246,7 +277,7 @@ def _cells(where: str, row: dict[str, Any]) -> dict[str, str]:
     for name, each in given.items():
         if not isinstance(each, str):
             raise ConversationError(f"{where}: {name}: {repr(each)[:_SHOWN]}; expected a string")
-        most = {"text": MAX_TEXT, "audio": MAX_BODY}.get(str(name), MAX_NAME)
+        most = {"text": MAX_TEXT, "audio": MAX_BODY, "recording": MAX_BODY}.get(str(name), MAX_NAME)
         if len(each) > most:
             raise ConversationError(f"{where}: {name}: {len(each):,} characters; there may be {most:,}")
     return given
@@ -255,7 +286,7 @@ def _cells(where: str, row: dict[str, Any]) -> dict[str, str]:
 def _turns(rows: Sequence[dict[str, str]]) -> Iterator[Turn]:
     seconds, samples = MAX_SECONDS, MAX_SAMPLES
     for index, row in enumerate(rows, start=1):
-        sound = _sound(f"turn {index}", row["audio"], seconds, samples) if row.get("audio") else None
+        sound = _sound(f"turn {index}", "audio", row["audio"], seconds, samples) if row.get("audio") else None
         if sound is not None:
             seconds -= sound.samples.shape[1] / sound.rate
             samples -= sound.samples.size
@@ -269,14 +300,14 @@ def _turn(where: str, row: dict[str, str], sound: Sound | None) -> Turn:
     return Turn(sound, text, row.get("speaker"))
 
 
-def _sound(where: str, encoded: str, seconds: float, samples: int) -> Sound:
+def _sound(where: str, column: str, encoded: str, seconds: float, samples: int) -> Sound:
     """Decode a turn's sound, and hardly more than the request may still have: a few bytes may unpack to gigabytes."""
     try:
         # Line ends are what the command `base64` puts in.
         data = base64.b64decode(re.sub(r"\s", "", encoded), validate=True)
     except ValueError as error:  # binascii.Error is one, and letters beyond ASCII give another
-        raise ConversationError(f"{where}: audio: not base64: {error}") from error
-    name = f"{where}: audio"
+        raise ConversationError(f"{where}: {column}: not base64: {error}") from error
+    name = f"{where}: {column}"
     start = read_sound(data, name, _GLANCE)  # tells rate and channels
     enough = samples / (start.rate * len(start.samples))
     sound = read_sound(data, name, min(seconds, enough) + _GLANCE)

@@ -8,7 +8,7 @@ from typing import Any
 
 from emofuse.core.files import write_text
 from emofuse.core.markdown import plain, table
-from emofuse.models.registry import in_order, is_ablation
+from emofuse.models.registry import base_name, in_order
 from emofuse.reporting.verdicts import METRIC, percent
 from emofuse.scoring.literature import Published, published
 from emofuse.scoring.predictions import ScoringError
@@ -50,7 +50,7 @@ class Row:
 
 
 def leaderboard(metrics: Path) -> list[Row]:
-    """Return the results of all tasks and pairs of encoders, without ablations: by task, pair and model.
+    """Return the results of all tasks and pairs of encoders, without ablations and ensembles: by task, pair and model.
 
     Args:
         metrics: the project's metrics folder
@@ -64,7 +64,7 @@ def leaderboard(metrics: Path) -> list[Row]:
             found = json.loads(path.read_text(encoding="utf-8"))
             protocol, scores = found["protocol"], found["scores"]
             place = (protocol["task"], protocol["encoders"]["audio"], protocol["encoders"]["text"])
-            models = [model for model in in_order(scores) if not is_ablation(model)]
+            models = [model for model in in_order(scores) if model == base_name(model)]
             rows += [Row(*place, model, {metric: scores[model][metric] for metric in COLUMNS}) for model in models]
         except (ValueError, KeyError, TypeError) as error:
             raise ScoringError(f"{path}: not the scores of a task: {error!r}; run its scoring stage again") from error

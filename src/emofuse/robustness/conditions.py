@@ -7,7 +7,10 @@ from pydantic.dataclasses import dataclass
 
 from emofuse.core.params import STRICT, Params, ParamsError
 
-__all__ = ["Change", "Noise", "WordErrors", "read_condition"]
+__all__ = ["MEASURED", "Change", "Found", "Noise", "WordErrors", "read_condition"]
+
+MEASURED = "words.json"
+"""File beside the features of changed words, with the word error rate that was measured."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -36,7 +39,18 @@ class WordErrors:
     seed: Annotated[int, Field(ge=0)]
 
 
-Change = Noise | WordErrors | Literal["missing"]
+@dataclass(frozen=True, config=STRICT)
+class Found:
+    """Words as a recogniser writes them down, of the sound as it was recorded.
+
+    Attributes:
+        recogniser: its name, as of :class:`emofuse.inference.transcripts.Recogniser`
+    """
+
+    recogniser: Annotated[str, Field(min_length=1)]
+
+
+Change = Noise | WordErrors | Found | Literal["missing"]
 """What is done to what is encoded; ``missing`` leaves nothing of it."""
 
 
@@ -52,7 +66,7 @@ def read_condition(params: Params, name: str, modality: str) -> Change:
         ParamsError: there is no such condition, or it changes the other modality
     """
     change: Change = params.get(f"conditions.{name}", Change)  # type: ignore[arg-type]
-    changed = {Noise: "audio", WordErrors: "text"}.get(type(change), modality)
+    changed = {Noise: "audio", WordErrors: "text", Found: "text"}.get(type(change), modality)
     if changed != modality:
         raise ParamsError(
             f"{params.path}: run.conditions.{modality}: {name!r} changes {changed}; name it under {changed}"

@@ -1,4 +1,4 @@
-"""A corpus under worse conditions: noise in its sound, errors in its words, or nothing of either.
+"""A corpus under worse conditions: noise in its sound, errors in its words, found words, or nothing of either.
 
 What comes out is a corpus again, for the extraction to encode as it encodes any other. It has the utterances of one
 split, the changed modality and nothing else, so that whatever is encoded of it is under the condition.
@@ -12,10 +12,14 @@ and the seed, so it is the same at every ratio.
 **Word errors** are the edit distance between the words, set apart by spaces, over the number of words, both of all
 transcripts that are changed. Wrong and added words are drawn from the transcripts of train, or from all where the whole
 corpus is changed, so that frequent words come often. An utterance may lose all its words.
+
+**Found** words are what a recogniser writes down of each utterance's own sound; see :mod:`emofuse.robustness.found`.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, partial
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,20 +29,23 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from torchaudio.functional import edit_distance
+from tqdm import tqdm
 
 from emofuse.audio.clips import Clip, prepare
 from emofuse.audio.flac import decode
 from emofuse.audio.source import Sound
 from emofuse.core import schema
-from emofuse.core.files import write_table
+from emofuse.core.files import digest, file_digest, write_json, write_table
 from emofuse.core.layout import Layout
 from emofuse.core.params import Params
 from emofuse.core.store import Store
 from emofuse.corpora.base import CorpusError
 from emofuse.encoders.catalogue import EncoderConfig
 from emofuse.features.extract import ExtractConfig, Extracted, extract
+from emofuse.inference.transcripts import Recogniser
 from emofuse.plan import Plan
-from emofuse.robustness.conditions import Change, Noise, WordErrors, read_condition
+from emofuse.robustness.conditions import MEASURED, Change, Found, Noise, WordErrors, read_condition
+from emofuse.robustness.found import identity, word_error_rate, write_down
 
 __all__ = ["add_noise", "corrupt", "extract_corrupted", "long_term_spectrum", "shaped_noise", "with_word_errors"]
 
@@ -73,18 +80,29 @@ def extract_corrupted(
     how, shards = params.get("extract", ExtractConfig), params.get("corpus.shards", int)
     with TemporaryDirectory(prefix="emofuse-") as folder:
         corpus = Path(folder)
-        corrupt(layout.corpus(plan.corpus), change, corpus)
+        corrupt(layout.corpus(plan.corpus), change, corpus, store)
         out = layout.corrupted(plan.corpus, condition, encoder)
-        return extract(encoder, config, how, shards, corpus, out, store, modality)
+        extracted = extract(encoder, config, how, shards, corpus, out, store, modality)
+        if isinstance(change, WordErrors | Found):
+            write_json(out / MEASURED, {"word_error_rate": _measured(layout.corpus(plan.corpus), corpus)})
+        return extracted
 
 
-def corrupt(corpus: Path, change: Change, out: Path) -> None:
+def _measured(corpus: Path, changed: Path) -> float | None:
+    before, after = (pl.DataFrame(pq.read_table(each / "utterances.parquet")) for each in (corpus, changed))
+    texts = after.select("utterance_id", said="text").join(before, on="utterance_id", how="left", maintain_order="left")
+    rate = word_error_rate(texts["text"].to_list(), texts["said"].to_list())
+    return None if rate is None else round(rate, 6)
+
+
+def corrupt(corpus: Path, change: Change, out: Path, store: Store) -> None:
     """Write the test split of a corpus under a condition; all of a corpus that has no splits of its own.
 
     Args:
         corpus: the corpus's folder
         change: what is done to it
         out: empty folder for ``utterances.parquet``, ``audio/`` and ``tables/``
+        store: where found words are kept
 
     Raises:
         CorpusError: the corpus has nothing that could be changed so
@@ -99,6 +117,8 @@ def corrupt(corpus: Path, change: Change, out: Path) -> None:
     elif isinstance(change, WordErrors):
         words = whole.filter(pl.col("split") == "train") if has_splits else whole
         rows = bare.with_columns(text=_changed(corpus, chosen["text"].to_list(), words["text"], change))
+    elif isinstance(change, Found):
+        rows = bare.with_columns(text=_found(corpus, chosen["utterance_id"].to_list(), change, store))
     else:
         rows = bare
         for path in (corpus / "tables").glob("*.parquet"):
@@ -128,6 +148,25 @@ def _with_noise(corpus: Path, bare: pl.DataFrame, change: Noise, out: Path) -> p
     rows = [(name, clip.sha256, clip.n_samples) for name, clip in clips.items()]
     heard = pl.DataFrame(rows, schema=["utterance_id", "audio_sha256", "n_samples"], orient="row")
     return bare.drop("audio_sha256", "n_samples").join(heard, on="utterance_id", how="left", maintain_order="left")
+
+
+def _found(corpus: Path, ids: Sequence[str], change: Found, store: Store) -> pl.Series:
+    """What is found in the sound of utterances, shard by shard, each of which is kept."""
+    heard_by, own = identity(change.recogniser), set(ids)
+    recogniser = cache(partial(Recogniser, change.recogniser))  # not loaded where all is kept already
+    said: dict[str, str | None] = {}
+    for path in tqdm(_shards(corpus), desc="recognise", unit="shard", disable=None):
+        clips = ((name, samples) for name, samples in _read(path) if name in own)
+
+        def make(folder: Path, clips: Iterator[tuple[str, np.ndarray]] = clips) -> None:
+            write_json(folder / "said.json", write_down(clips, lambda heard: recogniser()(heard)))
+
+        key = digest({"recogniser": heard_by, "shard": file_digest(path), "ids": sorted(own)})
+        kept = store.ensure("recognised", key, make).path / "said.json"
+        said |= json.loads(kept.read_text(encoding="utf-8"))
+    if not said:
+        raise CorpusError(f"{corpus}: no sound in it whose words could be found")
+    return pl.Series([said.get(each) for each in ids], dtype=pl.String)
 
 
 def _clips(corpus: Path) -> Iterator[tuple[str, np.ndarray]]:

@@ -5,7 +5,9 @@ import polars as pl
 from emofuse.core.files import write_text
 from emofuse.core.layout import Layout, Pair
 from emofuse.core.store import Store
+from emofuse.inference.bundle import read_json
 from emofuse.plan import Plan
+from emofuse.robustness.conditions import MEASURED
 from emofuse.robustness.predictions import predict_corrupted
 from emofuse.scoring.inputs import run_folders, truth_of
 from emofuse.scoring.scores import ScoringConfig, score
@@ -26,8 +28,8 @@ def robustness(
 ) -> None:
     """Write ``metrics/<task>/<pair>/robustness/<condition>.csv``.
 
-    Its columns are ``model, metric, as_recorded, mean, sd, low, high, n_runs``; ``as_recorded`` is the mean without the
-    condition.
+    Its columns are ``model, metric, as_recorded, mean, sd, low, high, n_runs, word_error_rate``; ``as_recorded`` is the
+    mean without the condition, and the word error rate is what was measured of changed words, the same in every row.
 
     Args:
         task: with its test labels
@@ -44,6 +46,9 @@ def robustness(
     models = score(predictions, truth_of(task), task.classes, config).models
     plain = pl.read_csv(layout.metrics(task.name, pair) / "scores.csv").select("model", "metric", as_recorded="mean")
     table = models.join(plain, on=["model", "metric"], how="left", maintain_order="left")
-    columns = ["model", "metric", "as_recorded", "mean", "sd", "low", "high", "n_runs"]
+    measured = layout.corrupted(plan.corpus, condition, pair.encoder(modality)) / MEASURED
+    rate = read_json(measured)["word_error_rate"] if measured.exists() else None
+    table = table.with_columns(word_error_rate=pl.lit(rate, pl.Float64))
+    columns = ["model", "metric", "as_recorded", "mean", "sd", "low", "high", "n_runs", "word_error_rate"]
     path = layout.metrics(task.name, pair) / "robustness" / f"{condition}.csv"
     write_text(path, table.select(columns).write_csv())

@@ -1,0 +1,145 @@
+"""What ``emofuse predict`` does: a model, what it is asked of, and the form of the answer."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from emofuse.audio.source import AudioFile
+from emofuse.core.collector import collector_paused
+from emofuse.inference.conversation import STANDARD_INPUT, Conversation, ConversationError, read_conversation
+from emofuse.inference.model import Answer, Model
+from emofuse.inference.outputs import as_csv, as_json, as_line, as_srt, as_text, told
+from emofuse.inference.provenance import trained_on
+from emofuse.inference.recording import ONE_SPEAKER
+from emofuse.inference.sources import best_of_project
+
+if TYPE_CHECKING:
+    from emofuse.inference.diarization import Diarizer
+    from emofuse.inference.hearing import Transcriber
+
+__all__ = ["predict"]
+
+_LIVE = (
+    "the model was trained with the turns after as context, too; live it has those before alone, so it may answer "
+    "otherwise than of the whole"
+)
+
+
+_NONE = "none"
+"""In place of a recogniser's name: turns without words stay so."""
+
+_WRITTEN_DOWN = (
+    "the words were written down by Whisper tiny.en, which knows English alone and errs; --transcribe names another, "
+    "or none"
+)
+
+
+def predict(arguments: Namespace, load: Callable[[str | Path], Model]) -> None:
+    """Print the answers that the command line asks for.
+
+    Args:
+        arguments: of the command, as :mod:`emofuse.cli` has them
+        load: what loads a model by its folder or address
+    """
+    if arguments.link and not arguments.html:
+        raise ConversationError("--link is of the page, and goes with --html")
+    model = load(arguments.model or best_of_project())
+    named = arguments.transcribe not in (None, _NONE)
+    transcribe = _transcriber(arguments.transcribe) if named else None
+    by_default = arguments.transcribe is None and model.reads("text")
+    if arguments.live:
+        _live(model, transcribe, by_default, arguments)
+        return
+    segments = _segments(arguments)
+    conversations = [read_conversation(path, segments, arguments.channels) for path in arguments.conversation]
+    answers = _answers(model, conversations, transcribe, by_default)
+    if arguments.json:
+        print(as_json(answers, model.manifest))
+    elif arguments.csv:
+        print(as_csv(answers, model.manifest.classes))
+        _tell(answers)
+    elif arguments.srt:
+        print(as_srt(answers))
+        _tell(answers)
+    elif arguments.html:
+        from emofuse.inference.pages import as_html
+
+        links = [path if arguments.link else None for path in arguments.conversation]
+        print(as_html(answers, str(model), [each.sound for each in conversations], links, model.manifest.classes))
+    else:
+        print(as_text(answers, str(model)))
+
+
+def _answers(
+    model: Model, conversations: Sequence[Conversation], transcribe: "Transcriber | None", by_default: bool
+) -> list[Answer]:
+    """Answer all; a recording without words gets them from the packaged recogniser where that is the default."""
+    wordless = [each.sound is not None and not any(turn.text for turn in each.turns) for each in conversations]
+    if not (by_default and any(wordless)):
+        return model.predict_all(conversations, transcribe)
+    packaged = _transcriber(None)
+    return [
+        model.predict(replace(each, remarks=(*each.remarks, _WRITTEN_DOWN)), packaged)
+        if lacks_words
+        else model.predict(each)
+        for each, lacks_words in zip(conversations, wordless, strict=True)
+    ]
+
+
+def _transcriber(name: str | None) -> "Transcriber":
+    with collector_paused():
+        from emofuse.inference.transcripts import recogniser  # here, since it takes a second to import
+
+        return recogniser(name)
+
+
+def _tell(answers: Sequence[Answer]) -> None:
+    """Say beside a form that has no place for it what is to be said of the model and the conversations."""
+    print("\n".join(dict.fromkeys(line for each in answers for line in told(each))), file=sys.stderr)
+
+
+def _segments(arguments: Namespace) -> "Path | Diarizer | None":
+    if arguments.diarize:
+        from emofuse.inference.diarization import diarizer
+
+        return diarizer(arguments.diarize)
+    segments: Path | None = arguments.segments
+    return segments
+
+
+def _live(model: Model, transcribe: "Transcriber | None", by_default: bool, arguments: Namespace) -> None:
+    from emofuse.inference.live import Session, follow
+
+    if len(arguments.conversation) != 1 or arguments.segments or arguments.channels or arguments.diarize:
+        raise ConversationError("--live follows one recording, or - for a pipe of samples, and finds its turns itself")
+    if arguments.csv or arguments.srt or arguments.html:
+        raise ConversationError("--live prints a line a turn, or with --json an object a line")
+    (path,) = arguments.conversation
+    session = Session(model, _transcriber(None) if by_default else transcribe)
+    model.load_encoders()
+    blocks, remarks = _blocks(path)
+    if not arguments.json:
+        said = [trained_on(model.manifest), model.remark(session.name), *remarks, ONE_SPEAKER]
+        said += [_WRITTEN_DOWN] if by_default else []
+        said += [] if model.is_causal else [_LIVE]
+        print("\n".join([str(model), *filter(None, said), ""]), flush=True)
+    for number, turn in enumerate(follow(blocks, session, path.name), start=1):
+        line = json.dumps({"turn": number, **asdict(turn)}, ensure_ascii=False)
+        print(line if arguments.json else as_line(number, turn), flush=True)
+
+
+def _blocks(path: Path) -> tuple[Iterator[np.ndarray], tuple[str, ...]]:
+    """The sound as it comes, and what is to be said of it."""
+    from emofuse.inference.live import as_spoken, from_pipe
+    from emofuse.inference.recording import read_mono
+
+    if path == STANDARD_INPUT:
+        return from_pipe(sys.stdin.buffer), ()
+    sound, remarks = read_mono(AudioFile(path), str(path))
+    return as_spoken(sound.samples[0]), remarks

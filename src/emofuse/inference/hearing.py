@@ -1,0 +1,75 @@
+"""Turns as training had theirs: sound in its stored form, cut at the corpus's limit, and words."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emofuse.audio.clips import prepare
+from emofuse.audio.flac import decode
+from emofuse.inference.recording import Turn
+
+__all__ = ["Heard", "Transcriber", "hear"]
+
+Transcriber = Callable[[Sequence[np.ndarray]], Sequence[str]]
+"""Clips, float32 ``[n_samples]`` at 16 kHz, to what is said in each."""
+
+_QUIET = 1e-3
+"""Largest sample of a clip in which there is nothing to hear: 60 dB below full scale, as hiss is."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A turn as the encoders read it.
+
+    Attributes:
+        turn: as given
+        samples: float32 ``[n_samples]`` at 16 kHz, or None
+        text: as given, or written down; or None
+        notes: what is wrong with its sound
+    """
+
+    turn: Turn
+    samples: np.ndarray | None
+    text: str | None
+    notes: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to hear and nothing to read."""
+        return self.samples is None and self.text is None
+
+    def content(self, modality: str) -> Any:
+        """What the encoder of a modality reads."""
+        return self.samples if modality == "audio" else self.text
+
+
+def hear(turns: Sequence[Turn], max_seconds: float, transcribe: Transcriber | None) -> list[Heard]:
+    """Bring turns to the form that the corpus's were in.
+
+    Args:
+        turns: of one conversation
+        max_seconds: a longer clip is cut there
+        transcribe: what writes down the words of turns without any; without it they have none
+    """
+    heard = [_heard(turn, max_seconds) for turn in turns]
+    wordless = [index for index, each in enumerate(heard) if each.text is None and each.samples is not None]
+    if transcribe and wordless:
+        texts = transcribe([heard[index].samples for index in wordless])  # type: ignore[misc]
+        for index, text in zip(wordless, texts, strict=True):
+            each = heard[index]
+            heard[index] = Heard(each.turn, each.samples, text.strip() or None, each.notes)
+    return heard
+
+
+def _heard(turn: Turn, max_seconds: float) -> Heard:
+    if turn.audio is None:
+        return Heard(turn, None, turn.text, ())
+    clip = prepare(turn.audio, max_seconds)
+    samples = decode(clip.data) if clip.data else None
+    notes = (clip.reason,) if clip.reason else ()
+    # With words beside it, silence is what training had of such turns, too. Without, a model would make up an emotion.
+    if samples is not None and turn.text is None and np.abs(samples).max(initial=0) < _QUIET:
+        return Heard(turn, None, None, (*notes, "nothing to hear"))
+    return Heard(turn, samples, turn.text, notes)

@@ -1,0 +1,105 @@
+"""Answers while people speak: each turn as it ends, with the turns before it as context and none after.
+
+What was heard is kept and not computed again: of earlier turns the encoders' frames and the vectors of the networks
+without context. The networks that read a dialogue read those vectors anew with every turn. A model that was trained
+with the past alone as context answers live as it does of the whole recording.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from emofuse.audio.source import Sound
+from emofuse.core.schema import SAMPLE_RATE
+from emofuse.inference.graph import Kept
+from emofuse.inference.hearing import Transcriber, hear
+from emofuse.inference.model import Emotion, Model
+from emofuse.inference.recording import SPEAKER, Turn
+from emofuse.inference.voice_activity import Span, TurnFinder
+from emofuse.models.registry import model as find_model
+
+__all__ = ["BLOCK", "Session", "as_spoken", "follow", "from_pipe"]
+
+BLOCK = SAMPLE_RATE // 10
+"""Samples that are taken at once: a tenth of a second."""
+
+
+class Session:
+    """A conversation that goes on.
+
+    Args:
+        model: that answers
+        transcribe: what writes down the words of turns that have none
+        reads_text: whether turns may have words; by default whether something writes them down
+
+    Raises:
+        ConversationError: the model cannot answer from what there is
+
+    Attributes:
+        name: of the network that answers
+    """
+
+    def __init__(self, model: Model, transcribe: Transcriber | None = None, reads_text: bool | None = None) -> None:
+        has_text = transcribe is not None if reads_text is None else reads_text
+        self.name = model.answering({"audio", "text"} if has_text else {"audio"})
+        self._model, self._transcribe = model, transcribe
+        self._frames: dict[str, list[np.ndarray]] = {each: [] for each in find_model(self.name).modalities}
+        self._speakers: list[str | None] = []
+        self._kept: Kept = {}
+
+    def answer(self, turn: Turn) -> Emotion:
+        """Return what is said of the next turn."""
+        (heard,) = hear([turn], self._model.manifest.max_seconds, self._transcribe)
+        if heard.is_empty:
+            return self._model.emotion(heard, None, self.name)
+        for modality, frames in self._frames.items():
+            frames.extend(self._model.encode(modality, [heard]))
+        self._speakers.append(turn.speaker)
+        probabilities = self._model.probabilities(self.name, self._frames, [self._speakers], self._kept)
+        return self._model.emotion(heard, probabilities[-1], self.name)
+
+
+def follow(blocks: Iterable[np.ndarray], session: Session, source: str) -> Iterator[Emotion]:
+    """Yield the answer of each turn as it ends.
+
+    Args:
+        blocks: sound as it comes, float32 ``[n_samples]`` at 16 kHz
+        session: that answers
+        source: name of the recording
+    """
+    finder, buffer, first = TurnFinder(), np.zeros(0, np.float32), 0
+    for block in blocks:
+        buffer = np.concatenate([buffer, block])
+        for span in finder.feed(block):
+            yield session.answer(_turn(buffer, first, span, source))
+        buffer, first = buffer[finder.needed_from - first :], finder.needed_from
+    for span in finder.end():
+        yield session.answer(_turn(buffer, first, span, source))
+
+
+def _turn(buffer: np.ndarray, first: int, span: Span, source: str) -> Turn:
+    """A turn whose sound is in the buffer, which begins with the recording's sample ``first``."""
+    samples = buffer[span.start - first : span.end - first]
+    sound = Sound(source, samples[None], SAMPLE_RATE)
+    return Turn(sound, None, SPEAKER, span.start / SAMPLE_RATE, span.end / SAMPLE_RATE, source)
+
+
+def as_spoken(samples: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield a recording, float32 ``[n_samples]`` at 16 kHz, in blocks at the speed at which it was spoken."""
+    began = time.monotonic()
+    for start in range(0, len(samples), BLOCK):
+        block = samples[start : start + BLOCK]
+        time.sleep(max(0.0, began + (start + len(block)) / SAMPLE_RATE - time.monotonic()))
+        yield block
+
+
+def from_pipe(stream: BinaryIO) -> Iterator[np.ndarray]:
+    """Yield the sound of a pipe, 16-bit little-endian samples, mono at 16 kHz, in blocks as they come."""
+    left = b""
+    while data := stream.read1(2 * BLOCK) if hasattr(stream, "read1") else stream.read(2 * BLOCK):
+        left += data
+        whole = len(left) // 2 * 2
+        yield np.frombuffer(left[:whole], "<i2").astype(np.float32) / 32_768
+        left = left[whole:]

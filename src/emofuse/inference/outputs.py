@@ -1,0 +1,132 @@
+"""An answer to read or to go on with: lines for a terminal, JSON, CSV, and captions."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from emofuse.inference.conversation import ConversationError
+from emofuse.inference.manifest import Manifest
+from emofuse.inference.model import Answer, Emotion
+from emofuse.inference.provenance import LANGUAGES, SYNTHETIC, corpus_of
+
+__all__ = ["as_csv", "as_json", "as_line", "as_srt", "as_text", "clock", "falling", "told"]
+
+_NO_EMOTION = "–"
+
+_FIELDS = ("source", "turn", "start_s", "end_s", "speaker", "text", "emotion")
+
+
+def told(answer: Answer) -> list[str]:
+    """Return what is to be said of the model and the conversation, a line each."""
+    return [each for each in (answer.trained_on, answer.remark, *answer.remarks) if each]
+
+
+def as_text(answers: Sequence[Answer], model: str) -> str:
+    """Return a line a turn: number, start, speaker, emotion, its probability, those of the others, and the words.
+
+    Args:
+        answers: what the model said, of each conversation
+        model: which model it is, in a line
+    """
+    parts = []
+    for answer in answers:
+        rows = [_cells(number, each) for number, each in enumerate(answer.turns, start=1)]
+        widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
+        shown = [place for place, width in enumerate(widths) if width]
+        lines = ["  ".join([*(row[place].ljust(widths[place]) for place in shown), row[-1]]).rstrip() for row in rows]
+        name = [f"{answer.name}:"] if len(answers) > 1 else []
+        parts.append("\n".join([*(told(answer) if answer is answers[0] else told(answer)[1:]), "", *name, *lines]))
+    return "\n".join([model, *parts])
+
+
+def as_line(number: int, turn: Emotion) -> str:
+    """Return a turn's line, for answers that come one by one."""
+    return "  ".join(each for each in _cells(number, turn) if each)
+
+
+def as_json(answers: Sequence[Answer], manifest: Manifest) -> str:
+    """Return the answers and what they came from: an object of one conversation, a list of several.
+
+    Args:
+        answers: what the model said, of each conversation
+        manifest: of the model that was asked
+    """
+    asked: dict[str, Any] = {name: getattr(manifest, name) for name in ("task", "model", "seed", "fold", "dev")}
+    corpus = corpus_of(manifest)
+    asked |= {"corpus": corpus, "language": LANGUAGES.get(corpus or ""), "synthetic_speech": corpus in SYNTHETIC}
+    asked["test"] = (manifest.scores or {}).get("weighted_f1")
+    objects = [{"asked": asked, **asdict(each)} for each in answers]
+    return json.dumps(objects[0] if len(objects) == 1 else objects, indent=2, ensure_ascii=False)
+
+
+def as_csv(answers: Sequence[Answer], classes: Sequence[str]) -> str:
+    """Return a row a turn: file, number, times, speaker, words, emotion, the probability of each class, and notes.
+
+    Args:
+        answers: what the model said, of each conversation
+        classes: names of the classes
+    """
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*_FIELDS, *classes, "notes"])
+    for answer in answers:
+        for number, turn in enumerate(answer.turns, start=1):
+            times = ("" if each is None else f"{each:.3f}" for each in (turn.start_s, turn.end_s))
+            shares = (f"{turn.probabilities[each]:.4f}" if turn.emotion else "" for each in classes)
+            words = (turn.speaker, turn.text, turn.emotion)
+            writer.writerow([turn.source or answer.name, number, *times, *words, *shares, "; ".join(turn.notes)])
+    return stream.getvalue().rstrip("\n")
+
+
+def as_srt(answers: Sequence[Answer]) -> str:
+    """Return captions in SRT: emotion, speaker and words of each turn.
+
+    Args:
+        answers: what the model said, of one recording
+
+    Raises:
+        ConversationError: there are several conversations, or turns without times
+    """
+    if len(answers) != 1:
+        raise ConversationError(f"captions are of one recording; there are {len(answers)}")
+    captions: list[str] = []
+    for turn in answers[0].turns:
+        if turn.start_s is None or turn.end_s is None:
+            raise ConversationError("captions need the times of turns, and there are none; predict from a recording")
+        emotion = f"[{turn.emotion} {100 * turn.probabilities[turn.emotion]:.0f} %]" if turn.emotion else ""
+        speaker = f"{turn.speaker}:" if turn.speaker else ""
+        said = " ".join(each for each in (emotion, speaker, turn.text) if each)
+        captions.append(f"{len(captions) + 1}\n{_caption(turn.start_s)} --> {_caption(turn.end_s)}\n{said}\n")
+    return "\n".join(captions).rstrip("\n")
+
+
+def clock(seconds: float) -> str:
+    """Return a time as minutes and seconds, such as 1:02.5; hours before it where there are some."""
+    tenths = round(10 * seconds)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    before = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{before}:{rest / 10:04.1f}"
+
+
+def falling(turn: Emotion) -> list[tuple[str, float]]:
+    """Return the probabilities of the classes, the likeliest first."""
+    return sorted(turn.probabilities.items(), key=lambda each: -each[1])
+
+
+def _caption(seconds: float) -> str:
+    milliseconds = round(1000 * seconds)
+    hours, rest = divmod(milliseconds, 3_600_000)
+    minutes, rest = divmod(rest, 60_000)
+    return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d},{rest % 1000:03d}"
+
+
+def _cells(number: int, turn: Emotion) -> list[str]:
+    others = (f"{name} {value:.2f}" for name, value in falling(turn) if name != turn.emotion)
+    said = " ".join([turn.text or "", *(f"({note})" for note in turn.notes)]).strip()
+    sure = f"{turn.probabilities[turn.emotion]:.2f}" if turn.emotion else ""
+    start = "" if turn.start_s is None else clock(turn.start_s)
+    return [str(number), start, turn.speaker or "", turn.emotion or _NO_EMOTION, sure, ", ".join(others), said]

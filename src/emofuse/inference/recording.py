@@ -1,0 +1,214 @@
+"""A recording as a conversation: where its turns are and who speaks them, told, found, or a channel a speaker."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from emofuse.audio.resample import downmix, into_range, resample
+from emofuse.audio.source import AudioSource, Sound
+from emofuse.core.schema import SAMPLE_RATE
+from emofuse.inference.segments import Segment, SegmentError, read_segments
+
+if TYPE_CHECKING:
+    from emofuse.inference.diarization import Diarizer
+
+__all__ = ["ONE_SPEAKER", "SPEAKER", "Conversation", "ConversationError", "Turn", "cut", "read_mono", "read_recording"]
+
+ONE_SPEAKER = "speakers are not told apart: all turns count as one speaker's"
+"""What is said of a recording of which nothing is known but its sound."""
+
+_TELLS = "segments, channels or a diarizer would tell"
+"""What is added where one of them could be given."""
+
+SPEAKER = "speaker"
+"""Name of whoever speaks in such a recording."""
+
+_TOLERANCE_S = 0.5
+"""Seconds that a segment may end after the sound, since programs round their times."""
+
+_ALIKE = 1e-4
+"""Largest difference of two channels that hold the same sound: under four steps of 16 bits."""
+
+
+class ConversationError(ValueError):
+    """A conversation cannot be read; the message names the file and the turn, which are counted from 1."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation.
+
+    Attributes:
+        audio: its sound, such as :class:`emofuse.audio.source.AudioFile`
+        text: what is said
+        speaker: who speaks
+        start_s: where it begins in a recording, in seconds
+        end_s: where it ends there
+        source: name of the file that it is from
+    """
+
+    audio: AudioSource | None = None
+    text: str | None = None
+    speaker: str | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Turns in their order, and what is to be said of them as a whole.
+
+    Attributes:
+        name: of the file or folder
+        turns: by their starts
+        remarks: such as that speakers are not told apart
+        sound: of a recording, the whole of it: mono at 16 kHz
+    """
+
+    name: str
+    turns: tuple[Turn, ...]
+    remarks: tuple[str, ...] = ()
+    sound: Sound | None = None
+
+
+def read_recording(
+    source: AudioSource, where: str, segments: "Path | Diarizer | None" = None, channels: bool = False
+) -> Conversation:
+    """Read a recording and find its turns.
+
+    Args:
+        source: the recording, of any format that the decoders read
+        where: the recording, for messages
+        segments: a file that says where the turns are, or what finds them and their speakers; without either voice
+            activity finds them
+        channels: whether each channel is a speaker
+
+    Raises:
+        ConversationError: there is no sound in it, nobody is heard to speak, or the channels are not one a speaker
+        SegmentError: the file of segments cannot be read, or ends after the sound
+        OSError: it cannot be decoded
+    """
+    if segments and channels:
+        raise ConversationError(f"{where}: either segments or channels tell who speaks; expected one of both")
+    if channels:
+        return _of_channels(source, where)
+    sound, remarks = read_mono(source, where)
+    found = _told(segments, where, sound) if segments else _spoken(sound, SPEAKER)
+    if not segments or not any(each.speaker for each in found):
+        remarks = (*remarks, f"{ONE_SPEAKER}; {_TELLS}")
+    if not found:
+        raise ConversationError(f"{where}: nobody is heard to speak in its {_seconds(sound):.1f} s")
+    return Conversation(source.name, tuple(_turns([(each, sound) for each in found], source.name)), remarks, sound)
+
+
+def read_mono(source: AudioSource, where: str) -> tuple[Sound, tuple[str, ...]]:
+    """Decode a recording to mono at 16 kHz.
+
+    Args:
+        source: the recording
+        where: the recording, for messages
+
+    Returns:
+        the sound, and what is to be said of it, such as that its channels cancel
+
+    Raises:
+        ConversationError: there is no sound in it
+        OSError: it cannot be decoded
+    """
+    samples, rate, rescaled = _samples(source, where)
+    mono, cancelled = downmix(samples)
+    del samples  # of an hour in stereo more than a gigabyte, which the resampler can use
+    remarks = tuple(f"{source.name}: {each}" for each in (rescaled | cancelled).values())
+    return Sound(source.name, resample(mono, rate)[None], SAMPLE_RATE), remarks
+
+
+def cut(sound: Sound, start_s: float, end_s: float, where: str) -> Sound:
+    """Return a part of a recording at 16 kHz, to the sample.
+
+    Args:
+        sound: the recording
+        start_s: where the part begins, in seconds
+        end_s: where it ends
+        where: file and turn, for the message
+
+    Raises:
+        ConversationError: the part is empty or ends after the sound
+    """
+    if not start_s < end_s:
+        raise ConversationError(f"{where}: from {start_s:g} s to {end_s:g} s; expected an end after a start")
+    if end_s > _seconds(sound) + _TOLERANCE_S:
+        raise ConversationError(f"{where}: ends at {end_s:g} s, but {sound.name} at {_seconds(sound):.2f} s")
+    return Sound(sound.name, sound.samples[:, round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)], SAMPLE_RATE)
+
+
+def _of_channels(source: AudioSource, where: str) -> Conversation:
+    samples, rate, rescaled = _samples(source, where)
+    if len(samples) < 2:
+        raise ConversationError(f"{where}: one channel; expected a channel for each speaker")
+    if any(np.abs(each - samples[0]).max() < _ALIKE for each in samples[1:]):
+        raise ConversationError(f"{where}: its channels hold the same sound; expected a channel for each speaker")
+    sounds = [Sound(source.name, resample(np.ascontiguousarray(each), rate)[None], SAMPLE_RATE) for each in samples]
+    found = [
+        (segment, sound)
+        for number, sound in enumerate(sounds, start=1)
+        for segment in _spoken(sound, f"channel {number}")
+    ]
+    mono, _ = downmix(np.concatenate([each.samples for each in sounds]))
+    whole = Sound(source.name, mono[None], SAMPLE_RATE)
+    if not found:
+        raise ConversationError(f"{where}: nobody is heard to speak in its {_seconds(whole):.1f} s")
+    remarks = tuple(f"{source.name}: {each}" for each in rescaled.values())
+    return Conversation(source.name, tuple(_turns(found, source.name)), remarks, whole)
+
+
+def _samples(source: AudioSource, where: str) -> tuple[np.ndarray, int, dict[str, str]]:
+    """Samples in range, their rate, and what is to be told of them, by defect."""
+    samples, rate = source.load()
+    if samples.size == 0:
+        raise ConversationError(f"{where}: no samples in it")
+    if not np.isfinite(samples).all():
+        raise ConversationError(f"{where}: a sample is not a finite number")
+    try:
+        samples, rescaled = into_range(samples)
+    except ValueError as error:
+        raise ConversationError(f"{where}: {error}") from error
+    return samples, rate, rescaled
+
+
+def _spoken(sound: Sound, speaker: str) -> list[Segment]:
+    from emofuse.inference.voice_activity import find_turns  # here, since torch is slow to start
+
+    spans = find_turns(sound.samples[0])
+    return [Segment(span.start / SAMPLE_RATE, span.end / SAMPLE_RATE, speaker) for span in spans]
+
+
+def _told(segments: "Path | Diarizer", where: str, sound: Sound) -> list[Segment]:
+    if isinstance(segments, Path):
+        return _fitting(read_segments(segments, Path(sound.name).stem), _seconds(sound), str(segments))
+    return _fitting(segments(sound), _seconds(sound), where)
+
+
+def _fitting(segments: Sequence[Segment], seconds: float, where: str) -> list[Segment]:
+    """Refuse the segments of another recording, and cut at the sound's end what is rounded to a little after it."""
+    for number, each in enumerate(segments, start=1):
+        if each.start_s >= seconds or each.end_s > seconds + _TOLERANCE_S:
+            raise SegmentError(
+                f"{where}: segment {number} is from {each.start_s:g} s to {each.end_s:g} s, but the sound ends at "
+                f"{seconds:.2f} s; is it of another recording?"
+            )
+    return [Segment(each.start_s, min(each.end_s, seconds), each.speaker, each.text) for each in segments]
+
+
+def _turns(found: Sequence[tuple[Segment, Sound]], name: str) -> Iterator[Turn]:
+    for segment, sound in sorted(found, key=lambda each: (each[0].start_s, each[0].end_s)):
+        start, end = round(segment.start_s * SAMPLE_RATE), round(segment.end_s * SAMPLE_RATE)
+        clip = Sound(name, sound.samples[:, start:end], SAMPLE_RATE)
+        yield Turn(clip, segment.text, segment.speaker, segment.start_s, segment.end_s, name)
+
+
+def _seconds(sound: Sound) -> float:
+    return sound.samples.shape[1] / sound.rate

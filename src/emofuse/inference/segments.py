@@ -1,0 +1,231 @@
+"""Who spoke when and what, as other programs write it: RTTM, SRT, WebVTT, Audacity's labels, TextGrid, WhisperX's JSON.
+
+========================  =================================================================================
+``.rttm``                 speakers; of several recordings in a file those lines that name this one
+``.srt``, ``.vtt``        words; the speaker of ``[Ann]: words`` and of WebVTT's ``<v Ann>words``
+``.txt``                  Audacity's label track: words; the speaker of ``[Ann]: words``
+``.TextGrid``             Praat's, the long form and the short one: a tier is a speaker, its intervals the words
+``.json``                 ``segments`` with ``start``, ``end``, ``text`` and ``speaker``, as of WhisperX and Whisper
+========================  =================================================================================
+"""
+
+import html
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ENDINGS", "Segment", "SegmentError", "clean", "read_segments", "read_text"]
+
+
+class SegmentError(ValueError):
+    """A file of segments cannot be read, or does not fit the recording; the message names file and place."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a recording.
+
+    Attributes:
+        start_s: seconds
+        end_s: seconds, after ``start_s``
+        speaker: who speaks, if it is told
+        text: what is said, if it is told
+    """
+
+    start_s: float
+    end_s: float
+    speaker: str | None = None
+    text: str | None = None
+
+
+def read_segments(path: Path, recording: str) -> list[Segment]:
+    """Read a file of segments, which come back by their starts.
+
+    Args:
+        path: the file; its ending says which format it is
+        recording: name of the recording without its ending, which an RTTM file may name among others
+
+    Raises:
+        SegmentError: there is no such file, it is not of its format, or has no segments
+    """
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise SegmentError(f"{path}: not known as a file of segments; expected one that ends in {', '.join(ENDINGS)}")
+    found = sorted(read(path, recording), key=lambda each: (each.start_s, each.end_s))
+    if not found:
+        raise SegmentError(f"{path}: no segments in it")
+    return found
+
+
+def clean(text: str | None) -> str | None:
+    """Return a text without doubled spaces, None if nothing is left: the form that corpora are stored in."""
+    return " ".join((text or "").split()) or None
+
+
+def read_text(path: Path, error_class: type[ValueError] = SegmentError) -> str:
+    """Read a text file in UTF-8, or in UTF-16 if it begins with its mark, as Praat writes it."""
+    if path.exists() and not path.is_file():
+        raise error_class(f"{path}: not a regular file")
+    try:
+        data = path.read_bytes()
+        encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        return data.decode(encoding)
+    except OSError as error:
+        raise error_class(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise error_class(f"{path}: not UTF-8: {error}") from error
+
+
+def _segment(where: str, start: Any, end: Any, speaker: str | None = None, text: str | None = None) -> Segment:
+    try:
+        start_s, end_s = float(start), float(end)
+    except (TypeError, ValueError) as error:
+        raise SegmentError(f"{where}: from {start!r} to {end!r}; expected seconds") from error
+    if not (math.isfinite(start_s) and math.isfinite(end_s) and 0 <= start_s < end_s):
+        raise SegmentError(f"{where}: from {start_s:g} s to {end_s:g} s; expected an end after a start")
+    return Segment(start_s, end_s, clean(speaker), clean(text))
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines that are not empty, each with its place."""
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", read_text(path)), start=1):
+        if line.strip():
+            yield f"{path}: line {number}", line
+
+
+def _rttm(path: Path, recording: str) -> Iterable[Segment]:
+    rows = [(where, line.split()) for where, line in _lines(path) if line.split()[0] == "SPEAKER"]
+    for where, row in rows:
+        if len(row) < 8:
+            raise SegmentError(f"{where}: {len(row)} fields; expected at least 8, as RTTM has them")
+    names = {row[1] for _, row in rows}
+    if len(names) > 1 and recording not in names:
+        raise SegmentError(f"{path}: segments of {len(names)} recordings, none of them named {recording!r}")
+    for where, row in rows:
+        if len(names) == 1 or row[1] == recording:
+            yield _segment(where, row[3], _sum(where, row[3], row[4]), row[7])
+
+
+def _sum(where: str, start: str, duration: str) -> float:
+    try:
+        return float(start) + float(duration)
+    except ValueError as error:
+        raise SegmentError(f"{where}: from {start!r}, for {duration!r}; expected seconds") from error
+
+
+_CUE = re.compile(r"\s*((?:\d+:)?\d+:\d+[.,]\d+)\s*-->\s*((?:\d+:)?\d+:\d+[.,]\d+)")
+_VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]+)>")
+_NAMED = re.compile(r"\[([^\]]+)\]:\s*(.*)", re.DOTALL)
+
+
+def _captions(path: Path, recording: str) -> Iterable[Segment]:
+    """SRT and WebVTT: blocks with a line of times and, below it, words."""
+    del recording
+    for block in re.split(r"\n\s*\n", re.sub(r"\r\n?", "\n", read_text(path))):
+        lines = block.strip().split("\n")
+        place = next((index for index, line in enumerate(lines) if "-->" in line), None)
+        if place is None or lines[0].startswith("NOTE"):
+            continue
+        where = f"{path}: {lines[place].strip()}"
+        times = _CUE.match(lines[place])
+        if times is None:
+            raise SegmentError(f"{where}: expected times as 00:00:01.500 --> 00:00:02.750")
+        said = "\n".join(lines[place + 1 :])
+        voice = _VOICE.search(said)
+        speaker, text = _named(html.unescape(re.sub(r"<[^>]*>|\{\\[^}]*\}", "", said)))
+        start, end = (_seconds(each) for each in times.groups())
+        yield _segment(where, start, end, html.unescape(voice[1]) if voice else speaker, text)
+
+
+def _seconds(clock: str) -> float:
+    """Seconds of ``01:02:03,500`` or ``02:03.500``."""
+    return sum(float(part) * 60**place for place, part in enumerate(reversed(clock.replace(",", ".").split(":"))))
+
+
+def _named(text: str) -> tuple[str | None, str]:
+    found = _NAMED.match(text.strip())
+    return (found[1], found[2]) if found else (None, text)
+
+
+def _labels(path: Path, recording: str) -> Iterable[Segment]:
+    del recording
+    for where, line in _lines(path):
+        if line.startswith("\\"):  # the frequencies of the label above
+            continue
+        start, _, rest = line.partition("\t")
+        end, _, label = rest.partition("\t")
+        speaker, text = _named(label)
+        yield _segment(where, start, end, speaker, text)
+
+
+_TOKEN = re.compile(r'(?<!\S)("(?:[^"]|"")*"|<[a-z]+>|[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?!\S)')
+"""What counts in a TextGrid: strings, flags and numbers that stand free; all other words of the long form do not."""
+
+
+def _text_grid(path: Path, recording: str) -> Iterable[Segment]:
+    del recording
+    tokens = _TOKEN.findall(read_text(path))
+    if tokens[:2] + tokens[4:5] != ['"ooTextFile"', '"TextGrid"', "<exists>"]:
+        raise SegmentError(f"{path}: not a TextGrid that Praat has written as text")
+    try:
+        return [_segment(*each) for each in _intervals(path, iter(tokens[5:])) if each[-1].strip()]
+    except SegmentError:
+        raise
+    except (StopIteration, ValueError) as error:
+        raise SegmentError(f"{path}: cut off, or not a TextGrid that Praat has written as text") from error
+
+
+def _intervals(path: Path, tokens: Iterator[str]) -> list[tuple[str, str, str, str, str]]:
+    """Place, start, end, tier and text of every interval."""
+    found = []
+    for _ in range(int(next(tokens))):
+        kind, name = _unquoted(next(tokens)), _unquoted(next(tokens))
+        _, _, size = next(tokens), next(tokens), int(next(tokens))
+        for number in range(1, size + 1):
+            if kind == "IntervalTier":
+                where = f"{path}: tier {name}: interval {number}"
+                found.append((where, next(tokens), next(tokens), name, _unquoted(next(tokens))))
+            else:  # points in time
+                next(tokens)
+                next(tokens)
+    return found
+
+
+def _unquoted(token: str) -> str:
+    if token[:1] != '"':
+        raise ValueError(f"{token}: expected a string")
+    return token[1:-1].replace('""', '"')
+
+
+def _whisper_json(path: Path, recording: str) -> Iterable[Segment]:
+    del recording
+    try:
+        found = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise SegmentError(f"{path}: not valid JSON: {error}") from error
+    rows = found.get("segments") if isinstance(found, dict) else found
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise SegmentError(f"{path}: expected segments, a list of objects with start, end, text and speaker")
+    for number, row in enumerate(rows, start=1):
+        where = f"{path}: segment {number}"
+        for key in ("speaker", "text"):
+            if not isinstance(row.get(key), str | None):
+                raise SegmentError(f"{where}: {key}: {row[key]!r}; expected a string")
+        yield _segment(where, row.get("start"), row.get("end"), row.get("speaker"), row.get("text"))
+
+
+_READERS: dict[str, Callable[[Path, str], Iterable[Segment]]] = {
+    ".rttm": _rttm,
+    ".srt": _captions,
+    ".vtt": _captions,
+    ".txt": _labels,
+    ".textgrid": _text_grid,
+    ".json": _whisper_json,
+}
+
+ENDINGS = (".rttm", ".srt", ".vtt", ".txt", ".TextGrid", ".json")
+"""Of files with segments."""

@@ -1,0 +1,65 @@
+"""Words that are found in place of a corpus's own: voice activity says whether anybody speaks, a recogniser what.
+
+The word error rate is the edit distance between the words over the number of the corpus's, both of all utterances
+together. Case and punctuation do not count, since many transcripts have none; "7" for "seven" is an error.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from torchaudio.functional import edit_distance
+
+from emofuse.core.files import file_digest
+from emofuse.encoders.sources import model_folder
+from emofuse.inference.voice_activity import find_turns
+
+__all__ = ["identity", "word_error_rate", "write_down"]
+
+_PACKAGES = ("silero-vad", "torch", "transformers")
+
+
+def write_down(
+    clips: Iterable[tuple[str, np.ndarray]], recognise: Callable[[Sequence[np.ndarray]], Sequence[str]]
+) -> dict[str, str | None]:
+    """Return by id what is said in clips; None where nobody speaks, or nothing is understood.
+
+    Args:
+        clips: ids and samples, float32 ``[n_samples]`` at 16 kHz
+        recognise: clips to words
+    """
+    said: dict[str, str | None] = {}
+    for name, samples in clips:
+        # In silence and music recognisers write sentences that were frequent in their training.
+        heard = recognise([samples])[0] if find_turns(samples) else ""
+        said[name] = " ".join(heard.split()) or None
+    return said
+
+
+def identity(name: str) -> dict[str, Any]:
+    """Return what the words of a recogniser depend on: its files, and the packages that run it.
+
+    Args:
+        name: as of :class:`emofuse.inference.transcripts.Recogniser`
+    """
+    folder = model_folder(name)
+    files = {} if folder is None else {each.name: file_digest(each) for each in folder.iterdir() if each.is_file()}
+    return {"name": name, "files": files, "versions": {each: version(each) for each in _PACKAGES}}
+
+
+def word_error_rate(truth: Sequence[str | None], said: Sequence[str | None]) -> float | None:
+    """Return the edit distance over the number of words of ``truth``; None where there are none.
+
+    Args:
+        truth: texts of a corpus
+        said: texts in place of them, one each
+    """
+    pairs = [(_words(first), _words(second)) for first, second in zip(truth, said, strict=True)]
+    total = sum(len(first) for first, _ in pairs)
+    return sum(edit_distance(first, second) for first, second in pairs) / total if total else None
+
+
+def _words(text: str | None) -> list[str]:
+    return re.findall(r"\w+(?:'\w+)*", (text or "").casefold().replace("’", "'"))
