@@ -14,8 +14,6 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -24,6 +22,7 @@ from mlflow.entities import Run
 from emofuse.core.layout import Layout, Pair
 from emofuse.core.params import ParamsError, validate
 from emofuse.core.store import Store
+from emofuse.features.shards import write_shard
 from emofuse.models.registry import MODALITIES, model
 from emofuse.tasks import Fold
 from emofuse.tracking.address import TrackingError
@@ -52,11 +51,10 @@ def write_project(
     write_lock(root, {stage(task, name, pair): "first" for name in models})
     write_scores(root, task, seeds, models, pair=pair)
     identity = {"id": "logmel", "revision": "1", "layer": "40 bands", "labels_seen": False}
-    schema = pa.schema([("utterance_id", pa.string())], metadata={"emofuse": json.dumps(identity)})
     for modality in MODALITIES:
         folder = Layout(root).features("small", pair.encoder(modality))
         folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(schema.empty_table(), folder / "shard-00000-of-00001.parquet")
+        write_shard(folder / "shard-00000-of-00001.parquet", [], 1, identity)
     (root / "data/corpora/small").mkdir(parents=True, exist_ok=True)
     (root / "data/corpora/small/utterances.parquet").touch()
     run_only(root, pair, task)

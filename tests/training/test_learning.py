@@ -339,15 +339,6 @@ def test_the_gate_closes_where_the_other_modality_is_wrong(make_fold: MakeFold, 
     assert np.mean(open_right) > 1.5 * np.mean(open_wrong)
 
 
-def folder_of(project: Project, model: str) -> Path:
-    """Where the first run of a model lies."""
-    for path in sorted((project.data / "models").rglob("record.json")):
-        record = json.loads(path.read_text())
-        if (record["model"], record["seed"]) == (model, 0):
-            return Path(path.parent)
-    raise LookupError(model)
-
-
 def test_weights_of_posteriors_are_chosen_by_weighted_f1_and_not_by_accuracy(trained: Project) -> None:
     """All mixtures get five of eight utterances of dev right: those of even weights call almost all of them happy."""
     fold = trained.task().fold(0)
@@ -363,13 +354,14 @@ def test_weights_of_posteriors_are_chosen_by_weighted_f1_and_not_by_accuracy(tra
         (sad[2:], 0.9, 0.9),
     ):
         text[rows], audio[rows] = (of_text, 1 - of_text), (of_audio, 1 - of_audio)
-    for name, posteriors in (("text-context", text), ("audio-context", audio)):
-        run = Run("tiny", name, "by hand", 0, 0)
-        save_run(folder_of(trained, name), run, fold, posteriors, {})
+    for modality, posteriors in (("text", text), ("audio", audio)):
+        name = f"{modality}-context"
+        run = Run("tiny", name, {modality: trained.pair.encoder(modality)}, "by hand", 0, 0)
+        save_run(trained.folder(name), run, fold, posteriors, {})
     assert dev_scores(text, fold)["accuracy"] == dev_scores(audio, fold)["accuracy"] == 0.625
     assert dev_scores(text, fold)["weighted_f1"] > dev_scores(audio, fold)["weighted_f1"]
     trained.fuse("late")
-    weights = json.loads((folder_of(trained, "late") / "config.json").read_text())["weights"]
+    weights = json.loads((trained.folder("late") / "config.json").read_text())["weights"]
     assert weights["text"] > 0.8
 
 
@@ -378,12 +370,12 @@ def test_weights_of_posteriors_are_chosen_by_weighted_f1_and_not_by_accuracy(tra
 )
 def test_fusion_reads_the_vectors_of_its_stage(trained: Project, model: str, stage: str) -> None:
     """Told by the mean that the network standardizes with."""
-    trained.fuse("hcam", ablations=True)
+    trained.ablate("hcam")
     fold = trained.task().fold(0)
-    weights = load_file(folder_of(trained, model) / "model.safetensors")
+    weights = load_file(trained.folder(model) / "model.safetensors")
     train = torch.from_numpy(fold.splits == SPLITS.index("train"))
     for modality in ("audio", "text"):
-        vectors_ND = read_vectors(folder_of(trained, f"{modality}-{stage}"), stage)
+        vectors_ND = read_vectors(trained.folder(f"{modality}-{stage}"), stage)
         torch.testing.assert_close(weights[f"standardize.{modality}.mean_D"], vectors_ND[train].mean(dim=0))
 
 
@@ -400,9 +392,10 @@ def test_seeds_of_every_network_start_from_other_weights(project: Project) -> No
     still(project.tree["models"])
     project.everything()
     found: dict[str, list[dict[str, torch.Tensor]]] = {}
-    for path in sorted((project.data / "models").rglob("model.safetensors")):
+    for path in sorted(project.layout.models.rglob("model.safetensors")):
         model = json.loads((path.parent / "record.json").read_text())["model"]
         found.setdefault(model, []).append(load_file(path))
+    assert len(found.pop("linear")) == 1  # It draws nothing.
     assert len(found) == 8
     for model, (one, other) in found.items():
         drawn = [name for name in one if one[name].ndim == 2 and one[name].abs().max() > 1e-6]  # Gates begin at zero.
