@@ -13,6 +13,7 @@ import numpy as np
 from torchaudio.functional import edit_distance
 
 from emofuse.core.files import file_digest
+from emofuse.core.process import computing_alone
 from emofuse.encoders.sources import model_folder
 from emofuse.inference.voice_activity import find_turns
 
@@ -31,10 +32,11 @@ def write_down(
         recognise: clips to words
     """
     said: dict[str, str | None] = {}
-    for name, samples in clips:
-        # In silence and music recognisers write sentences that were frequent in their training.
-        heard = recognise([samples])[0] if find_turns(samples) else ""
-        said[name] = " ".join(heard.split()) or None
+    with computing_alone():  # the number of threads changes the last bits, and with them a word now and then
+        for name, samples in clips:
+            # In silence and music recognisers write sentences that were frequent in their training.
+            heard = recognise([samples])[0] if find_turns(samples) else ""
+            said[name] = " ".join(heard.split()) or None
     return said
 
 
