@@ -114,6 +114,15 @@ def test_what_is_wrong_with_a_folder_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_whisper_says_no_more_than_can_be_spoken(recogniser: Callable[[str], Path], tone: np.ndarray) -> None:
+    """A network of random weights never ends by itself."""
+    recognise = Recogniser(str(recogniser("whisper")))
+    recognise._recognise.model.generation_config.max_length = 60
+    said = recognise([tone[:4_000].astype(np.float32) / 32_768])
+    tokens = recognise._recognise.tokenizer(said[0], add_special_tokens=False)["input_ids"]
+    assert 0 < len(tokens) <= 20
+
+
 def test_a_hub_model_needs_a_revision_and_the_cache() -> None:
     with pytest.raises(EncoderError, match="as id@revision"):
         Recogniser("some/recogniser")

@@ -46,6 +46,12 @@ _NOT_STORED = {"masked_spec_embed"}
 _SHORTEST = SAMPLE_RATE // 10
 """Samples that a clip is filled up to with silence: the convolutions of wav2vec 2.0 take 25 ms at least."""
 
+_TOKENS_A_SECOND = 10
+"""More than anybody speaks. Without a bound Whisper may say one phrase over and over, up to 440 tokens for a second."""
+
+_STEERING = 8
+"""Places that Whisper's own signs, such as the language, may take before the words."""
+
 _WINDOW_SECONDS = 30
 """What Whisper hears at once. It finds its way through a longer clip by the times that it writes down itself."""
 
@@ -81,6 +87,10 @@ class Recogniser:
         if self._recognise.model.can_generate():
             # The pipeline's search with five beams takes 1.7 times as long, and wrote the same words of MELD's clips.
             options["generate_kwargs"] = {"num_beams": 1}
+            if self._windows and not long:
+                seconds = -(-len(clip) // SAMPLE_RATE)
+                most = self._recognise.model.config.max_target_positions - _STEERING
+                options["generate_kwargs"]["max_new_tokens"] = min(_TOKENS_A_SECOND * (seconds + 1), most)
         samples = np.pad(clip, (0, max(0, _SHORTEST - len(clip))))
         heard: Any = self._recognise({"raw": samples, "sampling_rate": SAMPLE_RATE}, **options)
         return str(heard["text"])

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from torchaudio.functional import edit_distance
 
-from emofuse.core.files import file_digest
+from emofuse.core.files import digest, file_digest
+from emofuse.core.imports import closure, source_of
+from emofuse.core.process import computing_alone
 from emofuse.encoders.sources import model_folder
 from emofuse.inference.voice_activity import find_turns
 
@@ -31,22 +33,25 @@ def write_down(
         recognise: clips to words
     """
     said: dict[str, str | None] = {}
-    for name, samples in clips:
-        # In silence and music recognisers write sentences that were frequent in their training.
-        heard = recognise([samples])[0] if find_turns(samples) else ""
-        said[name] = " ".join(heard.split()) or None
+    with computing_alone():  # the number of threads changes the last bits, and with them a word now and then
+        for name, samples in clips:
+            # In silence and music recognisers write sentences that were frequent in their training.
+            heard = recognise([samples])[0] if find_turns(samples) else ""
+            said[name] = " ".join(heard.split()) or None
     return said
 
 
 def identity(name: str) -> dict[str, Any]:
-    """Return what the words of a recogniser depend on: its files, and the packages that run it.
+    """Return what the words of a recogniser depend on: its files, the code, and the packages that run it.
 
     Args:
         name: as of :class:`emofuse.inference.transcripts.Recogniser`
     """
     folder = model_folder(name)
     files = {} if folder is None else {each.name: file_digest(each) for each in folder.iterdir() if each.is_file()}
-    return {"name": name, "files": files, "versions": {each: version(each) for each in _PACKAGES}}
+    modules = closure("inference.transcripts", "robustness.found")
+    code = digest({each: source_of(each).read_text(encoding="utf-8") for each in modules})
+    return {"name": name, "files": files, "code": code, "versions": {each: version(each) for each in _PACKAGES}}
 
 
 def word_error_rate(truth: Sequence[str | None], said: Sequence[str | None]) -> float | None:
