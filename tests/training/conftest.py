@@ -17,7 +17,7 @@ from emofuse.core.params import Params
 from emofuse.core.schema import SPLITS, UTTERANCES, conform
 from emofuse.core.store import Store
 from emofuse.features.shards import Row, write_shard
-from emofuse.models.registry import FUSION
+from emofuse.models.registry import FUSION, is_ablation
 from emofuse.tasks import Fold, Task
 from emofuse.training import jobs
 from emofuse.training.fuse import ablate, fuse
@@ -115,7 +115,8 @@ class Project:
 
     def folder(self, model: str, seed: int = 0) -> Path:
         """Folder of a model's run."""
-        return self.layout.models / "tiny" / FOLDERS.get(model, f"{PAIR}/{model}") / f"seed-{seed}-fold-0"
+        fusion = f"{PAIR}/ablations/{model}" if is_ablation(model) else f"{PAIR}/{model}"
+        return self.layout.models / "tiny" / FOLDERS.get(model, fusion) / f"seed-{seed}-fold-0"
 
     def pretrain(self, modality: str, stage: str = "") -> tuple[int, int]:
         """Run the stage; return how many runs were trained and how many reused."""
