@@ -26,6 +26,9 @@ ENCODERS = {
 }
 """Three encoders of the sound, the project's own and the two of the queue: name in the catalogue, and identity."""
 
+LEVELS = ("linear", "utterance", "context")
+"""Of the audio models."""
+
 QUEUE = """
 dvc exp run --queue -n prosody -S 'run.audio=[prosody]'
 dvc exp run --queue -n wav2vec2 -S 'run.audio=[wav2vec2-base]' -S encoders.wav2vec2-base.options.layers=last \\
@@ -47,7 +50,7 @@ def project(
     (project / "mlflow.db").unlink()
     path = project / "params.yaml"
     text = path.read_text().replace("seeds: 2", "seeds: 1")
-    for model in ("concat", "cma", "late", "hcam", "hbaf"):
+    for model in ("linear", "concat", "cma", "late", "hcam", "hbaf"):
         text = text.replace(f"    - {model}\n", "", 1)
     path.write_text(text.replace("    networks:  #", "    networks: []  #"))
     dvc(project, "repro")
@@ -93,14 +96,14 @@ def wait_for(project: Path, names: set[str]) -> None:
 def test_the_tracker_has_the_numbers_that_dvc_shows(project: Path, dvc: Dvc) -> None:
     shown = {(name, model): score for name, model, score in of_dvc(project, dvc)}
     tracked = {place(run): round(run.data.metrics["dev/weighted_f1"], 6) for run in audio_runs(project)}
-    assert set(shown) == {(name, f"audio-{level}") for name in ENCODERS for level in ("utterance", "context")}
+    assert set(shown) == {(name, f"audio-{level}") for name in ENCODERS for level in LEVELS}
     assert tracked == shown
     assert len(set(shown.values())) > 2, "the encoders make no difference"
 
 
 def test_each_run_says_its_experiment_and_its_encoder(project: Path) -> None:
     found = {place(run): run.data.tags for run in audio_runs(project)}
-    assert len(found) == 2 * len(ENCODERS)
+    assert len(found) == len(LEVELS) * len(ENCODERS)
     for (name, _), tags in found.items():
         encoder, identity = ENCODERS[name]
         assert tags["encoders"] == encoder
@@ -126,7 +129,7 @@ def test_the_variant_that_is_kept_becomes_the_project_s_own(project: Path, dvc: 
     sync(copy, TrackingConfig())
     new = [run for run in runs(copy) if run.info.run_id not in before]
     assert {(*place(run), run.data.tags["encoders"]) for run in new} == {
-        ("baseline", f"audio-{level}", "prosody") for level in ("utterance", "context")
+        ("baseline", f"audio-{level}", "prosody") for level in LEVELS
     }
     (trained,) = (run for run in new if "seed" in run.data.tags and run.data.tags["model"] == "audio-context")
     assert round(trained.data.metrics["dev/weighted_f1"], 6) == scores["prosody", "audio-context"]
