@@ -89,6 +89,6 @@ def test_sound_is_counted_whatever_its_ending_and_links_to_folders_are_named(tmp
     for name in ("a.WAV", "b.avi", "c.txt"):
         (folder / name).touch()
     (folder / "more").symlink_to(tmp_path)
-    found = lines({"mine": {"reader": "own", "source": str(folder)}}, tmp_path, "mine")
+    found = lines(tmp_path, "mine", {"name": "mine", "reader": "own", "source": str(folder)})
     assert "  there     sound: 2 files, any folder" in found
     assert f"  REFUSED   {folder / 'more'}: a link to a folder, which DVC does not follow" in found

@@ -80,8 +80,8 @@ def test_the_owner_s_layout(owners: Path) -> None:
 
 
 def test_what_is_wrong_with_the_owner_s_sound_is_listed_and_stops_nothing(owners: Path, tmp_path: Path) -> None:
-    config = CorpusConfig("mosi", str(owners), shards=2, max_seconds=2.0, max_defective=1.0)
-    ingest("mosi", config, tmp_path / "out", tmp_path / "summary.json")
+    config = CorpusConfig("mosi", "mosi", str(owners), shards=2, max_seconds=2.0, max_defective=1.0)
+    ingest(config, tmp_path / "out", tmp_path / "summary.json")
     table = pl.read_parquet(tmp_path / "out" / "utterances.parquet")
     assert table.select("utterance_id", "n_samples", "defects").rows() == [
         (f"{TRAIN}_1", 4_000, []),
@@ -135,8 +135,8 @@ def test_label_csv(labelled: Path) -> None:
 
 
 def test_films_are_stored_and_bad_ones_listed(labelled: Path, tmp_path: Path) -> None:
-    config = CorpusConfig("mosi", str(labelled), shards=1, max_seconds=40.0, max_defective=1.0)
-    ingest("mosi", config, tmp_path / "out", tmp_path / "summary.json")
+    config = CorpusConfig("mosi", "mosi", str(labelled), shards=1, max_seconds=40.0, max_defective=1.0)
+    ingest(config, tmp_path / "out", tmp_path / "summary.json")
     table = pl.read_parquet(tmp_path / "out" / "utterances.parquet")
     assert table.select("utterance_id", "defects").rows() == [
         ("-x-_1", ["text_empty", "audio_missing"]),

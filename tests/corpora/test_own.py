@@ -346,8 +346,8 @@ def test_segments_are_ingested_to_the_sample_and_decoded_once(tmp_path: Path, mo
             yield from prepare_recording(list(members), max_seconds)
 
     monkeypatch.setattr("emofuse.corpora.ingest.prepare_all", counted)
-    config = CorpusConfig(reader="own", source=str(source), shards=4, max_seconds=4.0, max_defective=1.0)
-    ingest("mine", config, out, tmp_path / "mine.json")
+    config = CorpusConfig("mine", reader="own", source=str(source), shards=4, max_seconds=4.0, max_defective=1.0)
+    ingest(config, out, tmp_path / "mine.json")
     assert sorted(prepared) == [source / "more.flac", source / "talk.flac"]
     shards = {path.name: pl.read_parquet(path) for path in (out / "audio").iterdir()}
     assert len(shards) == 4
@@ -469,8 +469,8 @@ def test_faulty_sound_never_stops_a_corpus(
     save_clip(tmp_path / "film.mp4", 1.0, 44_100, 2).rename(source / "audio" / "film.wav")
     names = ("stereo", "phone", "nan", "long", "nothing", "zero", "cut", "half", "text", "film", "gone")
     (source / "utterances.csv").write_text("utterance_id\n" + "\n".join(names) + "\n")
-    config = CorpusConfig(reader="own", source=str(source), shards=2, max_seconds=4.0, max_defective=1.0)
-    ingest("mine", config, out, tmp_path / "mine.json")
+    config = CorpusConfig("mine", reader="own", source=str(source), shards=2, max_seconds=4.0, max_defective=1.0)
+    ingest(config, out, tmp_path / "mine.json")
     rows = {row["utterance_id"]: row for row in pl.read_parquet(out / "utterances.parquet").to_dicts()}
     assert {name: row["defects"] for name, row in rows.items()} == {
         "stereo": [],

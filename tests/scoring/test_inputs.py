@@ -22,6 +22,8 @@ SEEDS = 2
 
 FOLDERS = {
     "majority": "ears+eyes/majority",
+    "audio-linear": "ears/linear",
+    "text-linear": "eyes/linear",
     "audio-utterance": "ears/utterance",
     "text-utterance": "eyes/utterance",
     "audio-context": "ears/context",
@@ -71,7 +73,7 @@ def test_models_are_found_where_training_leaves_them(layout: Layout) -> None:
 
 def test_run_folders_are_those_of_all_seeds_model_by_model(layout: Layout) -> None:
     found = [str(folder.relative_to(layout.models / "tiny")) for folder in run_folders(task(), PAIR, plan(), layout)]
-    seeds = {model: 1 if model == "majority" else SEEDS for model in FOLDERS}
+    seeds = {model: SEEDS if find_model(model).seeded else 1 for model in FOLDERS}
     expected = [f"{FOLDERS[model]}/seed-{seed}-fold-0" for model in FOLDERS for seed in range(seeds[model])]
     assert sorted(found) == sorted(expected)
     assert len({each.rpartition("/")[0] for each in found}) == len(FOLDERS)
@@ -80,12 +82,12 @@ def test_run_folders_are_those_of_all_seeds_model_by_model(layout: Layout) -> No
 def test_ablations_count_where_they_are_run(layout: Layout) -> None:
     found = run_folders(task(), PAIR, plan(ablations=()), layout)
     assert not [folder for folder in found if "ablations" in folder.parts]
-    assert len(found) == 11
+    assert len(found) == 13
 
 
 def test_runs_of_another_pair_are_no_part(layout: Layout) -> None:
     """The same audio network serves both pairs; text networks and fusions are each pair's own."""
-    with pytest.raises(ScoringError, match="models/tiny/nose/utterance: 0 runs; expected 2"):
+    with pytest.raises(ScoringError, match="models/tiny/nose/linear: 0 runs; expected 1"):
         run_folders(task(), Pair("ears", "nose"), plan(), layout)
 
 
