@@ -130,8 +130,8 @@ DEMO = {
     "extract-text@minilm",
     "pretrain-audio@demo-logmel",
     "pretrain-text@demo-minilm",
-    *(f"fuse-features@demo-logmel-minilm-{model}" for model in ("majority", "concat", "cma")),
-    *(f"fuse-networks@demo-logmel-minilm-{model}" for model in ("late", "hcam", "hbaf")),
+    *(f"fuse-features@demo-logmel-minilm-{model}" for model in ("majority", "linear", "cma")),
+    *(f"fuse-networks@demo-logmel-minilm-{model}" for model in ("concat", "late", "hcam", "hbaf")),
     "score@demo-logmel-minilm",
 }
 
@@ -486,7 +486,9 @@ def test_a_stage_refuses_code_that_differs_from_the_project_s(both: tuple[Path, 
     (said,) = done.stderr.splitlines()
     assert done.returncode == 1
     runs = project / "src/emofuse"
-    assert said.startswith(f"emofuse is imported from {runs}, whose code is not that of this project; ")
+    assert said.startswith(
+        f"ingest nothing.yaml: emofuse is imported from {runs}, whose code is not that of this project; "
+    )
     assert "run `make setup` here" in said
 
 

@@ -84,7 +84,7 @@ def test_every_network_is_registered_and_predicts(
     summary = sync(trained, CONFIG)
     assert set(summary.registered) == NAMES
     assert summary.refused == ()
-    assert str(summary).startswith("tracking: 20 runs added, 0 updated, 0 unchanged, 6 models registered in sqlite:")
+    assert str(summary).startswith("tracking: 24 runs added, 0 updated, 0 unchanged, 8 models registered in sqlite:")
     monkeypatch.chdir(trained)
     registered, conversation = f"models:/{HCAM}@best-on-dev", next(iter(project.conversations.values()))
     assert find(registered).manifest == find(trained / "data/models/demo/logmel+minilm/hcam").manifest
@@ -93,7 +93,7 @@ def test_every_network_is_registered_and_predicts(
     served = mlflow.pyfunc.load_model(f"{trained}/mlartifacts/{best(trained).run_id}/artifacts/model")
     (answer,) = served.predict([{"text": "You are late.", "speaker": "Ann"}])
     signature = served.metadata.signature
-    assert signature.inputs.input_names() == ["conversation", "speaker", "text", "audio"]
+    assert signature.inputs.input_names() == ["conversation", "speaker", "text", "audio", "recording"]
     assert signature.outputs.input_names() == list(answer)
 
 
@@ -174,7 +174,7 @@ def test_what_lacks_a_network_that_it_reads_from_is_said_and_the_rest_is_registe
         "demo/logmel+minilm/hcam/no-context",
     ]
     assert "logmel/context/seed-" in summary.refused[0]
-    assert ", 2 models registered, 2 models not registered in" in str(summary)
+    assert "3 models registered, 2 models not registered in" in str(summary)
 
 
 def test_an_experiment_of_dvc_is_not_registered(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

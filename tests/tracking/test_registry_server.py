@@ -26,8 +26,8 @@ CONFIG = TrackingConfig()
 STARTED = 300
 """Seconds that a server has to start; it ends by itself after some minutes, whatever becomes of the tests."""
 LIMIT = ("timeout", "900")
-NETWORKS = 10
-"""Models of the project that are registered: four unimodal ones, late, concat, hcam with an ablation, cma, hbaf."""
+NETWORKS = 13
+"""Models that are registered: six unimodal ones, linear, late, concat, hcam with an ablation, cma, hbaf."""
 
 
 def wait_for(ready: Callable[[], bool], process: subprocess.Popen) -> None:

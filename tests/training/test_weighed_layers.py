@@ -18,8 +18,8 @@ from emofuse.models.concat import Concat, ConcatConfig
 from emofuse.models.unimodal import UtteranceConfig, UtteranceNetwork
 from emofuse.tasks import Fold
 from emofuse.training.data import MappedSequences, Sequences, pooled, read_features
-from emofuse.training.fit import FitConfig, fit, standardize
-from emofuse.training.runs import read_posteriors
+from emofuse.training.fit import FitConfig, Seeds, fit, standardize
+from emofuse.training.runs import read_probabilities
 
 Project = Any
 LAYERS, WIDTH = 3, 4
@@ -61,7 +61,7 @@ def test_the_layer_that_tells_the_classes_apart_comes_to_weigh_most(
     parts = {"audio": network.standardize} if name == "utterance" else network.standardize
     for modality, sequences in read.items():
         standardize(parts[modality], sequences, fold)
-    fitted = fit(network, read, fold, FIT, 0).network
+    fitted = fit(network, read, fold, FIT, Seeds("any", 0, 0)).network
     weigh = fitted.weigh if name == "utterance" else fitted.weigh["audio"]
     first, middle, last = weigh.logits.softmax(dim=0).tolist()
     assert middle > 0.4 > 0.32 > max(first, last)
@@ -79,34 +79,32 @@ def write_layers(folder: Path) -> list[str]:
 
 
 def test_runs_of_several_layers_are_built_again_with_what_they_learnt(project: Project) -> None:
-    folder = project.data / "features" / "toy" / "audio"
+    folder = project.layout.features("toy", project.pair.audio)
     write_layers(folder)
     for modality in ("audio", "text"):
         project.pretrain(modality)
     for model in ("cma", "concat"):
         project.fuse(model)
     fold = project.task().fold(0)
-    models = project.data / "models" / "tiny"
-    folders = {
-        "audio-utterance": models / "audio" / "utterance" / "seed-0-fold-0",
-        "cma": models / "cma" / "seed-0-fold-0",
-        "concat": models / "concat" / "seed-0-fold-0",
-    }
+    folders = {name: project.folder(name) for name in ("audio-utterance", "cma", "concat")}
     graph = Graph(folders)
-    frames = {each: read_features(folder.parent / each, fold.utterance_ids) for each in ("audio", "text")}
+    frames = {
+        each: read_features(project.layout.features("toy", project.pair.encoder(each)), fold.utterance_ids)
+        for each in ("audio", "text")
+    }
     for name, place in folders.items():
         saved = json.loads((place / "config.json").read_text())
         assert saved["n_layers"] == (3 if name == "audio-utterance" else {"audio": 3})
         logits = [each for key, each in load_file(place / "model.safetensors").items() if key.endswith("logits")]
         assert len(logits) == 1
         assert logits[0].any(), "they started equal and were learnt"
-        posteriors, predicted = graph.posteriors(name, frames, fold), read_posteriors(place, fold)
+        probabilities, predicted = graph.probabilities(name, frames, fold), read_probabilities(place, fold)
         known = ~np.isnan(predicted[:, 0])
-        np.testing.assert_allclose(posteriors[known], predicted[known], atol=1e-6)
+        np.testing.assert_allclose(probabilities[known], predicted[known], atol=1e-6)
 
 
 def test_the_number_of_layers_comes_with_the_features(project: Project) -> None:
-    folder = project.data / "features" / "toy" / "audio"
+    folder = project.layout.features("toy", project.pair.audio)
     ids = FeatureStore(folder).utterance_ids
     assert read_features(folder, ids).n_layers == 1
     write_layers(folder)
