@@ -131,7 +131,7 @@ run:
   tasks: [emodb]
   audio: [logmel]
   text: [minilm]
-  models: {features: [majority, concat], networks: []}
+  models: {features: [majority, linear], networks: []}
 """
 """A stranger's whole entry of EmoDB."""
 

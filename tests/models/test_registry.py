@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from dataclasses import is_dataclass
-from inspect import isfunction
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,16 @@ from emofuse.models.parts.base import Network
 from emofuse.models.registry import FUSION, MODELS, UNIMODAL, Model, in_order, model, sources
 
 ORDER = (
-    *("majority", "audio-utterance", "text-utterance", "audio-context", "text-context"),
+    *("majority", "audio-linear", "text-linear", "linear"),
+    *("audio-utterance", "text-utterance", "audio-context", "text-context"),
     *("concat", "late", "hcam", "cma", "hbaf"),
 )
 
 
 def test_the_baselines_stand_first() -> None:
     assert tuple(MODELS) == ORDER
-    assert [each.name for each in FUSION] == ["majority", "concat", "late", "hcam", "cma", "hbaf"]
-    assert [each.name for each in UNIMODAL] == list(ORDER[1:5])
+    assert [each.name for each in FUSION] == ["majority", "linear", "concat", "late", "hcam", "cma", "hbaf"]
+    assert [each.name for each in UNIMODAL] == list(ORDER[4:8])
 
 
 @pytest.mark.parametrize("entry", MODELS.values(), ids=lambda entry: entry.name)
@@ -32,8 +32,8 @@ def test_every_entry_leads_to_what_it_names(entry: Model) -> None:
         assert issubclass(entry.network_class(), Network)
         assert is_dataclass(entry.config_class())
     else:
-        assert entry.network is None
-        assert isfunction(getattr(entry.load(), {"prior": "prior", "mixture": "mix"}[entry.kind]))
+        trains = {"prior": "prior", "mixture": "mix"}.get(entry.kind, entry.network)
+        assert callable(getattr(entry.load(), str(trains)))
     assert entry.title
 
 
@@ -50,7 +50,15 @@ def test_every_file_of_a_model_is_somebody_s(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "waits"),
-    [("majority", False), ("concat", False), ("cma", False), ("late", True), ("hcam", True), ("hbaf", True)],
+    [
+        ("majority", False),
+        ("linear", False),
+        ("cma", False),
+        ("concat", True),
+        ("late", True),
+        ("hcam", True),
+        ("hbaf", True),
+    ],
 )
 def test_what_reads_networks_waits_for_them(name: str, waits: bool) -> None:
     assert MODELS[name].reads_networks is waits
@@ -72,7 +80,8 @@ def test_what_reads_networks_waits_for_them(name: str, waits: bool) -> None:
     ],
 )
 def test_a_run_reads_from_the_networks_of_its_own_modalities(name: str, reads: str, expected: dict[str, str]) -> None:
-    assert sources({"model": name, "reads": reads}) == expected
+    found = sources({"model": name, "reads": reads})
+    assert {modality: each.name for modality, each in found.items()} == expected
 
 
 def test_an_ablation_is_of_its_model_and_what_is_not_there_is_an_error() -> None:
