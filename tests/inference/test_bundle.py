@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from emofuse import load
 from emofuse.core.files import digest, file_digest
 from emofuse.inference.bundle import Bundle, BundleError, read_bundle, write_bundle
 from emofuse.inference.card import model_card
-from emofuse.inference.sources import find, load
+from emofuse.inference.sources import find
 
 Project = Any
 

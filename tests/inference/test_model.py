@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emofuse import load
 from emofuse.audio.source import AudioFile, Sound
 from emofuse.encoders import EncoderError
 from emofuse.inference import model as module
@@ -17,7 +18,7 @@ from emofuse.inference.bundle import Bundle, BundleError, write_bundle
 from emofuse.inference.conversation import ConversationError, Turn, read_conversation
 from emofuse.inference.model import Answer, Model
 from emofuse.inference.provenance import trained_on
-from emofuse.inference.sources import find, load
+from emofuse.inference.sources import find
 
 Project = Any
 """The class of the fixture, in ``tests/conftest.py``."""

@@ -48,7 +48,7 @@ from emofuse.inference.bundle import Bundle, BundleError, write_bundle
 from emofuse.inference.conversation import ConversationError, Turn
 from emofuse.inference.model import Answer, Emotion, Model
 from emofuse.inference.recording import read_recording
-from emofuse.inference.sources import load
+from emofuse.inference.sources import find
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -135,7 +135,7 @@ class Served(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load networks and encoders, so that a model that cannot answer does not start."""
-        self._model: Model = load(context.artifacts["bundle"])
+        self._model = Model(find(context.artifacts["bundle"]))
         self._model.load_encoders()
         server = sys.modules.get("mlflow.pyfunc.scoring_server")
         if server is not None:

@@ -3,25 +3,12 @@
 from pathlib import Path
 
 from emofuse.inference.bundle import MANIFEST, Bundle, BundleError, read_bundle
-from emofuse.inference.model import Model
 from emofuse.inference.project import best_models, bundle_of_model
 
-__all__ = ["BUNDLE", "best_of_project", "find", "load"]
+__all__ = ["BUNDLE", "best_of_project", "find"]
 
 BUNDLE = Path("artifacts/bundle")
 """Where the bundle lies in an MLflow model's folder."""
-
-
-def load(where: str | Path) -> Model:
-    """Load a trained model.
-
-    Args:
-        where: as in :func:`find`
-
-    Raises:
-        BundleError: there is none, or it is damaged
-    """
-    return Model(find(where))
 
 
 def find(where: str | Path) -> Bundle:
