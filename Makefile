@@ -11,7 +11,7 @@ PORT ?= 5000
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint format types bench fuzz kills ui lock clean
+.PHONY: help setup repro test lint format types docs bench fuzz kills ui lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -40,12 +40,13 @@ repro: setup  ## rebuild what changed of the pipeline and print the results
 	@emofuse table --time
 	@echo "To look at: data/scores/<task>/report.html, a page for the browser; \`make ui\` shows every run."
 
-test: setup  ## run the whole test suite
-	python -m pytest --numprocesses logical --maxprocesses 4
+test: setup  ## run the whole test suite, and measure its coverage
+	python -m pytest --numprocesses logical --maxprocesses 4 --cov --cov-report=term
 
-lint: setup  ## check style
+lint: setup  ## check style and spelling
 	ruff check .
 	ruff format --check .
+	codespell
 
 format: setup  ## put style right
 	ruff check --fix .
@@ -54,6 +55,10 @@ format: setup  ## put style right
 
 types: setup  ## check types
 	mypy
+
+docs: setup  ## build the documentation, strictly and offline, into docs/_build/html
+	python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs docs/_build/html
+	@echo "file://$(CURDIR)/docs/_build/html/index.html"
 
 bench: setup  ## measure speed; prints the tables of benchmarks/
 	@for each in $(filter-out benchmarks/fuzz.py benchmarks/kills.py, $(wildcard benchmarks/*.py)); do python $$each; done

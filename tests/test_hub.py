@@ -209,7 +209,7 @@ def here(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
 def test_setup_makes_the_folder_that_the_second_command_links_into(root: Path) -> None:
     said = subprocess.run(["make", "-nB", "setup"], cwd=root, capture_output=True, text=True, check=True).stdout
     assert "mkdir -p data/raw\n" in said
-    commands = (root / "docs" / "encoders.md").read_text(encoding="utf-8")
+    commands = (root / "docs/how-to/encoders.md").read_text(encoding="utf-8")
     assert "$ make setup\n$ ln -s /where/it/is/MELD.Raw data/raw/meld\n$ dvc repro corpora/meld/dvc.yaml\n" in commands
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Nothing heavy is imported up here, so that help is there at once.
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 Command = Callable[[argparse.Namespace], None]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments, those of the process by default
     """
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     command: Command = arguments.command
     try:
         command(arguments)
@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, from which help, completion and the reference are made."""
     parser = argparse.ArgumentParser(
         prog="emofuse",
         parents=[_common()],
@@ -266,7 +267,7 @@ def _add_completion(commands: Commands) -> None:
 def _completion(arguments: argparse.Namespace) -> None:
     import shtab
 
-    parser = _parser()
+    parser = build_parser()
     for command in _choices(parser).values():
         for action in command._actions:
             if action.type is Path or action.dest in ("model", "transcribe"):
@@ -453,7 +454,7 @@ def _add_corpus(commands: Commands) -> None:
     new.add_argument(
         "folder", type=Path, metavar="FOLDER", help="has utterances.csv, or sound files with telling names"
     )
-    new.add_argument("--names", metavar="PATTERN", help="regular expression of the files' paths: docs/own-corpus.md")
+    new.add_argument("--names", metavar="PATTERN", help="regular expression of the files' paths: docs/how-to/corpus.md")
     new.add_argument("--folds", action="store_true", help="every speaker is test once, rather than some of them")
     check = _add(
         inner,

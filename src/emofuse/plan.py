@@ -33,7 +33,12 @@ class Models:
 
 @dataclass(frozen=True, config=STRICT)
 class Conditions:
-    """The worse conditions under which test is asked about once more, by the modality that they change."""
+    """The worse conditions under which test is asked about once more, by the modality that they change.
+
+    Attributes:
+        audio: conditions that change the sound
+        text: conditions that change the words
+    """
 
     audio: Names = ()
     text: Names = ()

@@ -29,7 +29,12 @@ class TaskError(ValueError):
 
 @dataclass(frozen=True, config=STRICT)
 class Interval:
-    """The sentiments that a class takes, ``at_least`` ≤ sentiment < ``below``; an end that is not given is open."""
+    """The sentiments that a class takes, ``at_least`` ≤ sentiment < ``below``.
+
+    Attributes:
+        at_least: the smallest sentiment; open if left out
+        below: sentiments are smaller than this; open if left out
+    """
 
     at_least: float = -math.inf
     below: float = math.inf

@@ -71,7 +71,7 @@ def propose(name: str, folder: Path, root: Path = Path(), *, names: str | None =
         if scheme is None:
             raise CorpusError(
                 f"{folder}: no utterances.csv, and the files' names follow no pattern that is known; name one with "
-                "--names, as docs/own-corpus.md says, or write the table"
+                "--names, as docs/how-to/corpus.md says, or write the table"
             )
     options: dict[str, Any] = {}
     if scheme is not None:

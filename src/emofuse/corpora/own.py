@@ -30,7 +30,7 @@ whole of each sound file's path below the source folder, without its ending, wit
 
     names: wav/(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<label>[WLEAFTN])[a-z]
 
-Files are utterances in the order of their names, where 2 comes before 10. ``docs/own-corpus.md`` walks through one.
+Files are utterances in the order of their names, where 2 comes before 10. ``docs/how-to/corpus.md`` walks through one.
 """
 
 import hashlib
