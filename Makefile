@@ -8,6 +8,12 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 PORT ?= 5000
+TRACKER = http://127.0.0.1:$(PORT)/\#/experiments/1/runs?workflowType=machine_learning
+COVERAGE ?= --cov --cov-report=term
+# Of what DVC prints, stages say themselves what they did; errors and progress bars go to standard error.
+QUIET := -e '/^Running stage/d' -e '/^> /d' -e "/^Stage '.*skipping$$/d" -e '/^Use `dvc push`/d' -e '/^$$/d'
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
@@ -36,12 +42,13 @@ $(VENV)/.ready: requirements.lock pyproject.toml Makefile
 
 repro: setup  ## rebuild what changed of the pipeline and print the results
 	@emofuse heal
-	dvc repro
-	@emofuse table --time
-	@echo "To look at: data/scores/<task>/report.html, a page for the browser; \`make ui\` shows every run."
+	@dvc repro | sed -u $(QUIET)
+	@emofuse leaderboard
+	@for page in data/scores/*/*/report.html; do echo "report   file://$(CURDIR)/$$page"; done
+	@echo "tracker  $(TRACKER), once \`make ui\` runs"
 
-test: setup  ## run the whole test suite, and measure its coverage
-	python -m pytest --numprocesses logical --maxprocesses 4 --cov --cov-report=term
+test: setup  ## run the whole test suite and measure its coverage (COVERAGE= leaves that out)
+	python -m pytest --numprocesses logical --maxprocesses 4 $(COVERAGE)
 
 lint: setup  ## check style and spelling
 	ruff check .
@@ -57,7 +64,7 @@ types: setup  ## check types
 	mypy
 
 docs: setup  ## build the documentation, strictly and offline, into docs/_build/html
-	python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs docs/_build/html
+	python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env --builder html docs docs/_build/html
 	@echo "file://$(CURDIR)/docs/_build/html/index.html"
 
 bench: setup  ## measure speed; prints the tables of benchmarks/
@@ -71,7 +78,7 @@ kills: setup  ## kill a small pipeline forty times, and see that it heals
 
 ui: setup  ## show the runs at http://127.0.0.1:5000 (PORT=... for another port)
 	emofuse track
-	@echo 'open http://127.0.0.1:$(PORT)/#/experiments/1/runs?workflowType=machine_learning'
+	@echo 'open $(TRACKER)'
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
 		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 

@@ -25,7 +25,8 @@ def main(file: str, task: str, pair: str) -> None:
         table = benchmark(
             Task.load(task, params), Pair.parse(pair), Plan.load(params), params.get("scoring", ScoringConfig), Layout()
         )
-        print(f"\n{task}, {pair}\n\n{table}")
+        first = next(line for line in table.splitlines() if line.startswith("- "))
+        print(f"score {task} {pair}: {first.removeprefix('- ')}")
         try_sync(Path(), params.get("tracking", TrackingConfig))
 
 

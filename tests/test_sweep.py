@@ -113,7 +113,7 @@ def test_each_run_says_its_experiment_and_its_encoder(project: Path) -> None:
 
 
 def test_the_documented_comparison_has_a_row_for_each_encoder(root: Path, project: Path) -> None:
-    (code,) = re.findall("```python\n(import mlflow\n.*?)```", (root / "docs/how-to/team.md").read_text(), re.DOTALL)
+    (code,) = re.findall("```python\n(import mlflow\n.*?)```", (root / "docs/how-to/sweeps.md").read_text(), re.DOTALL)
     command = [sys.executable, "-c", code.replace("hcam", "audio-context")]
     said = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True, timeout=120).stdout
     for _, name in ENCODERS.values():
