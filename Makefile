@@ -64,7 +64,8 @@ types: setup  ## check types
 	mypy
 
 docs: setup  ## build the documentation, strictly and offline, into docs/_build/html
-	python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env --builder html docs docs/_build/html
+	python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env \
+		--doctree-dir docs/_build/doctrees --builder html docs docs/_build/html
 	@echo "file://$(CURDIR)/docs/_build/html/index.html"
 
 bench: setup  ## measure speed; prints the tables of benchmarks/

@@ -21,7 +21,7 @@ IMAGES = Path(__file__).parent / "images"
 
 SIZE = (1200, 800)
 
-ASSISTANT = 308
+ASSISTANT = 413
 """Width of the panel with which MLflow opens, which is cut off."""
 
 COLORS = 128
@@ -38,7 +38,7 @@ def main(project: Path) -> None:
 
 
 def take(address: str, picture: Path, beyond: int = 0) -> None:
-    """Save the first screen of a page without ``beyond`` pixels on its right, in few colours so that the file is small."""
+    """Save a page's first screen, in few colours so that the file is small, but for ``beyond`` pixels on its right."""
     with TemporaryDirectory() as folder:
         raw = Path(folder) / "raw.png"
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}"]
