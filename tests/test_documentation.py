@@ -15,7 +15,7 @@ import yaml
 
 from emofuse.cli import build_parser, main
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data/README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 PAGES = [page for page in PAGES if not {"_build", "reference"} & set(page.parts)]
