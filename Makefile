@@ -11,8 +11,9 @@ PORT ?= 5000
 TRACKER = http://127.0.0.1:$(PORT)/\#/experiments/1/runs?workflowType=machine_learning
 COVERAGE ?= --cov --cov-report=term
 # Of what DVC prints, stages say themselves what they did; errors and progress bars go to standard error.
-QUIET := -e '/^Running stage/d' -e '/^> /d' -e "/^Stage '.*skipping$$/d" -e '/^Use `dvc push`/d' -e '/^$$/d'
-SHELL := /bin/bash
+QUIET := -E -e '/^(Running stage|> |Updating lock|Generating lock|Use `dvc push`|$$)/d' -e "/^Stage '.*skipping$$/d" \
+	-e '/^To track the changes with git/,/core.autostage/d'
+SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 SECONDS ?= 60
 

@@ -1,5 +1,6 @@
 """Configuration of the documentation site; `make docs` builds it, offline, and fails over a broken link or anchor."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from sphinx.application import Sphinx
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
+os.environ["COLUMNS"] = "100"  # of the help of commands
 
 project = "emofuse"
 author = "The emofuse developers"
