@@ -375,8 +375,9 @@ def _add_report(commands: Commands) -> None:
         "report",
         _report,
         "print a task's page with training times",
-        "Print the page of a task and a pair of encoders, to look at in a browser, with training times from "
-        "the tracker: the one in data/scores/ with the words of its dialogue, or else the one in metrics/.",
+        "Print the page of a task and a pair of encoders, to look at in a browser from the project's root folder, with "
+        "training times from the tracker and the commit that has the results: the page in data/scores/ with the words "
+        "of the corpus, or else the one in metrics/.",
         "emofuse report demo > demo.html",
     )
     parser.add_argument("task", metavar="TASK", help="a task of any corpus")
@@ -385,7 +386,8 @@ def _add_report(commands: Commands) -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     from emofuse.core.params import Params
-    from emofuse.reporting.report import with_times
+    from emofuse.reporting.provenance import commit_of
+    from emofuse.reporting.report import with_known
     from emofuse.tracking.sync import TrackingConfig, training_seconds
 
     place = f"{arguments.task}/{arguments.pair or '*'}/report.html"
@@ -394,7 +396,8 @@ def _report(arguments: argparse.Namespace) -> None:
         raise FileNotFoundError(f"metrics/{place}: not there yet; run `dvc repro`")
     known = training_seconds(Path(), Params.load().get("tracking", TrackingConfig))
     seconds = _of(arguments.task, pages[0].parent.name, known)
-    print(with_times(pages[0].read_text(encoding="utf-8"), seconds), end="")
+    commit = commit_of(Path("metrics", arguments.task, pages[0].parent.name, "scores.json"))
+    print(with_known(pages[0].read_text(encoding="utf-8"), seconds, commit), end="")
 
 
 Seconds: TypeAlias = "dict[tuple[str, str, str], float]"

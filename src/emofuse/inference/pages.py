@@ -13,7 +13,7 @@ from emofuse.audio.flac import encode
 from emofuse.audio.source import Sound
 from emofuse.inference.model import Answer, Emotion
 from emofuse.inference.outputs import clock, falling, told
-from emofuse.reporting.report import HUES
+from emofuse.reporting.palette import emotion_colours
 
 __all__ = ["as_html"]
 
@@ -43,7 +43,7 @@ def as_html(
         classes: names of the classes; those of the first turn without them
     """
     names = classes or next((list(turn.probabilities) for each in answers for turn in each.turns if turn.emotion), [])
-    hues = {name: HUES[place % len(HUES)] for place, name in enumerate(names)}
+    hues = emotion_colours(names)
     loader = PackageLoader("emofuse.inference", "")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)  # every text is somebody's
     talks = []
