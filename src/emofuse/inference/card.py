@@ -1,5 +1,4 @@
-"""The model card of a bundle, as Hugging Face has them: front matter for programs, and for people what the model is, what
-it learned from, how well it does, and what it is not for."""
+"""The model card of a bundle, as Hugging Face has them: front matter for programs, and the rest for people."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,7 +7,6 @@ from typing import Any
 
 from emofuse.core.markdown import plain, table
 from emofuse.core.schema import TERMS
-from emofuse.corpora.listing import KNOWN
 from emofuse.inference.manifest import Manifest
 from emofuse.inference.provenance import LANGUAGES, SYNTHETIC, corpus_of, trained_on
 from emofuse.models.registry import base_name
@@ -87,6 +85,8 @@ _CODES = {"English": "en", "German": "de"}
 _LICENSES = {"demo": "mit"}
 """Of models by their corpus, as the hub calls them; of others the terms say what holds."""
 
+_TAGS = ("emotion-recognition", "emotion-recognition-in-conversation")
+
 _METRICS = {
     "weighted_f1": ("f1", "Weighted F1", {"average": "weighted"}),
     "macro_f1": ("f1", "Macro F1", {"average": "macro"}),
@@ -141,12 +141,7 @@ def _front(manifest: Manifest) -> str:
         license=license_,
         license_name=None if license_ != "other" else "terms-of-the-corpus",
         library_name="emofuse",
-        tags=[
-            "emotion-recognition",
-            "emotion-recognition-in-conversation",
-            *_modality_tags(manifest),
-            base_name(manifest.model),
-        ],
+        tags=[*_TAGS, *_modality_tags(manifest), base_name(manifest.model)],
         pipeline_tag=_pipeline(manifest),
         datasets=None if corpus is None else [corpus],
         base_model=[each for each in encoders if _HUB.fullmatch(each)] or None,
@@ -195,6 +190,8 @@ def _system(model: str) -> str:
 
 def _data(manifest: Manifest) -> str:
     """Which corpus the model has learned from, and how much of it."""
+    from emofuse.corpora.listing import KNOWN
+
     corpus = corpus_of(manifest)
     if corpus is None:
         return "Not known: the model was not scored when this bundle was written."

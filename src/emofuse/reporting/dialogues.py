@@ -22,8 +22,8 @@ class Dialogue:
     Attributes:
         model: its name
         seed: of the run
-        turns: by turn ``utterance_id, predicted, confidence``, null where nothing was scored; with the corpus's words also
-            ``speaker, text, target`` (the name of the class)
+        turns: by turn ``utterance_id, predicted, confidence``, null where nothing was scored; with the corpus's words
+            also ``speaker, text, target`` (the name of the class)
         attention: for each title ``[n_turns, n_turns]``, rows add up to one
         gate: for each title ``[n_turns]``, 0 to 1
     """

@@ -72,11 +72,7 @@ def dots(rows: Sequence[Estimate], label: str, *, zero: bool = False, pick: bool
 
 
 def _row(row: Estimate, x: Scale, top: float, *, pick: bool) -> list[str]:
-    name = (
-        text(0, top + 13, row.name, "strong halo pick", model=row.name)
-        if pick
-        else text(0, top + 13, row.name, "strong halo")
-    )
+    name = text(0, top + 13, row.name, "strong halo pick" if pick else "strong halo", model=row.name)
     words = text("100%", top + 13, row.words, "end halo")
     if row.outlier and not x.low <= row.mean <= x.high:
         side = text(0, top + 27, "◂", "mark") if row.mean < x.low else text("100%", top + 27, "▸", "mark end")

@@ -66,13 +66,10 @@ def leaderboard(metrics: Path) -> list[Row]:
     for path in sorted(metrics.glob("*/*/scores.json")):
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            protocol, scores, confidence = found["protocol"], found["scores"], found["intervals"]["confidence"]
+            protocol, scores, level = found["protocol"], found["scores"], found["intervals"]["confidence"]
             place = (protocol["task"], protocol["encoders"]["audio"], protocol["encoders"]["text"])
             models = [model for model in in_order(scores) if model == base_name(model)]
-            rows += [
-                Row(*place, model, {metric: scores[model][metric] for metric in COLUMNS}, confidence)
-                for model in models
-            ]
+            rows += [Row(*place, model, {name: scores[model][name] for name in COLUMNS}, level) for model in models]
         except (ValueError, KeyError, TypeError) as error:
             raise ScoringError(f"{path}: not the scores of a task: {error!r}; run its scoring stage again") from error
     return rows

@@ -1,4 +1,4 @@
-"""What made a task's results: versions, and digests of the code and of what was scored, the same wherever they are made.
+"""What made a task's results: versions, and digests of the code and of what was scored.
 
 The commit is not among them: results are part of the commit that has them, so that none can name it.
 """

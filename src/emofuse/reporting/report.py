@@ -124,9 +124,8 @@ def with_known(page: str, seconds: Mapping[str, float], commit: str | None = Non
     """
     # Names come from the tracker; without the sign none ends the script.
     known = json.dumps({"seconds": seconds, "commit": commit}).replace("<", "\\u003c")
-    return (
-        page.replace(_KNOWN.format("{}"), _KNOWN.format(known)).replace('"../../../../', '"').replace('"../../../', '"')
-    )
+    filled = page.replace(_KNOWN.format("{}"), _KNOWN.format(known))
+    return filled.replace('"../../../../', '"').replace('"../../../sound/', '"data/sound/').replace('"../../../', '"')
 
 
 def scores_figure(scores: Scores) -> Markup:
@@ -134,13 +133,13 @@ def scores_figure(scores: Scores) -> Markup:
     rows = {row["model"]: row for row in scores.models.filter(pl.col("metric") == METRIC).to_dicts()}
     listed = pl.col("fold").is_null() if scores.pooled else pl.lit(value=True)
     runs = scores.runs.filter((pl.col("metric") == METRIC) & listed)
-    ranked = _ranked(
-        [model for model in in_order(rows) if _kind(model) == MODEL], {name: rows[name]["mean"] for name in rows}
-    )
+    ranked = _ranked([model for model in in_order(rows) if _kind(model) == MODEL], _means(scores))
     estimates = [
         Estimate(
             model,
-            *(100 * rows[model][end] for end in ("mean", "low", "high")),
+            100 * rows[model]["mean"],
+            100 * rows[model]["low"],
+            100 * rows[model]["high"],
             f"{_percent(rows[model]['mean'])} {_ends(rows[model]['low'], rows[model]['high'])}",
             tuple(100 * value for value in runs.filter(pl.col("model") == model)["value"]),
             outlier=_reads_nothing(model),
@@ -202,10 +201,10 @@ def _forests(scores: Scores, models: Sequence[str]) -> dict[str, Markup]:
 
 def _difference(scores: Scores, name: str, reference: str, title: str = "") -> Estimate:
     pair = pair_row(scores.pairs, name, reference)
-    ends = (100 * pair[end] for end in ("difference", "low", "high"))
+    mean, low, high = (100 * pair[end] for end in ("difference", "low", "high"))
     sure = pair["p_adjusted"] < 1 - scores.config.confidence
     words = f"{between(pair)}, p {pair['p_adjusted']:.2g}"
-    return Estimate(title or name, *ends, words, sure=sure, outlier=_reads_nothing(name))
+    return Estimate(title or name, mean, low, high, words, sure=sure, outlier=_reads_nothing(name))
 
 
 def _ablations(scores: Scores, models: Sequence[str]) -> dict[str, Markup]:

@@ -13,7 +13,7 @@ __all__ = ["write_sound"]
 
 
 def write_sound(task: Task, layout: Layout) -> None:
-    """Write ``data/sound/<task>/``: FLAC files named by the digest of their samples, and ``index.json``, which lists them.
+    """Write ``data/sound/<task>/``: FLAC files, named by the digest of their samples, and a list in ``index.json``.
 
     Args:
         task: with its test labels

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import polars as pl
 
@@ -28,6 +28,7 @@ from emofuse.scoring.scores import (
 )
 
 __all__ = [
+    "ABLATIONS",
     "METRIC_TITLES",
     "MODEL",
     "PART_TITLES",
@@ -49,7 +50,7 @@ __all__ = [
 TEMPERED = f"tempered_{ECE}"
 """The calibration error with a temperature for each run, chosen on dev; in tables alone, since dev has a say in it."""
 
-MODEL = "model"
+MODEL: Final = "model"
 """Rows of tables and figures that are neither ensembles nor ablations."""
 
 ENSEMBLES = "The seeds of a model together, the mean of their probabilities, as one system"

@@ -69,7 +69,9 @@ def read_turns(task: Task, layout: Layout, runs: pl.DataFrame) -> Turns:
     """
     table, n_dialogues = shown_utterances(task, layout)
     answers = (
-        runs.filter(pl.col("split") == "test", pl.col("model").map_elements(lambda each: base_name(each) == each, bool))
+        runs.filter(
+            pl.col("split") == "test", pl.col("model").map_elements(lambda each: base_name(each) == each, pl.Boolean)
+        )
         .select("model", "utterance_id", predicted=pl.col("probabilities").list.arg_max().cast(pl.Int64))
         .join(table.select("utterance_id", "target"), on="utterance_id")
     )
