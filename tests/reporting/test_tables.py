@@ -23,7 +23,7 @@ Make = Callable[..., pl.DataFrame]
 
 TABLE = f"""\
 - hcam has the best weighted F1 of 2 models: 86.7 % [0.0, 100.0].
-- No difference that can be told from chance: majority +53.3 [-100.0, +100.0].
+- No significant difference to: majority +53.3 [-100.0, +100.0].
 
 | Model | Accuracy | Balanced accuracy | Weighted F1 | Macro F1 | Calibration error | Runs |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |

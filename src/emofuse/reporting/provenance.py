@@ -3,14 +3,13 @@
 The commit is not among them: results are part of the commit that has them, so that none can name it.
 """
 
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version_tuple
 from typing import Any
-
-from packaging.version import Version
 
 from emofuse.core.files import digest, file_digest
 from emofuse.core.imports import closure, source_of
@@ -34,7 +33,7 @@ def provenance(utterances: Path, runs: Sequence[Path]) -> dict[str, Any]:
     sources = [source_of(module).read_text(encoding="utf-8") for module in closure("reporting.benchmark")]
     return {
         "versions": {
-            "emofuse": Version(version("emofuse")).base_version,
+            "emofuse": _release(version("emofuse")),
             "python": ".".join(python_version_tuple()[:2]),
             **{name: ".".join(version(name).split(".")[:2]) for name in _PACKAGES},
         },
@@ -73,6 +72,11 @@ def commit_of(path: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit if commit and not changed else None
+
+
+def _release(number: str) -> str:
+    """A version's release, without what a build from git adds, which is another after each commit."""
+    return re.match(r"\d+(\.\d+)*", number)[0]  # type: ignore[index]
 
 
 def _listed(versions: Mapping[str, str]) -> str:

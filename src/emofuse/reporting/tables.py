@@ -217,7 +217,7 @@ def markdown_table(
 
     Args:
         scores: what :func:`emofuse.scoring.scores.score` gave
-        comparisons: pairs of models; below the table one line a pair says by how much the first is ahead
+        comparisons: pairs of models; below the table one line a pair says by how much the first is better
         metrics: the metrics that these lines tell
 
     Raises:
