@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from emofuse.core.markdown import plain, table
@@ -11,6 +10,7 @@ from emofuse.inference.manifest import Manifest
 from emofuse.inference.provenance import LANGUAGES, SYNTHETIC, corpus_of, trained_on
 from emofuse.models.registry import base_name
 from emofuse.models.registry import model as find_model
+from emofuse.scoring.literature import paper
 
 __all__ = ["model_card"]
 
@@ -94,14 +94,6 @@ _METRICS = {
     "balanced_accuracy": ("balanced_accuracy", "Balanced accuracy", None),
 }
 """What the front matter has of the test scores: type, name and arguments by metric."""
-
-_PAPERS: Mapping[str, str] = MappingProxyType(
-    {
-        "hcam": "Dutta and Ganapathy 2023, [arXiv 2304.06910](https://arxiv.org/abs/2304.06910)",
-        "cma": "Krishna 2021, [arXiv 2108.09669](https://arxiv.org/abs/2108.09669)",
-        "hbaf": "Luo, Phan, Wang and Reiss 2025, [arXiv 2503.06405](https://arxiv.org/abs/2503.06405)",
-    }
-)
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")
 """A model of the hub, by its owner and name."""
@@ -205,9 +197,9 @@ def _data(manifest: Manifest) -> str:
 
 
 def _citation(model: str) -> str:
-    paper = _PAPERS.get(base_name(model))
+    found = paper(base_name(model))
     own = "emofuse, emotion recognition in conversation as a pipeline of cached, reproducible data stages, MIT."
-    return f"The system: {paper}.\n\nThis implementation: {own}" if paper else own
+    return f"The system: [{found[0]}]({found[1]}).\n\nThis implementation: {own}" if found else own
 
 
 def _answers(manifest: Manifest) -> str:

@@ -35,7 +35,7 @@ from emofuse.reporting.turns import Turns, as_json
 from emofuse.reporting.verdicts import METRIC, between, pair_row, percent, standing, verdict
 from emofuse.scoring.calibration import BINS
 from emofuse.scoring.ensembles import COMPARED
-from emofuse.scoring.literature import published
+from emofuse.scoring.literature import paper, published
 from emofuse.scoring.scores import ECE, NOT_COVERED, SUFFIXES, Scores
 
 __all__ = ["confusion_figures", "report", "scores_figure", "with_known"]
@@ -106,7 +106,7 @@ def report(
         published=published(protocol["task"]),
         protocol=protocol_lines(protocol),
         provenance=provenance_lines(protocol),
-        systems=[(name, MODELS[name].title) for name in own if name in MODELS],
+        systems=[(name, MODELS[name].title, paper(name)) for name in own if name in MODELS],
         known=_KNOWN.format("{}"),
         notes={"parameters": PARAMETERS, "times": TIMES, "repeat": repeat(protocol)},
     )
