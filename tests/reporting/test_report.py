@@ -294,7 +294,7 @@ def test_the_commit_is_named_where_it_is_known(browser: Browser, page: str, tmp_
     (tmp_path / "timed.html").write_text(with_known(page, {}, "c0ffee"))
     browser.show(tmp_path / "timed.html", 1200)
     assert browser.run("document.getElementById('commit').textContent") == "c0ffee"
-    assert browser.run("document.querySelector('footer a').getAttribute('href')").startswith("metrics/meld-7/")
+    assert browser.run("document.querySelector('#provenance a').getAttribute('href')").startswith("metrics/meld-7/")
 
 
 def test_the_page_fits_a_phone_and_a_desk_in_light_and_dark(browser: Browser, file: Path) -> None:

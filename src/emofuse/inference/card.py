@@ -80,7 +80,7 @@ The weights are derived from the corpus, so its terms apply to them: {terms}.
 {citation}
 """
 
-_CODES = {"English": "en", "German": "de"}
+_CODES = {"English": "en"}
 
 _LICENSES = {"demo": "mit"}
 """Of models by their corpus, as the hub calls them; of others the terms say what holds."""
