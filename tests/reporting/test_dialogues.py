@@ -17,7 +17,7 @@ def write_example(root: Path, model: str, seed: int) -> Path:
     record = {"model": model, "seed": seed, "fold": 0, "dev": {"weighted_f1": 0.5 + 0.1 * seed}}
     write_json(folder / "record.json", record)
     gate = {"audio": [0.1 * seed] * 3}
-    write_json(folder / "example.json", {"utterance_ids": IDS, "attention": {"a": [[1.0] * 3] * 3}, "gate": gate})
+    write_json(folder / "attention.json", {"utterance_ids": IDS, "attention": {"a": [[1.0] * 3] * 3}, "gate": gate})
     return folder
 
 

@@ -61,6 +61,7 @@ def test_a_confusion_matrix_has_shares_of_the_true_class() -> None:
     assert re.findall(r'middle">(.*?)</text>', drawn) == ["75", "25", "0", "0"]
     assert re.findall('--v:([^"]*)', drawn) == ["0.75", "0.25", "0", "0"]
     assert "<title>3 of 4</title>" in drawn
+    assert 'aria-label="Confusion of hcam: ' in drawn
 
 
 def test_a_learning_curve_marks_the_epoch_that_was_kept() -> None:

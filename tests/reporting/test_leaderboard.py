@@ -37,7 +37,7 @@ def write_scores(metrics: Path, task: str, audio: str, text: str, means: dict[st
     path = metrics / task / f"{audio}+{text}" / "scores.json"
     path.parent.mkdir(parents=True)
     protocol = {"task": task, "encoders": {"audio": audio, "text": text}}
-    path.write_text(json.dumps({"protocol": protocol, "intervals": {"confidence": 0.9}, "scores": scores}))
+    path.write_text(json.dumps({"protocol": protocol, "intervals": {"confidence_level": 0.9}, "scores": scores}))
     return path
 
 

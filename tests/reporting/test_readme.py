@@ -22,7 +22,7 @@ def write_scores(metrics: Path, task: str, pair: str, value: float) -> None:
     }
     protocol = {"task": task, "encoders": {"audio": audio, "text": text}}
     (folder / "scores.json").write_text(
-        json.dumps({"protocol": protocol, "intervals": {"confidence": 0.95}, "scores": scores})
+        json.dumps({"protocol": protocol, "intervals": {"confidence_level": 0.95}, "scores": scores})
     )
 
 

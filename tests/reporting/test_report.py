@@ -15,7 +15,7 @@ import soundfile
 
 from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.layers import LayerShares
-from emofuse.reporting.protocol import model_facts
+from emofuse.reporting.protocol import model_sizes
 from emofuse.reporting.report import report, with_known
 from emofuse.reporting.turns import Turns
 from emofuse.scoring.scores import Scores, ScoringConfig, score
@@ -65,13 +65,13 @@ def protocol(task: str = "meld-7") -> dict[str, Any]:
         "splits": {"by": "session", "dev": "next", "test": "each"},
         "folds": 1,
         "seeds": 3,
-        "context": "both",
+        "context": "full",
         "unlabelled_turns": "keep",
         "speakers_across_splits": "shared",
         "transcript": "<subtitles>",
         "epoch_chosen_on": "dev weighted F1",
         "features": features,
-        "models": model_facts(records(), [], features),
+        "models": model_sizes(records(), [], features),
         "provenance": {"versions": {"emofuse": "0.1.0"}, "sha256": {"predictions": "0123456789abcdef"}},
     }
 
@@ -205,10 +205,10 @@ def test_learnt_weights_of_layers_are_a_bar_each_where_there_are_some(
 
 
 def test_a_single_model_without_anything_else(
-    truth: Make, answer: Make, classes: tuple[str, ...], scores: Scores, tags_of: TagsOf
+    truth: Make, predict: Make, classes: tuple[str, ...], scores: Scores, tags_of: TagsOf
 ) -> None:
     targets = truth()
-    alone = score(answer(targets, [0] * len(targets), "majority"), targets, classes, ScoringConfig(resamples=20))
+    alone = score(predict(targets, [0] * len(targets), "majority"), targets, classes, ScoringConfig(resamples=20))
     page = report(alone, protocol("tiny"), [each for each in records() if each["model"] == "majority"], [])
     tags_of(page)
     assert "No model of this task was trained in epochs." in page

@@ -14,7 +14,7 @@ from emofuse.models.registry import FUSION, MODALITIES, base_name, in_order, is_
 from emofuse.plan import Plan
 from emofuse.reporting.dialogues import read_dialogues, words
 from emofuse.reporting.layers import read_layer_shares
-from emofuse.reporting.protocol import facts_markdown, losses, model_facts
+from emofuse.reporting.protocol import losses, model_sizes, protocol_markdown
 from emofuse.reporting.provenance import provenance
 from emofuse.reporting.report import confusion_figures, report, scores_figure
 from emofuse.reporting.svg import as_file
@@ -62,7 +62,7 @@ def benchmark(task: Task, pair: Pair, plan: Plan, config: ScoringConfig, layout:
     scores, dev = score(runs, truth_of(task), task.classes, config, epochs, of_seeds(whole)), dev_scores(records)
     pairs, rules = comparisons(scores), protocol(task, pair, layout, records, configs)
     rules["provenance"] = provenance(layout.corpus(task.corpus) / "utterances.parquet", folders)
-    table = f"{markdown_table(scores, pairs)}\n{facts_markdown(rules, published(task.name))}"
+    table = f"{markdown_table(scores, pairs)}\n{protocol_markdown(rules, published(task.name))}"
     out, kept = layout.metrics(task.name, pair), layout.scores(task.name, pair)
     write_scores(out, scores, dev, rules, table)
     write_csv(out / "learning.csv", learning_curves(records))
@@ -140,7 +140,7 @@ def protocol(
         "epoch_chosen_on": "dev weighted F1",
         "features": features,
         "utterances_without_features": without,
-        "models": model_facts(records, configs, features),
+        "models": model_sizes(records, configs, features),
     } | {name: each for name, each in stated.items() if each}
 
 

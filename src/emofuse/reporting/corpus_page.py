@@ -152,15 +152,15 @@ def _histogram(values: pl.Series, what: str, whole: bool = True) -> Markup | Non
     for number, count in enumerate(counts.tolist()):
         if count:
             left, top = float(x(edges[number])), float(y(np.log10(count)))
-            told = f"{edges[number]:.3g} to {edges[number + 1]:.3g}: {count:,} {what}"
+            title = f"{edges[number]:.3g} to {edges[number + 1]:.3g}: {count:,} {what}"
             width = float(x(edges[number + 1])) - left
-            parts.append(rect(round(left, 1), top, round(width, 1), round(_BOTTOM - top, 1), "bar", told))
+            parts.append(rect(round(left, 1), top, round(width, 1), round(_BOTTOM - top, 1), "bar", title))
     middle = float(np.median(data))
     parts.append(line(x(middle), _TOP, x(middle), _BOTTOM, "median"))
     parts += [text(x(value), _BOTTOM + 14, f"{value:g}", "soft middle") for value in ticks(0, edges[-1], 5)]
-    said = f"{what}; median {middle:.3g} (line), longest {data.max():.4g}"
-    parts.append(text((_LEFT + _RIGHT) / 2, _BOTTOM + 30, said, "soft middle"))
-    return picture(_WIDTH, _BOTTOM + 34, said, parts)
+    caption = f"{what}; median {middle:.3g} (line), longest {data.max():.4g}"
+    parts.append(text((_LEFT + _RIGHT) / 2, _BOTTOM + 30, caption, "soft middle"))
+    return picture(_WIDTH, _BOTTOM + 34, caption, parts)
 
 
 def _levels(y: Scale, left: str, right: str) -> list[str]:

@@ -46,7 +46,7 @@ def read_dialogues(
     """Return the example of each model that left one, from its best run on dev; those of ablations are left out.
 
     Args:
-        folders: run folders; an ``example.json`` has ``utterance_ids``, ``attention`` and ``gate``
+        folders: run folders; an ``attention.json`` has ``utterance_ids``, ``attention`` and ``gate``
         runs: the predictions of all runs
         classes: class names in the order of the probabilities
         utterances: what :func:`words` gives, or None to leave the words out: a corpus belongs to its owner, and what
@@ -54,7 +54,7 @@ def read_dialogues(
     """
     best: dict[str, tuple[float, Path]] = {}
     for folder in folders:
-        if (folder / "example.json").exists():
+        if (folder / "attention.json").exists():
             record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
             found = (record["dev"]["weighted_f1"], folder)
             if not is_ablation(record["model"]):
@@ -74,7 +74,7 @@ def words(task: Task, layout: Layout) -> pl.DataFrame:
 
 def _dialogue(folder: Path, runs: pl.DataFrame, classes: Sequence[str], utterances: pl.DataFrame | None) -> Dialogue:
     record, example = (
-        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("record.json", "example.json")
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("record.json", "attention.json")
     )
     turns = pl.DataFrame({"utterance_id": example["utterance_ids"]})
     for table in (_predictions(runs, record, classes), *([] if utterances is None else [utterances])):

@@ -31,7 +31,7 @@ class Estimate:
         words: what stands at the right end
         runs: single values, marked under the interval
         sure: whether the dot is filled
-        outlier: whether it may lie beyond the axis, so that the others are told apart
+        outlier: whether it may lie beyond the axis, so that the others stay distinct
     """
 
     name: str
@@ -106,8 +106,8 @@ def confusion(table: pl.DataFrame, title: str) -> Markup:
         parts.append(slanted(round(left + cell / 2, 1), round(above - 5, 1), name))
     for (true, predicted), share in np.ndenumerate(shares):
         left, top = round(beside + cell * predicted, 1), round(above + cell * true, 1)
-        told = f"{counts[true, predicted]:,} of {counts[true].sum():,}"
-        parts.append(rect(left, top, cell - 1, cell - 1, "cell", told, f"--v:{share:.3g}"))
+        hint = f"{counts[true, predicted]:,} of {counts[true].sum():,}"
+        parts.append(rect(left, top, cell - 1, cell - 1, "cell", hint, f"--v:{share:.3g}"))
         parts.append(text(round(left + cell / 2, 1), round(top + cell / 2 + 4, 1), f"{100 * share:.0f}", "middle"))
     side = beside + cell * len(classes) + 4.6 * len(classes[-1]) - 8
     described = f"Confusion of {title}: rows are true classes, columns predicted ones, percent of the true class"
@@ -161,8 +161,8 @@ def shares(values: Sequence[float], most: float, label: str) -> Markup:
     for number, share in enumerate(values):
         left = LEFT + place * number
         top = float(y(100 * share))
-        told = f"layer {number}: {100 * share:.1f} %"
-        parts.append(rect(round(left + 0.1 * place, 1), top, round(0.8 * place, 1), round(100 - top, 1), "bar", told))
+        title = f"layer {number}: {100 * share:.1f} %"
+        parts.append(rect(round(left + 0.1 * place, 1), top, round(0.8 * place, 1), round(100 - top, 1), "bar", title))
         if len(values) <= 13 or number % 4 == 0 or number == len(values) - 1:
             parts.append(text(round(left + place / 2, 1), 112, str(number), "soft middle"))
     equal = y(100 / len(values))
@@ -188,8 +188,8 @@ def calibration(bins: Sequence[Mapping[str, Any]], model: str) -> Markup:
     total = sum(each["count"] for each in bins)
     for each in bins:
         sure, right = 100 * each["confidence"], 100 * each["accuracy"]
-        told = f"{each['count']:,} predictions, confidence {sure:.1f} %, {right:.1f} % right"
-        parts.append(circle(x(sure), y(right), round(1.5 + 12 * (each["count"] / total) ** 0.5, 1), "dot", told))
+        title = f"{each['count']:,} predictions, confidence {sure:.1f} %, {right:.1f} % right"
+        parts.append(circle(x(sure), y(right), round(1.5 + 12 * (each["count"] / total) ** 0.5, 1), "dot", title))
     parts += [text(153, 190, "confidence, %", "soft middle"), text(LEFT, 9, "right, %", "soft")]
     return picture(WIDTH, 194, f"Share of right predictions by confidence of {model}", parts)
 

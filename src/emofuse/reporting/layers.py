@@ -13,8 +13,8 @@ from emofuse.models.registry import in_order
 __all__ = ["LayerShares", "read_layer_shares"]
 
 _LOGITS = "logits"
-_WEIGH = "weigh"
-"""How a network names them: ``weigh.logits`` if it reads one modality, else ``weigh.<modality>.logits``."""
+_LAYER_WEIGHTS = "layer_weights"
+"""How a network names them: ``layer_weights.logits``, or of two modalities ``layer_weights.<modality>.logits``."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _shares(path: Path, modalities: Sequence[str]) -> dict[str, np.ndarray]:
     with safe_open(path, "np") as file:
         for name in file.keys():  # noqa: SIM118 - no mapping
             parts = name.split(".")
-            if parts[0] == _WEIGH and parts[-1] == _LOGITS:
+            if parts[0] == _LAYER_WEIGHTS and parts[-1] == _LOGITS:
                 logits = file.get_tensor(name).astype(np.float64)
                 powers = np.exp(logits - logits.max())
                 found[parts[1] if len(parts) > 2 else modalities[0]] = powers / powers.sum()

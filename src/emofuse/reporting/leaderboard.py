@@ -42,7 +42,7 @@ class Row:
         text: name of the words' encoder
         model: its name
         scores: by metric of :data:`COLUMNS` ``mean, sd, low, high, n_runs``; fractions
-        confidence: probability with which an interval holds what it is of
+        confidence_level: probability with which an interval holds what it is of
     """
 
     task: str
@@ -50,7 +50,7 @@ class Row:
     text: str
     model: str
     scores: dict[str, dict[str, Any]]
-    confidence: float
+    confidence_level: float
 
 
 def leaderboard(metrics: Path) -> list[Row]:
@@ -66,7 +66,7 @@ def leaderboard(metrics: Path) -> list[Row]:
     for path in sorted(metrics.glob("*/*/scores.json")):
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            protocol, scores, level = found["protocol"], found["scores"], found["intervals"]["confidence"]
+            protocol, scores, level = found["protocol"], found["scores"], found["intervals"]["confidence_level"]
             place = (protocol["task"], protocol["encoders"]["audio"], protocol["encoders"]["text"])
             models = [model for model in in_order(scores) if model == base_name(model)]
             rows += [Row(*place, model, {name: scores[model][name] for name in COLUMNS}, level) for model in models]
@@ -143,7 +143,7 @@ def _page(rows: Sequence[Row]) -> str:
         }
         for task, own in _by_task(rows).items()
     ]
-    levels = " or ".join(f"{100 * level:g} %" for level in sorted({row.confidence for row in rows}))
+    levels = " or ".join(f"{100 * level:g} %" for level in sorted({row.confidence_level for row in rows}))
     return render(
         "leaderboard.html.jinja", tasks=tasks, titles=list(COLUMNS.values()), note=_NOTE.format(confidence=levels)
     )

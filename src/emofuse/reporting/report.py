@@ -43,7 +43,7 @@ __all__ = ["confusion_figures", "report", "scores_figure", "with_known"]
 EMBEDDED = "demo"
 """The corpus that is made up."""
 
-FACTS = ("Runs", "Parameters in all", "Labels seen")
+SIZES = ("Runs", "Parameters in all", "Labels seen")
 """Columns beside the scores."""
 
 _KNOWN = '<script type="application/json" id="known">{}</script>'
@@ -81,11 +81,11 @@ def report(
         root="../../../" if turns is None else "../../../../",
         scores=scores,
         synthetic=protocol["corpus"] == EMBEDDED,
-        confidence=f"{100 * scores.config.confidence:g}",
+        confidence_level=f"{100 * scores.config.confidence_level:g}",
         not_covered=NOT_COVERED,
         compared=COMPARED,
         bins=BINS,
-        summary=standing(scores.models, scores.pairs, scores.config.confidence),
+        summary=standing(scores.models, scores.pairs, scores.config.confidence_level),
         tables=_tables(scores, models, protocol["models"]),
         intervals=scores_figure(scores),
         best=best_model(scores, own),
@@ -202,7 +202,7 @@ def _forests(scores: Scores, models: Sequence[str]) -> dict[str, Markup]:
 def _difference(scores: Scores, name: str, reference: str, title: str = "") -> Estimate:
     pair = pair_row(scores.pairs, name, reference)
     mean, low, high = (100 * pair[end] for end in ("difference", "low", "high"))
-    sure = pair["p_adjusted"] < 1 - scores.config.confidence
+    sure = pair["p_adjusted"] < 1 - scores.config.confidence_level
     words = f"{between(pair)}, p {pair['p_adjusted']:.2g}"
     return Estimate(title or name, mean, low, high, words, sure=sure, outlier=_reads_nothing(name))
 
@@ -225,7 +225,7 @@ def _pairs(scores: Scores, table: pl.DataFrame) -> list[dict[str, str]]:
             "text": between(row),
             "p": f"{row['p']:.2g}",
             "p_adjusted": f"{row['p_adjusted']:.2g}",
-            "verdict": verdict(row, scores.config.confidence),
+            "verdict": verdict(row, scores.config.confidence_level),
         }
         for row in table.filter(pl.col("metric") == METRIC).to_dicts()
     ]
@@ -236,16 +236,16 @@ def _means(scores: Scores) -> dict[str, float]:
 
 
 def _tables(
-    scores: Scores, models: Sequence[str], facts: Mapping[str, Mapping[str, Any]]
+    scores: Scores, models: Sequence[str], sizes: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, list[dict[str, Any]]]:
     """The tables of scores by what their rows are."""
     found: dict[str, list[dict[str, Any]]] = {MODEL: [], "ensemble": [], "ablation": []}
     for grid in grids(scores):
-        found[grid.rows].append(_grid(scores, models, facts, grid))
+        found[grid.rows].append(_grid(scores, models, sizes, grid))
     return found
 
 
-def _grid(scores: Scores, models: Sequence[str], facts: Mapping[str, Mapping[str, Any]], grid: Grid) -> dict[str, Any]:
+def _grid(scores: Scores, models: Sequence[str], sizes: Mapping[str, Mapping[str, Any]], grid: Grid) -> dict[str, Any]:
     cells = {(row["model"], row["metric"]): row for row in shown(scores).to_dicts()}
     names = sorted(grid.columns, key=lambda name: METRIC not in name)  # what rows are ranked by stands first
     models = [model for model in models_of(grid, models) if (model, names[0]) in cells]
@@ -254,8 +254,8 @@ def _grid(scores: Scores, models: Sequence[str], facts: Mapping[str, Mapping[str
     rows = []
     for model in _ranked(models, {model: cells[model, names[0]]["mean"] for model in models}):
         own = [_score_cell(cells.get((model, name)), best[name] if grid.bold else math.nan) for name in names]
-        rows.append({"model": model, "cells": own + _facts(facts[model], cells[model, names[0]])})
-    titles = [*(grid.columns[name] for name in names), *FACTS]
+        rows.append({"model": model, "cells": own + _size_cells(sizes[model], cells[model, names[0]])})
+    titles = [*(grid.columns[name] for name in names), *SIZES]
     return {"title": grid.title, "titles": titles, "rows": rows}
 
 
@@ -268,11 +268,11 @@ def _score_cell(cell: Mapping[str, Any] | None, best: float) -> dict[str, Any]:
     return _cell(cell["mean"], _percent(cell["mean"]), beside, best=cell["mean"] == best)
 
 
-def _facts(facts: Mapping[str, Any], cell: Mapping[str, Any]) -> list[dict[str, Any]]:
-    size, seen = facts["n_parameters_in_all"], facts["labels_seen"]
+def _size_cells(sizes: Mapping[str, Any], cell: Mapping[str, Any]) -> list[dict[str, Any]]:
+    size, seen = sizes["n_parameters_in_all"], sizes["labels_seen"]
     return [
         _cell(cell["n_runs"], str(cell["n_runs"])),
-        _cell(size, f"{size:,}", f"own stage {facts['n_parameters']:,}"),
+        _cell(size, f"{size:,}", f"own stage {sizes['n_parameters']:,}"),
         _cell(int(seen), "yes" if seen else "no"),
     ]
 
