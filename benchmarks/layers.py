@@ -52,7 +52,9 @@ def main() -> None:
 
 
 def _measure(arguments: argparse.Namespace) -> pl.DataFrame:
-    params, costs, runs = Params.load(arguments.file, ROOT), {}, []
+    params = Params.load(arguments.file, ROOT)
+    runs: list[pl.DataFrame] = []
+    costs: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="emofuse-") as folder:
         layout, corpus = Layout(Path(folder)), params.get("corpus.name", str)
         layout.corpus(corpus).parent.mkdir(parents=True)
@@ -104,8 +106,10 @@ def _predictions(folder: Path, choice: str) -> Iterator[pl.DataFrame]:
 
 def _scores(runs: pl.DataFrame, truth: pl.DataFrame, split: str, classes: Sequence[str]) -> pl.DataFrame:
     """Weighted F1 of a split by choice and network, and how much the learnt weights are above it."""
-    of_split = [each.filter(pl.col("split") == split).with_columns(split=pl.lit("test")) for each in (runs, truth)]
-    found = score(*of_split, classes, ScoringConfig(resamples=1))
+    answers, asked = (
+        each.filter(pl.col("split") == split).with_columns(split=pl.lit("test")) for each in (runs, truth)
+    )
+    found = score(answers, asked, classes, ScoringConfig(resamples=1))
     pairs = list(found.pairs.filter(pl.col("metric") == "weighted_f1").iter_rows(named=True))
     rows = []
     for row in found.models.filter(pl.col("metric") == "weighted_f1").iter_rows(named=True):
