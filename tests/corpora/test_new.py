@@ -78,7 +78,7 @@ def test_few_speakers_are_test_once_each_in_five_folds(
     task = begin("emodb", emodb)
     said = capsys.readouterr().out
     assert "decided   each speaker is test once, in 5 folds, so that no speaker is in two splits\n" in said
-    assert task.folds == 5
+    assert (task.folds, task.config.seeds) == (5, 3)
     heard = [speakers(task, fold) for fold in range(5)]
     assert Counter(each for _, _, test in heard for each in test) == dict.fromkeys(EMODB_SPEAKERS, 1)
     assert [dev for _, dev, _ in heard] == [test for *_, test in (*heard[1:], heard[0])]
