@@ -215,7 +215,7 @@ def _lines(proposal: Proposal) -> Iterator[str]:
     speakers = "disjoint" if not isinstance(proposal.splits, str) and proposal.splits["by"] == "speaker" else "shared"
     in_folds = not isinstance(proposal.splits, str) and proposal.splits.get("test") == "each"
     yield "    seeds: 3  # runs of each model in each fold" if in_folds else "    seeds: 5  # runs of each model"
-    yield "    context: both  # both directions of a dialogue, or the past alone"
+    yield "    context: full  # the whole dialogue, or causal: the turns before alone"
     yield "    unlabelled: keep  # keep turns without a label as context, or drop them"
     yield f"    speakers: {speakers}  # disjoint: a speaker in two splits is an error; shared: it is not"
     yield "    transcript: unknown  # where the words come from, for the protocol"
