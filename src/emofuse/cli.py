@@ -449,7 +449,7 @@ def _add_corpus(commands: Commands) -> None:
         _corpus_new,
         "make the folder of a corpus in corpora/",
         "Read a corpus's table, or its files' names, and write corpora/NAME/ with a parameter file to edit: labels, "
-        "speakers, a split by speakers. The corpus itself is linked into data/raw/.",
+        "speakers, splits or folds by speakers. The corpus itself is linked into data/raw/.",
         "emofuse corpus new emodb ~/corpora/emodb",
     )
     new.add_argument("name", metavar="NAME", help="letters, digits, hyphens, underscores")
@@ -457,7 +457,12 @@ def _add_corpus(commands: Commands) -> None:
         "folder", type=Path, metavar="FOLDER", help="has utterances.csv, or sound files with telling names"
     )
     new.add_argument("--names", metavar="PATTERN", help="regular expression of the files' paths: docs/own-corpus.md")
-    new.add_argument("--folds", action="store_true", help="every speaker is test once, rather than some of them")
+    new.add_argument(
+        "--folds",
+        type=_folds,
+        metavar="N",
+        help="every speaker is test once, in N folds; 1: some of them once and for all (default: 5 with few speakers)",
+    )
     check = _add(
         inner,
         "check",
@@ -629,6 +634,12 @@ def _prune(arguments: argparse.Namespace) -> None:
 
     removed, freed = Store().prune(arguments.older_than_days)
     print(f"removed {removed} {'entry' if removed == 1 else 'entries'}, {readable_size(freed)}")
+
+
+def _folds(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number of folds, 1 or more")
+    return int(text)
 
 
 def _days(text: str) -> float:
