@@ -15,7 +15,7 @@ from emofuse.plan import Plan
 from emofuse.reporting.dialogues import read_dialogues, words
 from emofuse.reporting.layers import read_layer_shares
 from emofuse.reporting.plots import plot_confusion, plot_learning, plot_scores, write_plot
-from emofuse.reporting.protocol import facts_markdown, losses, model_facts
+from emofuse.reporting.protocol import cut_off, facts_markdown, losses, model_facts
 from emofuse.reporting.report import report
 from emofuse.reporting.tables import (
     best_model,
@@ -119,7 +119,12 @@ def protocol(
     features = {name: metadata(folder) for name, folder in folders.items()}
     without = {name: {kind: len(ids) for kind, ids in defects(folder).items()} for name, folder in folders.items()}
     cuts = {name: len(ids) for name, folder in folders.items() if (ids := cut(folder))}
-    stated = {"losses": losses(configs), "labels_no_class_takes": task.untaken(), "utterances_cut": cuts}
+    stated = {
+        "losses": losses(configs),
+        "cut_off": cut_off(records),
+        "labels_no_class_takes": task.untaken(),
+        "utterances_cut": cuts,
+    }
     return {
         "task": task.name,
         "corpus": task.corpus,
