@@ -60,6 +60,8 @@ class HBAFConfig:
         temperature: of the absolute contrastive loss
         speaker: what it is told of the speakers
         skip: whether the classifier also reads the turn's own vectors, beside the paper
+        layer_norm: whether a layer norm stands behind every attention
+        audio_dropout: on the audio's vectors, and around the GRU and the attention of its context
     """
 
     hidden: Annotated[int, Field(ge=2, multiple_of=2)]
@@ -77,6 +79,8 @@ class HBAFConfig:
     temperature: Annotated[float, Field(gt=0)]
     speaker: Speaker = "none"
     skip: bool = False
+    layer_norm: bool = True
+    audio_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def __post_init__(self) -> None:
         check_heads(self.hidden, self.heads)
@@ -113,6 +117,7 @@ class HBAF(Network):
         self.enter_text = nn.Linear(dims["text"], hidden)
         self.speak_text = SpeakerEmbedding(config.speaker, hidden)
         self.text_context = Recurrent(hidden, hidden, 2, config.dropout, past)
+        self.audio_dropout = nn.Dropout(config.audio_dropout)
         self.enter_audio = nn.Linear(dims["audio"], narrow)
         self.speak_audio = SpeakerEmbedding(config.speaker, narrow)
         self.audio_context = _AudioContext(config, past) if config.context else None
@@ -156,7 +161,7 @@ class HBAF(Network):
         return x_BLH + self.dropout(self.text_context(self.dropout(x_BLH), lengths_B))
 
     def _audio(self, batch: Batch, blocked: Tensor) -> Tensor:
-        x_UH = self.enter_audio(self.standardize["audio"](batch.frames["audio"][:, 0]))
+        x_UH = self.enter_audio(self.audio_dropout(self.standardize["audio"](batch.frames["audio"][:, 0])))
         x_UH = self.speak_audio(x_UH, batch.speakers_U, batch.places_BL)
         x_BLH = to_dialogues(x_UH, batch.places_BL)
         if self.audio_context is not None:
@@ -185,11 +190,14 @@ class _AudioContext(nn.Module):
         super().__init__()
         self.recurrent = Recurrent(config.audio_hidden, config.audio_hidden, 1, 0.0, past)
         self.attention = nn.MultiheadAttention(config.audio_hidden, 1, batch_first=True)
-        self.norm = nn.LayerNorm(config.audio_hidden)
+        self.dropout = nn.Dropout(config.audio_dropout)
+        self.norm = nn.LayerNorm(config.audio_hidden) if config.layer_norm else nn.Identity()
 
     def forward(self, x_BLH: Tensor, lengths_B: Tensor, blocked: Tensor) -> Tensor:
         found_BLH, _ = self.attention(x_BLH, x_BLH, x_BLH, attn_mask=blocked, need_weights=False)
-        return self.norm(x_BLH + self.recurrent(x_BLH, lengths_B) + found_BLH)
+        states_BLH = self.recurrent(self.dropout(x_BLH), lengths_B)
+        normed_BLH: Tensor = self.norm(x_BLH + self.dropout(states_BLH) + self.dropout(found_BLH))
+        return normed_BLH
 
 
 class _BimodalAttention(nn.Module):
@@ -205,7 +213,7 @@ class _BimodalAttention(nn.Module):
             nn.init.zeros_(self.gate.weight)
             nn.init.constant_(self.gate.bias, _GATE_BIAS)
         self.dropout = nn.Dropout(config.dropout)
-        self.norm = nn.LayerNorm(hidden)
+        self.norm = nn.LayerNorm(hidden) if config.layer_norm else nn.Identity()
 
     def forward(self, own_BLH: Tensor, other_BLH: Tensor, blocked: Tensor) -> Tensor:
         total_BLH = own_BLH
@@ -216,7 +224,8 @@ class _BimodalAttention(nn.Module):
             if self.gate is not None:
                 found_BLH = found_BLH * self.gate(torch.cat([own_BLH, found_BLH], dim=-1)).sigmoid()
             total_BLH = total_BLH + self.dropout(found_BLH)
-        return self.norm(total_BLH)
+        normed_BLH: Tensor = self.norm(total_BLH)
+        return normed_BLH
 
 
 def absolute_contrastive(audio_UP: Tensor, text_UP: Tensor, temperature: float) -> Tensor:

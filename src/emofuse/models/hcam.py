@@ -53,6 +53,7 @@ class HCAMConfig:
         temperature: of the contrastive loss
         speaker: what it is told of the speakers
         skip: whether the classifier also reads the turn's own vectors, beside the paper
+        layer_norm: whether a layer norm stands behind every attention
     """
 
     hidden: Annotated[int, Field(ge=2)]
@@ -64,6 +65,7 @@ class HCAMConfig:
     temperature: Annotated[float, Field(gt=0)]
     speaker: Speaker = "none"
     skip: bool = False
+    layer_norm: bool = True
 
     def __post_init__(self) -> None:
         check_heads(self.hidden, self.heads)
@@ -133,4 +135,5 @@ class HCAM(Network):
 
 
 def _blocks(config: HCAMConfig, count: int) -> nn.ModuleList:
-    return nn.ModuleList(CrossAttention(config.hidden, config.heads, config.dropout) for _ in range(count))
+    options = (config.hidden, config.heads, config.dropout, config.layer_norm)
+    return nn.ModuleList(CrossAttention(*options) for _ in range(count))
