@@ -15,7 +15,8 @@ Our reading, for the utterance vectors ``x_a, x_t`` of HCAM's stage I (the paper
     logits = W [a*; t*] + b                          loss = CE + w_t CE(t) + w_a CE(a) + w_abs L_abs + w_rel L_rel
     L_abs: symmetric InfoNCE between P_a a, P_t t    L_rel: mean squared difference of their cosine similarities
 
-The gate starts nearly closed (c = -2), so that a weak modality has to earn its influence.
+Without ``layer_norm``, LN is left out: how sure a modality is of a turn stays in the length of its vector. The gate
+starts nearly closed (c = -2), so that a weak modality has to earn its influence.
 """
 
 from collections.abc import Mapping

@@ -12,7 +12,8 @@ size, and each block being attention, residual and layer norm::
     a" = LN(a' + MHA(a', a', a'))    t" = LN(t' + MHA(t', t', t'))      self-attention
     logits = W [a"; t"] + b          loss = CE + w SupCon({P a", P t"})
 
-With co-attention off, ``a, t`` go to self-attention as they are, and fusion is the concatenation alone. The
+Without ``layer_norm``, LN is left out: it gives a modality that is unsure of a turn a vector as long as one that is
+sure. With co-attention off, ``a, t`` go to self-attention as they are, and fusion is the concatenation alone. The
 paper uses no speaker identity. Ensembling is in :mod:`emofuse.models.parts.mixture`.
 """
 
