@@ -145,6 +145,7 @@ _SHRUNK = (
     (r"(?<=\n  )shards: \d+", f"shards: {SMALL['shards']}"),
     (r"seeds: \d+", f"seeds: {SMALL['seeds']}"),
     (r"epochs: \d+", "epochs: 1"),
+    (r"min_steps: \d+", "min_steps: 0"),
     (r"resamples: \d+", "resamples: 200"),
     (r"(?<=own models and tables\n)  - whisper-tiny\n", "  - logmel\n"),
 )

@@ -14,7 +14,7 @@ from emofuse.models.registry import FUSION, MODALITIES, base_name, in_order, is_
 from emofuse.plan import Plan
 from emofuse.reporting.dialogues import read_dialogues, words
 from emofuse.reporting.layers import read_layer_shares
-from emofuse.reporting.protocol import losses, model_sizes, protocol_markdown
+from emofuse.reporting.protocol import cut_off, losses, model_sizes, protocol_markdown
 from emofuse.reporting.provenance import provenance
 from emofuse.reporting.report import confusion_figures, report, scores_figure
 from emofuse.reporting.svg import as_file
@@ -122,7 +122,12 @@ def protocol(
     features = {name: metadata(folder) for name, folder in folders.items()}
     without = {name: {kind: len(ids) for kind, ids in defects(folder).items()} for name, folder in folders.items()}
     cuts = {name: len(ids) for name, folder in folders.items() if (ids := cut(folder))}
-    stated = {"losses": losses(configs), "labels_no_class_takes": task.untaken(), "utterances_cut": cuts}
+    stated = {
+        "losses": losses(configs),
+        "cut_off": cut_off(records),
+        "labels_no_class_takes": task.untaken(),
+        "utterances_cut": cuts,
+    }
     return {
         "task": task.name,
         "corpus": task.corpus,
