@@ -39,7 +39,8 @@ class Row:
         audio: name of the sound's encoder
         text: name of the words' encoder
         model: its name
-        scores: by metric of :data:`COLUMNS` ``mean, sd, low, high, n_runs``; fractions
+        scores: by metric of :data:`COLUMNS` ``mean, sd, low, high, n_runs``; fractions; nothing of dev where others
+            predicted test alone
     """
 
     task: str
@@ -65,7 +66,8 @@ def leaderboard(metrics: Path) -> list[Row]:
             protocol, scores = found["protocol"], found["scores"]
             place = (protocol["task"], protocol["encoders"]["audio"], protocol["encoders"]["text"])
             models = [model for model in in_order(scores) if model == base_name(model)]
-            rows += [Row(*place, model, {metric: scores[model][metric] for metric in COLUMNS}) for model in models]
+            others = protocol.get("external", {})
+            rows += [Row(*place, model, _of_model(scores[model], dev=model not in others)) for model in models]
         except (ValueError, KeyError, TypeError) as error:
             raise ScoringError(f"{path}: not the scores of a task: {error!r}; run its scoring stage again") from error
     return rows
@@ -86,6 +88,10 @@ def write_leaderboard(metrics: Path) -> str:
     return text
 
 
+def _of_model(scores: dict[str, dict[str, Any]], *, dev: bool) -> dict[str, dict[str, Any]]:
+    return {metric: scores[metric] for metric in COLUMNS if dev or not metric.startswith("dev/")}
+
+
 def markdown(rows: Sequence[Row]) -> str:
     """Return a table a task, the best of each column in bold, and below it what others published."""
     return "\n\n".join(_of_task(task, own) for task, own in _by_task(rows).items())
@@ -99,10 +105,11 @@ def _by_task(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _of_task(task: str, rows: Sequence[Row]) -> str:
-    best = {metric: max(row.scores[metric]["mean"] for row in rows) for metric in COLUMNS}
+    known = {metric: [row.scores[metric]["mean"] for row in rows if metric in row.scores] for metric in COLUMNS}
+    best = {metric: max(means, default=None) for metric, means in known.items()}
     lines = []
     for row in rows:
-        cells = [_cell(row.scores[metric], bold=row.scores[metric]["mean"] == best[metric]) for metric in COLUMNS]
+        cells = [_cell(row.scores.get(metric), best[metric]) for metric in COLUMNS]
         lines.append([row.audio, row.text, row.model, *cells, str(row.scores[METRIC]["n_runs"])])
     head = ["Audio", "Text", "Model", *COLUMNS.values(), "Runs"]
     rule = [*["---"] * 3, *["---:"] * (len(COLUMNS) + 1)]
@@ -116,10 +123,12 @@ def _others(found: Sequence[Published], task: str) -> Iterator[str]:
         yield table(head, ["---", "---:", *["---"] * 3], rows)
 
 
-def _cell(row: dict[str, Any], *, bold: bool) -> str:
+def _cell(row: dict[str, Any] | None, best: float | None) -> str:
+    if row is None:
+        return ""
     mean = f"{percent(row['mean']):.1f}"
     interval = "" if row["low"] is None else f" [{percent(row['low']):.1f}, {percent(row['high']):.1f}]"
-    return (f"**{mean}**" if bold else mean) + interval
+    return (f"**{mean}**" if row["mean"] == best else mean) + interval
 
 
 def _page(rows: Sequence[Row]) -> str:
@@ -133,7 +142,7 @@ def _page(rows: Sequence[Row]) -> str:
             "rows": [
                 {
                     "names": [row.audio, row.text, row.model],
-                    "cells": [_numbers(row.scores[metric]) for metric in COLUMNS],
+                    "cells": [_numbers(row.scores.get(metric)) for metric in COLUMNS],
                     "runs": row.scores[METRIC]["n_runs"],
                     "page": f"{task}/{row.audio}+{row.text}/report.html",
                 }
@@ -148,6 +157,8 @@ def _page(rows: Sequence[Row]) -> str:
     )
 
 
-def _numbers(row: dict[str, Any]) -> dict[str, Any]:
+def _numbers(row: dict[str, Any] | None) -> dict[str, Any]:
+    if row is None:
+        return {"value": -1, "mean": "", "interval": ""}
     interval = "" if row["low"] is None else f"[{percent(row['low']):.1f}, {percent(row['high']):.1f}]"
     return {"value": row["mean"], "mean": f"{percent(row['mean']):.1f}", "interval": interval}

@@ -14,11 +14,14 @@ from emofuse.scoring.predictions import ScoringError
 __all__ = [
     "PARAMETERS",
     "TIMES",
+    "count",
     "facts_markdown",
+    "facts_of_others",
     "losses",
     "model_facts",
     "protocol_lines",
     "repeat",
+    "seen",
     "times_markdown",
 ]
 
@@ -82,6 +85,16 @@ def model_facts(
     return facts | ensembles
 
 
+def facts_of_others(others: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return what :func:`model_facts` returns, of predictions of others, whose sizes are not known.
+
+    Args:
+        others: ``source, labels_seen, answers`` by name
+    """
+    unknown = {"n_parameters": None, "n_parameters_in_all": None, "modalities": ["unknown"]}
+    return {name: unknown | {"labels_seen": own["labels_seen"]} for name, own in others.items()}
+
+
 def losses(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return in words what the cross-entropy of a model is in its own stage, where it is not the plain one.
 
@@ -125,7 +138,7 @@ def facts_markdown(protocol: Mapping[str, Any], published: Sequence[Published]) 
 
 def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The protocol in words, as pairs of name and text."""
-    counts = [", ".join(f"{split} {count:,}" for split, count in fold.items()) for fold in _folds(protocol)]
+    counts = [", ".join(f"{split} {n:,}" for split, n in fold.items()) for fold in _folds(protocol)]
     encoders = protocol["encoders"]
     lines = [
         ("Corpus", protocol["corpus"]),
@@ -142,13 +155,14 @@ def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     for name, kinds in protocol.get("utterances_without_features", {}).items():
         lines += [(f"Utterances without features, {name}", _kinds(kinds))] if kinds else []
-    for name, count in protocol.get("utterances_cut", {}).items():
+    for name, n in protocol.get("utterances_cut", {}).items():
         most = protocol["features"][name].get("max_tokens")
-        lines.append((f"Utterances cut, {name}", f"{count:,}, longer than the {most} tokens that the encoder reads"))
+        lines.append((f"Utterances cut, {name}", f"{n:,}, longer than the {most} tokens that the encoder reads"))
     lines += [(f"Cross-entropy of {model}", text) for model, text in protocol.get("losses", {}).items()]
+    lines += [(f"Made elsewhere, {name}", _of_others(own)) for name, own in protocol.get("external", {}).items()]
     untaken = protocol.get("labels_no_class_takes", {})
     if untaken:
-        listed = ", ".join(f"{label} {count:,}" for label, count in untaken.items())
+        listed = ", ".join(f"{label} {n:,}" for label, n in untaken.items())
         lines.append(("Labels that no class takes", listed))
     return lines + [("Unlike a full corpus", text) for text in protocol["unlike_a_full_corpus"]]
 
@@ -179,6 +193,16 @@ def _folds(protocol: Mapping[str, Any]) -> list[dict[str, int]]:
     return found
 
 
+def count(number: int | None) -> str:
+    """Return a number of parameters as it is printed."""
+    return "unknown" if number is None else f"{number:,}"
+
+
+def seen(labels: bool | str) -> str:
+    """Return whether labels have been seen, as it is printed."""
+    return labels if isinstance(labels, str) else "yes" if labels else "no"
+
+
 def _words(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
@@ -186,22 +210,27 @@ def _words(value: Any) -> str:
 def _features(made: Mapping[str, Any]) -> str:
     layer = made.get("layer")
     where = f", layer {_words(layer)}" if layer is not None else ""
-    seen = "seen" if made["labels_seen"] else "not seen"
-    return f"{made.get('id', 'unknown')}, revision {made.get('revision', 'unknown')}{where}, emotion labels {seen}"
+    labels = "seen" if made["labels_seen"] else "not seen"
+    return f"{made.get('id', 'unknown')}, revision {made.get('revision', 'unknown')}{where}, emotion labels {labels}"
+
+
+def _of_others(own: Mapping[str, Any]) -> str:
+    labels = {True: "may have been seen", False: "not seen", "unknown": "perhaps seen: it is not known"}
+    return f"{own['source'].rstrip('.')}; gives {own['answers']}; labels of test {labels[own['labels_seen']]}"
 
 
 def _kinds(kinds: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in sorted(kinds.items()))
+    return ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in sorted(kinds.items()))
 
 
 def _models(models: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [
         [
             name,
-            f"{own['n_parameters']:,}",
-            f"{own['n_parameters_in_all']:,}",
+            count(own["n_parameters"]),
+            count(own["n_parameters_in_all"]),
             ", ".join(own["modalities"]) or "nothing",
-            "yes" if own["labels_seen"] else "no",
+            seen(own["labels_seen"]),
         ]
         for name, own in models.items()
     ]

@@ -14,7 +14,7 @@ import polars as pl
 from emofuse.models.registry import in_order, is_ablation
 from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.layers import LayerShares, layer_figures
-from emofuse.reporting.protocol import PARAMETERS, TIMES, protocol_lines, repeat
+from emofuse.reporting.protocol import PARAMETERS, TIMES, count, protocol_lines, repeat, seen
 from emofuse.reporting.tables import PART_TITLES, Grid, best_value, grids, learning_curves, models_of, shown
 from emofuse.reporting.verdicts import METRIC, between, pair_row, percent, standing, verdict
 from emofuse.scoring.calibration import BINS
@@ -63,6 +63,7 @@ def report(
     environment = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
     models = in_order(scores.models["model"].to_list())
     parts = scores.confusion["utterances"].unique(maintain_order=True)
+    unsure = in_order(scores.calibration["model"].to_list())  # the others name classes alone
     whiskers, axis = _whiskers(scores, models)
     return environment.get_template("report.html.jinja").render(
         title=f"{protocol['task']}, {' + '.join(protocol['encoders'].values())}",
@@ -83,7 +84,7 @@ def report(
         confusions={PART_TITLES[part]: [_confusion(scores, model, part) for model in models] for part in parts},
         curves=_curves(records, models),
         layers=layer_figures(layers),
-        calibrations={PART_TITLES[part]: [_calibration(scores, model, part) for model in models] for part in parts},
+        calibrations={PART_TITLES[part]: [_calibration(scores, model, part) for model in unsure] for part in parts},
         dialogues=[_dialogue(each, scores.classes) for each in dialogues],
         hues=_hues(scores.classes),
         published=published(protocol["task"]),
@@ -180,11 +181,11 @@ def _score_cell(cell: Mapping[str, Any] | None, best: float) -> dict[str, Any]:
 
 
 def _facts(facts: Mapping[str, Any], cell: Mapping[str, Any]) -> list[dict[str, Any]]:
-    size, seen = facts["n_parameters_in_all"], facts["labels_seen"]
+    size, labels = facts["n_parameters_in_all"], seen(facts["labels_seen"])
     return [
         _cell(cell["n_runs"], str(cell["n_runs"])),
-        _cell(size, f"{size:,}", f"own stage {facts['n_parameters']:,}"),
-        _cell(int(seen), "yes" if seen else "no"),
+        _cell(size or 0, count(size), "" if size is None else f"own stage {facts['n_parameters']:,}"),
+        _cell(("no", "unknown", "yes").index(labels), labels),
     ]
 
 
