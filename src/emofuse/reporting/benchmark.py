@@ -62,6 +62,7 @@ def benchmark(task: Task, pair: Pair, plan: Plan, config: ScoringConfig, layout:
     whole = runs.filter(~pl.col("model").map_elements(is_ablation, pl.Boolean))
     scores, dev = score(runs, truth_of(task), task.classes, config, epochs, of_seeds(whole)), dev_scores(records)
     pairs, rules = comparisons(scores, list(about)), protocol(task, pair, layout, records, configs, about)
+    rules["intervals_over"] = {"unit": scores.unit, "units": scores.n_units}
     table = f"{markdown_table(scores, pairs)}\n{facts_markdown(rules, published(task.name))}"
     out, kept = layout.metrics(task.name, pair), layout.scores(task.name, pair)
     write_scores(out, scores, dev, rules, table)

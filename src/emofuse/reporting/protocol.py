@@ -153,6 +153,8 @@ def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Epoch chosen on", protocol["epoch_chosen_on"]),
         *((f"Features, {name}", f"{encoders[name]}: {_features(made)}") for name, made in protocol["features"].items()),
     ]
+    if over := protocol.get("intervals_over"):
+        lines.append(("Intervals and p over", f"{over['units']:,} {over['unit']}s of test, and runs"))
     for name, kinds in protocol.get("utterances_without_features", {}).items():
         lines += [(f"Utterances without features, {name}", _kinds(kinds))] if kinds else []
     for name, n in protocol.get("utterances_cut", {}).items():
