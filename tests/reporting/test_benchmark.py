@@ -252,7 +252,11 @@ def test_predictions_of_others_stand_in_table_page_and_leaderboard(root: Path) -
     plan = replace(make_plan(), run=replace(make_plan().run, external=(config,)))
     assert take_in(task, PAIR, config, Layout(root)) == f"asked: labels of 16 utterances, from {root / 'asked.csv'}"
     table = benchmark(task, PAIR, plan, CONFIG, Layout(root))
-    assert re.search(r"^\| asked \| \*\*100\.0\*\* \[", table, re.MULTILINE)
+    assert re.search(r"^\| asked \| 100\.0 \[", table, re.MULTILINE), (
+        "it may have seen the labels and is never the best"
+    )
+    assert re.search(r"^- hcam has the best weighted F1 of 9 models", table, re.MULTILINE)
+    assert re.search(r"^\| hcam \| \*\*", table, re.MULTILINE)
     assert re.search(r"^- asked over \S+: Weighted F1 \+", table, re.MULTILINE)
     assert "| asked | unknown | unknown | unknown | yes |" in table
     assert "- Made elsewhere, asked: a model, asked; gives labels; labels of test may have been seen" in table
@@ -260,7 +264,14 @@ def test_predictions_of_others_stand_in_table_page_and_leaderboard(root: Path) -
     assert "labels of test may have been seen" in page
     (row,) = (each for each in leaderboard(root / "metrics") if each.model == "asked")
     assert set(row.scores) == {"weighted_f1", "accuracy", "balanced_accuracy"}
-    assert re.search(r"\| asked \| \*\*100\.0\*\* .* \|  \| 1 \|", write_leaderboard(root / "metrics"))
+    board = write_leaderboard(root / "metrics")
+    assert re.search(r"\| asked \| 100\.0 .* \|  \| 1 \|", board)
+    assert re.search(r"\| hcam \| \*\*", board)
+    config = replace(config, labels_seen=False)
+    take_in(task, PAIR, config, Layout(root))
+    table = benchmark(task, PAIR, plan, CONFIG, Layout(root))
+    assert re.search(r"^- asked has the best weighted F1 of 10 models", table, re.MULTILINE)
+    assert re.search(r"^\| asked \| \*\*100\.0\*\* \[", table, re.MULTILINE)
     assert "asked" in (root / "metrics/leaderboard.html").read_text()
 
 

@@ -15,7 +15,7 @@ from emofuse.plan import Plan
 from emofuse.reporting.dialogues import read_dialogues, words
 from emofuse.reporting.layers import read_layer_shares
 from emofuse.reporting.plots import plot_confusion, plot_learning, plot_scores, write_plot
-from emofuse.reporting.protocol import facts_markdown, facts_of_others, losses, model_facts
+from emofuse.reporting.protocol import facts_markdown, facts_of_others, losses, model_facts, unranked
 from emofuse.reporting.report import report
 from emofuse.reporting.tables import (
     best_model,
@@ -63,7 +63,8 @@ def benchmark(task: Task, pair: Pair, plan: Plan, config: ScoringConfig, layout:
     scores, dev = score(runs, truth_of(task), task.classes, config, epochs, of_seeds(whole)), dev_scores(records)
     pairs, rules = comparisons(scores, list(about)), protocol(task, pair, layout, records, configs, about)
     rules["intervals_over"] = {"unit": scores.unit, "units": scores.n_units}
-    table = f"{markdown_table(scores, pairs)}\n{facts_markdown(rules, published(task.name))}"
+    text = markdown_table(scores, pairs, unranked=unranked(rules))
+    table = f"{text}\n{facts_markdown(rules, published(task.name))}"
     out, kept = layout.metrics(task.name, pair), layout.scores(task.name, pair)
     write_scores(out, scores, dev, rules, table)
     write_csv(out / "learning.csv", learning_curves(records))

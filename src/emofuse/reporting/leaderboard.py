@@ -9,6 +9,7 @@ from typing import Any
 from emofuse.core.files import write_text
 from emofuse.core.markdown import plain, table
 from emofuse.models.registry import base_name, in_order
+from emofuse.reporting.protocol import unranked
 from emofuse.reporting.verdicts import METRIC, percent
 from emofuse.scoring.literature import Published, published
 from emofuse.scoring.predictions import ScoringError
@@ -41,6 +42,7 @@ class Row:
         model: its name
         scores: by metric of :data:`COLUMNS` ``mean, sd, low, high, n_runs``; fractions; nothing of dev where others
             predicted test alone
+        ranked: whether it may be the best of a column
     """
 
     task: str
@@ -48,6 +50,7 @@ class Row:
     text: str
     model: str
     scores: dict[str, dict[str, Any]]
+    ranked: bool = True
 
 
 def leaderboard(metrics: Path) -> list[Row]:
@@ -67,7 +70,11 @@ def leaderboard(metrics: Path) -> list[Row]:
             place = (protocol["task"], protocol["encoders"]["audio"], protocol["encoders"]["text"])
             models = [model for model in in_order(scores) if model == base_name(model)]
             others = protocol.get("external", {})
-            rows += [Row(*place, model, _of_model(scores[model], dev=model not in others)) for model in models]
+            beside = unranked(protocol)
+            rows += [
+                Row(*place, model, _of_model(scores[model], dev=model not in others), model not in beside)
+                for model in models
+            ]
         except (ValueError, KeyError, TypeError) as error:
             raise ScoringError(f"{path}: not the scores of a task: {error!r}; run its scoring stage again") from error
     return rows
@@ -105,15 +112,22 @@ def _by_task(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _of_task(task: str, rows: Sequence[Row]) -> str:
-    known = {metric: [row.scores[metric]["mean"] for row in rows if metric in row.scores] for metric in COLUMNS}
-    best = {metric: max(means, default=None) for metric, means in known.items()}
+    best = _best(rows)
     lines = []
     for row in rows:
-        cells = [_cell(row.scores.get(metric), best[metric]) for metric in COLUMNS]
+        cells = [_cell(row.scores.get(metric), best[metric] if row.ranked else None) for metric in COLUMNS]
         lines.append([row.audio, row.text, row.model, *cells, str(row.scores[METRIC]["n_runs"])])
     head = ["Audio", "Text", "Model", *COLUMNS.values(), "Runs"]
     rule = [*["---"] * 3, *["---:"] * (len(COLUMNS) + 1)]
     return "\n\n".join([f"## {plain(task)}", table(head, rule, lines), *_others(published(task), task)])
+
+
+def _best(rows: Sequence[Row]) -> dict[str, float | None]:
+    known = {
+        metric: [row.scores[metric]["mean"] for row in rows if row.ranked and metric in row.scores]
+        for metric in COLUMNS
+    }
+    return {metric: max(means, default=None) for metric, means in known.items()}
 
 
 def _others(found: Sequence[Published], task: str) -> Iterator[str]:
@@ -142,7 +156,10 @@ def _page(rows: Sequence[Row]) -> str:
             "rows": [
                 {
                     "names": [row.audio, row.text, row.model],
-                    "cells": [_numbers(row.scores.get(metric)) for metric in COLUMNS],
+                    "cells": [
+                        _numbers(row.scores.get(metric), best if row.ranked else None)
+                        for metric, best in _best(own).items()
+                    ],
                     "runs": row.scores[METRIC]["n_runs"],
                     "page": f"{task}/{row.audio}+{row.text}/report.html",
                 }
@@ -157,8 +174,9 @@ def _page(rows: Sequence[Row]) -> str:
     )
 
 
-def _numbers(row: dict[str, Any] | None) -> dict[str, Any]:
+def _numbers(row: dict[str, Any] | None, best: float | None) -> dict[str, Any]:
     if row is None:
-        return {"value": -1, "mean": "", "interval": ""}
+        return {"value": -1, "mean": "", "interval": "", "best": False}
     interval = "" if row["low"] is None else f"[{percent(row['low']):.1f}, {percent(row['high']):.1f}]"
-    return {"value": row["mean"], "mean": f"{percent(row['mean']):.1f}", "interval": interval}
+    own, mean = row["mean"], f"{percent(row['mean']):.1f}"
+    return {"value": own, "mean": mean, "interval": interval, "best": own == best}

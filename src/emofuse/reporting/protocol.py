@@ -23,6 +23,7 @@ __all__ = [
     "repeat",
     "seen",
     "times_markdown",
+    "unranked",
 ]
 
 
@@ -93,6 +94,11 @@ def facts_of_others(others: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[s
     """
     unknown = {"n_parameters": None, "n_parameters_in_all": None, "modalities": ["unknown"]}
     return {name: unknown | {"labels_seen": own["labels_seen"]} for name, own in others.items()}
+
+
+def unranked(protocol: Mapping[str, Any]) -> list[str]:
+    """Return the predictions of others that may have seen the labels of test, which no table tells to be the best."""
+    return [name for name, own in protocol.get("external", {}).items() if own["labels_seen"] is not False]
 
 
 def losses(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -217,7 +223,11 @@ def _features(made: Mapping[str, Any]) -> str:
 
 
 def _of_others(own: Mapping[str, Any]) -> str:
-    labels = {True: "may have been seen", False: "not seen", "unknown": "perhaps seen: it is not known"}
+    labels = {
+        True: "may have been seen, so that it is never told to be the best",
+        False: "not seen",
+        "unknown": "perhaps seen, so that it is never told to be the best",
+    }
     return f"{own['source'].rstrip('.')}; gives {own['answers']}; labels of test {labels[own['labels_seen']]}"
 
 

@@ -14,7 +14,7 @@ import polars as pl
 from emofuse.models.registry import in_order, is_ablation
 from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.layers import LayerShares, layer_figures
-from emofuse.reporting.protocol import PARAMETERS, TIMES, count, protocol_lines, repeat, seen
+from emofuse.reporting.protocol import PARAMETERS, TIMES, count, protocol_lines, repeat, seen, unranked
 from emofuse.reporting.tables import PART_TITLES, Grid, best_value, grids, learning_curves, models_of, shown
 from emofuse.reporting.verdicts import METRIC, between, pair_row, percent, standing, verdict
 from emofuse.scoring.calibration import BINS
@@ -74,9 +74,9 @@ def report(
         confidence=f"{100 * scores.config.confidence:g}",
         not_covered=NOT_COVERED,
         bins=BINS,
-        summary=standing(scores.models, scores.pairs, scores.config.confidence),
+        summary=standing(scores.models, scores.pairs, scores.config.confidence, unranked(protocol)),
         comparisons=_comparisons(scores, comparisons),
-        grids=[_grid(scores, models, protocol["models"], grid) for grid in grids(scores)],
+        grids=[_grid(scores, models, protocol, grid) for grid in grids(scores)],
         whiskers=whiskers,
         axis=axis,
         by_class={PART_TITLES[part]: _by_class(scores, models, part) for part in parts},
@@ -157,15 +157,16 @@ def _whiskers(scores: Scores, models: Sequence[str]) -> tuple[list[dict[str, Any
     return whiskers, {"low": _percent(place.low), "high": _percent(place.high)}
 
 
-def _grid(scores: Scores, models: Sequence[str], facts: Mapping[str, Mapping[str, Any]], grid: Grid) -> dict[str, Any]:
+def _grid(scores: Scores, models: Sequence[str], protocol: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
     cells = {(row["model"], row["metric"]): row for row in shown(scores).to_dicts()}
     names = list(grid.columns)
     models = [model for model in models_of(grid, models) if (model, names[0]) in cells]
-    values = {name: [cells[model, name]["mean"] for model in models if (model, name) in cells] for name in names}
+    facts, ranked = protocol["models"], [model for model in models if model not in unranked(protocol)]
+    values = {name: [cells[model, name]["mean"] for model in ranked if (model, name) in cells] for name in names}
     best = {name: best_value(name, own or [math.nan]) for name, own in values.items()}
     rows = []
     for model in models:
-        own = [_score_cell(cells.get((model, name)), best[name]) for name in names]
+        own = [_score_cell(cells.get((model, name)), best[name] if model in ranked else math.nan) for name in names]
         rows.append({"model": model, "cells": own + _facts(facts[model], cells[model, names[0]])})
     titles = [*grid.columns.values(), *FACTS]
     return {"title": grid.title, "titles": titles, "rows": rows}
