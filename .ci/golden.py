@@ -5,8 +5,8 @@ digit. On others the last bits of sums differ, and training with other last bits
 
 * the protocol and the majority's scores are the same: they hold no sum that a processor could round otherwise
 * linear models are fitted to their optimum, but their penalty is chosen on dev, where two may be so near that the last
-  bits decide: on the demo half a float16 digit of noise took `linear` to the next one in one of three trials, 1.7 points
-  lower on test; where the penalty stayed no answer changed. Hence :data:`LINEAR`
+  bits decide: on the demo half a float16 digit of noise took `linear` to the next one in one of three trials, 1.7
+  points lower on test; where the penalty stayed no answer changed. Hence :data:`LINEAR`
 * two means over n seeds differ by sd * sqrt(2 / n) or less two times of three, and by :data:`TIMES` as much once in
   16,000 times, so that none of some forty comparisons fails by chance. The sd is that of the row, or of all rows
   together where that is larger, since a few seeds may happen to agree

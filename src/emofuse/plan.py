@@ -47,7 +47,7 @@ class External:
 
     Attributes:
         name: of its row
-        task: whose classes it answers
+        task: whose classes it predicts
         file: CSV or Parquet, from the project's root folder; see :mod:`emofuse.scoring.external`
         source: who made it and how, in the words that the table shall have
         labels_seen: whether what made it may have seen the labels of test, as where a language model has read the web
@@ -138,7 +138,7 @@ class Plan:
         return [each.name for each in FUSION if each.name in chosen]
 
     def external(self, task: str) -> list[External]:
-        """Return the predictions of others that answer a task."""
+        """Return the predictions of others of a task."""
         return [each for each in self.run.external if each.task == task]
 
     def modality(self, encoder: str) -> str:

@@ -15,7 +15,7 @@ from emofuse.plan import Plan
 from emofuse.reporting.dialogues import read_dialogues, words
 from emofuse.reporting.layers import read_layer_shares
 from emofuse.reporting.plots import plot_confusion, plot_learning, plot_scores, write_plot
-from emofuse.reporting.protocol import facts_markdown, facts_of_others, losses, model_facts, unranked
+from emofuse.reporting.protocol import losses, model_sizes, protocol_markdown, sizes_of_others, unranked
 from emofuse.reporting.report import report
 from emofuse.reporting.tables import (
     best_model,
@@ -64,7 +64,7 @@ def benchmark(task: Task, pair: Pair, plan: Plan, config: ScoringConfig, layout:
     pairs, rules = comparisons(scores, list(about)), protocol(task, pair, layout, records, configs, about)
     rules["intervals_over"] = {"unit": scores.unit, "units": scores.n_units}
     text = markdown_table(scores, pairs, unranked=unranked(rules))
-    table = f"{text}\n{facts_markdown(rules, published(task.name))}"
+    table = f"{text}\n{protocol_markdown(rules, published(task.name))}"
     out, kept = layout.metrics(task.name, pair), layout.scores(task.name, pair)
     write_scores(out, scores, dev, rules, table)
     write_csv(out / "learning.csv", learning_curves(records))
@@ -119,7 +119,7 @@ def protocol(
         layout: the project's folders
         records: the ``record.json`` of all runs
         configs: the ``config.json`` of those that have one
-        others: ``source, labels_seen, answers`` of the predictions of others, by name
+        others: ``source, labels_seen, kind`` of the predictions of others, by name
 
     Raises:
         ScoringError: a network that a model reads from is not among the runs
@@ -149,7 +149,7 @@ def protocol(
         "epoch_chosen_on": "dev weighted F1",
         "features": features,
         "utterances_without_features": without,
-        "models": model_facts(records, configs, features) | facts_of_others(others or {}),
+        "models": model_sizes(records, configs, features) | sizes_of_others(others or {}),
     } | {name: each for name, each in stated.items() if each}
 
 
