@@ -32,7 +32,9 @@ def scores() -> dict[str, Any]:
         "cma": row(0.78, 0.0283),
     }
     metrics = ("accuracy", "weighted_f1", "dev/weighted_f1")
-    return {"protocol": {"seeds": 4}, "scores": {name: dict.fromkeys(metrics, own) for name, own in means.items()}}
+    features = {"audio": {"id": "a", "versions": {"torch": "2.11"}}}
+    protocol = {"seeds": 4, "features": features, "provenance": {"sha256": "1"}}
+    return {"protocol": protocol, "scores": {name: dict.fromkeys(metrics, own) for name, own in means.items()}}
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,9 @@ def move(model: str, by: float) -> Change:
         (move("cma", -0.08), None),  # its own seeds differ by more
         (move("cma", -0.081), "cma, accuracy: -8.10 points; 8.00 are allowed"),
         (move("hcam/ensemble", 0.2), None),
+        (lambda scores: scores["protocol"].update(provenance=2, cut_off={"cma": "1 of 4"}), None),
+        (lambda scores: scores["protocol"]["features"]["audio"].update(versions=None), None),
+        (lambda scores: scores["protocol"]["features"]["audio"].update(id="b"), "protocol.features: "),
         (lambda scores: scores["protocol"].update(seeds=3), "protocol.seeds: 3; committed is 4"),
         (lambda scores: scores["scores"].pop("cma"), "models: ['majority', 'linear', 'hcam', 'hcam/ensemble'];"),
     ],

@@ -15,6 +15,7 @@ __all__ = [
     "PARAMETERS",
     "TIMES",
     "count",
+    "cut_off",
     "losses",
     "model_sizes",
     "protocol_lines",
@@ -84,6 +85,17 @@ def model_sizes(
         if counts[model] > 1 and not is_ablation(model)
     }
     return sizes_of | ensembles
+
+
+def cut_off(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return by model how many of its runs, such as ``2 of 5``, were best where their budget ended, if any was.
+
+    Args:
+        records: the ``record.json`` of all runs
+    """
+    counts = Counter(record["model"] for record in records)
+    ended = Counter(record["model"] for record in records if record["cut_off"])
+    return {model: f"{ended[model]} of {counts[model]}" for model in in_order(list(ended))}
 
 
 def sizes_of_others(others: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -170,6 +182,10 @@ def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append((f"Utterances cut, {name}", f"{n:,}, longer than the {most} tokens that the encoder reads"))
     lines += [(f"Cross-entropy of {model}", text) for model, text in protocol.get("losses", {}).items()]
     lines += [(f"Made elsewhere, {name}", _of_others(own)) for name, own in protocol.get("external", {}).items()]
+    ended = protocol.get("cut_off", {})
+    if ended:
+        listed = ", ".join(f"{model} {runs} runs" for model, runs in ended.items())
+        lines.append(("Best at the end of the budget", f"{listed}; a larger one might have scored higher"))
     untaken = protocol.get("labels_no_class_takes", {})
     if untaken:
         listed = ", ".join(f"{label} {n:,}" for label, n in untaken.items())
