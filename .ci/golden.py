@@ -42,7 +42,7 @@ _ROUNDED = 1e-6
 
 
 def processor() -> dict[str, str]:
-    """Return the kind of this machine: its processor's name, which instructions torch uses, and the version of Python."""
+    """Return the kind of this machine: its processor, which instructions torch uses, and the version of Python."""
     import torch
 
     about = Path("/proc/cpuinfo")
