@@ -296,8 +296,8 @@ def _add_track(commands: Commands) -> None:
 def _track(arguments: argparse.Namespace) -> None:
     _heal(arguments)
     from emofuse.core.params import Params
-    from emofuse.tracking.address import TrackingError
-    from emofuse.tracking.sync import TrackingConfig, sync
+    from emofuse.tracking.address import TrackingConfig, TrackingError
+    from emofuse.tracking.sync import sync
 
     summary = sync(Path(), Params.load().get("tracking", TrackingConfig))
     for what, names in (("added", summary.added), ("updated", summary.updated)):
@@ -386,7 +386,8 @@ def _add_report(commands: Commands) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     from emofuse.core.params import Params
     from emofuse.reporting.report import with_times
-    from emofuse.tracking.sync import TrackingConfig, training_seconds
+    from emofuse.tracking.address import TrackingConfig
+    from emofuse.tracking.sync import training_seconds
 
     place = f"{arguments.task}/{arguments.pair or '*'}/report.html"
     pages = [page for folder in ("data/scores", "metrics") for page in sorted(Path(folder).glob(place))]
@@ -402,8 +403,8 @@ Seconds: TypeAlias = "dict[tuple[str, str, str], float]"
 
 def _seconds(params: "Params") -> Seconds:
     """How long a run of each model took to train; none, and a line that says why, where the tracker cannot be asked."""
-    from emofuse.tracking.address import TrackingError
-    from emofuse.tracking.sync import TrackingConfig, training_seconds
+    from emofuse.tracking.address import TrackingConfig, TrackingError
+    from emofuse.tracking.sync import training_seconds
 
     try:
         return training_seconds(Path(), params.get("tracking", TrackingConfig))
