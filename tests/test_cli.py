@@ -12,8 +12,8 @@ import pytest
 from emofuse.cli import main
 from emofuse.core.store import Store
 from emofuse.reporting.readme import BEGIN, END, with_results
-from emofuse.tracking.address import TrackingError
-from emofuse.tracking.sync import Summary, TrackingConfig
+from emofuse.tracking.address import TrackingConfig, TrackingError
+from emofuse.tracking.sync import Summary
 
 COMMANDS = [
     *(

@@ -18,8 +18,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from emofuse.tracking.address import TrackingConfig
 from emofuse.tracking.fetch import find, load
-from emofuse.tracking.sync import TrackingConfig, sync
+from emofuse.tracking.sync import sync
 
 Project = Any
 CONFIG = TrackingConfig()

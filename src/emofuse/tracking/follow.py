@@ -38,7 +38,7 @@ def follow(root: Path, config: TrackingConfig, folder: Path) -> None:
         TrackingError: the tracker cannot be reached or does not take the runs
     """
     os.nice(_NICE)
-    while not any(folder.iterdir()):  # Not every stage trains something: until then MLflow need not be imported.
+    while not _begun(folder):  # Not every stage trains something: until then MLflow need not be imported.
         if _ended():
             return
     uri = tracker_uri(root)
@@ -47,18 +47,20 @@ def follow(root: Path, config: TrackingConfig, folder: Path) -> None:
         experiment = experiment_of(client, uri, config)
         print("the tracker answers", flush=True)
         share_view(client, experiment)
-        record = _lines(next(folder.iterdir()))[0]
-        runs = Runs(client, experiment, tags_of_machine(root), f"tags.task = '{record['task']}'")
+        task = _lines(_begun(folder)[0])[0]["task"]
+        runs = Runs(client, experiment, tags_of_machine(root), f"tags.task = '{task}'")
         followed: dict[Path, _Followed] = {}
         ended = False
         while not ended:
             ended = _ended()
-            for path in sorted(folder.iterdir()):
-                followed.setdefault(path, _Followed(path, root, runs)).look()
+            for path in _begun(folder):
+                if path not in followed:
+                    followed[path] = _Followed(path, root, runs)
+                followed[path].look()
         for each in followed.values():
             each.end(client)
         parents = {each.parent.key for each in followed.values()}
-        for model in Results(root, record["task"]).models():
+        for model in Results(root, task).models():
             if model.parent.key in parents:
                 runs.show_run(model.parent, model.parent)
 
@@ -66,6 +68,11 @@ def follow(root: Path, config: TrackingConfig, folder: Path) -> None:
 def _ended() -> bool:
     """Whether standard input ends before it is time to look again."""
     return bool(select([sys.stdin], [], [], _PAUSE)[0])
+
+
+def _begun(folder: Path) -> list[Path]:
+    """The files that say which run they are of."""
+    return [path for path in sorted(folder.iterdir()) if _lines(path)]
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

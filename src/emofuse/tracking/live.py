@@ -44,11 +44,11 @@ def shown() -> Iterator[Path | None]:
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
-    assert process.stdin and process.stdout and process.stderr
-    process.stdin.close()
-    if select([process.stdout], [], [], 0)[0]:  # It has said that the tracker answers, or has ended.
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE)
+    """Let the process log what the last runs gave if the tracker has answered, and end it."""
+    answered = bool(process.stdout and select([process.stdout], [], [], 0)[0])
+    with suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=_GRACE if answered else 0)
     process.kill()
-    if process.wait() > 0:
-        print("tracking: not shown while it trained", *process.stderr.read().splitlines()[-1:], sep="; ")
+    _, error = process.communicate()
+    if process.returncode > 0:
+        print(f"tracking: not while it trained ({''.join(error.splitlines()[-1:])})")

@@ -1,8 +1,8 @@
 """What the stages left on disk, as the runs that a tracker should show for it.
 
-A trained run is a folder with ``record.json`` and ``predictions.parquet`` under ``data/models/<task>/``; its test scores
-are in ``data/scores/<task>/<pair>/``, written by the scoring stage; ``metrics/<task>/<pair>/`` has the means and the
-pictures of the whole task.
+A trained run is a folder with ``record.json`` and ``predictions.parquet`` under ``data/models/<task>/``; its test
+scores are in ``data/scores/<task>/<pair>/``, written by the scoring stage; ``metrics/<task>/<pair>/`` has the means and
+the pictures of the whole task.
 """
 
 import json
@@ -118,13 +118,18 @@ class Results:
             tags={**card.tags, KEY: key, CURRENT: "true", **own, **self._encoder_tags(encoders)},
             params=card.params,
             metrics=_metrics(record, self._scores[pair].get(run) if pair else None),
-            curves=tuple((CURVES[name], epoch[name], epoch["epoch"]) for epoch in record["history"] for name in CURVES if name in epoch),
+            curves=tuple(
+                (CURVES[name], epoch[name], epoch["epoch"])
+                for epoch in record["history"]
+                for name in CURVES
+                if name in epoch
+            ),
             times=self._times.get(file_digest(files["record.json"])),
             datasets=tuple(dict.fromkeys(self._datasets(lock, list(encoders.values())))),
             files=files,
             confusion=self._confusion[pair].get(run) if pair else None,
             result=result,
-        )  # fmt: skip
+        )
 
     def _model(self, name: str, encoders: Mapping[str, str], folders: Mapping[Path, Sequence[Card]]) -> Model:
         pair = self._pair(encoders)
@@ -231,8 +236,10 @@ def _on_dev(runs: Sequence[Card]) -> dict[str, float]:
         for name in runs[0].metrics
         if name.startswith(DEV) or name == "n_parameters"
     }
-    deviations = {f"{name}_sd": stdev(each) for name, each in values.items() if name.startswith(DEV) and len(each) > 1}
-    return {"n_runs": len(runs), **{name: fmean(each) for name, each in values.items()}, **deviations}
+    deviations = {
+        f"{name}_sd": round(stdev(each), 6) for name, each in values.items() if name.startswith(DEV) and len(each) > 1
+    }
+    return {"n_runs": len(runs), **{name: round(fmean(each), 6) for name, each in values.items()}, **deviations}
 
 
 def _metrics(record: Mapping[str, Any], scores: pl.DataFrame | None) -> dict[str, float]:

@@ -33,11 +33,11 @@ class Summary:
     """
 
     tracker: str
-    added: Sequence[str] = ()
-    updated: Sequence[str] = ()
-    unchanged: Sequence[str] = ()
-    registered: Sequence[str] = ()
-    refused: Sequence[str] = ()
+    added: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    registered: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         parts = [
@@ -86,7 +86,8 @@ def sync(root: Path, config: TrackingConfig) -> Summary:
             registry = Registry(client)
             for model in tqdm(models, desc="register", unit="model", disable=quiet()):
                 registry.show(model, runs)
-    return Summary(public(uri), runs.added, runs.updated, runs.unchanged, registry.registered, registry.refused)
+    told = (runs.added, runs.updated, runs.unchanged, registry.registered, registry.refused)
+    return Summary(public(uri), *map(tuple, told))
 
 
 def training_seconds(root: Path, config: TrackingConfig) -> dict[tuple[str, str, str], float]:
