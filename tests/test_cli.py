@@ -144,6 +144,7 @@ def test_track_says_what_it_added_and_fails_where_a_model_could_not_be_registere
             unchanged=("demo/concat",),
             registered=("emofuse-demo-hcam",),
             refused=("demo/late: no text network",),
+            view="/#/experiments/1/runs",
         )
 
     monkeypatch.setattr("emofuse.tracking.sync.sync", sync)
@@ -159,6 +160,7 @@ def test_track_says_what_it_added_and_fails_where_a_model_could_not_be_registere
         "not registered demo/late: no text network",
         "tracking: 2 runs added, 1 updated, 1 unchanged, 1 model registered, 1 model not registered "
         "in sqlite:////mlflow.db",
+        "view: `make ui`, then http://127.0.0.1:5000/#/experiments/1/runs",
     ]
 
 

@@ -280,7 +280,7 @@ def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
 
 
 def _add_track(commands: Commands) -> None:
-    _add(
+    parser = _add(
         commands,
         "track",
         _track,
@@ -288,9 +288,11 @@ def _add_track(commands: Commands) -> None:
         "Log the trained runs that the MLflow tracker lacks, update those whose scores have changed, and register of "
         "each model the run that is best on dev, as emofuse-<task>-<model>, an ablation's slash a hyphen. Nothing is "
         "logged twice. The tracker is mlflow.db in this folder, or the one that MLFLOW_TRACKING_URI names. The exit "
-        "status is 1 if a model could not be registered because something that it needs is not on disk.",
+        "status is 1 if a model could not be registered because something that it needs is not on disk. The address "
+        "that is printed last opens MLflow's page with the models sorted by weighted F1 on dev.",
         "dvc pull && emofuse track",
     )
+    parser.add_argument("--port", type=int, default=5000, help="of `make ui`, for that address (default: 5000)")
 
 
 def _track(arguments: argparse.Namespace) -> None:
@@ -308,6 +310,9 @@ def _track(arguments: argparse.Namespace) -> None:
     for reason in summary.refused:
         print(f"not registered {reason}")
     print(summary)
+    if summary.view:
+        local = f"`make ui`, then http://127.0.0.1:{arguments.port}"
+        print(f"view: {summary.tracker if summary.tracker.startswith('http') else local}{summary.view}")
     if summary.refused:
         count = len(summary.refused)
         raise TrackingError(f"{count} {'model was' if count == 1 else 'models were'} not registered; see above")

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from emofuse.core.process import quiet
 from emofuse.tracking.address import TrackingConfig, alone, client_of, database, errors_of, public, tracker_uri
 from emofuse.tracking.cards import CURRENT, EXPERIMENT, LEVEL
-from emofuse.tracking.experiment import experiment_of, share_view, tags_of_machine
+from emofuse.tracking.experiment import experiment_of, share_view, tags_of_machine, view
 from emofuse.tracking.registry import Registry
 from emofuse.tracking.results import read_models
 from emofuse.tracking.runs import Runs, all_pages
@@ -30,6 +30,7 @@ class Summary:
         unchanged: names of those that were there already
         registered: names in the registry of the models with a new version or changed scores, or whose alias has moved
         refused: why a model on disk could not be registered, one line a model
+        view: of the models, as the rest of an address of MLflow's pages; empty where nothing was trained
     """
 
     tracker: str
@@ -38,6 +39,7 @@ class Summary:
     unchanged: tuple[str, ...] = ()
     registered: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    view: str = ""
 
     def __str__(self) -> str:
         parts = [
@@ -87,7 +89,7 @@ def sync(root: Path, config: TrackingConfig) -> Summary:
             for model in tqdm(models, desc="register", unit="model", disable=quiet()):
                 registry.show(model, runs)
     told = (runs.added, runs.updated, runs.unchanged, registry.registered, registry.refused)
-    return Summary(public(uri), *map(tuple, told))
+    return Summary(public(uri), *map(tuple, told), view(experiment))
 
 
 def training_seconds(root: Path, config: TrackingConfig) -> dict[tuple[str, str, str], float]:
