@@ -205,14 +205,14 @@ def test_store_shows_sizes(root: Path, capsys: pytest.CaptureFixture[str]) -> No
     fill(root)
     assert main(["store"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines == [["runs", "1", "entry", "1.6", "kB"], [".emofuse:", "1.6", "kB"]]
+    assert lines == [["runs", "1", "entry", "1.7", "kB"], [".emofuse:", "1.7", "kB"]]
 
 
 def test_prune_removes_what_was_not_used_for_long(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fill(root, days=3)
     assert main(["store", "prune", "--older-than-days", "4"]) == 0
     assert main(["store", "prune", "--older-than-days", "2.5"]) == 0
-    assert capsys.readouterr().out == "removed 0 entries, 0 B\nremoved 1 entry, 1.6 kB\n"
+    assert capsys.readouterr().out == "removed 0 entries, 0 B\nremoved 1 entry, 1.7 kB\n"
     assert not (root / ".emofuse/runs/abc").exists()
 
 

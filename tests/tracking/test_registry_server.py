@@ -110,7 +110,7 @@ def answers(port: int) -> bool:
 
 @pytest.fixture(scope="module")
 def written(server: str, project: Project, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What two processes printed that brought the tracker in line at once, knowing nothing of each other; then a third."""
+    """What two processes printed that knew nothing of each other and logged at once; a third came after them."""
     writers = []
     for name in ("one", "two"):
         folder = tmp_path_factory.mktemp(name)

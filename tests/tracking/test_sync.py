@@ -26,10 +26,9 @@ from emofuse.features.shards import write_shard
 from emofuse.models.registry import MODALITIES, model
 from emofuse.tasks import Fold
 from emofuse.tracking.address import TrackingConfig, TrackingError
-from emofuse.tracking.cards import Card, opened
 from emofuse.tracking.experiment import tags_of_machine
 from emofuse.tracking.live import shown
-from emofuse.tracking.results import Results
+from emofuse.tracking.results import Card, Results, opened
 from emofuse.tracking.runs import Runs
 from emofuse.tracking.sync import Summary, sync, training_seconds, try_sync
 from emofuse.training import runs as run_files

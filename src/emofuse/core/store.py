@@ -107,7 +107,9 @@ class Store:
                         raise _vanished(path) from error
                     raise
                 seconds = time.perf_counter() - start
-                _write_manifest(folder, {"files": _digests(folder), "seconds": seconds, "finished": time.time()})
+                _write_manifest(
+                    folder, {"files": _digests(folder), "seconds": seconds, "finished": round(time.time(), 3)}
+                )
             return Entry(path, reused=False, seconds=seconds)
 
     def times(self, kind: str) -> dict[str, tuple[float, float]]:

@@ -5,12 +5,12 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import unquote
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -30,9 +30,6 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }
 """MLflow's own variables that differ from its defaults here, unless the environment has them."""
-
-_PATIENCE = 300
-"""Seconds to wait for another process that writes to the same file."""
 
 _SQLITE = "sqlite:///"
 
@@ -103,20 +100,10 @@ def client_of(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-@contextmanager
-def alone(uri: str) -> Iterator[None]:
-    """Hold the lock of a SQLite tracker; others have none, and what two write at once is there twice for a while.
-
-    Raises:
-        TrackingError: another process has held it for minutes
-    """
+def alone(uri: str) -> AbstractContextManager[object]:
+    """Return the lock of a SQLite tracker; others have none, and what two write at once is there twice for a while."""
     file = database(uri)
-    lock = FileLock(file.with_name(f"{file.name}-lock"), timeout=_PATIENCE) if file else nullcontext()
-    try:
-        with lock:
-            yield
-    except Timeout as error:
-        raise TrackingError(f"another process is writing to {uri}, it holds {file}-lock") from error
+    return FileLock(file.with_name(f"{file.name}-lock")) if file else nullcontext()
 
 
 def database(uri: str) -> Path | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from emofuse.core.files import digest
 from emofuse.tracking.address import TrackingConfig, TrackingError, database, public
-from emofuse.tracking.cards import CURRENT, DEV_F1, LEVEL, TEST
+from emofuse.tracking.results import CURRENT, DEV_F1, LEVEL, TEST
 from emofuse.tracking.runs import MACHINE
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """The process that reads what the runs of a stage write of themselves, and logs it while they train."""
 
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +8,8 @@ from select import select
 from typing import TYPE_CHECKING, Any
 
 from emofuse.tracking.address import TrackingConfig, client_of, errors_of, tracker_uri
-from emofuse.tracking.cards import CURVES, opened
 from emofuse.tracking.experiment import experiment_of, share_view, tags_of_machine
-from emofuse.tracking.results import Results
+from emofuse.tracking.results import CURVES, Results, opened
 from emofuse.tracking.runs import Runs
 
 if TYPE_CHECKING:
@@ -21,9 +19,6 @@ __all__ = ["follow"]
 
 _PAUSE = 1.0
 """Seconds between two looks."""
-
-_NICE = 5
-"""So much lower is the priority than that of training."""
 
 
 def follow(root: Path, config: TrackingConfig, folder: Path) -> None:
@@ -37,7 +32,6 @@ def follow(root: Path, config: TrackingConfig, folder: Path) -> None:
     Raises:
         TrackingError: the tracker cannot be reached or does not take the runs
     """
-    os.nice(_NICE)
     while not _begun(folder):  # Not every stage trains something: until then MLflow need not be imported.
         if _ended():
             return

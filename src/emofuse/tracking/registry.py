@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from emofuse.core.files import digest
 from emofuse.core.params import ParamsError
-from emofuse.tracking.cards import DEV_F1, EXPERIMENT, KEY, Model
+from emofuse.tracking.results import DEV_F1, EXPERIMENT, KEY, Model
 from emofuse.tracking.runs import Runs, all_pages
 
 if TYPE_CHECKING:

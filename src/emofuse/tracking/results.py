@@ -6,7 +6,10 @@ the pictures of the whole task.
 """
 
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
@@ -21,22 +24,127 @@ from emofuse.core.params import Params, ParamsError
 from emofuse.core.store import DEFAULT_ROOT, Store
 from emofuse.features.shards import FeatureError, metadata
 from emofuse.plan import Plan, params_of_task
-from emofuse.tracking.cards import (
-    CURRENT,
-    CURVES,
-    DEV,
-    EXPERIMENT,
-    KEY,
-    TEST,
-    Card,
-    Dataset,
-    Model,
-    clean,
-    opened,
-    parent_of,
-)
 
-__all__ = ["Results", "read_models"]
+__all__ = [
+    "CURRENT",
+    "CURVES",
+    "DEV_F1",
+    "EXPERIMENT",
+    "KEY",
+    "LEVEL",
+    "PLACE",
+    "TEST",
+    "Card",
+    "Model",
+    "Results",
+    "opened",
+    "read_models",
+]
+
+KEY = "emofuse.key"
+"""Tag by which a run is found again."""
+
+_LOCK = "emofuse.lock"
+
+CURRENT = "emofuse.current"
+"""Tag that tells the runs that are on disk from those that a later training has replaced."""
+
+LEVEL = "level"
+"""Tag that tells a ``model``, with its means, from a ``run``, one seed and fold of it."""
+
+EXPERIMENT = "emofuse.experiment"
+"""Tag with the name of DVC's experiment that a run was made in; runs of a plain ``dvc repro`` have none."""
+
+PLACE = ("task", "encoders", "model", "seed", "fold", EXPERIMENT)
+"""What a run stands for; a run that is trained again, with another result, takes the place of the earlier one."""
+
+CURVES = {name: f"training/{name}" for name in ("loss", "dev_accuracy", "dev_weighted_f1")}
+"""Values of an epoch, and the metrics that show them."""
+
+DEV, TEST = "dev/", "test/"
+"""Prefixes of scores; models and experiments are compared by those on dev."""
+
+DEV_F1 = f"{DEV}weighted_f1"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a run was made of.
+
+    Attributes:
+        name: such as ``demo/utterances`` or ``demo/logmel``
+        digest: of its contents, as the stage's entry in ``dvc.lock`` has it
+        path: in the project
+    """
+
+    name: str
+    digest: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """A run as the tracker should show it.
+
+    Attributes:
+        key: digest by which the run is found again
+        name: such as ``demo/logmel+minilm/hcam/seed-0-fold-0``
+        tags: by name, the key among them
+        params: by name
+        metrics: single values by name, as fractions
+        curves: ``(name, value, epoch)``
+        times: start and end in seconds since 1970, where this machine's work store knows them: no out holds a time
+        datasets: what went in; none where stages ran without DVC
+        files: artifacts, by the path that they have in the tracker
+        confusion: ``utterances, true, predicted, count`` of a single run on test, for a picture
+        result: digest of what a run gave: the key that it has, or would have, as a run of the project itself
+    """
+
+    key: str
+    name: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curves: tuple[tuple[str, float, int], ...] = ()
+    times: tuple[float, float] | None = None
+    datasets: tuple[Dataset, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+    confusion: pl.DataFrame | None = None
+    result: str | None = None
+
+    @cached_property
+    def contents(self) -> str:
+        """Digest of the artifacts and the datasets, which are logged again as a whole when it changes."""
+        files = {name: file_digest(path) for name, path in self.files.items()}
+        datasets = [(each.name, each.digest) for each in self.datasets]
+        return digest([files, datasets, self.confusion.rows() if self.confusion is not None else None])
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of a task.
+
+    Attributes:
+        parent: the run of the whole model: means over its runs
+        runs: its trained runs, by seed and fold
+        folder: where they are
+        scored: digest of what the scoring stage said of the task; None before it ran
+    """
+
+    parent: Card
+    runs: tuple[Card, ...]
+    folder: Path
+    scored: str | None
+
+    @property
+    def cards(self) -> tuple[Card, ...]:
+        """The parent, then the runs."""
+        return (self.parent, *self.runs)
+
+    @property
+    def best(self) -> Card:
+        """The run with the best weighted F1 on dev, among equals the first."""
+        return max(self.runs, key=lambda card: card.metrics[DEV_F1])
 
 
 def read_models(root: Path) -> list[Model]:
@@ -52,6 +160,29 @@ def read_models(root: Path) -> list[Model]:
     locked = _locked_stages(root)
     folders = sorted(path for path in root.glob("data/models/*") if path.is_dir())
     return [model for folder in folders for model in Results(root, folder.name, locked).models()]
+
+
+def opened(record: Mapping[str, Any]) -> tuple[Card, Card]:
+    """Return a run and its model as they are known before any epoch: name, tags and params; the run has no key yet.
+
+    Args:
+        record: of the run, whose ``parameters`` are those of all seeds
+    """
+    place = {name: str(record[name]) for name in ("task", "model", "seed", "fold")}
+    place["encoders"] = "+".join(record["encoders"].values()) or "labels"
+    source = {"stage": record["stage"], "mlflow.source.name": record["stage"], "mlflow.source.type": "LOCAL"}
+    name = "{task}/{encoders}/{model}/seed-{seed}-fold-{fold}".format(**place)
+    if experiment := os.environ.get("DVC_EXP_NAME"):
+        place[EXPERIMENT], name = experiment, f"{experiment}: {name}"
+    params = {_clean(each): str(value) for each, value in record["parameters"].items()}
+    return Card("", name, {**place, **source, LEVEL: "run"}, params), _parent_of(name, {**place, **source}, params)
+
+
+def _parent_of(name: str, tags: Mapping[str, str], params: Mapping[str, str]) -> Card:
+    """A model as it is known from one of its runs; with other parameters it is another model."""
+    own = {each: value for each, value in tags.items() if each not in ("seed", "fold", _LOCK)}
+    key = digest([*(own.get(each) for each in PLACE), params])
+    return Card(key, name.rpartition("/")[0], {**own, KEY: key, CURRENT: "true", LEVEL: "model"}, params)
 
 
 class Results:
@@ -110,7 +241,7 @@ class Results:
         result = digest([given, file_digest(files["predictions.parquet"])])
         key = digest([result, card.tags[EXPERIMENT]]) if EXPERIMENT in card.tags else result
         lock = self._locked.get(record["stage"])
-        own = {"emofuse.lock": digest(lock)} if lock else {}
+        own = {_LOCK: digest(lock)} if lock else {}
         run = (record["model"], record["seed"], record["fold"])
         return Card(
             key=key,
@@ -143,14 +274,8 @@ class Results:
     def _with_means(self, runs: Sequence[Card], name: str, metrics: Path | None) -> Card:
         first, known = runs[0], [card.times for card in runs if card.times]
         params = {each: value for each, value in first.params.items() if all(c.params.get(each) == value for c in runs)}
-        parent = parent_of(
-            first.name, {each: first.tags[each] for each in first.tags if each != "emofuse.lock"}, params
-        )
-        return Card(
-            key=parent.key,
-            name=parent.name,
-            tags=parent.tags,
-            params=params,
+        return replace(
+            _parent_of(first.name, first.tags, params),
             metrics={**_on_dev(runs), **(_on_test(metrics / "scores.csv", name) if metrics else {})},
             times=(min(start for start, _ in known), max(end for _, end in known)) if known else None,
             datasets=tuple(dict.fromkeys(each for card in runs for each in card.datasets)),
@@ -222,7 +347,7 @@ def _on_test(path: Path, model: str) -> dict[str, float]:
     """Means over runs of a model on test, their standard deviations, and the ends of their intervals."""
     rows = pl.read_csv(path).filter(pl.col("model") == model).to_dicts() if path.exists() else []
     return {
-        clean(f"{TEST}{row['metric']}{suffix}"): row[column]
+        _clean(f"{TEST}{row['metric']}{suffix}"): row[column]
         for row in rows
         for column, suffix in (("mean", ""), ("sd", "_sd"), ("low", "_low"), ("high", "_high"))
         if not row["metric"].startswith(DEV) and row[column] is not None
@@ -248,7 +373,7 @@ def _metrics(record: Mapping[str, Any], scores: pl.DataFrame | None) -> dict[str
     test = {f"{TEST}{name}": value for name, value in rows}
     dev = {f"{DEV}{name}": value for name, value in record["dev"].items()}
     size = {name: record[name] for name in ("n_parameters", "best_epoch") if record[name] is not None}
-    return {clean(name): float(value) for name, value in (test | dev | size).items()}
+    return {_clean(name): float(value) for name, value in (test | dev | size).items()}
 
 
 def _by_run(path: Path) -> dict[tuple[str, int, int], pl.DataFrame]:
@@ -287,3 +412,8 @@ def _stage(command: str) -> str:
     script, _, *arguments = command.removeprefix("python ").split()
     name = Path(script).stem
     return " ".join([name, *(each for each in arguments if name != "pretrain" or each not in ("audio", "text"))])
+
+
+def _clean(name: str) -> str:
+    """A name that MLflow takes for a metric or parameter."""
+    return re.sub(r"[^\w.\-: /]", "_", name)

@@ -17,11 +17,11 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from emofuse.tracking.cards import CURRENT, EXPERIMENT, KEY, PLACE, TEST, Card, Model
+from emofuse.tracking.results import CURRENT, EXPERIMENT, KEY, PLACE, TEST, Card, Model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Run
+    from mlflow.entities import Run
 
 __all__ = ["MACHINE", "Runs", "all_pages"]
 
@@ -98,25 +98,21 @@ class Runs:
             parent: its model, or itself
             run: which run of the tracker it is, where that has no key yet
         """
+        from mlflow.entities import RunTag
+
         found = run or self._by_key.get(card.key)
         run = found or self.create(card, parent, card.times)
         data = run.data
         tags = _new({**card.tags, **self._link(card, parent), _COMPLETE: card.contents}, data.tags)
         metrics = _new({**_gone(card, data.metrics), **card.metrics}, data.metrics)
-        params = {name: value for name, value in card.params.items() if name not in data.params}
-        curves = _new({name: value for name, value, _ in card.curves}, data.metrics)
-        datasets = _unknown(card, run)
-        if not (tags or metrics or params or curves or datasets):
+        if not (tags or metrics):
             self.unchanged.append(card.name)
             return
         if _COMPLETE in tags:
-            with _artifacts(card) as folder:
-                self._client.log_artifacts(run.info.run_id, str(folder))
-        _log_datasets(self._client, run.info.run_id, datasets)
+            self._log_contents(run, card)
         self.log(run, ((name, value, time(), 0) for name, value in metrics.items()))
-        self.log(run, (point for point in _points(card, run) if point[0] in curves))
         self._end(run, card.times)
-        self._log_texts(run, params, tags)
+        self._client.log_batch(run.info.run_id, tags=[RunTag(*each) for each in tags.items()])
         (self.updated if found else self.added).append(card.name)
 
     def finish(self, run: "Run", card: Card, parent: Card) -> None:
@@ -137,11 +133,16 @@ class Runs:
         for first in range(0, len(metrics), _MAX_METRICS):
             self._client.log_batch(run.info.run_id, metrics[first : first + _MAX_METRICS])
 
-    def _log_texts(self, run: "Run", params: Mapping[str, str], tags: Mapping[str, str]) -> None:
-        from mlflow.entities import Param, RunTag
+    def _log_contents(self, run: "Run", card: Card) -> None:
+        """Log all that does not change with the scores; what is there already stays as it is."""
+        from mlflow.entities import Param
 
-        both = [Param(*each) for each in params.items()], [RunTag(*each) for each in tags.items()]
-        self._client.log_batch(run.info.run_id, (), *both)
+        with _artifacts(card) as folder:
+            self._client.log_artifacts(run.info.run_id, str(folder))
+        _log_datasets(self._client, run.info.run_id, card)
+        self._client.log_batch(run.info.run_id, params=[Param(*each) for each in card.params.items()])
+        curves = _new({name: value for name, value, _ in card.curves}, run.data.metrics)
+        self.log(run, (point for point in _points(card, run) if point[0] in curves))
 
     def _retire(self, cards: Sequence[Card]) -> None:
         """Mark the runs that stood where one of these stands now, and delete what a process left that was killed."""
@@ -212,25 +213,17 @@ def _points(card: Card, run: "Run") -> Iterator[Point]:
         yield name, value, start + (end - start) * step / last, step
 
 
-def _unknown(card: Card, run: "Run") -> "list[DatasetInput]":
-    """The datasets that a run does not name yet; nothing of them but names and digests goes to the tracker."""
+def _log_datasets(client: "MlflowClient", run_id: str, card: Card) -> None:
+    """Name the datasets of a run; nothing of them but names and digests goes to the tracker."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
     from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-    known = {(each.dataset.name, each.dataset.digest) for each in (run.inputs.dataset_inputs if run.inputs else ())}
     context = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
-    return [
+    inputs = [
         DatasetInput(Dataset(each.name, each.digest, "local", json.dumps({"uri": each.path})), context)
         for each in card.datasets
-        if (each.name, each.digest) not in known
     ]
-
-
-def _log_datasets(client: "MlflowClient", run_id: str, inputs: "list[DatasetInput]") -> None:
-    from mlflow.exceptions import MlflowException
-
-    if not inputs:
-        return
     try:
         client.log_inputs(run_id, inputs)
     except MlflowException:

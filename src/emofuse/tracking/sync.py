@@ -10,10 +10,9 @@ from tqdm import tqdm
 
 from emofuse.core.process import quiet
 from emofuse.tracking.address import TrackingConfig, alone, client_of, database, errors_of, public, tracker_uri
-from emofuse.tracking.cards import CURRENT, EXPERIMENT, LEVEL
 from emofuse.tracking.experiment import experiment_of, share_view, tags_of_machine, view
 from emofuse.tracking.registry import Registry
-from emofuse.tracking.results import read_models
+from emofuse.tracking.results import CURRENT, EXPERIMENT, LEVEL, read_models
 from emofuse.tracking.runs import Runs, all_pages
 
 __all__ = ["Summary", "sync", "training_seconds", "try_sync"]
@@ -88,8 +87,9 @@ def sync(root: Path, config: TrackingConfig) -> Summary:
             registry = Registry(client)
             for model in tqdm(models, desc="register", unit="model", disable=quiet()):
                 registry.show(model, runs)
-    told = (runs.added, runs.updated, runs.unchanged, registry.registered, registry.refused)
-    return Summary(public(uri), *map(tuple, told), view(experiment))
+    added, updated, unchanged = map(tuple, (runs.added, runs.updated, runs.unchanged))
+    registered, refused = tuple(registry.registered), tuple(registry.refused)
+    return Summary(public(uri), added, updated, unchanged, registered, refused, view(experiment))
 
 
 def training_seconds(root: Path, config: TrackingConfig) -> dict[tuple[str, str, str], float]:
