@@ -270,7 +270,7 @@ def test_a_run_has_what_the_record_and_the_scores_say(logged: Path) -> None:
     assert run.data.params == {"network.hidden": "128", "fit.learning_rate": "0.0005"}
     classes = ("f1/angry", "f1/happy_excited", "f1/neutral", "f1/sad")
     names = {f"test/{name}" for name in (*SUMMARY, *classes)} | {f"dev/{name}" for name in SUMMARY}
-    curves = {"training/loss", "training/dev_accuracy", "training/dev_weighted_f1"}
+    curves = {"curves/loss", "curves/dev_accuracy", "curves/dev_weighted_f1"}
     assert set(run.data.metrics) == names | curves | {"n_parameters", "best_epoch"}
     assert run.data.metrics["test/weighted_f1"] == pytest.approx(0.66)
     assert run.data.metrics["dev/weighted_f1"] == pytest.approx(0.68)
@@ -289,7 +289,7 @@ def test_learning_curves_have_one_point_an_epoch(logged: Path) -> None:
     run = by_name(logged)["demo/logmel/audio-context/seed-0-fold-0"]
     record = json.loads((run_folder(logged, "demo", "audio-context", 0) / "record.json").read_text())
     for name in ("loss", "dev_accuracy", "dev_weighted_f1"):
-        assert history(logged, run, f"training/{name}") == [
+        assert history(logged, run, f"curves/{name}") == [
             (epoch["epoch"], epoch[name]) for epoch in record["history"]
         ]
 
@@ -363,7 +363,7 @@ def test_a_changed_score_updates_the_same_run(project: Path) -> None:
     assert after["demo/logmel+minilm/hcam/seed-0-fold-0"].data.metrics["test/weighted_f1"] == pytest.approx(0.55)
     assert after["demo/logmel+minilm/hcam"].data.metrics["test/weighted_f1"] == pytest.approx(0.55)
     assert (pictures["demo/logmel+minilm/hcam/seed-0-fold-0"] / "confusion.png").read_bytes() != drawn
-    assert len(history(project, after["demo/logmel+minilm/hcam/seed-0-fold-0"], "training/loss")) == 8
+    assert len(history(project, after["demo/logmel+minilm/hcam/seed-0-fold-0"], "curves/loss")) == 8
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
 
 
@@ -609,7 +609,7 @@ def test_what_a_killed_process_left_is_completed(project: Path) -> None:
     assert set(after.values()) == {"FINISHED"}
     for each in by_name(project).values():
         assert len(history(project, each, "test/weighted_f1")) == 1
-        assert len(history(project, each, "training/loss")) == (8 if "seed" in each.data.tags else 0)
+        assert len(history(project, each, "curves/loss")) == (8 if "seed" in each.data.tags else 0)
         assert artifacts(project, each)
 
 
@@ -697,7 +697,7 @@ def wait_for(project: Path, name: str, ready: Callable[[Run], bool]) -> Run:
 
 
 def test_a_run_is_shown_while_it_trains(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name, loss = "demo/logmel+minilm/hcam/seed-0-fold-0", "training/loss"
+    name, loss = "demo/logmel+minilm/hcam/seed-0-fold-0", "curves/loss"
     out = run_folder(project, "demo", "hcam", 0)
     epochs = json.loads((out / "record.json").read_text())["history"]
     shutil.move(out.parent, tmp_path / "later")

@@ -58,7 +58,7 @@ EXPERIMENT = "emofuse.experiment"
 PLACE = ("task", "encoders", "model", "seed", "fold", EXPERIMENT)
 """What a run stands for; a run that is trained again, with another result, takes the place of the earlier one."""
 
-CURVES = {name: f"training/{name}" for name in ("loss", "dev_accuracy", "dev_weighted_f1")}
+CURVES = {name: f"curves/{name}" for name in ("loss", "dev_accuracy", "dev_weighted_f1")}
 """Values of an epoch, and the metrics that show them."""
 
 DEV, TEST = "dev/", "test/"
@@ -93,7 +93,8 @@ class Card:
         params: by name
         metrics: single values by name, as fractions
         curves: ``(name, value, epoch)``
-        times: start and end in seconds since 1970, where this machine's work store knows them: no out holds a time
+        times: start and end in seconds since 1970, where this machine's work store knows them, since no out holds a
+            time; a model ends as if its runs had followed one another
         datasets: what went in; none where stages ran without DVC
         files: artifacts, by the path that they have in the tracker
         confusion: ``utterances, true, predicted, count`` of a single run on test, for a picture
@@ -277,7 +278,7 @@ class Results:
         return replace(
             _parent_of(first.name, first.tags, params),
             metrics={**_on_dev(runs), **(_on_test(metrics / "scores.csv", name) if metrics else {})},
-            times=(min(start for start, _ in known), max(end for _, end in known)) if known else None,
+            times=(start := min(known)[0], start + sum(end - begin for begin, end in known)) if known else None,
             datasets=tuple(dict.fromkeys(each for card in runs for each in card.datasets)),
             files=_pictures_and_tables(metrics, name) if metrics else {},
         )

@@ -172,8 +172,9 @@ class Runs:
 
     def _end(self, run: "Run", times: tuple[float, float] | None) -> None:
         """Say that a run is finished, and when; without a time there is no duration, rather than that of logging."""
-        if times and (run.info.end_time or 0) < int(1000 * times[1]):
-            self._client.set_terminated(run.info.run_id, end_time=int(1000 * times[1]))
+        end = run.info.start_time + round(1000 * (times[1] - times[0])) if times else None  # A start cannot be moved.
+        if end and end != run.info.end_time:
+            self._client.set_terminated(run.info.run_id, end_time=end)
         elif run.info.status != "FINISHED":
             self._client.update_run(run.info.run_id, "FINISHED")
 
