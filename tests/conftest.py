@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ _SHRUNK = (
     (r"(?<=\n  )shards: \d+", f"shards: {SMALL['shards']}"),
     (r"seeds: \d+", f"seeds: {SMALL['seeds']}"),
     (r"epochs: \d+", "epochs: 1"),
+    (r"min_steps: \d+", "min_steps: 0"),
     (r"resamples: \d+", "resamples: 200"),
     (r"(?<=own models and tables\n)  - whisper-tiny\n", "  - logmel\n"),
 )
@@ -165,9 +167,9 @@ def truth() -> Callable[..., pl.DataFrame]:
 
 
 @pytest.fixture
-def answer() -> Callable[..., pl.DataFrame]:
-    """Predictions that are given: ``answer(truth, said, model, seed, split)``."""
-    return _answer
+def predict() -> Callable[..., pl.DataFrame]:
+    """Predictions that are given: ``predict(truth, predicted, model, seed, split)``."""
+    return _predict
 
 
 @pytest.fixture
@@ -192,12 +194,12 @@ def _truth(n_dialogues: int = 12, n_turns: int = 6, fold: int = 0, prefix: str =
     return pl.DataFrame(rows, schema=["fold", "split", "utterance_id", "dialogue_id", "target"], orient="row")
 
 
-def _answer(
-    truth: pl.DataFrame, said: Sequence[int] | np.ndarray, model: str = "hcam", seed: int = 0, split: str = "test"
+def _predict(
+    truth: pl.DataFrame, predicted: Sequence[int] | np.ndarray, model: str = "hcam", seed: int = 0, split: str = "test"
 ) -> pl.DataFrame:
-    """Predictions that say ``said[i]`` to row i of ``truth``, with a probability of 0.8."""
+    """Predictions of ``predicted[i]`` for row i of ``truth``, with a probability of 0.8."""
     probabilities = np.full((len(truth), len(CLASSES)), 0.1, np.float32)
-    probabilities[np.arange(len(truth)), said] = 0.8
+    probabilities[np.arange(len(truth)), predicted] = 0.8
     return pl.DataFrame(
         {
             "task": "tiny",
@@ -216,7 +218,7 @@ def _guess(truth: pl.DataFrame, skill: float, model: str, seeds: Sequence[int] =
     target = truth["target"].to_numpy()
     rng = np.random.default_rng([*model.encode(), len(seeds)])
     runs = [np.where(rng.random(len(target)) < skill, target, (target + 1) % len(CLASSES)) for _ in seeds]
-    return pl.concat([_answer(truth, said, model, seed) for said, seed in zip(runs, seeds, strict=True)])
+    return pl.concat([_predict(truth, predicted, model, seed) for predicted, seed in zip(runs, seeds, strict=True)])
 
 
 @pytest.fixture(scope="session")
@@ -323,6 +325,15 @@ class Browser:
     def look(self) -> Any:
         """By how many pixels the page is too wide, and how light its ground and its letters are, up to 255."""
         return self.run(_LOOK)
+
+    def check_fits(self, page: Path) -> None:
+        """Check that a page is no wider than a phone and a desk, and legible in light and in dark."""
+        for width, dark in product((360, 1200), (False, True)):
+            self.show(page, width, phone=width < 400, dark=dark)
+            too_wide, ground, letters = self.look()
+            assert too_wide <= 0
+            assert (ground < 40, letters > 200) == (dark, dark)
+            assert abs(ground - letters) > 180
 
     def close(self) -> None:
         self._process.terminate()

@@ -15,7 +15,7 @@ from emofuse.tasks import Task, TaskConfig, TaskError
 
 CLASSES = {"good": ("joy", "love"), "bad": ("fear",)}
 CONFIG = {
-    **{"classes": CLASSES, "seeds": 1, "context": "both"},
+    **{"classes": CLASSES, "seeds": 1, "context": "full"},
     **{"unlabelled": "keep", "speakers": "disjoint", "transcript": "made up"},
 }
 
@@ -61,7 +61,7 @@ def test_a_fold_in_full() -> None:
     assert [SPLITS[each] for each in fold.splits] == [*["train"] * 4, *["dev"] * 2, *["test"] * 4]
     assert fold.targets.tolist() == [0, IGNORE, 1, 0, 0, 1, *[IGNORE] * 4]
     assert fold.scored.tolist() == [True, False, True, True, True, True, False, True, True, False]
-    assert (fold.classes, fold.context) == (("good", "bad"), "both")
+    assert (fold.classes, fold.context) == (("good", "bad"), "full")
 
 
 def test_unlabelled_turns_can_be_dropped() -> None:
@@ -130,7 +130,7 @@ def test_a_label_that_the_corpus_does_not_have_is_named() -> None:
         ({"classes": {"good": ["joy", "joy"], "bad": ["fear"]}}, r"\['joy'\] stand in more than one place of classes"),
         ({"classes": {"good": ["joy"]}}, "tasks.small.classes: "),
         ({"seeds": 0}, "tasks.small.seeds: 0: .*greater than or equal to 1"),
-        ({"context": "future"}, "tasks.small.context: 'future': .*'both' or 'past'"),
+        ({"context": "future"}, "tasks.small.context: 'future': .*'full' or 'causal'"),
         ({"unlabelled": "guess"}, "'keep' or 'drop'"),
         ({"speakers": True}, "'disjoint' or 'shared'"),
         ({"classes": {"good": ["joy"], "bad": {"below": 0}}}, "classes take labels or sentiments"),
@@ -143,6 +143,14 @@ def test_a_label_that_the_corpus_does_not_have_is_named() -> None:
         ({"splits": {"by": "session", "dev": ["a"], "test": "each"}}, "only `next` goes with `each`"),
         ({"splits": {"by": "session", "dev": "next", "test": ["a"]}}, "only `next` goes with `each`"),
         ({"splits": {"by": "session", "dev": ["b", "a"], "test": ["a"]}}, r"sessions \['a'\] are in dev and test"),
+        (
+            {"splits": {"by": "session", "dev": "next", "test": "each", "together": [["a"], ["b", "a"]]}},
+            r"sessions \['a'\] stand in `together` more than once",
+        ),
+        (
+            {"splits": {"by": "session", "dev": ["a"], "test": ["b"], "together": [["a"]]}},
+            "`together` goes with `test: each` alone",
+        ),
         ({"counts": {"valid": 1}}, "'valid'.*'all', 'train', 'dev' or 'test'"),
         ({"counts": {"dev": {"god": 1}}}, r"counts name \['god'\]; the classes are \['good', 'bad'\]"),
     ],
@@ -238,8 +246,8 @@ def sessions() -> pl.DataFrame:
     )
 
 
-def by_session(utterances: pl.DataFrame, dev: Any, test: Any, **config: Any) -> Task:
-    rule = {"by": "session", "dev": dev, "test": test}
+def by_session(utterances: pl.DataFrame, dev: Any, test: Any, together: Any = (), **config: Any) -> Task:
+    rule = {"by": "session", "dev": dev, "test": test, "together": together}
     return Task("small", validate(CONFIG | {"splits": rule} | config, TaskConfig, "tasks.small"), utterances)
 
 
@@ -282,6 +290,15 @@ def test_each_speaker_in_turn() -> None:
     rule = {"by": "speaker", "dev": "next", "test": "each"}
     small = Task("small", validate(CONFIG | {"splits": rule}, TaskConfig, "tasks.small"), utterances)
     assert groups(small, utterances)[-1] == ("234", "1", "5")
+
+
+def test_sessions_that_are_taken_together() -> None:
+    utterances = sessions()
+    small = by_session(utterances, "next", "each", [["4", "1"], ["2"], ["5"]])
+    assert groups(small, utterances) == [("35", "2", "14"), ("134", "5", "2"), ("23", "14", "5")]
+    assert small.split_source == "by session: dev next, test each of 4 1; 2; 5"
+    with pytest.raises(TaskError, match=r"splits name the sessions \['6'\]"):
+        by_session(utterances, "next", "each", [["1", "6"], ["2"], ["5"]])
 
 
 @pytest.mark.parametrize(

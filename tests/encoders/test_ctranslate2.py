@@ -66,8 +66,8 @@ def test_every_weight_and_setting_is_that_of_the_published_network(folder: Path)
     assert found.state_dict().keys() == weights.keys()
     assert all(torch.equal(each, weights[name]) for name, each in found.state_dict().items())
     assert found.generation_config.to_diff_dict() == theirs.generation_config.to_diff_dict()
-    said, expected = found.config.to_diff_dict(), theirs.config.to_diff_dict()
-    assert {name: each for name, each in expected.items() if said.get(name) != each}.keys() <= {
+    words, expected = found.config.to_diff_dict(), theirs.config.to_diff_dict()
+    assert {name: each for name, each in expected.items() if words.get(name) != each}.keys() <= {
         "architectures",
         "dtype",
     }
@@ -81,8 +81,8 @@ def test_what_is_said_aloud_is_written_down() -> None:
 
 @needs_clips
 def test_four_clips_of_meld_are_transcribed(clips: list[np.ndarray]) -> None:
-    for found, said in zip(Recogniser(MODEL)(clips), CLIPS.values(), strict=True):
-        assert said in found.lower()
+    for found, words in zip(Recogniser(MODEL)(clips), CLIPS.values(), strict=True):
+        assert words in found.lower()
 
 
 @needs_clips

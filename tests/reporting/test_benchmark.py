@@ -26,6 +26,7 @@ from emofuse.tasks import Task, TaskConfig
 from emofuse.training.runs import Run, save_run
 
 Make = Callable[..., pl.DataFrame]
+TagsOf = Callable[[str], list[tuple[str, dict[str, str | None]]]]
 
 CONFIG = ScoringConfig(resamples=100)
 LABELS = ("angry", "happy", "sad")
@@ -62,6 +63,8 @@ def make_utterances() -> pl.DataFrame:
             "label": None if turn == 4 else labels[dialogue, turn],
             "split": SPLITS[dialogue % 3],
             "sentiment": None,
+            "audio_sha256": f"{dialogue:032x}{turn:032x}" if turn else None,
+            "n_samples": 16_000 if turn else None,
         }
         for dialogue in range(12)
         for turn in range(5)
@@ -70,7 +73,7 @@ def make_utterances() -> pl.DataFrame:
 
 
 def make_task() -> Task:
-    config = TaskConfig({name: (name,) for name in LABELS}, 2, "past", "keep", "shared", "script")
+    config = TaskConfig({name: (name,) for name in LABELS}, 2, "causal", "keep", "shared", "script")
     return Task("tiny", config, make_utterances(), "toy")
 
 
@@ -78,13 +81,13 @@ def make_plan(models: Models = MODELS) -> Plan:
     return Plan("toy", "corpora/toy/params.yaml", Selection(("tiny",), (PAIR.audio,), (PAIR.text,), models))
 
 
-def answers(task: Task, skill: float, seed: int) -> np.ndarray:
+def predictions(task: Task, skill: float, seed: int) -> np.ndarray:
     """Probabilities that are right with probability ``skill``, and the first class otherwise."""
     fold = task.fold(0)
     targets = dict(task.truth().select("utterance_id", "target").rows())
     rng = np.random.default_rng([seed, int(100 * skill)])
-    said = [targets.get(each, 0) if rng.random() < skill else 0 for each in fold.utterance_ids]
-    return np.eye(3, dtype=np.float32)[said] * 0.7 + 0.1
+    predicted = [targets.get(each, 0) if rng.random() < skill else 0 for each in fold.utterance_ids]
+    return np.eye(3, dtype=np.float32)[predicted] * 0.7 + 0.1
 
 
 def folder_of(root: Path, model: str) -> Path:
@@ -99,7 +102,8 @@ def folder_of(root: Path, model: str) -> Path:
 def write_run(root: Path, task: Task, model: str, skill: float, seed: int) -> Path:
     encoders = {name: PAIR.encoder(name) for name in find_model(model).modalities}
     out = folder_of(root, model) / f"seed-{seed}-fold-0"
-    save_run(out, Run("tiny", model, encoders, "by hand", seed, 0), task.fold(0), answers(task, skill, seed), {"a": 1})
+    run = Run("tiny", model, encoders, "by hand", seed, 0)
+    save_run(out, run, task.fold(0), predictions(task, skill, seed), {"a": 1})
     if model != "majority":
         record = json.loads((out / "record.json").read_text())
         record["history"] = [{"epoch": epoch, "loss": 1 / epoch, "dev_weighted_f1": 0.1 * epoch} for epoch in (1, 2, 3)]
@@ -113,8 +117,12 @@ def write_project(root: Path) -> Path:
         for seed in range(2 if find_model(model).seeded else 1):
             write_run(root, task, model, skill, seed)
     ids = [f"d2_{turn}" for turn in range(5)]
-    example = {"utterance_ids": ids, "attention": {"text asks audio": np.eye(5).tolist()}, "gate": {"audio": [0.5] * 5}}
-    write_json(folder_of(root, "hcam") / "seed-0-fold-0/example.json", example)
+    example = {
+        "utterance_ids": ids,
+        "attention": {"text attends to audio": np.eye(5).tolist()},
+        "gate": {"audio": [0.5] * 5},
+    }
+    write_json(folder_of(root, "hcam") / "seed-0-fold-0/attention.json", example)
     corpus = Layout(root).corpus("toy")
     corpus.mkdir(parents=True)
     make_utterances().write_parquet(corpus / "utterances.parquet")
@@ -148,15 +156,16 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_files_of_a_benchmark(scored: Path) -> None:
+def test_the_files_of_a_benchmark(scored: Path, tags_of: TagsOf) -> None:
     out, models = metrics_of(scored), list(SKILLS)
     assert {path.name for path in out.iterdir()} >= {
         *("scores.csv", "pairs.csv", "confusion.csv", "calibration.csv", "learning.csv", "scores.json", "table.md"),
         *("dev.json", "plots", "report.html"),
     }
     plots = {path.name for path in (out / "plots").iterdir()}
-    assert plots >= {"scores.png", "learning.png", *(f"confusion-{model.replace('/', '-')}.png" for model in models)}
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (out / "plots").iterdir())
+    assert plots == {"scores.svg", *(f"confusion-{model.replace('/', '-')}.svg" for model in [*models, *ENSEMBLES])}
+    for path in (out / "plots").iterdir():
+        assert tags_of(path.read_text())[0][0] == "svg"
     table = (out / "table.md").read_text()
     assert table == (scored / "printed.md").read_text()
     assert "- hcam over text-context: Weighted F1 +" in table
@@ -198,9 +207,9 @@ def test_the_scores_are_those_of_the_test_predictions(scored: Path) -> None:
 
 def test_a_cross_entropy_that_is_not_the_plain_one_stands_in_the_table_and_on_the_page(root: Path) -> None:
     assert "Cross-entropy" not in run(root)
-    fit = {"config": {"fit": {"balance": 0.0, "focus": 2.0}}, "model": "concat", "reads": "pooled"}
+    fit = {"config": {"fit": {"class_weight_power": 0.0, "focal_gamma": 2.0}}, "model": "concat", "reads": "pooled"}
     write_json(folder_of(root, "concat") / "seed-0-fold-0/config.json", fit)
-    assert "- Cross-entropy of concat: focal loss with exponent 2\n" in run(root)
+    assert "- Cross-entropy of concat: focal loss with gamma 2\n" in run(root)
     assert "Cross-entropy of concat" in (metrics_of(root) / "report.html").read_text()
 
 
@@ -223,7 +232,7 @@ def test_the_protocol_tells_what_the_numbers_rest_on(scored: Path) -> None:
         "splits": "as the corpus has them",
         "folds": 1,
         "seeds": 2,
-        "context": "past",
+        "context": "causal",
         "unlabelled_turns": "keep",
         "speakers_across_splits": "shared",
         "transcript": "script",
@@ -241,6 +250,8 @@ def test_words_and_labels_stay_out_of_git(scored: Path) -> None:
     assert "words of d2_3" in private
     assert "true: <strong>" in private
     assert public.count('<li style="--hue') == private.count('<li style="--hue') == 5
+    assert '"target"' in private
+    assert '"target"' not in public
     assert "true: <strong>" not in public
     for path in (scored / "metrics").rglob("*"):
         assert path.is_dir() or b"words of" not in path.read_bytes()
@@ -252,7 +263,7 @@ def test_facts_stand_beside_the_scores(scored: Path) -> None:
     assert "| hcam/no-contrastive | 0 | 0 | audio, text | yes |" in table
     assert "emofuse table --time" in table
     assert "To repeat it: `dvc repro corpora/toy/dvc.yaml:score@tiny-ears-eyes`." in table
-    assert "- Context: the past alone" in table
+    assert "- Context: causal, the turns before alone" in table
 
 
 def test_two_benchmarks_are_equal_byte_by_byte(scored: Path, root: Path) -> None:
@@ -306,9 +317,9 @@ def test_what_dev_says_stands_beside_the_scores_and_alone_in_what_experiments_co
     for model in SKILLS:
         paths = sorted(folder_of(scored, model).glob("seed-*/predictions.parquet"))
         joined = [truth.join(pl.read_parquet(path), on="utterance_id", maintain_order="left") for path in paths]
-        said = [rows["probabilities"].list.arg_max() for rows in joined]
-        f1 = [f1_score(truth["target"], each, average="weighted") for each in said]
-        accuracy = [accuracy_score(truth["target"], each) for each in said]
+        predicted = [rows["probabilities"].list.arg_max() for rows in joined]
+        f1 = [f1_score(truth["target"], each, average="weighted") for each in predicted]
+        accuracy = [accuracy_score(truth["target"], each) for each in predicted]
         assert told[model] == {
             "dev/accuracy": pytest.approx(np.mean(accuracy), abs=2e-6),
             "dev/weighted_f1": pytest.approx(np.mean(f1), abs=2e-6),
@@ -329,8 +340,12 @@ def test_dev_predictions_have_no_say(scored: Path, root: Path) -> None:
         assert not changed.equals(rows)
         changed.write_parquet(path)
     run(root)
-    for name in ("scores.csv", "pairs.csv", "confusion.csv", "scores.json", "dev.json"):
+    for name in ("scores.csv", "pairs.csv", "confusion.csv", "dev.json"):
         assert (metrics_of(root) / name).read_bytes() == (metrics_of(scored) / name).read_bytes()
+    one, other = (json.loads((metrics_of(each) / "scores.json").read_text()) for each in (root, scored))
+    digests = [each["protocol"]["provenance"]["sha256"].pop("predictions") for each in (one, other)]
+    assert one == other
+    assert digests[0] != digests[1]
     before, after = (without_tempered((metrics_of(each) / "table.md").read_text()) for each in (root, scored))
     assert before == after
 

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from emofuse.reporting.tables import (
+    ABLATIONS,
     best_model,
     dev_scores,
     learning_curves,
@@ -22,7 +23,7 @@ Make = Callable[..., pl.DataFrame]
 
 TABLE = f"""\
 - hcam has the best weighted F1 of 2 models: 86.7 % [0.0, 100.0].
-- No difference that can be told from chance: majority +53.3 [-100.0, +100.0].
+- No significant difference to: majority +53.3 [-100.0, +100.0].
 
 | Model | Accuracy | Balanced accuracy | Weighted F1 | Macro F1 | Calibration error | Runs |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
@@ -41,7 +42,7 @@ Paired comparisons (difference in points):
 
 
 @pytest.fixture
-def tiny(answer: Make) -> Scores:
+def tiny(predict: Make) -> Scores:
     """Four utterances of one dialogue: two of class a, two of class b.
 
     Majority says a: accuracy 2/4, recalls 1 and 0, F1 of a 4/6 and of b 0. hcam's seed 0 takes one b for an a: accuracy
@@ -52,8 +53,8 @@ def tiny(answer: Make) -> Scores:
     """
     ids = [f"d_{turn}" for turn in range(4)]
     truth = pl.DataFrame({"fold": 0, "split": "test", "utterance_id": ids, "dialogue_id": "d", "target": [0, 0, 1, 1]})
-    said = {("majority", 0): [0, 0, 0, 0], ("hcam", 0): [0, 0, 1, 0], ("hcam", 1): [0, 0, 1, 1]}
-    runs = pl.concat([answer(truth, own, model, seed) for (model, seed), own in said.items()])
+    by_run = {("majority", 0): [0, 0, 0, 0], ("hcam", 0): [0, 0, 1, 0], ("hcam", 1): [0, 0, 1, 1]}
+    runs = pl.concat([predict(truth, own, model, seed) for (model, seed), own in by_run.items()])
     two = runs.with_columns(pl.col("probabilities").list.head(2))
     return score(two, truth, ["a", "b"], ScoringConfig(resamples=200))
 
@@ -61,8 +62,8 @@ def tiny(answer: Make) -> Scores:
 @pytest.fixture
 def dev() -> pl.DataFrame:
     """What dev says of their runs: hcam's mean accuracy is 0.7 with a deviation of 0.2 / sqrt(2)."""
-    said = [("hcam", 0.8, 0.75), ("hcam", 0.6, 0.65), ("majority", 0.5, 0.3)]
-    return dev_scores([{"model": model, "dev": {"accuracy": a, "weighted_f1": f}} for model, a, f in said])
+    by_run = [("hcam", 0.8, 0.75), ("hcam", 0.6, 0.65), ("majority", 0.5, 0.3)]
+    return dev_scores([{"model": model, "dev": {"accuracy": a, "weighted_f1": f}} for model, a, f in by_run])
 
 
 def test_markdown(tiny: Scores) -> None:
@@ -111,7 +112,7 @@ def test_json_carries_the_protocol_and_the_same_numbers(tiny: Scores, dev: pl.Da
     write_scores(tmp_path, tiny, dev, {"task": "tiny"}, TABLE)
     value = json.loads((tmp_path / "scores.json").read_text())
     assert value["protocol"] == {"task": "tiny"}
-    assert value["intervals"] == {"confidence": 0.95, "resamples": 200, "seed": 0}
+    assert value["intervals"] == {"confidence_level": 0.95, "resamples": 200, "seed": 0}
     assert value["test"]["classes"] == ["a", "b"]
     accuracy = {"mean": 0.875, "sd": 0.176777, "low": 0.0, "high": 1.0, "n_runs": 2}
     assert value["scores"]["hcam"]["accuracy"] == accuracy
@@ -190,3 +191,15 @@ def test_learning_curves_are_in_table_order() -> None:
         ("hcam", 1, 0, 1, 1.0, 0.333333),
         ("hcam", 1, 0, 2, 0.5, 0.666667),
     ]
+
+
+def test_ablations_stand_apart_and_are_never_bold(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    targets = truth(n_dialogues=10)
+    skills = {"hcam": 0.5, "hcam/no-context": 0.95, "late": 0.4}
+    runs = pl.concat([guess(targets, skill, model) for model, skill in skills.items()])
+    table = markdown_table(score(runs, targets, classes, ScoringConfig(resamples=20)))
+    first, _, apart = table.partition(f"{ABLATIONS}:")
+    assert "no-context" not in first
+    assert "| hcam | **" in first
+    assert "| hcam/no-context | " in apart
+    assert "**" not in apart

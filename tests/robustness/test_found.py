@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from emofuse.inference.heard import PACKAGED, recogniser
 from scipy.signal import resample_poly
 
 from emofuse.corpora.demo.voice import Speech
-from emofuse.inference.transcripts import PACKAGED, recogniser
 from emofuse.robustness.found import identity, word_error_rate, write_down
 
 TEXTS = ("You are late for the meeting.", "The report is not finished yet.")
@@ -19,7 +19,7 @@ def spoken(text: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("truth", "said", "rate"),
+    ("truth", "heard", "rate"),
     [
         (["You are late!"], ["you are, late"], 0.0),
         (["You are late."], ["You are never late."], 1 / 3),
@@ -29,8 +29,10 @@ def spoken(text: str) -> np.ndarray:
         ([None, "…"], ["so", None], None),
     ],
 )
-def test_errors_are_counted_over_all_words(truth: list[str | None], said: list[str | None], rate: float | None) -> None:
-    assert word_error_rate(truth, said) == (None if rate is None else pytest.approx(rate))
+def test_errors_are_counted_over_all_words(
+    truth: list[str | None], heard: list[str | None], rate: float | None
+) -> None:
+    assert word_error_rate(truth, heard) == (None if rate is None else pytest.approx(rate))
 
 
 def test_where_nobody_speaks_nothing_is_written_down() -> None:
@@ -41,14 +43,14 @@ def test_where_nobody_speaks_nothing_is_written_down() -> None:
         return ["  Thanks for\nwatching! " if len(heard) == 1 else " "]
 
     speech, silence = spoken(TEXTS[0]), np.zeros(16_000, np.float32)
-    said = write_down([("a", speech), ("b", silence), ("c", speech)], recognise)
-    assert said == {"a": "Thanks for watching!", "b": None, "c": None}
+    heard = write_down([("a", speech), ("b", silence), ("c", speech)], recognise)
+    assert heard == {"a": "Thanks for watching!", "b": None, "c": None}
     assert heard == [len(speech)] * 2
 
 
 def test_the_packaged_recogniser_understands_the_synthesizer() -> None:
-    said = write_down([(text, spoken(text)) for text in TEXTS], recogniser())
-    found = word_error_rate(TEXTS, list(said.values()))
+    heard = write_down([(text, spoken(text)) for text in TEXTS], recogniser())
+    found = word_error_rate(TEXTS, list(heard.values()))
     assert found is not None
     assert found < 0.2
 

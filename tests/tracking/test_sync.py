@@ -109,7 +109,7 @@ def write_run(root: Path, task: str, name: str, seed: int, right: int | None = N
     """Write a run as training does, of a network that gets so many percent of each class of dev right."""
     percent = RIGHT.get(name, 60) if right is None else right
     targets = np.repeat(np.arange(4), 100)
-    said = np.where(np.arange(400) % 100 < percent, targets, (targets + 1) % 4)
+    output = np.where(np.arange(400) % 100 < percent, targets, (targets + 1) % 4)
     fold = Fold(
         utterance_ids=tuple(f"u{row}" for row in range(400)),
         dialogues=np.array([0, 400]),
@@ -118,7 +118,7 @@ def write_run(root: Path, task: str, name: str, seed: int, right: int | None = N
         targets=targets,
         scored=np.ones(400, bool),
         classes=CLASSES,
-        context="both",
+        context="full",
     )
     history = [
         {
@@ -129,7 +129,7 @@ def write_run(root: Path, task: str, name: str, seed: int, right: int | None = N
         }
         for n in range(1, 9)
     ]
-    probabilities = np.eye(4, dtype=np.float32)[said]
+    probabilities = np.eye(4, dtype=np.float32)[output]
     network: torch.nn.Module = torch.nn.Linear(10, 4)
     fitted = Fitted(network, probabilities, {}, 8, False, history, [])  # type: ignore[arg-type]
     run = run_files.Run(task, name, encoders(name, pair), stage(task, name, pair), seed, 0)
@@ -171,7 +171,7 @@ def write_scores(
     (metrics / "table.md").write_text(f"| Model | Weighted F1 |\n| --- | ---: |\n| hcam | {65 + 100 * better:.1f} |\n")
     (metrics / "report.html").write_text(f"<p>{better}</p>")
     for name in ("scores", "confusion-hcam", "confusion-hcam-no-contrastive", "confusion-audio-context"):
-        (metrics / f"plots/{name}.png").write_bytes(b"\x89PNG" + str(better).encode())
+        (metrics / f"plots/{name}.svg").write_text(f"<svg>{better}</svg>")
 
 
 def write_lock(root: Path, versions: dict[str, str], corpus: str = "68ca") -> None:
@@ -199,13 +199,13 @@ def write_lock(root: Path, versions: dict[str, str], corpus: str = "68ca") -> No
 
 @pytest.fixture(scope="session")
 def two_writers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A project that two processes logged at once, into a database that neither found there; and what they said."""
+    """A project that two processes logged at once, into a database that neither found there; and what they printed."""
     root = write_project(tmp_path_factory.mktemp("two"), seeds=1)
     command = [sys.executable, "-m", "emofuse.tracking", str(root), "first"]
     writers = [subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
-    said = [writer.communicate(timeout=300) for writer in writers]
-    assert [writer.returncode for writer in writers] == [0, 0], said
-    return root, [out for out, _ in said]
+    output = [writer.communicate(timeout=300) for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0], output
+    return root, [out for out, _ in output]
 
 
 @pytest.fixture
@@ -253,9 +253,9 @@ def counts(summary: Summary) -> tuple[int, int, int]:
 
 
 def test_two_writers_at_once_make_one_database_and_no_double(two_writers: tuple[Path, list[str]]) -> None:
-    root, said = two_writers
+    root, output = two_writers
     n_runs = 2 * len(MODELS)
-    assert sorted(line.split(" in ")[0] for line in said) == [
+    assert sorted(line.split(" in ")[0] for line in output) == [
         f"tracking: 0 runs added, 0 updated, {n_runs} unchanged",
         f"tracking: {n_runs} runs added, 0 updated, 0 unchanged",
     ]
@@ -282,16 +282,14 @@ def test_a_run_has_what_the_record_and_the_scores_say(logged: Path) -> None:
     assert tags["stage"] == "fuse demo logmel+minilm hcam"
     assert len(tags["emofuse.lock"]) == 64
     assert tags["encoder.audio"] == tags["encoder.text"] == "logmel@1, layer 40 bands, labels unseen"
-    assert artifacts(logged, run) == {"record.json", "predictions.parquet", "confusion.png"}
+    assert artifacts(logged, run) == {"record.json", "predictions.parquet", "confusion.svg"}
 
 
 def test_learning_curves_have_one_point_an_epoch(logged: Path) -> None:
     run = by_name(logged)["demo/logmel/audio-context/seed-0-fold-0"]
     record = json.loads((run_folder(logged, "demo", "audio-context", 0) / "record.json").read_text())
     for name in ("loss", "dev_accuracy", "dev_weighted_f1"):
-        assert history(logged, run, f"curves/{name}") == [
-            (epoch["epoch"], epoch[name]) for epoch in record["history"]
-        ]
+        assert history(logged, run, f"curves/{name}") == [(epoch["epoch"], epoch[name]) for epoch in record["history"]]
 
 
 def test_a_unimodal_run_names_one_encoder(logged: Path) -> None:
@@ -332,7 +330,7 @@ def test_an_ablation_is_a_model_of_its_own(project: Path) -> None:
     write_project(project, task="other", seeds=1, models=("hcam/no-contrastive",))
     assert "other/logmel+minilm/hcam/no-contrastive/seed-0-fold-0" in sync(project, CONFIG).added
     run = by_name(project)["other/logmel+minilm/hcam/no-contrastive"]
-    pictures = {"plots/scores.png", "plots/confusion-hcam-no-contrastive.png"}
+    pictures = {"plots/scores.svg", "plots/confusion-hcam-no-contrastive.svg"}
     assert artifacts(project, run) == {"report.html", "table.md"} | pictures
 
 
@@ -342,7 +340,7 @@ def test_the_parent_has_the_means_and_the_pictures(logged: Path) -> None:
     assert metrics["test/weighted_f1"] == pytest.approx(0.65)
     assert (metrics["dev/weighted_f1"], metrics["dev/weighted_f1_sd"]) == pytest.approx((0.68, 0.0))
     assert "seed" not in parent.data.tags
-    assert artifacts(logged, parent) == {"report.html", "table.md", "plots/scores.png", "plots/confusion-hcam.png"}
+    assert artifacts(logged, parent) == {"report.html", "table.md", "plots/scores.svg", "plots/confusion-hcam.svg"}
 
 
 def test_nothing_is_logged_twice(project: Path) -> None:
@@ -355,14 +353,14 @@ def test_a_changed_score_updates_the_same_run(project: Path) -> None:
     sync(project, CONFIG)
     before = by_name(project)
     pictures = {name: (project / "mlartifacts" / run.info.run_id / "artifacts") for name, run in before.items()}
-    drawn = (pictures["demo/logmel+minilm/hcam/seed-0-fold-0"] / "confusion.png").read_bytes()
+    drawn = (pictures["demo/logmel+minilm/hcam/seed-0-fold-0"] / "confusion.svg").read_bytes()
     write_scores(project, "demo", SEEDS, MODELS, better=-0.1)
     assert counts(sync(project, CONFIG)) == (0, RUNS, 0)
     after = by_name(project)
     assert {name: run.info.run_id for name, run in after.items()} == {n: r.info.run_id for n, r in before.items()}
     assert after["demo/logmel+minilm/hcam/seed-0-fold-0"].data.metrics["test/weighted_f1"] == pytest.approx(0.55)
     assert after["demo/logmel+minilm/hcam"].data.metrics["test/weighted_f1"] == pytest.approx(0.55)
-    assert (pictures["demo/logmel+minilm/hcam/seed-0-fold-0"] / "confusion.png").read_bytes() != drawn
+    assert (pictures["demo/logmel+minilm/hcam/seed-0-fold-0"] / "confusion.svg").read_bytes() != drawn
     assert len(history(project, after["demo/logmel+minilm/hcam/seed-0-fold-0"], "curves/loss")) == 8
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
 

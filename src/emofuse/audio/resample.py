@@ -23,7 +23,7 @@ _LOUDEST = 8.0
 """Largest sample of sound that is only loud; lossy decoders and hot recordings stay well below."""
 
 _CLIPPED = 0.01
-"""Share of samples beyond full scale above which it is told that they are cut off there."""
+"""Share of samples beyond full scale above which the cut-off is reported."""
 
 _INT16 = 32_768
 
@@ -38,7 +38,7 @@ def into_range(samples: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
         samples: float32 ``[channels, n_samples]``, finite, not empty
 
     Returns:
-        the samples, and what is to be told of them, by defect
+        the samples, and what is wrong with them, by defect
 
     Raises:
         ValueError: samples are far beyond full scale, and nothing says what full scale is
@@ -52,15 +52,15 @@ def into_range(samples: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
         words = f"whole numbers up to {peak:,.0f}, as of 16-bit integers, which were divided by 32,768"
         return samples / np.float32(_INT16), {"audio_rescaled": words}
     share = float(np.mean((samples > 1) | (samples < -1)))
-    told = {"audio_clipped": f"{share:.0%} of samples are beyond full scale and are cut off there"}
-    return samples, told if share > _CLIPPED else {}
+    faults = {"audio_clipped": f"{share:.0%} of samples are beyond full scale and are cut off there"}
+    return samples, faults if share > _CLIPPED else {}
 
 
 def downmix(samples: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
     """Average the channels: ``[channels, n_samples]`` to ``[n_samples]``; where they cancel, take the loudest.
 
     Returns:
-        the samples, and what is to be told of them, by defect
+        the samples, and what is wrong with them, by defect
     """
     if len(samples) == 1:
         return samples[0], {}

@@ -136,14 +136,14 @@ def _arrays(data: memoryview) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _configure(arrays: Mapping[str, np.ndarray], folder: Path) -> tuple[WhisperConfig, GenerationConfig]:
-    said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     added = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
     ids = {each["content"]: each["id"] for each in added}
     words, width = arrays["decoder/embeddings/weight"].shape
     if ids[_END] != 50_256:
         raise ValueError("it knows several languages; the one that is read here knows English alone")
     shared = {"bos_token_id": ids[_END], "eos_token_id": ids[_END], "pad_token_id": ids[_END]}
-    shared |= {"decoder_start_token_id": ids[_START], "begin_suppress_tokens": said["suppress_ids_begin"]}
+    shared |= {"decoder_start_token_id": ids[_START], "begin_suppress_tokens": config["suppress_ids_begin"]}
     sizes: dict[str, Any] = {"d_model": width, "vocab_size": words}
     for side in ("encoder", "decoder"):
         layers = (each for each in arrays if each.startswith(f"{side}/layer_") and each.endswith("/ffn/linear_0/bias"))
@@ -160,8 +160,8 @@ def _configure(arrays: Mapping[str, np.ndarray], folder: Path) -> tuple[WhisperC
         no_timestamps_token_id=ids[_NO_TIMES],
         prev_sot_token_id=ids[_BEFORE],
         return_timestamps=False,
-        suppress_tokens=said["suppress_ids"],
-        alignment_heads=said["alignment_heads"],
+        suppress_tokens=config["suppress_ids"],
+        alignment_heads=config["alignment_heads"],
     )
     return WhisperConfig(**sizes, **shared), generation
 

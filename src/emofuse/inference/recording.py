@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["ONE_SPEAKER", "SPEAKER", "Conversation", "ConversationError", "Turn", "cut", "read_mono", "read_recording"]
 
 ONE_SPEAKER = "speakers are not told apart: all turns count as one speaker's"
-"""What is said of a recording of which nothing is known but its sound."""
+"""The remark on a recording of which nothing is known but its sound."""
 
 _TELLS = "segments, channels or a diarizer would tell"
 """What is added where one of them could be given."""
@@ -43,7 +43,7 @@ class Turn:
 
     Attributes:
         audio: its sound, such as :class:`emofuse.audio.source.AudioFile`
-        text: what is said
+        text: the words
         speaker: who speaks
         start_s: where it begins in a recording, in seconds
         end_s: where it ends there
@@ -60,7 +60,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns in their order, and what is to be said of them as a whole.
+    """Turns in their order, and remarks on them as a whole.
 
     Attributes:
         name: of the file or folder
@@ -113,7 +113,7 @@ def read_mono(source: AudioSource, where: str) -> tuple[Sound, tuple[str, ...]]:
         where: the recording, for messages
 
     Returns:
-        the sound, and what is to be said of it, such as that its channels cancel
+        the sound, and remarks on it, such as that its channels cancel
 
     Raises:
         ConversationError: there is no sound in it
@@ -166,7 +166,7 @@ def _of_channels(source: AudioSource, where: str) -> Conversation:
 
 
 def _samples(source: AudioSource, where: str) -> tuple[np.ndarray, int, dict[str, str]]:
-    """Samples in range, their rate, and what is to be told of them, by defect."""
+    """Samples in range, their rate, and what is wrong with them, by defect."""
     samples, rate = source.load()
     if samples.size == 0:
         raise ConversationError(f"{where}: no samples in it")

@@ -1,4 +1,4 @@
-"""What models make of one dialogue of test: answers, attention and gates, with the corpus's words or without."""
+"""What models make of one dialogue of test: predictions, attention and gates, with the corpus's words or without."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ class Dialogue:
     Attributes:
         model: its name
         seed: of the run
-        turns: by turn ``utterance_id, said, confidence``, null where nothing was scored; with the corpus's words also
-            ``speaker, text, target`` (the name of the class)
+        turns: by turn ``utterance_id, predicted, confidence``, null where nothing was scored; with the corpus's words
+            also ``speaker, text, target`` (the name of the class)
         attention: for each title ``[n_turns, n_turns]``, rows add up to one
         gate: for each title ``[n_turns]``, 0 to 1
     """
@@ -43,27 +43,23 @@ class Dialogue:
 def read_dialogues(
     folders: Sequence[Path], runs: pl.DataFrame, classes: Sequence[str], utterances: pl.DataFrame | None
 ) -> list[Dialogue]:
-    """Return the example of each model that left one, from its first run; those of ablations are left out.
+    """Return the example of each model that left one, from its best run on dev; those of ablations are left out.
 
     Args:
-        folders: run folders; an ``example.json`` has ``utterance_ids``, ``attention`` and ``gate``
+        folders: run folders; an ``attention.json`` has ``utterance_ids``, ``attention`` and ``gate``
         runs: the predictions of all runs
         classes: class names in the order of the probabilities
         utterances: what :func:`words` gives, or None to leave the words out: a corpus belongs to its owner, and what
             goes into git must not have any of it
     """
-    shown: dict[str, Dialogue] = {}
-    for path in (folder / "example.json" for folder in folders if (folder / "example.json").exists()):
-        record = json.loads(path.with_name("record.json").read_text(encoding="utf-8"))
-        if is_ablation(record["model"]) or record["model"] in shown:
-            continue
-        example = json.loads(path.read_text(encoding="utf-8"))
-        turns = pl.DataFrame({"utterance_id": example["utterance_ids"]})
-        for table in (_answers(runs, record, classes), *([] if utterances is None else [utterances])):
-            turns = turns.join(table, on="utterance_id", how="left", maintain_order="left")
-        parts = (example["attention"], example["gate"])
-        shown[record["model"]] = Dialogue(record["model"], record["seed"], turns, *parts)
-    return [shown[model] for model in in_order(list(shown))]
+    best: dict[str, tuple[float, Path]] = {}
+    for folder in folders:
+        if (folder / "attention.json").exists():
+            record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+            found = (record["dev"]["weighted_f1"], folder)
+            if not is_ablation(record["model"]):
+                best[record["model"]] = max(best.get(record["model"], found), found, key=lambda each: each[0])
+    return [_dialogue(best[model][1], runs, classes, utterances) for model in in_order(best)]
 
 
 def words(task: Task, layout: Layout) -> pl.DataFrame:
@@ -76,12 +72,22 @@ def words(task: Task, layout: Layout) -> pl.DataFrame:
     )
 
 
-def _answers(runs: pl.DataFrame, record: Mapping[str, object], classes: Sequence[str]) -> pl.DataFrame:
-    """What a run says of test: utterance_id, said, confidence."""
+def _dialogue(folder: Path, runs: pl.DataFrame, classes: Sequence[str], utterances: pl.DataFrame | None) -> Dialogue:
+    record, example = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("record.json", "attention.json")
+    )
+    turns = pl.DataFrame({"utterance_id": example["utterance_ids"]})
+    for table in (_predictions(runs, record, classes), *([] if utterances is None else [utterances])):
+        turns = turns.join(table, on="utterance_id", how="left", maintain_order="left")
+    return Dialogue(record["model"], record["seed"], turns, example["attention"], example["gate"])
+
+
+def _predictions(runs: pl.DataFrame, record: Mapping[str, object], classes: Sequence[str]) -> pl.DataFrame:
+    """What a run predicts of test: utterance_id, predicted, confidence."""
     own = runs.filter(pl.col("split") == "test", *(pl.col(name) == record[name] for name in RUN))
     place = pl.col("probabilities").list.arg_max()
     return own.select(
         "utterance_id",
-        said=place.replace_strict(dict(enumerate(classes)), return_dtype=pl.String),
+        predicted=place.replace_strict(dict(enumerate(classes)), return_dtype=pl.String),
         confidence=pl.col("probabilities").list.max(),
     )

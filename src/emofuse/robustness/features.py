@@ -90,8 +90,9 @@ def extract_corrupted(
 
 def _measured(corpus: Path, changed: Path) -> float | None:
     before, after = (pl.DataFrame(pq.read_table(each / "utterances.parquet")) for each in (corpus, changed))
-    texts = after.select("utterance_id", said="text").join(before, on="utterance_id", how="left", maintain_order="left")
-    rate = word_error_rate(texts["text"].to_list(), texts["said"].to_list())
+    transcripts = after.select("utterance_id", transcript="text")
+    texts = transcripts.join(before, on="utterance_id", how="left", maintain_order="left")
+    rate = word_error_rate(texts["text"].to_list(), texts["transcript"].to_list())
     return None if rate is None else round(rate, 6)
 
 
@@ -154,19 +155,19 @@ def _found(corpus: Path, ids: Sequence[str], change: Found, store: Store) -> pl.
     """What is found in the sound of utterances, shard by shard, each of which is kept."""
     heard_by, own = identity(change.recogniser), set(ids)
     recogniser = cache(partial(Recogniser, change.recogniser))  # not loaded where all is kept already
-    said: dict[str, str | None] = {}
+    transcripts: dict[str, str | None] = {}
     for path in tqdm(_shards(corpus), desc="recognise", unit="shard", disable=None):
         clips = ((name, samples) for name, samples in _read(path) if name in own)
 
         def make(folder: Path, clips: Iterator[tuple[str, np.ndarray]] = clips) -> None:
-            write_json(folder / "said.json", write_down(clips, lambda heard: recogniser()(heard)))
+            write_json(folder / "transcripts.json", write_down(clips, lambda heard: recogniser()(heard)))
 
         key = digest({"recogniser": heard_by, "shard": file_digest(path), "ids": sorted(own)})
-        kept = store.ensure("recognised", key, make).path / "said.json"
-        said |= json.loads(kept.read_text(encoding="utf-8"))
-    if not said:
+        kept = store.ensure("recognised", key, make).path / "transcripts.json"
+        transcripts |= json.loads(kept.read_text(encoding="utf-8"))
+    if not transcripts:
         raise CorpusError(f"{corpus}: no sound in it whose words could be found")
-    return pl.Series([said.get(each) for each in ids], dtype=pl.String)
+    return pl.Series([transcripts.get(each) for each in ids], dtype=pl.String)
 
 
 def _clips(corpus: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -248,7 +249,7 @@ def with_word_errors(
         generator: of places and words
     """
     truth = [(text or "").split() for text in texts]
-    said = [list(each) for each in truth]
+    transcripts = [list(each) for each in truth]
     ends = np.cumsum([len(each) for each in truth])
     distances = np.zeros(len(truth), np.int64)
     total = sum(map(len, truth))
@@ -258,11 +259,12 @@ def with_word_errors(
     while missing := wanted - int(distances.sum()):
         rows = np.searchsorted(ends, generator.integers(total, size=missing), side="right")
         for row, edit in zip(rows.tolist(), islice(kinds, missing), strict=True):
-            edit(said[row], words[int(generator.integers(len(words)))], generator)
+            edit(transcripts[row], words[int(generator.integers(len(words)))], generator)
         for row in set(rows.tolist()):
-            distances[row] = edit_distance(truth[row], said[row])
+            distances[row] = edit_distance(truth[row], transcripts[row])
     changed = (distances > 0).tolist()
-    return [" ".join(each) or None if is_new else text for text, each, is_new in zip(texts, said, changed, strict=True)]
+    triples = zip(texts, transcripts, changed, strict=True)
+    return [" ".join(words) or None if is_new else text for text, words, is_new in triples]
 
 
 def _substitute(words: list[str], new: str, generator: np.random.Generator) -> None:

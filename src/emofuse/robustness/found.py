@@ -26,19 +26,19 @@ _PACKAGES = ("silero-vad", "torch", "transformers")
 def write_down(
     clips: Iterable[tuple[str, np.ndarray]], recognise: Callable[[Sequence[np.ndarray]], Sequence[str]]
 ) -> dict[str, str | None]:
-    """Return by id what is said in clips; None where nobody speaks, or nothing is understood.
+    """Return by id the words recognised in clips; None where nobody speaks, or nothing is understood.
 
     Args:
         clips: ids and samples, float32 ``[n_samples]`` at 16 kHz
         recognise: clips to words
     """
-    said: dict[str, str | None] = {}
+    transcripts: dict[str, str | None] = {}
     with computing_alone():  # the number of threads changes the last bits, and with them a word now and then
         for name, samples in clips:
             # In silence and music recognisers write sentences that were frequent in their training.
             heard = recognise([samples])[0] if find_turns(samples) else ""
-            said[name] = " ".join(heard.split()) or None
-    return said
+            transcripts[name] = " ".join(heard.split()) or None
+    return transcripts
 
 
 def identity(name: str) -> dict[str, Any]:
@@ -54,14 +54,14 @@ def identity(name: str) -> dict[str, Any]:
     return {"name": name, "files": files, "code": code, "versions": {each: version(each) for each in _PACKAGES}}
 
 
-def word_error_rate(truth: Sequence[str | None], said: Sequence[str | None]) -> float | None:
+def word_error_rate(truth: Sequence[str | None], transcripts: Sequence[str | None]) -> float | None:
     """Return the edit distance over the number of words of ``truth``; None where there are none.
 
     Args:
         truth: texts of a corpus
-        said: texts in place of them, one each
+        transcripts: texts in place of them, one each
     """
-    pairs = [(_words(first), _words(second)) for first, second in zip(truth, said, strict=True)]
+    pairs = [(_words(first), _words(second)) for first, second in zip(truth, transcripts, strict=True)]
     total = sum(len(first) for first, _ in pairs)
     return sum(edit_distance(first, second) for first, second in pairs) / total if total else None
 

@@ -24,6 +24,7 @@ from emofuse.core.params import Params, ParamsError
 from emofuse.core.store import DEFAULT_ROOT, Store
 from emofuse.features.shards import FeatureError, metadata
 from emofuse.plan import Plan, params_of_task
+from emofuse.scoring.scores import DEV
 
 __all__ = [
     "CURRENT",
@@ -61,8 +62,8 @@ PLACE = ("task", "encoders", "model", "seed", "fold", EXPERIMENT)
 CURVES = {name: f"curves/{name}" for name in ("loss", "dev_accuracy", "dev_weighted_f1")}
 """Values of an epoch, and the metrics that show them."""
 
-DEV, TEST = "dev/", "test/"
-"""Prefixes of scores; models and experiments are compared by those on dev."""
+TEST = "test/"
+"""Prefix of scores on test, as ``dev/`` is on dev, by which models and experiments are compared."""
 
 DEV_F1 = f"{DEV}weighted_f1"
 
@@ -129,7 +130,7 @@ class Model:
         parent: the run of the whole model: means over its runs
         runs: its trained runs, by seed and fold
         folder: where they are
-        scored: digest of what the scoring stage said of the task; None before it ran
+        scored: digest of the scoring stage's results for the task; None before it ran
     """
 
     parent: Card
@@ -339,7 +340,7 @@ class Results:
 def _pictures_and_tables(metrics: Path, model: str) -> dict[str, Path]:
     """A pair's pictures, results table and page, without the confusion matrices of other models."""
     own = f"confusion-{model.replace('/', '-')}"
-    paths = [*metrics.glob("report.html"), *metrics.glob("table.md"), *sorted(metrics.rglob("*.png"))]
+    paths = [*metrics.glob("report.html"), *metrics.glob("table.md"), *sorted(metrics.rglob("*.svg"))]
     shown = (path for path in paths if path.stem == own or not path.stem.startswith("confusion-"))
     return {path.relative_to(metrics).as_posix(): path for path in shown}
 

@@ -17,6 +17,11 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
+from emofuse.reporting.figures import confusion
+from emofuse.reporting.svg import as_file
+from emofuse.scoring.scores import ALL
 from emofuse.tracking.results import CURRENT, EXPERIMENT, KEY, PLACE, TEST, Card, Model
 
 if TYPE_CHECKING:
@@ -241,7 +246,6 @@ def _artifacts(card: Card) -> Iterator[Path]:
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, folder / place)
         if card.confusion is not None:
-            from emofuse.reporting.plots import plot_confusion
-
-            (folder / "confusion.png").write_bytes(plot_confusion(card.confusion, card.name))
+            whole = card.confusion.filter(pl.col("utterances") == ALL)
+            (folder / "confusion.svg").write_text(as_file(confusion(whole, card.name)), encoding="utf-8")
         yield folder
