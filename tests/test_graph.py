@@ -379,13 +379,18 @@ _ROBUSTNESS = {
     "inference.manifest": "no bundle is read or written",
 }
 
+_TRACKER = "it writes to the tracker, not into an out"
+
+_SHOWN = ("pretrain-audio", "pretrain-text", "fuse-features", "fuse-networks", "ablate")
+
 NOT_FOLLOWED = {
     "ingest": {"health.check": "it refuses or prints; nothing of it is written"},
     "extract-audio": {"corpora": "the class of an error"},
     "extract-text": {"corpora": "the class of an error"},
     "corrupt-audio": {"corpora.base": "the class of an error"},
     "corrupt-text": {"corpora.base": "the class of an error"},
-    "score": {"tracking.sync": "it writes to the tracker, not into an out"},
+    "score": {"tracking.address": _TRACKER, "tracking.sync": _TRACKER},
+    **{stage: {"tracking.live": _TRACKER} for stage in _SHOWN},
     "robustness-audio": _ROBUSTNESS,
     "robustness-text": _ROBUSTNESS,
 }

@@ -43,7 +43,7 @@ def test_plain_repro_fills_the_tracker(finished: Path, small: dict[str, int]) ->
     children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
     assert len(children) == len(UNSEEDED) + len(MODELS - UNSEEDED) * small["seeds"]
     assert len(runs) - len(children) == len(MODELS)
-    assert all("weighted_f1" in run.data.metrics for run in children)
+    assert all("test/weighted_f1" in run.data.metrics for run in children)
     inputs = {run.data.tags["model"]: {each.dataset.name for each in run.inputs.dataset_inputs} for run in children}
     assert inputs["hcam"] == inputs["concat"] == {"demo/utterances", "demo/logmel", "demo/minilm"}
     assert inputs["text-context"] == {"demo/utterances", "demo/minilm"}

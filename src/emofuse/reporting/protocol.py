@@ -35,7 +35,7 @@ PARAMETERS = (
 """What the numbers of parameters count."""
 
 TIMES = (
-    "Training times are in the tracker, as training_seconds of each run: emofuse table --time and emofuse report show "
+    "Training times are in the tracker, as the duration of each run: emofuse table --time and emofuse report show "
     "them beside the scores. No time stands in a file that has to come out the same again."
 )
 """Where to look for times."""
