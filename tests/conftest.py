@@ -145,6 +145,7 @@ _SHRUNK = (
     (r"seeds: \d+", f"seeds: {SMALL['seeds']}"),
     (r"epochs: \d+", "epochs: 1"),
     (r"resamples: \d+", "resamples: 200"),
+    (r"    both:\n    - found\n", "    both: []\n"),
     (r"(?<=own models and tables\n)  - whisper-tiny\n", "  - logmel\n"),
 )
 

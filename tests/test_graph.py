@@ -74,6 +74,7 @@ run:
   conditions:
     audio: []
     text: []
+    both: []
 """
 
 
@@ -340,9 +341,12 @@ NOT_FOLLOWED = {
     "extract-text": {"corpora": "the class of an error"},
     "corrupt-audio": {"corpora.base": "the class of an error"},
     "corrupt-text": {"corpora.base": "the class of an error"},
+    "corrupt-both-audio": {"corpora.base": "the class of an error"},
+    "corrupt-both-text": {"corpora.base": "the class of an error"},
     "score": {"tracking.sync": "it writes to the tracker, not into an out"},
     "robustness-audio": _ROBUSTNESS,
     "robustness-text": _ROBUSTNESS,
+    "robustness-both": _ROBUSTNESS,
 }
 """By stage: modules that its script can import and whose change changes no out, with the reason."""
 

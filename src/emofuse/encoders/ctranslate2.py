@@ -20,13 +20,11 @@ from transformers import (
     WhisperConfig,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
-    WhisperProcessor,
-    WhisperTokenizer,
 )
 
 from emofuse.encoders.base import EncoderError
 
-__all__ = ["WEIGHTS", "load", "load_extractor", "load_processor", "read_arrays"]
+__all__ = ["WEIGHTS", "load", "load_extractor", "read_arrays"]
 
 WEIGHTS = "model.bin"
 """Name of the file."""
@@ -87,11 +85,6 @@ def load_extractor(folder: Path) -> Any:
     """Return the feature extractor of a folder's network."""
     bands = read_arrays(folder / WEIGHTS)["encoder/conv1/weight"].shape[1]
     return WhisperFeatureExtractor(feature_size=bands)
-
-
-def load_processor(folder: Path) -> Any:
-    """Return the feature extractor and the tokenizer of a folder's network, as transformers' processor."""
-    return WhisperProcessor(load_extractor(folder), WhisperTokenizer.from_pretrained(str(folder)))
 
 
 class _Reader:
