@@ -23,7 +23,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("bert")
     torch.manual_seed(0)
     sizes = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40}
-    BertModel(BertConfig(len(WORDS), initializer_range=0.5, max_position_embeddings=64, **sizes)).save_pretrained(place)
+    BertModel(
+        BertConfig(vocab_size=len(WORDS), initializer_range=0.5, max_position_embeddings=64, **sizes)
+    ).save_pretrained(place)
     BertTokenizer(vocab={word: number for number, word in enumerate(WORDS)}, model_max_length=64).save_pretrained(place)
     return place
 
