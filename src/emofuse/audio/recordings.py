@@ -124,8 +124,8 @@ def _decode(source: AudioSource, decoded: _Decoded) -> _Decoded:
         with source.open() as stream:
             errors = decode_spans(stream, spans, math.inf, take)
     except OSError as error:
-        words = str(error)
-        raise OSError(words if words.startswith(source.where) else f"{source.where}: {words}") from error
+        told = str(error)
+        raise OSError(told if told.startswith(source.where) else f"{source.where}: {told}") from error
     words = list(dict.fromkeys([*errors.values(), *faults.values()]))
     if words:
         raise OSError(f"{source.where}: {'; '.join(words)}")

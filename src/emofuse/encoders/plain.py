@@ -79,17 +79,18 @@ class Bert(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self.embeddings["word_embeddings"].weight.device
+        return next(self.parameters()).device
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: Any) -> SimpleNamespace:
         """Return ``hidden_states``, ``[B, T, width]`` each, of token ids and their mask, both int64 ``[B, T]``."""
-        parts = self.embeddings
+        parts: Any = self.embeddings
+        layers: Any = self.encoder["layer"]
         # The sum in transformers' order, for its last bits.
         states_BTD = parts["word_embeddings"](input_ids) + parts["token_type_embeddings"].weight[0]
         states_BTD = states_BTD + parts["position_embeddings"].weight[: input_ids.shape[1]]
         states = [parts["LayerNorm"](states_BTD)]
         mask = None if bool(attention_mask.all()) else attention_mask[:, None, None, :].bool()
-        for layer in self.encoder["layer"]:
+        for layer in layers:
             states.append(layer(states[-1], mask))
         return SimpleNamespace(hidden_states=tuple(states))
 
