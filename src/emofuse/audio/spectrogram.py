@@ -39,20 +39,24 @@ def log_mel(samples: np.ndarray, steps: int, bands: int = 80) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(mirrored, WINDOW)[::STEP][:steps]
     hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
     power = np.square(np.abs(np.fft.rfft(windows * hann)))
-    logarithm = np.log10(np.maximum(_filters(bands) @ power.T, _FLOOR))
+    # Band by band: a product of matrices would start numpy's own threads, which wait for each other.
+    mel = np.stack([(power[:, start:end] * weights).sum(axis=1) for start, end, weights in _filters(bands)])
+    logarithm = np.log10(np.maximum(mel, _FLOOR))
     scaled: np.ndarray = (np.maximum(logarithm, logarithm.max() - _RANGE) + 4) / 4
     return scaled.astype(np.float32)
 
 
 @cache
-def _filters(bands: int) -> np.ndarray:
-    """Triangles over the frequencies of a window, float32 ``[bands, 201]``, each of area one."""
+def _filters(bands: int) -> list[tuple[int, int, np.ndarray]]:
+    """Triangles of area one over the frequencies of a window, each from its first to its last, float32."""
     edges = _hertz(np.linspace(0.0, _mel(SAMPLE_RATE / 2), bands + 2))
     frequencies = np.linspace(0, SAMPLE_RATE / 2, WINDOW // 2 + 1)
     rising = (frequencies - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - frequencies) / np.diff(edges)[1:, None]
-    triangles = np.maximum(0, np.minimum(rising, falling))
-    return (triangles * 2 / (edges[2:] - edges[:-2])[:, None]).astype(np.float32)
+    triangles = np.maximum(0, np.minimum(rising, falling)) * 2 / (edges[2:] - edges[:-2])[:, None]
+    places = [np.flatnonzero(each) for each in triangles]
+    ends = [(int(each[0]), int(each[-1]) + 1) if len(each) else (0, 0) for each in places]
+    return [(a, b, each[a:b].astype(np.float32)) for (a, b), each in zip(ends, triangles, strict=True)]
 
 
 _LINEAR = 200 / 3
