@@ -224,15 +224,15 @@ def consume_request(path: Path) -> str:
     kind, model = "text/csv" if path.suffix == ".csv" else "application/json", server()
     try:
         answer = scoring_server.invocations(path.read_bytes(), kind, model, model.metadata.get_input_schema())
-        status, said = answer.status, answer.response
+        status, reply = answer.status, answer.response
     except MlflowException as error:
-        status, said = error.get_http_status_code(), error.serialize_as_json()
+        status, reply = error.get_http_status_code(), error.serialize_as_json()
     except BaseException as error:  # whatever it is, it is a fault
         return f"{type(error).__name__}: {error!s:.300}"
     if status == 200:
         return "read"
-    is_clear = 400 <= status < 500 and len(said) < 5_000 and "Traceback" not in said and "stack_trace" not in said
-    return "refused" if is_clear else f"status {status}: {said:.300}"
+    is_clear = 400 <= status < 500 and len(reply) < 5_000 and "Traceback" not in reply and "stack_trace" not in reply
+    return "refused" if is_clear else f"status {status}: {reply:.300}"
 
 
 @cache
@@ -242,12 +242,12 @@ def server() -> Any:
     from mlflow.pyfunc import PyFuncModel, scoring_server
 
     from emofuse.inference import serving
-    from emofuse.inference.model import Answer, Emotion
+    from emofuse.inference.model import Prediction, TurnPrediction
 
     class Neutral:
-        def predict_all(self, conversations: Sequence[Sequence[Any]]) -> list[Answer]:
-            said = Emotion(None, None, "neutral", {"neutral": 1.0}, ())
-            return [Answer("none", None, (said,) * len(each)) for each in conversations]
+        def predict_all(self, conversations: Sequence[Sequence[Any]]) -> list[Prediction]:
+            reply = TurnPrediction(None, None, "neutral", {"neutral": 1.0}, ())
+            return [Prediction("none", None, (reply,) * len(each)) for each in conversations]
 
     logging.disable()
     served = serving.Served()

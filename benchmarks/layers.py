@@ -119,8 +119,8 @@ def _train(params: Params, modality: str, tasks: Sequence[Task], features: Path,
             fitted = fit(network, {modality: inputs}, fold, config.fit, drawn)
             measured.seconds.append((time.process_time() - start) / len(fitted.history))
             measured.dev.append(100 * dev_scores(fitted.probabilities, fold)["weighted_f1"])
-            said = fitted.probabilities[rows].argmax(axis=1)
-            measured.held_out.append(100 * float(f1_score(targets, said, average="weighted")))
+            predicted = fitted.probabilities[rows].argmax(axis=1)
+            measured.held_out.append(100 * float(f1_score(targets, predicted, average="weighted")))
     return measured
 
 

@@ -36,8 +36,8 @@ def tallies_of(skill: Floats, n_dialogues: int, generator: np.random.Generator) 
     ease = generator.uniform(0.2, 0.8, (n_trials, 1, 1, n_dialogues))
     ease = ease + generator.normal(0, 0.08, (n_trials, n_models, 1, n_dialogues))
     hits = generator.binomial(true, np.clip(ease + skill[..., None], 0, 1))
-    said = hits + np.roll(true - hits, 1, axis=0)
-    return np.stack([hits, said, true]).astype(float)
+    predicted = hits + np.roll(true - hits, 1, axis=0)
+    return np.stack([hits, predicted, true]).astype(float)
 
 
 def apart(tallies: Floats) -> tuple[Floats, Floats]:

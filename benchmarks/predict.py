@@ -30,7 +30,7 @@ from emofuse.core.schema import SAMPLE_RATE
 from emofuse.inference.bundle import write_bundle
 from emofuse.inference.conversation import Turn
 from emofuse.inference.live import BLOCK, Session, follow
-from emofuse.inference.model import Emotion, Model
+from emofuse.inference.model import Model, TurnPrediction
 from emofuse.tracking.fetch import find, load
 
 ENCODERS = {"audio": "logmel", "text": "minilm"}
@@ -97,17 +97,17 @@ LIVE_HEADER = ["of", "sound s", "turns", "an answer ms", "95 % within ms", "the 
 
 def live_row(name: str, session: Session, sound: np.ndarray) -> list[str]:
     """Return a line of the table of live answers, of a recording, float32 `[n_samples]` at 16 kHz."""
-    session.answer(Turn(Sound("first", sound[None, : 2 * SAMPLE_RATE], SAMPLE_RATE)))  # loads what is loaded once
+    session.predict(Turn(Sound("first", sound[None, : 2 * SAMPLE_RATE], SAMPLE_RATE)))  # loads what is loaded once
     took: list[float] = []
-    answer = session.answer
+    predict = session.predict
 
-    def timed(turn: Turn) -> Emotion:
+    def timed(turn: Turn) -> TurnPrediction:
         before = time.process_time()
-        said = answer(turn)
+        prediction = predict(turn)
         took.append(time.process_time() - before)
-        return said
+        return prediction
 
-    session.answer = timed  # type: ignore[method-assign]
+    session.predict = timed  # type: ignore[method-assign]
     before = time.process_time()
     blocks = (sound[start : start + BLOCK] for start in range(0, len(sound), BLOCK))
     turns = len(list(follow(blocks, session, "talk")))

@@ -66,12 +66,12 @@ def predictions(model: int, seed: int, ids: list[str], generator: np.random.Gene
 
 def loop_seconds(dialogue: np.ndarray, target: np.ndarray, generator: np.random.Generator) -> float:
     """Return the processor's seconds of bootstrapping one run's weighted F1 the obvious way."""
-    said = generator.integers(CLASSES, size=UTTERANCES)
+    predicted = generator.integers(CLASSES, size=UTTERANCES)
     members = [np.flatnonzero(dialogue == each) for each in range(DIALOGUES)]
     start = time.process_time()
     for _ in range(LOOP):
         rows = np.concatenate([members[each] for each in generator.integers(DIALOGUES, size=DIALOGUES)])
-        f1_score(target[rows], said[rows], average="weighted", zero_division=0)
+        f1_score(target[rows], predicted[rows], average="weighted", zero_division=0)
     return time.process_time() - start
 
 

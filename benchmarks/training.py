@@ -126,7 +126,7 @@ def corpus(size: Size, case: Case, longer: float = 1.0) -> tuple[Fold, dict[str,
         targets=targets,
         scored=np.ones(size.utterances, bool),
         classes=tuple(f"c{index}" for index in range(CLASSES)),
-        context="both",
+        context="full",
     )
     spoken = generator.lognormal(math.log(size.seconds) - SPREAD**2 / 2, SPREAD, size.utterances).clip(0.1, 40) * longer
     lengths = {"audio": 50 * spoken, "text": spoken / size.seconds * size.tokens}
@@ -188,14 +188,14 @@ def measure(case: Case, size: Size, longer: float = 1.0, reference: bool = True)
         items = examples(fold, network.unit, "train")
         lengths = torch.stack([each.lengths for each in inputs.values()]).amax(dim=0).numpy()
         loading, begin = 0.0, clock()
-        for batch_items in shuffled_batches(items, lengths, case.fit.batch, np.random.default_rng(0)):
+        for batch_items in shuffled_batches(items, lengths, case.fit.batch_size, np.random.default_rng(0)):
             start = clock()
             batch = _to(collate(batch_items, inputs, fold)[1], device)
             loading += clock() - start
             learner.step(batch, 0.5)
         epoch = clock() - begin
         start = clock()
-        infer(network, inputs, fold, items, case.fit.batch)
+        infer(network, inputs, fold, items, case.fit.batch_size)
         answered = clock() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if torch.cuda.is_available():

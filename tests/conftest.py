@@ -166,9 +166,9 @@ def truth() -> Callable[..., pl.DataFrame]:
 
 
 @pytest.fixture
-def answer() -> Callable[..., pl.DataFrame]:
-    """Predictions that are given: ``answer(truth, said, model, seed, split)``."""
-    return _answer
+def predict() -> Callable[..., pl.DataFrame]:
+    """Predictions that are given: ``predict(truth, predicted, model, seed, split)``."""
+    return _predict
 
 
 @pytest.fixture
@@ -193,12 +193,12 @@ def _truth(n_dialogues: int = 12, n_turns: int = 6, fold: int = 0, prefix: str =
     return pl.DataFrame(rows, schema=["fold", "split", "utterance_id", "dialogue_id", "target"], orient="row")
 
 
-def _answer(
-    truth: pl.DataFrame, said: Sequence[int] | np.ndarray, model: str = "hcam", seed: int = 0, split: str = "test"
+def _predict(
+    truth: pl.DataFrame, predicted: Sequence[int] | np.ndarray, model: str = "hcam", seed: int = 0, split: str = "test"
 ) -> pl.DataFrame:
-    """Predictions that say ``said[i]`` to row i of ``truth``, with a probability of 0.8."""
+    """Predictions of ``predicted[i]`` for row i of ``truth``, with a probability of 0.8."""
     probabilities = np.full((len(truth), len(CLASSES)), 0.1, np.float32)
-    probabilities[np.arange(len(truth)), said] = 0.8
+    probabilities[np.arange(len(truth)), predicted] = 0.8
     return pl.DataFrame(
         {
             "task": "tiny",
@@ -217,7 +217,7 @@ def _guess(truth: pl.DataFrame, skill: float, model: str, seeds: Sequence[int] =
     target = truth["target"].to_numpy()
     rng = np.random.default_rng([*model.encode(), len(seeds)])
     runs = [np.where(rng.random(len(target)) < skill, target, (target + 1) % len(CLASSES)) for _ in seeds]
-    return pl.concat([_answer(truth, said, model, seed) for said, seed in zip(runs, seeds, strict=True)])
+    return pl.concat([_predict(truth, predicted, model, seed) for predicted, seed in zip(runs, seeds, strict=True)])
 
 
 @pytest.fixture(scope="session")

@@ -111,9 +111,9 @@ def test_wrong_use_is_status_2(arguments: list[str]) -> None:
 
 def test_an_error_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["track"]) == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err == "emofuse: params.yaml: not found; run this from the project's root folder\n"
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == "emofuse: params.yaml: not found; run this from the project's root folder\n"
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "track"], ["track", "--debug"]], ids=" ".join)
@@ -150,9 +150,9 @@ def test_track_says_what_it_added_and_fails_where_a_model_could_not_be_registere
     (root / "params.yaml").write_text("tracking: {experiment: mine}")
     assert main(["track"]) == 1
     assert asked == [(root, TrackingConfig(experiment="mine"))]
-    said = capsys.readouterr()
-    assert said.err == "emofuse: 1 model was not registered; see above\n"
-    assert said.out.splitlines() == [
+    output = capsys.readouterr()
+    assert output.err == "emofuse: 1 model was not registered; see above\n"
+    assert output.out.splitlines() == [
         "added demo/hcam: 2 runs",
         "updated demo/late: 1 run",
         "registered emofuse-demo-hcam",
@@ -230,7 +230,7 @@ def write_results(root: Path, value: float) -> None:
         for model, mean in {"late": 0.25, "hcam": value, "hcam/no-part": 0.9}.items()
     }
     protocol = {"task": "demo", "encoders": {"audio": "logmel", "text": "minilm"}, "models": models}
-    written = {"protocol": protocol, "intervals": {"confidence": 0.95}, "scores": scores}
+    written = {"protocol": protocol, "intervals": {"confidence_level": 0.95}, "scores": scores}
     (folder / "scores.json").write_text(json.dumps(written))
     (folder / "table.md").write_text(f"table with {value}\n")
 
@@ -275,9 +275,9 @@ def test_table_with_times(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     }
     monkeypatch.setattr("emofuse.tracking.sync.training_seconds", lambda *_: known)
     assert main(["table", "--time"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[-3:] == ["| late | 25.0 | 0 | 3.0 |", "| hcam | 50.0 | 1,234 | 12.3 |", ""]
-    assert "table with 0.5" in said
+    output = capsys.readouterr().out.splitlines()
+    assert output[-3:] == ["| late | 25.0 | 0 | 3.0 |", "| hcam | 50.0 | 1,234 | 12.3 |", ""]
+    assert "table with 0.5" in output
 
 
 def test_report_takes_the_page_with_words_where_it_is_there(
@@ -306,8 +306,8 @@ def test_table_without_a_tracker_says_so(
     (root / "params.yaml").write_text("run: {tasks: [demo]}\ntracking: {}\n")
     monkeypatch.setattr("emofuse.tracking.sync.training_seconds", fail)
     assert main(["table", "--time"]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith(
+    output = capsys.readouterr().out
+    assert output.startswith(
         "Training times are not known: tracker http://x: down\n\ndemo, logmel+minilm\n\ntable with 0.5\n"
     )
-    assert said.endswith("The tracker has no training times of demo.\n\n")
+    assert output.endswith("The tracker has no training times of demo.\n\n")

@@ -52,7 +52,7 @@ tasks:
       loud:
       - loud
     seeds: 1
-    context: both
+    context: full
     unlabelled: keep
     speakers: disjoint
     transcript: script
@@ -422,7 +422,7 @@ def write_project(root: Path, **corpora: str) -> Path:
 
 
 def refused(root: Path) -> str:
-    """What is said of a project."""
+    """The message about a project."""
     with pytest.raises(ParamsError) as error:
         plans(root)
     assert "\n" not in str(error.value)
@@ -434,8 +434,8 @@ def test_another_graph_beside_a_corpus_is_refused(tmp_path: Path) -> None:
     assert [plan.corpus for plan in plans(root)] == ["demo", "toy"]
     graph, shared = root / "corpora/toy/dvc.yaml", root / "dvc.yaml"
     shared.write_text("stages: {new: {cmd: ls}}\n")  # and the copy stays as it was
-    said = f"{graph}: differs from {shared}; expected a copy: `cp {shared} {graph}`"
-    assert refused(root) == said
+    message = f"{graph}: differs from {shared}; expected a copy: `cp {shared} {graph}`"
+    assert refused(root) == message
     with pytest.raises(ParamsError, match="expected a copy"):
         Plan.load(Params.load("corpora/toy/params.yaml", root))
     graph.unlink()
@@ -455,9 +455,9 @@ def test_each_shipped_corpus_has_a_copy_of_the_graph_and_no_link(root: Path) -> 
 )
 def test_a_name_that_could_be_no_folder(tmp_path: Path, name: str, old: str, key: str) -> None:
     value = old.replace(re.split("[ \n]+", old.strip())[-1], name)
-    said = refused(write_project(tmp_path, toy=OWN.replace(old, value)))
+    message = refused(write_project(tmp_path, toy=OWN.replace(old, value)))
     file = tmp_path / "corpora/toy/params.yaml"
-    assert said.startswith(f"{file}: {key}: {name!r}: Value error, a name has letters, digits, - and _ alone, and ")
+    assert message.startswith(f"{file}: {key}: {name!r}: Value error, a name has letters, digits, - and _ alone, and ")
 
 
 def test_two_corpora_or_tasks_of_one_name_would_share_their_folders(tmp_path: Path) -> None:
@@ -487,13 +487,13 @@ def test_a_stage_refuses_code_that_differs_from_the_project_s(both: tuple[Path, 
     with (tmp_path / "src/emofuse/tasks.py").open("a") as stream:
         stream.write("# edited\n")
     done = subprocess.run(script, cwd=tmp_path, env=own, capture_output=True, text=True, timeout=120)
-    (said,) = done.stderr.splitlines()
+    (message,) = done.stderr.splitlines()
     assert done.returncode == 1
     runs = project / "src/emofuse"
-    assert said.startswith(
+    assert message.startswith(
         f"ingest nothing.yaml: emofuse is imported from {runs}, whose code is not that of this project; "
     )
-    assert "run `make setup` here" in said
+    assert "run `make setup` here" in message
 
 
 @pytest.mark.parametrize(("written", "rebuilds"), [("its own folder", False), ("another folder", True), (None, True)])

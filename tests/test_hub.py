@@ -62,14 +62,14 @@ class Hub:
     Attributes:
         project: the project's root folder
         cache: the hub's, with both networks
-        said: what `dvc repro` printed
+        output: what `dvc repro` printed
         commits: of the networks, by their name in the catalogue
         clips: the sound of MELD's test, by utterance
     """
 
     project: Path
     cache: Path
-    said: str
+    output: str
     commits: dict[str, str]
     clips: dict[str, Path]
 
@@ -99,8 +99,8 @@ def hub(
         patch.delenv("HF_HUB_CACHE", raising=False)
         (project / "data" / "raw").mkdir(parents=True)  # as `make setup` does
         (project / "data" / "raw" / "meld").symlink_to(meld)
-        said = dvc(project, "repro", "corpora/meld/dvc.yaml").stdout
-    yield Hub(project, cache, said, commits, clips)
+        output = dvc(project, "repro", "corpora/meld/dvc.yaml").stdout
+    yield Hub(project, cache, output, commits, clips)
     shutil.rmtree(place)  # hundreds of megabytes
 
 
@@ -207,8 +207,8 @@ def here(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 
 def test_setup_makes_the_folder_that_the_second_command_links_into(root: Path) -> None:
-    said = subprocess.run(["make", "-nB", "setup"], cwd=root, capture_output=True, text=True, check=True).stdout
-    assert "mkdir -p data/raw\n" in said
+    output = subprocess.run(["make", "-nB", "setup"], cwd=root, capture_output=True, text=True, check=True).stdout
+    assert "mkdir -p data/raw\n" in output
     commands = (root / "docs" / "encoders.md").read_text(encoding="utf-8")
     assert "$ make setup\n$ ln -s /where/it/is/MELD.Raw data/raw/meld\n$ dvc repro corpora/meld/dvc.yaml\n" in commands
 
@@ -222,7 +222,7 @@ def test_the_documented_commands_come_to_tables_of_the_papers_models(hub: Hub) -
     assert "facebook/wav2vec2-base" in table
     assert "google-bert/bert-base-uncased" in table
     assert (out / "report.html").is_file()
-    assert table in hub.said
+    assert table in hub.output
     utterances = pl.read_parquet(hub.project / "data/corpora/meld/utterances.parquet")
     assert utterances["defects"].list.len().sum() == 0
     classes = utterances.group_by("split").agg(pl.col("label").n_unique())

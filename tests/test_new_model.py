@@ -32,14 +32,15 @@ class MeansConfig:
 class Means(Network):
     unit: ClassVar[Unit] = "utterance"
 
-    def __init__(self, config: MeansConfig, dims: dict[str, int], classes: int, past: bool) -> None:
+    def __init__(self, config: MeansConfig, dims: dict[str, int], classes: int, causal: bool) -> None:
         super().__init__()
         self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
         self.names = ("audio", "text") if config.text else ("audio",)
-        self.classify = nn.Linear(sum(dims[name] for name in self.names), classes)
+        self.classifier = nn.Linear(sum(dims[name] for name in self.names), classes)
 
     def forward(self, batch: Batch) -> Output:
-        return Output(self.classify(torch.cat([self.standardize[x](batch.frames[x][:, 0]) for x in self.names], dim=1)))
+        own = [self.standardize[x](batch.frames[x][:, 0]) for x in self.names]
+        return Output(self.classifier(torch.cat(own, dim=1)))
 '''
 
 ENTRY = '    Model("means", "pooled frames, linearly to classes", "means", "Means", ("pooled",)),\n'
@@ -50,10 +51,10 @@ SECTION = """  means:
     fit:
       epochs: 1
       patience: 1
-      batch: 32
+      batch_size: 32
       learning_rate: 0.01
       weight_decay: 0.01
-      clip: 1.0
+      max_grad_norm: 1.0
     ablations:
       no-text:
         network.text: false
@@ -87,8 +88,8 @@ def test_a_new_model_comes_to_a_table_and_nothing_else_is_trained_again(project:
     whole = (project / "params.yaml").read_text(encoding="utf-8")
     (project / "params.yaml").write_text(whole.replace("ablations: []  #", "ablations:  #"), encoding="utf-8")
 
-    said = dvc(project, "repro").stdout
-    assert set(re.findall(r"Running stage '(.*?)'", said)) == {
+    output = dvc(project, "repro").stdout
+    assert set(re.findall(r"Running stage '(.*?)'", output)) == {
         "fuse-features@demo-logmel-minilm-means",
         "ablate@demo-logmel-minilm-means",
         "score@demo-logmel-minilm",

@@ -123,7 +123,7 @@ tasks:
       sadness: [sadness]
       neutral: [neutral]
     seeds: 2
-    context: both
+    context: full
     unlabelled: keep
     speakers: disjoint
     transcript: script

@@ -115,9 +115,9 @@ def test_each_run_says_its_experiment_and_its_encoder(project: Path) -> None:
 def test_the_documented_comparison_has_a_row_for_each_encoder(root: Path, project: Path) -> None:
     (code,) = re.findall("```python\n(import mlflow\n.*?)```", (root / "docs/team.md").read_text(), re.DOTALL)
     command = [sys.executable, "-c", code.replace("hcam", "audio-context")]
-    said = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True, timeout=120).stdout
+    output = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True, timeout=120).stdout
     for _, name in ENCODERS.values():
-        assert len(re.findall(f"^{name}@", said, re.MULTILINE)) == 1
+        assert len(re.findall(f"^{name}@", output, re.MULTILINE)) == 1
 
 
 def test_the_variant_that_is_kept_becomes_the_project_s_own(project: Path, dvc: Dvc, tmp_path: Path) -> None:

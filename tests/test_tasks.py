@@ -15,7 +15,7 @@ from emofuse.tasks import Task, TaskConfig, TaskError
 
 CLASSES = {"good": ("joy", "love"), "bad": ("fear",)}
 CONFIG = {
-    **{"classes": CLASSES, "seeds": 1, "context": "both"},
+    **{"classes": CLASSES, "seeds": 1, "context": "full"},
     **{"unlabelled": "keep", "speakers": "disjoint", "transcript": "made up"},
 }
 
@@ -61,7 +61,7 @@ def test_a_fold_in_full() -> None:
     assert [SPLITS[each] for each in fold.splits] == [*["train"] * 4, *["dev"] * 2, *["test"] * 4]
     assert fold.targets.tolist() == [0, IGNORE, 1, 0, 0, 1, *[IGNORE] * 4]
     assert fold.scored.tolist() == [True, False, True, True, True, True, False, True, True, False]
-    assert (fold.classes, fold.context) == (("good", "bad"), "both")
+    assert (fold.classes, fold.context) == (("good", "bad"), "full")
 
 
 def test_unlabelled_turns_can_be_dropped() -> None:
@@ -130,7 +130,7 @@ def test_a_label_that_the_corpus_does_not_have_is_named() -> None:
         ({"classes": {"good": ["joy", "joy"], "bad": ["fear"]}}, r"\['joy'\] stand in more than one place of classes"),
         ({"classes": {"good": ["joy"]}}, "tasks.small.classes: "),
         ({"seeds": 0}, "tasks.small.seeds: 0: .*greater than or equal to 1"),
-        ({"context": "future"}, "tasks.small.context: 'future': .*'both' or 'past'"),
+        ({"context": "future"}, "tasks.small.context: 'future': .*'full' or 'causal'"),
         ({"unlabelled": "guess"}, "'keep' or 'drop'"),
         ({"speakers": True}, "'disjoint' or 'shared'"),
         ({"classes": {"good": ["joy"], "bad": {"below": 0}}}, "classes take labels or sentiments"),

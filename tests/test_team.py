@@ -147,7 +147,7 @@ def test_a_member_recomputes_nothing_and_fills_a_tracker(member: Path, first: Pa
     assert "Running stage" not in dvc(member, "repro", "--allow-missing").stdout
     assert not (member / ".emofuse").exists()
     git(member, "diff", "--exit-code")
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-m", "emofuse.cli", "track"],
         cwd=member,
         capture_output=True,
@@ -158,16 +158,16 @@ def test_a_member_recomputes_nothing_and_fills_a_tracker(member: Path, first: Pa
     trained = len(list((first / "data/models").rglob("record.json")))
     rows = pl.read_csv(first / "metrics" / PLACE / "scores.csv")
     models = rows.filter(~pl.col("model").str.ends_with("/ensemble"))["model"].n_unique()
-    assert f"tracking: {trained + models} runs added" in said.stdout
-    assert f"{models - 1} models registered in" in said.stdout  # all but the majority
+    assert f"tracking: {trained + models} runs added" in output.stdout
+    assert f"{models - 1} models registered in" in output.stdout  # all but the majority
 
 
 def test_a_change_runs_its_own_stages_on_what_was_pulled(member: Path, dvc: Dvc) -> None:
     path = member / "params.yaml"
     path.write_text(path.read_text().replace("resamples: 200", "resamples: 50"))
     dvc(member, "pull", "--allow-missing")
-    said = dvc(member, "repro", "--allow-missing").stdout
-    assert re.findall("Running stage '(.*)'", said) == ["score@demo-logmel-minilm"]
+    output = dvc(member, "repro", "--allow-missing").stdout
+    assert re.findall("Running stage '(.*)'", output) == ["score@demo-logmel-minilm"]
 
 
 def test_another_repository_takes_the_features_alone(first: Path, member: Path, dvc: Dvc, tmp_path: Path) -> None:
@@ -182,8 +182,8 @@ def test_another_repository_takes_the_features_alone(first: Path, member: Path, 
     table = pl.read_parquet(tmp_path / "text/*.parquet")
     utterances = pl.read_parquet(first / "data/corpora/demo/utterances.parquet")
     assert set(table["utterance_id"]) == set(utterances["utterance_id"])
-    said: dict[str, Any] = json.loads(pq.read_schema(next((tmp_path / "text").iterdir())).metadata[b"emofuse"])
-    assert said["terms"] == "this project's own, MIT"
+    output: dict[str, Any] = json.loads(pq.read_schema(next((tmp_path / "text").iterdir())).metadata[b"emofuse"])
+    assert output["terms"] == "this project's own, MIT"
 
 
 def test_a_remote_over_ssh_takes_and_gives(
@@ -201,8 +201,8 @@ def test_a_remote_that_is_down_is_named_and_the_next_pull_heals(member: Path, dv
         nobody.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         dvc(member, "remote", "modify", "--local", "team", "endpointurl", address)
-        said = dvc(member, "pull", TEXT, fails=True).stderr
-    assert f'Could not connect to the endpoint URL: "{address}' in said
+        output = dvc(member, "pull", TEXT, fails=True).stderr
+    assert f'Could not connect to the endpoint URL: "{address}' in output
     dvc(member, "remote", "modify", "--local", "team", "endpointurl", "--unset")
     dvc(member, "pull", TEXT)
     assert list((member / TEXT).glob("*.parquet"))
@@ -211,11 +211,11 @@ def test_a_remote_that_is_down_is_named_and_the_next_pull_heals(member: Path, dv
 def test_a_bad_credential_is_said_and_the_next_pull_heals(member: Path, remote: Remote, dvc: Dvc) -> None:
     remote.ask_for_credentials(True)
     try:
-        said = dvc(member, "pull", TEXT, fails=True).stderr
+        output = dvc(member, "pull", TEXT, fails=True).stderr
     finally:
         remote.ask_for_credentials(False)
-    assert "failed to connect to s3" in said
-    assert "Forbidden" in said
+    assert "failed to connect to s3" in output
+    assert "Forbidden" in output
     dvc(member, "pull", TEXT)
     assert list((member / TEXT).glob("*.parquet"))
 
@@ -230,10 +230,10 @@ def test_a_damaged_cache_file_is_named_and_the_next_pull_heals(member: Path, fir
     stage = [sys.executable, "stages/pretrain.py", "params.yaml", "demo", "text", "minilm"]
     done = subprocess.run(stage, cwd=member, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
-    (said,) = done.stderr.splitlines()
-    assert re.search(r"^pretrain demo minilm: data/.*/shard-\d+-of-\d+\.parquet: not a whole feature shard", said)
+    (output,) = done.stderr.splitlines()
+    assert re.search(r"^pretrain demo minilm: data/.*/shard-\d+-of-\d+\.parquet: not a whole feature shard", output)
     assert re.search(
-        rf"; {TEXT}/shard-\d+-of-\d+\.parquet: was damaged in DVC's cache and is taken away; `dvc pull`", said
+        rf"; {TEXT}/shard-\d+-of-\d+\.parquet: was damaged in DVC's cache and is taken away; `dvc pull`", output
     )
     dvc(member, "pull", TEXT)
     assert {path.name: path.read_bytes() for path in (member / TEXT).iterdir()} == whole

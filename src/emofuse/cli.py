@@ -21,7 +21,7 @@ Command = Callable[[argparse.Namespace], None]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 END = """exit status:
-  0 done, 1 an error, told in one line (--debug shows where), 2 wrong use, 130 interrupted
+  0 done, 1 an error, shown in one line (--debug shows where), 2 wrong use, 130 interrupted
 
 environment:
   EMOFUSE_DEBUG=1      like --debug; of the pipeline's stages, too: EMOFUSE_DEBUG=1 dvc repro
@@ -185,8 +185,8 @@ def _export(arguments: argparse.Namespace) -> None:
         save(bundle, arguments.folder)
     else:
         write_bundle(bundle, arguments.folder)
-    said = bundle.manifest
-    print(f"{arguments.folder}: {said.task}/{said.model}, seed {said.seed}, fold {said.fold}")
+    manifest = bundle.manifest
+    print(f"{arguments.folder}: {manifest.task}/{manifest.model}, seed {manifest.seed}, fold {manifest.fold}")
 
 
 def _add_doctor(commands: Commands) -> None:
@@ -559,15 +559,15 @@ def _encoders(arguments: argparse.Namespace) -> None:
     rows = [("name", "family", "parameters, M", "size", "frames/s", "licence", "labels", "state")]
     for each in catalogue(Params.load()):
         about, seen = each.config.about, each.config.options.get("labels_seen")
-        facts = ("", "", "", "")
+        details = ("", "", "", "")
         if about is not None:
-            facts = (
+            details = (
                 f"{about.parameters:g}",
                 str(about.size),
                 f"{about.frames:g}" if about.frames else "",
                 about.licence,
             )
-        rows.append((each.name, each.config.family, *facts, "seen" if seen else "unseen", each.state))
+        rows.append((each.name, each.config.family, *details, "seen" if seen else "unseen", each.state))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())

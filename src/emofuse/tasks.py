@@ -74,18 +74,18 @@ class TaskConfig:
     Attributes:
         classes: for each class, the corpus labels that it takes, or the sentiments; others count as unlabelled
         seeds: number of training runs of each model, seeds 0, 1, 2 …
-        context: ``both`` directions of a dialogue, or the ``past`` alone
+        context: ``full``, the whole dialogue, or ``causal``, the turns before alone
         unlabelled: ``keep`` unlabelled turns as context, or ``drop`` them
         speakers: ``disjoint`` if the protocol promises that no speaker is in two splits, else ``shared``
         transcript: where the words come from, for the protocol
         splits: the ``official`` ones, which the corpus has, or a rule
         counts: labelled utterances of the full corpus in a split, or in ``all``: a number, a number for each fold, or
-            one for each class. What differs is said and lands in the results; it is no error
+            one for each class. Differences are reported and stand in the results; they are no error
     """
 
     classes: Annotated[dict[str, tuple[str, ...] | Interval], Field(min_length=2)]
     seeds: Annotated[int, Field(ge=1, le=1000)]
-    context: Literal["both", "past"]
+    context: Literal["full", "causal"]
     unlabelled: Literal["keep", "drop"]
     speakers: Literal["disjoint", "shared"]
     transcript: str
@@ -138,7 +138,7 @@ class Fold:
     targets: np.ndarray
     scored: np.ndarray
     classes: tuple[str, ...]
-    context: Literal["both", "past"]
+    context: Literal["full", "causal"]
 
 
 class Task:

@@ -145,13 +145,13 @@ def test_the_doctor_and_the_search_for_damage_do_not_fall_over_it(project: Path)
 def test_a_stage_heals_before_it_runs(project: Path, start: Start) -> None:
     (project / ".dvc/tmp/rwlock").write_text("")
     code = "from emofuse.core.process import stage\nwith stage('extract@a'): print('ran')"
-    said, complaint = start(code, project).communicate(timeout=60)
-    assert said == "ran\n"
+    output, complaint = start(code, project).communicate(timeout=60)
+    assert output == "ran\n"
     assert "rwlock: was left empty" in complaint
     assert find_broken(project) == []
 
 
 def test_a_sound_project_imports_nothing_of_dvc(project: Path, start: Start) -> None:
     code = "import sys; from pathlib import Path; from emofuse.core.dvc_state import heal; heal(Path())"
-    said, _ = start(f"{code}; print([each for each in sys.modules if each.startswith('dvc')])", project).communicate()
-    assert said == "[]\n"
+    output, _ = start(f"{code}; print([each for each in sys.modules if each.startswith('dvc')])", project).communicate()
+    assert output == "[]\n"

@@ -170,7 +170,7 @@ def test_names_that_look_like_numbers_are_asked_for_in_quotes_in_one_line(
     from emofuse.tasks import TaskConfig
 
     text = (
-        "classes: {joy: [happy], sad: ['no']}\nseeds: 1\ncontext: both\nunlabelled: keep\nspeakers: disjoint\n"
+        "classes: {joy: [happy], sad: ['no']}\nseeds: 1\ncontext: full\nunlabelled: keep\nspeakers: disjoint\n"
         "transcript: asr\nsplits: {by: session, dev: ['19'], test: ['21']}\n"
     )
     assert validate(yaml.safe_load(text), TaskConfig, "tasks.a").classes["sad"] == ("no",)
@@ -372,4 +372,4 @@ def test_no_table_has_so_many_models_that_none_could_be_told_from_another(root: 
     n_ablations = sum(len(section.get("ablations", {})) for section in tree["models"].values())
     n_models = 4 + len(FUSION) + n_ablations  # two networks of each modality
     scoring = tree["scoring"]
-    assert n_models * (n_models - 1) / (1 + scoring["resamples"]) < 1 - scoring["confidence"]
+    assert n_models * (n_models - 1) / (1 + scoring["resamples"]) < 1 - scoring["confidence_level"]

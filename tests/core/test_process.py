@@ -64,9 +64,9 @@ def test_a_second_process_is_refused_until_the_first_one_is_gone(tmp_path: Path,
     try:
         wait_for(tmp_path / "first")
         second = start(RUN, tmp_path, "fuse@a")
-        said, complaint = second.communicate(timeout=60)
+        output, complaint = second.communicate(timeout=60)
         assert second.returncode == 1
-        assert said == ""
+        assert output == ""
         assert complaint == "fuse@a: another process is running this stage; wait for it, or end it\n"
         other = start(RUN, tmp_path, "fuse@b")
         assert other.communicate(timeout=60) == ("ran\n", "")
@@ -169,8 +169,8 @@ def test_outs_behind_a_link_to_another_disk_are_refused_at_once(tmp_path: Path, 
         each.mkdir(parents=True, exist_ok=True)
     (project / link).symlink_to(disk)
     process = start(RUN, project, "extract@demo")
-    said, complaint = process.communicate(timeout=60)
-    assert (process.returncode, said) == (1, "")
+    output, complaint = process.communicate(timeout=60)
+    assert (process.returncode, output) == (1, "")
     assert complaint.startswith(
         f"extract@demo: {link}: leads out of the project, and DVC refuses outs behind such a link"
     )

@@ -89,8 +89,8 @@ def test_kinds_and_keys_are_kept_apart(store: Store) -> None:
 
 def test_of_processes_that_ask_at_once_one_makes_it(tmp_path: Path, start: Start) -> None:
     processes = [start(MAKE_SLOWLY, tmp_path) for _ in range(3)]
-    said = sorted(process.communicate(timeout=60)[0] for process in processes)
-    assert said == ["False whole\n", "True whole\n", "True whole\n"]
+    output = sorted(process.communicate(timeout=60)[0] for process in processes)
+    assert output == ["False whole\n", "True whole\n", "True whole\n"]
     assert (tmp_path / "made").read_text() == "once\n"
 
 

@@ -52,8 +52,8 @@ def iemocap(tmp_path: Path, save_clip: Any) -> Path:
         (session / folder).mkdir(parents=True)
     evaluated = [f"[{turn}.0 - {turn}.9]\t{each}\tneu\t[2.5, 2.5, 2.5]" for turn, each in enumerate(ids)]
     (session / "dialog/EmoEvaluation/Ses01F_impro01.txt").write_text("\n".join(evaluated))
-    said = [f"{each} [000.0000-000.9000]: Excuse me." for each in ids]
-    (session / "dialog/transcriptions/Ses01F_impro01.txt").write_text("\n".join(said))
+    lines = [f"{each} [000.0000-000.9000]: Excuse me." for each in ids]
+    (session / "dialog/transcriptions/Ses01F_impro01.txt").write_text("\n".join(lines))
     for each in ids:
         save_clip(session / f"sentences/wav/Ses01F_impro01/{each}.wav", 0.4)
     return tmp_path / "raw"

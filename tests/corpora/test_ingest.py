@@ -105,9 +105,9 @@ def run(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 def test_the_tables_say_whose_terms_they_fall_under(tmp_path: Path, meld: Path, run: Callable[..., Any]) -> None:
     run(meld)
     run(meld, "b", terms="for members of the project alone")
-    said = [pl.read_parquet_metadata(tmp_path / name / "small/utterances.parquet")["terms"] for name in "ab"]
-    assert said[0].startswith("the MELD project, https://github.com/declare-lab/MELD")
-    assert said[1] == "for members of the project alone"
+    terms = [pl.read_parquet_metadata(tmp_path / name / "small/utterances.parquet")["terms"] for name in "ab"]
+    assert terms[0].startswith("the MELD project, https://github.com/declare-lab/MELD")
+    assert terms[1] == "for members of the project alone"
     assert (tmp_path / "a/small/audio").is_dir()
 
 

@@ -8,7 +8,7 @@ Entry = dict[str, Any]
 
 
 def lines(raw: Path, name: str, *entries: Entry, published: tuple[str, ...] = ()) -> list[str]:
-    """What is said of one corpus."""
+    """The listing of one corpus."""
     blocks = listing(entries, published, raw).split("\n\n")
     return next(block for block in blocks if block.startswith(f"{name}: ")).splitlines()
 

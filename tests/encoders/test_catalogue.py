@@ -1,4 +1,4 @@
-"""The catalogue of encoders: what is shipped is right, and of each is said whether it is on this machine."""
+"""The catalogue of encoders: what is shipped is right, and each says whether it is on this machine."""
 
 import shutil
 from collections.abc import Callable

@@ -362,11 +362,11 @@ def test_a_commit_that_the_hub_does_not_have_is_one_clear_line(hub: tuple[Path, 
 def test_the_vocabulary_of_deberta_v3_is_a_sentencepiece_model(tmp_path: Path) -> None:
     """As its repository has it: pickled weights, spm.model, and a tokenizer_config.json that names no class."""
     sentencepiece = pytest.importorskip("sentencepiece")
-    said = ["the cat sat on the mat, was it happy?", "no: a sad dog saw the cat and ran away"] * 4
+    lines = ["the cat sat on the mat, was it happy?", "no: a sad dog saw the cat and ran away"] * 4
     pieces = {"pad_piece": "[PAD]", "bos_piece": "[CLS]", "eos_piece": "[SEP]", "unk_piece": "[UNK]"}
     with (tmp_path / "spm.model").open("wb") as stream:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(said), model_writer=stream, vocab_size=40, hard_vocab_limit=False, minloglevel=2,
+            sentence_iterator=iter(lines), model_writer=stream, vocab_size=40, hard_vocab_limit=False, minloglevel=2,
             pad_id=0, bos_id=1, eos_id=2, unk_id=3, **pieces,
         )  # fmt: skip
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false, "vocab_type": "spm"}')

@@ -78,9 +78,9 @@ def test_a_network_says_how_long_a_text_may_be_where_its_tokenizer_does_not(
     """RoBERTa's kind keeps the first of its 40 positions for padding."""
     model = shutil.copytree(folders(kind), tmp_path / kind)
     path = model / "tokenizer_config.json"
-    said = json.loads(path.read_text())
-    del said["model_max_length"]
-    path.write_text(json.dumps(said))
+    settings = json.loads(path.read_text())
+    del settings["model_max_length"]
+    path.write_text(json.dumps(settings))
     (found,) = build(model, max_tokens=longest).encode(["a " * 60])
     assert found.shape == (longest - 2, 32)
     with pytest.raises(EncoderError, match=f"max_tokens {longest + 1}: folder:{kind} reads at most {longest}"):

@@ -126,14 +126,14 @@ def test_every_text_is_encoded_once_and_comes_back(corpus: Corpus) -> None:
     for index, each in enumerate(ids):
         (expected,) = Counting().encode([str(corpus.texts[each])])
         np.testing.assert_array_equal(frames.values[frames.offsets[index] : frames.offsets[index + 1]], expected)
-    said = metadata(corpus.out)
+    output = metadata(corpus.out)
     assert {
         "terms": "",
         "id": "counting",
         "revision": "1",
         "sample_rate": 16_000,
         "schema_version": 1,
-    }.items() <= said.items()
+    }.items() <= output.items()
 
 
 def test_a_second_extraction_encodes_nothing(corpus: Corpus) -> None:
@@ -272,19 +272,19 @@ def test_after_kill_9_at_any_moment_what_is_missing_is_encoded(corpus: Corpus, s
         process.communicate()
     kept, before = finished(corpus), len(encoded(corpus))
     assert 0 < len(kept) < 36
-    said, complaint = start(COUNT_AND_SLEEP, corpus.folder, "features", 0).communicate(timeout=300)
+    output, complaint = start(COUNT_AND_SLEEP, corpus.folder, "features", 0).communicate(timeout=300)
     assert complaint == ""
     assert sorted(encoded(corpus)[before:]) == sorted(set(map(str, corpus.texts.values())) - kept)
-    assert said.startswith(f"{36 - len(kept)} utterances encoded, {len(kept)} reused, 0 defective and masked, ")
+    assert output.startswith(f"{36 - len(kept)} utterances encoded, {len(kept)} reused, 0 defective and masked, ")
     assert len(FeatureStore(corpus.out)) == 36
 
 
 def test_two_processes_share_the_work_and_harm_nothing(corpus: Corpus, start: Start) -> None:
     processes = [start(COUNT_AND_SLEEP, corpus.folder, name, 0.02) for name in ("features", "others")]
-    said = [process.communicate(timeout=300) for process in processes]
-    assert [complaint for _, complaint in said] == ["", ""]
+    output = [process.communicate(timeout=300) for process in processes]
+    assert [complaint for _, complaint in output] == ["", ""]
     assert sorted(encoded(corpus)) == sorted(map(str, corpus.texts.values()))
-    assert sum(int(line.partition(" ")[0]) for line, _ in said) == 36
+    assert sum(int(line.partition(" ")[0]) for line, _ in output) == 36
     others = {path.name: path.read_bytes() for path in sorted((corpus.folder / "others").iterdir())}
     assert others == corpus.files()
     assert len(FeatureStore(corpus.out)) == 36

@@ -180,9 +180,9 @@ def without_column(path: Path) -> None:
     sealed(path)
 
 
-def with_metadata(path: Path, said: bytes) -> None:
+def with_metadata(path: Path, value: bytes) -> None:
     """A shard that is sealed, and says nonsense of its encoder."""
-    pq.write_table(pq.read_table(path).replace_schema_metadata({"emofuse": said}), path, compression="none")
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"emofuse": value}), path, compression="none")
     sealed(path)
 
 

@@ -1,4 +1,4 @@
-"""What would stop a corpus's stages is said before anything is decoded, and what its tasks make of it is told."""
+"""What would stop a corpus's stages is reported before anything is decoded, with what its tasks make of it."""
 
 import subprocess
 import sys
@@ -162,7 +162,7 @@ CHANGES: dict[str, tuple[str, Any, type[Exception], str]] = {
         *(ParamsError, r"models\.hcam\.reads: 'nothing': "),
     ),
 }
-"""A slip in the parameters: the key, the value, and what is said."""
+"""A slip in the parameters: the key, the value, and the message."""
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -199,7 +199,7 @@ def test_nothing_is_decoded_and_nothing_written_where_something_is_wrong(
     assert list(tmp_path.iterdir()) == []
 
 
-TASK = {"seeds": 1, "context": "both", "unlabelled": "keep", "speakers": "shared", "transcript": "typed"}
+TASK = {"seeds": 1, "context": "full", "unlabelled": "keep", "speakers": "shared", "transcript": "typed"}
 
 
 def ingest_stage(tree: dict[str, Any], root: Path, folder: Path, labels: dict[str, list[str]]) -> tuple[int, str, str]:
@@ -225,9 +225,9 @@ def ingest_stage(tree: dict[str, Any], root: Path, folder: Path, labels: dict[st
 
 def test_the_stage_tells_misspelt_labels_and_goes_on(tree: dict[str, Any], root: Path, tmp_path: Path) -> None:
     labels = ["happy", "sad", "Happy", "sadness", "Happy"]
-    status, said, fault = ingest_stage(tree, root, tmp_path, dict.fromkeys(SPLITS, labels))
+    status, output, fault = ingest_stage(tree, root, tmp_path, dict.fromkeys(SPLITS, labels))
     assert status == 0, fault
-    assert "  labels that no class takes, which count as unlabelled: Happy 6, sadness 3\n" in said
+    assert "  labels that no class takes, which count as unlabelled: Happy 6, sadness 3\n" in output
     assert (tmp_path / "data/corpora/toy/utterances.parquet").exists()
 
 

@@ -83,15 +83,15 @@ def versions(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def test_a_project_is_examined_and_the_exit_status_says_how(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 1
-    said = capsys.readouterr()
-    found = {line.split()[1]: line for line in said.out.splitlines()}
+    output = capsys.readouterr()
+    found = {line.split()[1]: line for line in output.out.splitlines()}
     assert set(found) == {"python", "torch", "gpu", "decoders", "encoder", "remote", "tracker"}
     assert found["remote"].startswith("absent")
     assert "`dvc push` makes it, but a share has to be mounted first" in found["remote"]
     assert "made when first needed" in found["tracker"]
-    broken = [line for line in said.out.splitlines() if line.startswith("broken")]
+    broken = [line for line in output.out.splitlines() if line.startswith("broken")]
     assert [line.split()[2] for line in broken] == ["toy-text"]
-    assert said.err == "emofuse: 1 thing does not work; see above\n"
+    assert output.err == "emofuse: 1 thing does not work; see above\n"
 
 
 @pytest.mark.parametrize(
@@ -163,9 +163,9 @@ def test_a_corpus_s_folder_without_its_graph_gets_a_copy(own: Path, found: str |
     if found is not None:
         (own / "dvc.yaml").symlink_to(found)
     shared = own.parents[1] / "dvc.yaml"
-    (said,) = doctor._graphs(own.parents[1])
-    assert said.state == "works"
-    assert said.what == f"{own / 'dvc.yaml'} was missing or a link, and is now a copy of {shared}"
+    (output,) = doctor._graphs(own.parents[1])
+    assert output.state == "works"
+    assert output.what == f"{own / 'dvc.yaml'} was missing or a link, and is now a copy of {shared}"
     assert not (own / "dvc.yaml").is_symlink()
     assert (own / "dvc.yaml").read_bytes() == shared.read_bytes()
     assert not list(doctor._graphs(own.parents[1]))
@@ -173,8 +173,8 @@ def test_a_corpus_s_folder_without_its_graph_gets_a_copy(own: Path, found: str |
 
 def test_a_graph_that_cannot_be_written_is_said(own: Path) -> None:
     (own.parents[1] / "dvc.yaml").unlink()
-    (said,) = doctor._graphs(own.parents[1])
-    assert (said.state, said.mend) == ("broken", f"let it be a copy of {own.parents[1] / 'dvc.yaml'}")
+    (output,) = doctor._graphs(own.parents[1])
+    assert (output.state, output.mend) == ("broken", f"let it be a copy of {own.parents[1] / 'dvc.yaml'}")
 
 
 def test_another_graph_is_left_and_named(own: Path) -> None:

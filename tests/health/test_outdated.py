@@ -94,7 +94,7 @@ def test_features_of_files_that_have_changed_are_named_by_stage(project: Path, c
 
 def test_features_that_came_without_their_folder_or_are_not_there_are_left_alone(project: Path) -> None:
     model = project / "data/raw/models/words"
-    (model / "model.safetensors").unlink()  # what is wrong with the encoder is said of the encoder
+    (model / "model.safetensors").unlink()  # reported once, for the encoder
     assert list(outdated(project)) == []
     model.rename(project / "elsewhere")
     assert list(outdated(project)) == []

@@ -1,4 +1,4 @@
-"""A bundle carries all that is needed, and what is wrong with one is said."""
+"""A bundle carries all that is needed, and what is wrong with one is reported."""
 
 import json
 import re
@@ -47,14 +47,14 @@ def test_equal_models_give_equal_bundles(bundle: Bundle, folder: Path, tmp_path:
 
 
 def test_it_says_protocol_scores_labels_and_encoders(bundle: Bundle, folder: Path) -> None:
-    said = json.loads((folder / "bundle.json").read_text())
-    assert said["classes"] == ["neutral", "happy", "sad", "angry"]
-    assert said["protocol"]["epoch_chosen_on"] == "dev weighted F1"
-    assert said["scores"]["weighted_f1"]["n_runs"] == 2
-    assert said["features"]["text"]["options"]["layers"] == [2, 4, 6]
-    assert said["features"]["text"]["identity"]["revision"]
+    content = json.loads((folder / "bundle.json").read_text())
+    assert content["classes"] == ["neutral", "happy", "sad", "angry"]
+    assert content["protocol"]["epoch_chosen_on"] == "dev weighted F1"
+    assert content["scores"]["weighted_f1"]["n_runs"] == 2
+    assert content["features"]["text"]["options"]["layers"] == [2, 4, 6]
+    assert content["features"]["text"]["identity"]["revision"]
     card = (folder / "README.md").read_text()
-    mean = 100 * said["scores"]["weighted_f1"]["mean"]
+    mean = 100 * content["scores"]["weighted_f1"]["mean"]
     for each in (
         "# demo/hcam",
         "neutral, happy, sad, angry",
@@ -62,7 +62,7 @@ def test_it_says_protocol_scores_labels_and_encoders(bundle: Bundle, folder: Pat
         "| transcript | script |",
     ):
         assert each in card
-    assert said["features"]["text"]["identity"]["id"] in card
+    assert content["features"]["text"]["identity"]["id"] in card
     assert "trained on demo (English, a synthesizer's speech and no person's), weighted F1" in card
 
 
@@ -132,18 +132,18 @@ def rewrite(folder: Path, name: str, change: Callable[[dict[str, Any]], Any]) ->
     value = json.loads(path.read_text())
     change(value)
     path.write_text(json.dumps(value))
-    said = json.loads(manifest.read_text())
-    digests = said.pop("sha256")
+    content = json.loads(manifest.read_text())
+    digests = content.pop("sha256")
     if name != "bundle.json":
         digests[name] = file_digest(path)
-    manifest.write_text(json.dumps({**said, "sha256": {**digests, "bundle.json": digest(said)}}))
+    manifest.write_text(json.dumps({**content, "sha256": {**digests, "bundle.json": digest(content)}}))
 
 
 def reseal(folder: Path) -> None:
     """Bring the digests of all files up to date."""
     files = [each for each in (folder / "networks").rglob("*") if each.is_file()]
     digests = {each.relative_to(folder).as_posix(): file_digest(each) for each in files}
-    rewrite(folder, "bundle.json", lambda said: said["sha256"].update(digests))
+    rewrite(folder, "bundle.json", lambda content: content["sha256"].update(digests))
 
 
 WEIGHTS = "networks/text-context/model.safetensors"
@@ -204,14 +204,14 @@ def test_a_manifest_that_was_changed_by_hand_is_refused(folder: Path) -> None:
 
 
 def test_classes_in_another_order_are_refused(folder: Path) -> None:
-    rewrite(folder, "bundle.json", lambda said: said["classes"].reverse())
+    rewrite(folder, "bundle.json", lambda content: content["classes"].reverse())
     with pytest.raises(BundleError, match=r"config.json: classes are \['neutral', .*; in bundle.json \['angry'"):
         find(folder)
 
 
 @pytest.mark.parametrize("model", ["package:antigravity/model", "package:this", "package:"])
 def test_a_bundle_names_only_packages_of_the_list(folder: Path, model: str) -> None:
-    rewrite(folder, "bundle.json", lambda said: said["features"]["text"]["options"].update(model=model))
+    rewrite(folder, "bundle.json", lambda content: content["features"]["text"]["options"].update(model=model))
     with pytest.raises(BundleError, match=r"text.options.model: .*; of packages a bundle may name \['gt_all"):
         find(folder)
 
@@ -219,25 +219,31 @@ def test_a_bundle_names_only_packages_of_the_list(folder: Path, model: str) -> N
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda said: said.update(format=1), "bundle.json.format: 1"),
-        (lambda said: said.update(networks=["../../elsewhere"]), "bundle.json.networks.0"),
-        (lambda said: said.update(networks=["hcam"]), "reads from audio-context, which is not among the networks"),
-        (lambda said: said["networks"].remove("hcam"), "the model's own, 'hcam', is not among them"),
-        (lambda said: said["networks"].append("hcam"), "one stands twice"),
-        (lambda said: said["networks"].append("cma"), "cma/config.json: No such file"),
-        (lambda said: said.update(classes=None), "bundle.json.classes"),
-        (lambda said: said.update(classes=["neutral"]), "bundle.json.classes"),
-        (lambda said: said.update(classes=["sad", "sad"]), "one stands twice"),
-        (lambda said: said.update(max_seconds=-5), "bundle.json.max_seconds: -5"),
-        (lambda said: said.update(max_seconds=0), "bundle.json.max_seconds: 0"),
-        (lambda said: said.update(seed=-1), "bundle.json.seed: -1"),
-        (lambda said: said.update(runs=0), "bundle.json.runs: 0"),
-        (lambda said: said.update(dev={}), "dev: weighted_f1 is missing"),
-        (lambda said: said.update(dev={"weighted_f1": None}), "bundle.json.dev.weighted_f1"),
-        (lambda said: said["features"].pop("audio"), r"the model reads \['audio'\]"),
-        (lambda said: said["features"]["audio"].pop("family"), "features.audio.family: missing"),
-        (lambda said: said.update(scores={"weighted_f1": {"mean": 0.5}}), "scores.weighted_f1: expected mean, sd"),
-        (lambda said: said.pop("protocol"), "bundle.json.protocol: missing"),
+        (lambda content: content.update(format=1), "bundle.json.format: 1"),
+        (lambda content: content.update(networks=["../../elsewhere"]), "bundle.json.networks.0"),
+        (
+            lambda content: content.update(networks=["hcam"]),
+            "reads from audio-context, which is not among the networks",
+        ),
+        (lambda content: content["networks"].remove("hcam"), "the model's own, 'hcam', is not among them"),
+        (lambda content: content["networks"].append("hcam"), "one stands twice"),
+        (lambda content: content["networks"].append("cma"), "cma/config.json: No such file"),
+        (lambda content: content.update(classes=None), "bundle.json.classes"),
+        (lambda content: content.update(classes=["neutral"]), "bundle.json.classes"),
+        (lambda content: content.update(classes=["sad", "sad"]), "one stands twice"),
+        (lambda content: content.update(max_seconds=-5), "bundle.json.max_seconds: -5"),
+        (lambda content: content.update(max_seconds=0), "bundle.json.max_seconds: 0"),
+        (lambda content: content.update(seed=-1), "bundle.json.seed: -1"),
+        (lambda content: content.update(runs=0), "bundle.json.runs: 0"),
+        (lambda content: content.update(dev={}), "dev: weighted_f1 is missing"),
+        (lambda content: content.update(dev={"weighted_f1": None}), "bundle.json.dev.weighted_f1"),
+        (lambda content: content["features"].pop("audio"), r"the model reads \['audio'\]"),
+        (lambda content: content["features"]["audio"].pop("family"), "features.audio.family: missing"),
+        (
+            lambda content: content.update(scores={"weighted_f1": {"mean": 0.5}}),
+            "scores.weighted_f1: expected mean, sd",
+        ),
+        (lambda content: content.pop("protocol"), "bundle.json.protocol: missing"),
     ],
 )
 def test_a_malformed_manifest_is_refused(folder: Path, change: Callable[[Any], Any], fault: str) -> None:
@@ -250,22 +256,22 @@ def test_a_malformed_manifest_is_refused(folder: Path, change: Callable[[Any], A
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda said: said.pop("model"), "config.json.model: missing"),
-        (lambda said: said.update(model="cma"), "model is 'cma'; expected|dims is missing"),
-        (lambda said: said.update(model=5), "config.json.model: 5"),
-        (lambda said: said.pop("reads"), "config.json.reads: missing"),
-        (lambda said: said.update(reads="lips"), "config.json.reads: 'lips'"),
-        (lambda said: said.pop("classes"), "config.json.classes: missing"),
-        (lambda said: said.update(classes="neutral"), "config.json.classes: 'neutral'"),
-        (lambda said: said.pop("config"), "config is missing"),
-        (lambda said: said.update(config=[]), r"config.json.config: \[\]"),
-        (lambda said: said["config"].pop("network"), "config.network: expected a mapping"),
-        (lambda said: said["config"].update(network=3), "config.network: expected a mapping"),
-        (lambda said: said.pop("dims" if "dims" in said else "dim"), "dims? is missing"),
-        (lambda said: said.update(dim="wide", dims="wide"), "config.json.dim"),
-        (lambda said: said.update(dim=10**12, dims={"audio": 10**12, "text": 1}), "config.json.dim"),
-        (lambda said: said.update(weights={"lips": 1.0}), "config.json.weights"),
-        (lambda said: said.update(weights=7), "config.json.weights: 7"),
+        (lambda content: content.pop("model"), "config.json.model: missing"),
+        (lambda content: content.update(model="cma"), "model is 'cma'; expected|dims is missing"),
+        (lambda content: content.update(model=5), "config.json.model: 5"),
+        (lambda content: content.pop("reads"), "config.json.reads: missing"),
+        (lambda content: content.update(reads="lips"), "config.json.reads: 'lips'"),
+        (lambda content: content.pop("classes"), "config.json.classes: missing"),
+        (lambda content: content.update(classes="neutral"), "config.json.classes: 'neutral'"),
+        (lambda content: content.pop("config"), "config is missing"),
+        (lambda content: content.update(config=[]), r"config.json.config: \[\]"),
+        (lambda content: content["config"].pop("network"), "config.network: expected a mapping"),
+        (lambda content: content["config"].update(network=3), "config.network: expected a mapping"),
+        (lambda content: content.pop("dims" if "dims" in content else "dim"), "dims? is missing"),
+        (lambda content: content.update(dim="wide", dims="wide"), "config.json.dim"),
+        (lambda content: content.update(dim=10**12, dims={"audio": 10**12, "text": 1}), "config.json.dim"),
+        (lambda content: content.update(weights={"lips": 1.0}), "config.json.weights"),
+        (lambda content: content.update(weights=7), "config.json.weights: 7"),
     ],
 )
 def test_a_malformed_network_is_refused(folder: Path, name: str, change: Callable[[Any], Any], fault: str) -> None:
@@ -293,7 +299,7 @@ def test_a_bundle_without_digests_is_refused(folder: Path) -> None:
 
 
 def test_a_network_of_another_version_is_refused(folder: Path) -> None:
-    rewrite(folder, "networks/hcam/config.json", lambda said: said["config"]["network"].update(quantum=True))
+    rewrite(folder, "networks/hcam/config.json", lambda content: content["config"]["network"].update(quantum=True))
     with pytest.raises(BundleError, match=r"hcam/config.json.quantum: .*another version"):
         load(folder)
 

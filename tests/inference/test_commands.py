@@ -28,12 +28,12 @@ def test_without_a_name_the_best_model_on_dev_answers(
     project: Project, talk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["predict", str(talk), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
+    output = json.loads(capsys.readouterr().out)
     records = [json.loads(path.read_text()) for path in (project.root / "data/models").rglob("record.json")]
     best = max(record["dev"]["weighted_f1"] for record in records if record["model"] != "majority")
-    assert said["asked"]["dev"]["weighted_f1"] == best
-    assert len(said["turns"]) == len(project.ids(talk.name))
-    for turn in said["turns"]:
+    assert output["requested"]["dev"]["weighted_f1"] == best
+    assert len(output["turns"]) == len(project.ids(talk.name))
+    for turn in output["turns"]:
         assert turn["emotion"] == max(turn["probabilities"], key=turn["probabilities"].get)
         assert sum(turn["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
@@ -75,23 +75,23 @@ def test_a_recording_is_answered_in_every_form(
     model = talk.parents[1] / "data/models/demo/logmel+minilm/hcam"
     command = ["predict", "my talk.wav", "--segments", "talk.txt", "--model", str(model)]
 
-    def said(*form: str) -> str:
+    def output(*form: str) -> str:
         assert main([*command, *form]) == 0
         return capsys.readouterr().out
 
-    told = json.loads(said("--json"))
+    told = json.loads(output("--json"))
     for turn, start, who in zip(told["turns"], ends, "ABA", strict=False):
         assert (turn["speaker"], turn["text"], turn["source"]) == (who, "Hello.", "my talk.wav")
         assert turn["start_s"] == pytest.approx(start, abs=1e-3)
-    asked = told["asked"]
+    asked = told["requested"]
     assert (asked["corpus"], asked["language"], asked["synthetic_speech"]) == ("demo", "English", True)
-    assert said().splitlines()[1].startswith("trained on demo (English, a synthesizer's speech and no person's)")
-    assert len(said("--csv").splitlines()) == 1 + 3
-    assert said("--srt").count("-->") == 3
-    assert "data:audio/flac" in said("--html")
-    assert 'src="my%20talk.wav"' in said("--html", "--link")
+    assert output().splitlines()[1].startswith("trained on demo (English, a synthesizer's speech and no person's)")
+    assert len(output("--csv").splitlines()) == 1 + 3
+    assert output("--srt").count("-->") == 3
+    assert "data:audio/flac" in output("--html")
+    assert 'src="my%20talk.wav"' in output("--html", "--link")
     command.insert(1, "my talk.wav")
-    assert [each["name"] for each in json.loads(said("--json"))] == ["my talk.wav"] * 2
+    assert [each["name"] for each in json.loads(output("--json"))] == ["my talk.wav"] * 2
 
 
 def test_the_words_of_a_recording_are_written_down_and_that_is_said(
@@ -105,16 +105,16 @@ def test_the_words_of_a_recording_are_written_down_and_that_is_said(
     soundfile.write(path, np.concatenate([part for clip in clips for part in (pause, clip)]), 16_000)
     command = ["predict", str(path), "--model", str(talk.parents[1] / "data/models/demo/logmel+minilm/hcam")]
     assert main([*command, "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["model"] == "hcam"
-    assert len(said["turns"]) == len(turns)
+    output = json.loads(capsys.readouterr().out)
+    assert output["model"] == "hcam"
+    assert len(output["turns"]) == len(turns)
     expected, found = (
         {word for each in spoken for word in re.findall(r"[a-z']+", each["text"].lower())}
-        for spoken in (turns, said["turns"])
+        for spoken in (turns, output["turns"])
     )
     # A small recogniser and a synthesizer: most words are found, and by no means all.
     assert len(expected & found) >= len(expected) / 2, (expected, found)
-    assert any("written down by Whisper tiny.en" in each for each in said["remarks"])
+    assert any("written down by Whisper tiny.en" in each for each in output["remarks"])
     assert main([*command, "--transcribe", "none", "--csv"]) == 0
     out, error = capsys.readouterr()
     assert len(out.splitlines()) == 1 + 3
@@ -151,7 +151,7 @@ def test_sound_alone_is_answered_without_what_is_for_text_or_training(talk: Path
 )
 def test_errors_are_one_line(talk: Path, arguments: list[str], fault: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("emofuse: ")
-    assert said.count("\n") == 1
-    assert fault in said
+    output = capsys.readouterr().err
+    assert output.startswith("emofuse: ")
+    assert output.count("\n") == 1
+    assert fault in output

@@ -18,7 +18,7 @@ from emofuse.core.schema import SAMPLE_RATE
 from emofuse.inference import graph as graph_module
 from emofuse.inference.bundle import Bundle, read_json
 from emofuse.inference.live import BLOCK, Session, as_spoken, follow, from_pipe
-from emofuse.inference.model import Emotion, Model
+from emofuse.inference.model import Model, TurnPrediction
 from emofuse.inference.sources import find
 
 Project = Any
@@ -38,7 +38,7 @@ def talk(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def causal(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Model]:
-    """A model whose networks read the past alone, with seeded random weights."""
+    """A model whose networks are causal, with seeded random weights."""
     root = tmp_path_factory.mktemp("causal")
 
     def make(name: str) -> Model:
@@ -53,8 +53,8 @@ def causal(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Callab
 def _causal(folder: Path, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     config = read_json(folder / "config.json")
-    if "past" in config:
-        config["past"] = True
+    if "causal" in config:
+        config["causal"] = True
     (out / "config.json").write_text(json.dumps(config))
     if config["reads"] != "probabilities":
         network = graph_module._build(config, "test")
@@ -73,7 +73,7 @@ def blocks(path: Path, size: int = BLOCK) -> Iterator[np.ndarray]:
     return (samples[start : start + size] for start in range(0, len(samples), size))
 
 
-def assert_same(live: Sequence[Emotion], whole: Sequence[Emotion]) -> None:
+def assert_same(live: Sequence[TurnPrediction], whole: Sequence[TurnPrediction]) -> None:
     assert len(live) == len(whole) > 3
     for one, other in zip(live, whole, strict=True):
         for name in ("start_s", "end_s", "speaker", "text", "source", "notes", "emotion"):
@@ -149,10 +149,10 @@ def test_a_pipe_of_samples_is_an_object_a_line(
     assert (
         main(["predict", "-", "--live", "--json", "--transcribe", "none", "--model", str(project.model("hcam"))]) == 0
     )
-    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    output = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     whole = Model(find(project.model("hcam"))).predict(talk).turns
-    assert [turn["start_s"] for turn in said] == [turn.start_s for turn in whole]
-    assert [turn["turn"] for turn in said] == list(range(1, len(whole) + 1))
+    assert [turn["start_s"] for turn in output] == [turn.start_s for turn in whole]
+    assert [turn["turn"] for turn in output] == list(range(1, len(whole) + 1))
 
 
 def test_bytes_of_a_pipe_may_come_in_any_portions() -> None:

@@ -16,7 +16,7 @@ from emofuse.encoders import EncoderError
 from emofuse.inference import model as module
 from emofuse.inference.bundle import Bundle, BundleError, write_bundle
 from emofuse.inference.conversation import ConversationError, Turn, read_conversation
-from emofuse.inference.model import Answer, Model
+from emofuse.inference.model import Model, Prediction
 from emofuse.inference.provenance import trained_on
 from emofuse.inference.sources import find
 
@@ -27,8 +27,8 @@ MODELS = ("audio-utterance", "audio-context", "text-utterance", "text-context")
 FUSED = ("concat", "late", "hcam", "hcam/no-context", "cma", "hbaf")
 
 
-def probabilities(answer: Answer) -> np.ndarray:
-    return np.array([list(turn.probabilities.values()) for turn in answer.turns])
+def probabilities(prediction: Prediction) -> np.ndarray:
+    return np.array([list(turn.probabilities.values()) for turn in prediction.turns])
 
 
 @pytest.fixture(scope="module")
@@ -45,21 +45,23 @@ def test_a_bundle_says_what_is_scored_whether_asked_for_one_conversation_or_all(
     folders = list(project.conversations.values())
     alone = [model.predict(folder) for folder in folders]
     expected = project.predicted(project.model(name) / f"seed-{model.manifest.seed}-fold-0")
-    for answers in (alone, model.predict_all(folders)):
-        assert scored(project, model, answers, expected) == len(expected)
+    for predictions in (alone, model.predict_all(folders)):
+        assert scored(project, model, predictions, expected) == len(expected)
     # The project's own folder, of which the bundle was made, is another way to the same.
     assert load(project.model(name)).predict(folders[0]) == alone[0]
 
 
-def scored(project: Project, model: Model, answers: Sequence[Answer], expected: Mapping[str, Sequence[float]]) -> int:
+def scored(
+    project: Project, model: Model, predictions: Sequence[Prediction], expected: Mapping[str, Sequence[float]]
+) -> int:
     """Hold answers against a run's predictions; return the number of turns that have one."""
     compared = 0
-    for dialogue, answer in zip(project.conversations, answers, strict=True):
-        for utterance, turn in zip(project.ids(dialogue), answer.turns, strict=True):
+    for dialogue, prediction in zip(project.conversations, predictions, strict=True):
+        for utterance, turn in zip(project.ids(dialogue), prediction.turns, strict=True):
             if utterance in expected:
-                said = list(turn.probabilities.values())
-                np.testing.assert_allclose(said, expected[utterance], atol=2e-5)
-                assert turn.emotion == model.manifest.classes[int(np.argmax(said))]
+                turn_prediction = list(turn.probabilities.values())
+                np.testing.assert_allclose(turn_prediction, expected[utterance], atol=2e-5)
+                assert turn.emotion == model.manifest.classes[int(np.argmax(turn_prediction))]
                 compared += 1
     return compared
 
@@ -75,32 +77,32 @@ def test_the_seed_is_the_best_on_dev(project: Project) -> None:
 def test_without_transcripts_the_audio_network_answers_alone(project: Project, model: Model) -> None:
     for dialogue, folder in project.conversations.items():
         turns = [replace(turn, text=None) for turn in read_conversation(folder).turns]
-        answer = model.predict(turns)
-        assert (answer.model, answer.remark) == (
+        prediction = model.predict(turns)
+        assert (prediction.model, prediction.remark) == (
             "audio-context",
             "no transcripts: the audio network alone answers (audio-context)",
         )
         expected = project.predicted(project.model("audio-context") / f"seed-{model.manifest.seed}-fold-0")
-        for utterance, said in zip(project.ids(dialogue), probabilities(answer), strict=True):
+        for utterance, turn_prediction in zip(project.ids(dialogue), probabilities(prediction), strict=True):
             if utterance in expected:
-                np.testing.assert_allclose(said, expected[utterance], atol=2e-5)
+                np.testing.assert_allclose(turn_prediction, expected[utterance], atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ["hcam", "cma", "hbaf", "concat"])
 def test_without_sound_the_text_network_answers_alone(project: Project, name: str) -> None:
-    answer = load(project.model(name)).predict([Turn(text="You are late.", speaker="Ann"), Turn(text="Sorry!")])
-    assert answer.model == "text-context"
-    assert answer.remark == "no sound: the text network alone answers (text-context)"
-    assert [turn.speaker for turn in answer.turns] == ["Ann", None]
+    prediction = load(project.model(name)).predict([Turn(text="You are late.", speaker="Ann"), Turn(text="Sorry!")])
+    assert prediction.model == "text-context"
+    assert prediction.remark == "no sound: the text network alone answers (text-context)"
+    assert [turn.speaker for turn in prediction.turns] == ["Ann", None]
 
 
 def test_features_that_others_published_cannot_be_computed(project: Project, bundle: Bundle) -> None:
     published = replace(bundle.manifest.features["audio"], family="published", identity={"revision": "some group"})
     manifest = replace(bundle.manifest, features={**bundle.manifest.features, "audio": published})
     model = Model(replace(bundle, manifest=manifest))
-    answer = model.predict(next(iter(project.conversations.values())))
-    assert answer.model == "text-context"
-    assert "values that some group published" in str(answer.remark)
+    prediction = model.predict(next(iter(project.conversations.values())))
+    assert prediction.model == "text-context"
+    assert "values that some group published" in str(prediction.remark)
 
 
 def test_a_turn_that_lacks_one_of_both_is_answered_with_a_note(project: Project, model: Model, tmp_path: Path) -> None:
@@ -108,14 +110,14 @@ def test_a_turn_that_lacks_one_of_both_is_answered_with_a_note(project: Project,
     (tmp_path / "noise.wav").write_bytes(b"not a sound")
     turns[1] = replace(turns[1], audio=AudioFile(tmp_path / "noise.wav"))
     turns[2] = replace(turns[2], text=None)
-    answer = model.predict(turns)
-    assert answer.model == "hcam"
-    notes = [turn.notes for turn in answer.turns]
+    prediction = model.predict(turns)
+    assert prediction.model == "hcam"
+    notes = [turn.notes for turn in prediction.turns]
     assert notes[0] == ()
     assert "noise.wav: not a sound file" in notes[1][0]
     assert notes[1][1:] == ("no sound",)
     assert notes[2] == ("no transcripts",)
-    np.testing.assert_allclose(probabilities(answer).sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(probabilities(prediction).sum(axis=1), 1, atol=1e-6)
 
 
 def test_what_a_model_cannot_answer_is_said(project: Project) -> None:
@@ -136,9 +138,9 @@ def test_a_transcript_source_is_asked_for_what_has_no_text(project: Project, mod
         heard.extend(len(clip) for clip in clips)
         return [str(turns[1].text)]
 
-    answer = model.predict([turns[0], replace(turns[1], text=None), *turns[2:]], transcribe)
+    prediction = model.predict([turns[0], replace(turns[1], text=None), *turns[2:]], transcribe)
     assert len(heard) == 1
-    assert [turn.probabilities for turn in answer.turns] == [turn.probabilities for turn in whole.turns]
+    assert [turn.probabilities for turn in prediction.turns] == [turn.probabilities for turn in whole.turns]
 
 
 def test_a_turn_with_nothing_to_hear_or_read_has_no_emotion_and_is_no_context(model: Model) -> None:
@@ -152,12 +154,12 @@ def test_a_turn_with_nothing_to_hear_or_read_has_no_emotion_and_is_no_context(mo
 
     words = [Turn(text="You are late.", speaker="Ann"), Turn(text="Sorry!", speaker="Ben")]
     silent = Turn(Sound("hiss.wav", hiss[None], 16_000), speaker="Ben")
-    answer = model.predict([words[0], silent, words[1]], transcribe)
+    prediction = model.predict([words[0], silent, words[1]], transcribe)
     assert heard == []
-    said = answer.turns[1]
-    assert (said.emotion, said.probabilities) == (None, {})
-    assert said.notes[0] == "nothing to hear"
-    assert [answer.turns[0], answer.turns[2]] == list(model.predict(words).turns)
+    turn_prediction = prediction.turns[1]
+    assert (turn_prediction.emotion, turn_prediction.probabilities) == (None, {})
+    assert turn_prediction.notes[0] == "nothing to hear"
+    assert [prediction.turns[0], prediction.turns[2]] == list(model.predict(words).turns)
 
 
 def test_a_talk_of_nothing_is_told(model: Model) -> None:
@@ -172,12 +174,14 @@ def test_words_that_the_encoder_does_not_read_are_counted(model: Model) -> None:
 
 
 def test_every_answer_says_what_the_model_was_trained_on(model: Model) -> None:
-    said = model.predict([Turn(text="Hello.")]).trained_on
+    turn_prediction = model.predict([Turn(text="Hello.")]).trained_on
     mean = 100 * (model.manifest.scores or {})["weighted_f1"]["mean"]  # type: ignore[operator]
-    assert said.startswith("trained on demo (English, a synthesizer's speech and no person's), weighted F1 ")
-    assert f"{mean:.1f}" in said
+    assert turn_prediction.startswith("trained on demo (English, a synthesizer's speech and no person's), weighted F1 ")
+    assert f"{mean:.1f}" in turn_prediction
     bare = replace(model.manifest, protocol=None, scores=None, task="own")
-    assert trained_on(bare).startswith("trained on the corpus of the task own (its language is not told), weighted F1 ")
+    assert trained_on(bare).startswith(
+        "trained on the corpus of the task own (its language is not known), weighted F1 "
+    )
 
 
 def test_another_encoder_than_the_model_s_is_refused(project: Project, bundle: Bundle) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from emofuse.audio.source import Sound
 from emofuse.inference.conversation import ConversationError
-from emofuse.inference.model import Answer, Emotion
+from emofuse.inference.model import Prediction, TurnPrediction
 from emofuse.inference.outputs import as_csv, as_srt, as_text, clock
 from emofuse.inference.pages import as_html
 from emofuse.reporting.report import HUES
@@ -29,17 +29,17 @@ TRAINED = "trained on demo"
 SECONDS = 8
 
 
-def answer(*texts: str | None, speaker: str | None = "Ann", remark: str | None = None) -> Answer:
-    turns = tuple(Emotion(speaker, text, "happy", SHARES, ("no sound",)) for text in texts)
-    return Answer("hcam", remark, turns, trained_on=TRAINED)
+def prediction(*texts: str | None, speaker: str | None = "Ann", remark: str | None = None) -> Prediction:
+    turns = tuple(TurnPrediction(speaker, text, "happy", SHARES, ("no sound",)) for text in texts)
+    return Prediction("hcam", remark, turns, trained_on=TRAINED)
 
 
-def timed(*turns: Emotion) -> Answer:
+def timed(*turns: TurnPrediction) -> Prediction:
     usual = (
-        Emotion("Ann", "You are late.", "happy", SHARES, (), 1.0, 2.5, "talk.wav"),
-        Emotion("Ben", None, None, {}, ("nothing to hear",), 5.25, 7.0, "talk.wav"),
+        TurnPrediction("Ann", "You are late.", "happy", SHARES, (), 1.0, 2.5, "talk.wav"),
+        TurnPrediction("Ben", None, None, {}, ("nothing to hear",), 5.25, 7.0, "talk.wav"),
     )
-    return Answer("hcam", None, turns or usual, "talk.wav", ("one speaker",), TRAINED)
+    return Prediction("hcam", None, turns or usual, "talk.wav", ("one speaker",), TRAINED)
 
 
 @pytest.fixture(scope="module")
@@ -68,21 +68,23 @@ class Tags(HTMLParser):
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"))))
 def test_no_text_becomes_markup(text: str) -> None:
-    page = Tags(as_html([answer(text + EVIL, speaker=text + EVIL, remark=EVIL)], EVIL))
+    page = Tags(as_html([prediction(text + EVIL, speaker=text + EVIL, remark=EVIL)], EVIL))
     assert "script" not in page.tags
     assert "onload" not in page.attributes
     assert text + EVIL in page.text
 
 
 def test_no_name_of_a_recording_becomes_markup(sound: Sound) -> None:
-    said = Answer("hcam", None, (Emotion(EVIL, EVIL, "happy", SHARES, (EVIL,), 1.0, 2.0, EVIL),), EVIL, (EVIL,), EVIL)
-    page = Tags(as_html([said], EVIL, [sound], [Path(EVIL)]))
+    shown = Prediction(
+        "hcam", None, (TurnPrediction(EVIL, EVIL, "happy", SHARES, (EVIL,), 1.0, 2.0, EVIL),), EVIL, (EVIL,), EVIL
+    )
+    page = Tags(as_html([shown], EVIL, [sound], [Path(EVIL)]))
     assert page.tags.count("script") == 1
     assert "onload" not in page.attributes
 
 
 def test_a_page_has_every_turn_and_class_and_asks_for_nothing(sound: Sound) -> None:
-    page = as_html([answer("You are late.", None)], "demo/hcam")
+    page = as_html([prediction("You are late.", None)], "demo/hcam")
     assert page.count('<li class="turn"') == 2
     for each in (*CLASSES, "You are late.", "no words", "no sound", "demo/hcam", "happy 50 %", TRAINED, HUES[1]):
         assert each in page
@@ -111,10 +113,10 @@ def test_a_timeline_has_a_lane_a_speaker_and_the_turns_where_they_are(sound: Sou
 
 @pytest.mark.parametrize("text", ["You are late.", None])
 def test_lines_have_the_probabilities(text: str | None) -> None:
-    lines = as_text([answer(text, remark="no sound: ...")], "demo/hcam").splitlines()
+    lines = as_text([prediction(text, remark="no sound: ...")], "demo/hcam").splitlines()
     assert lines[:4] == ["demo/hcam", TRAINED, "no sound: ...", ""]
-    said = f"{text} (no sound)" if text else "(no sound)"
-    assert lines[4].split(maxsplit=4) == ["1", "Ann", "happy", "0.50", f"neutral 0.25, sad 0.25  {said}"]
+    shown = f"{text} (no sound)" if text else "(no sound)"
+    assert lines[4].split(maxsplit=4) == ["1", "Ann", "happy", "0.50", f"neutral 0.25, sad 0.25  {shown}"]
     assert json.dumps(lines)
 
 
@@ -127,7 +129,7 @@ def test_lines_of_a_recording_have_times_and_those_of_several_its_name() -> None
 
 
 def test_a_table_has_a_row_a_turn() -> None:
-    first = Emotion("Ann", 'Late, "you"\nsay', "happy", SHARES, ("a", "b"), 1.0, 2.5, "talk.wav")
+    first = TurnPrediction("Ann", 'Late, "you"\nsay', "happy", SHARES, ("a", "b"), 1.0, 2.5, "talk.wav")
     rows = list(csv.reader(io.StringIO(as_csv([timed(first, timed().turns[1])], CLASSES), newline="")))
     fields = ["source", "turn", "start_s", "end_s", "speaker", "text", "emotion"]
     assert rows[0] == [*fields, *CLASSES, "notes"]
@@ -141,7 +143,7 @@ def test_captions_say_the_emotion() -> None:
         "1\n00:00:01,000 --> 00:00:02,500\n[happy 50 %] Ann: You are late.\n\n2\n00:00:05,250 --> 00:00:07,000\nBen:"
     )
     with pytest.raises(ConversationError, match="captions need the times of turns"):
-        as_srt([answer("a")])
+        as_srt([prediction("a")])
     with pytest.raises(ConversationError, match="captions are of one recording; there are 2"):
         as_srt([timed(), timed()])
 

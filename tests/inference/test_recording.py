@@ -79,12 +79,12 @@ def assert_close(found: Sequence[tuple[float | None, float | None]], expected: S
 def test_two_voices_are_the_turns_that_they_were_joined_from(
     talk: Path, places: list[tuple[float, float]], model: Model
 ) -> None:
-    answer = model.predict(str(talk))
-    assert_close([(turn.start_s, turn.end_s) for turn in answer.turns], places)
-    assert {turn.speaker for turn in answer.turns} == {"speaker"}
-    assert {turn.source for turn in answer.turns} == {"talk.wav"}
-    assert [each.partition(";")[0] for each in answer.remarks] == [ONE_SPEAKER]
-    assert answer.model == "audio-context"
+    prediction = model.predict(str(talk))
+    assert_close([(turn.start_s, turn.end_s) for turn in prediction.turns], places)
+    assert {turn.speaker for turn in prediction.turns} == {"speaker"}
+    assert {turn.source for turn in prediction.turns} == {"talk.wav"}
+    assert [each.partition(";")[0] for each in prediction.remarks] == [ONE_SPEAKER]
+    assert prediction.model == "audio-context"
 
 
 def test_segments_with_words_and_speakers_give_what_the_turns_alone_would(
@@ -97,13 +97,13 @@ def test_segments_with_words_and_speakers_give_what_the_turns_alone_would(
     ]
     path = talk.with_name("told.json")
     path.write_text(json.dumps(segments))
-    answer = model.predict(talk, segments=path)
+    prediction = model.predict(talk, segments=path)
     folder = read_conversation(next(iter(project.conversations.values())))
     expected = model.predict(list(folder.turns[: len(dialogue)]))
-    for said, other in zip(answer.turns, expected.turns, strict=True):
-        assert (said.speaker, said.text) == (other.speaker, other.text)
-        np.testing.assert_allclose(list(said.probabilities.values()), list(other.probabilities.values()), atol=2e-3)
-    assert answer.remarks == ()
+    for turn, other in zip(prediction.turns, expected.turns, strict=True):
+        assert (turn.speaker, turn.text) == (other.speaker, other.text)
+        np.testing.assert_allclose(list(turn.probabilities.values()), list(other.probabilities.values()), atol=2e-3)
+    assert prediction.remarks == ()
 
 
 def test_each_channel_is_a_speaker(
@@ -115,11 +115,11 @@ def test_each_channel_is_a_speaker(
         begin = round(start * SAMPLE_RATE)
         sound[begin : begin + len(turn["samples"]), names.index(turn["speaker"])] = turn["samples"]
     soundfile.write(tmp_path / "phone.flac", sound, SAMPLE_RATE)
-    answer = model.predict(tmp_path / "phone.flac", channels=True)
-    assert_close([(turn.start_s, turn.end_s) for turn in answer.turns], places)
+    prediction = model.predict(tmp_path / "phone.flac", channels=True)
+    assert_close([(turn.start_s, turn.end_s) for turn in prediction.turns], places)
     expected = [f"channel {names.index(turn['speaker']) + 1}" for turn in dialogue]
-    assert [turn.speaker for turn in answer.turns] == expected
-    assert answer.remarks == ()
+    assert [turn.speaker for turn in prediction.turns] == expected
+    assert prediction.remarks == ()
     soundfile.write(tmp_path / "same.wav", np.stack([sound[:, 0]] * 2, axis=1), SAMPLE_RATE)
     with pytest.raises(ConversationError, match=r"same.wav: its channels hold the same sound"):
         model.predict(tmp_path / "same.wav", channels=True)
@@ -133,10 +133,10 @@ def test_turns_may_overlap_and_be_many(talk: Path, model: Model) -> None:
     lines = [f"SPEAKER talk 1 {start:.4f} 0.2 <NA> <NA> {who} <NA> <NA>" for start, who in named]
     path = talk.with_name("many.rttm")
     path.write_text("\n".join(lines))
-    answer = model.predict(talk, segments=path)
-    assert len(answer.turns) == 2000
-    assert sum(turn.emotion is not None for turn in answer.turns) > 1000
-    assert [turn.speaker for turn in answer.turns[:4]] == ["a", "b", "a", "b"]
+    prediction = model.predict(talk, segments=path)
+    assert len(prediction.turns) == 2000
+    assert sum(turn.emotion is not None for turn in prediction.turns) > 1000
+    assert [turn.speaker for turn in prediction.turns[:4]] == ["a", "b", "a", "b"]
 
 
 WORDS = [
@@ -156,14 +156,14 @@ def test_four_clips_of_meld_have_their_times_and_words(shared: Path, tmp_path: P
     clips = [clip(path) for path in sorted((shared / "meld_clips").glob("*.wav"))]
     places = join(tmp_path / "meld.wav", clips)
     recognise = load_recogniser(str(shared / "models/whisper-tiny.en"))
-    answer = model.predict(tmp_path / "meld.wav", recognise)
-    assert len(answer.turns) == len(clips)
-    for turn, (start, end), words in zip(answer.turns, places, WORDS, strict=True):
+    prediction = model.predict(tmp_path / "meld.wav", recognise)
+    assert len(prediction.turns) == len(clips)
+    for turn, (start, end), words in zip(prediction.turns, places, WORDS, strict=True):
         # Cut for television: laughter and silence stand before and after the words.
         assert start - CLOSE_S < (turn.start_s or 0) < (turn.end_s or 0) < end + CLOSE_S
         told = set(plain(words))
         assert len(told & set(plain(turn.text or ""))) >= len(told) / 2, turn.text
-    assert answer.model == "hcam"
+    assert prediction.model == "hcam"
 
 
 def test_clips_of_emodb_are_turns(shared: Path, tmp_path: Path) -> None:

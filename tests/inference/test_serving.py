@@ -58,7 +58,7 @@ def server(saved: Path) -> Iterator[str]:
     try:
         address = f"127.0.0.1:{port}"
         end = time.monotonic() + STARTED
-        while not answers(address):
+        while not predictions(address):
             assert process.poll() is None, "the server ended"
             assert time.monotonic() < end, f"the server did not start in {STARTED} s"
             time.sleep(0.2)
@@ -68,7 +68,7 @@ def server(saved: Path) -> Iterator[str]:
         process.wait()
 
 
-def answers(server: str) -> bool:
+def predictions(server: str) -> bool:
     try:
         return exchange(server, "GET", "/ping")[0] == 200
     except OSError:
@@ -84,8 +84,8 @@ def silence(seconds: int) -> str:
 
 def ask(server: str, body: bytes) -> tuple[int, Any]:
     """Send a request; return the status and what is answered."""
-    status, said = exchange(server, "POST", "/invocations", body)
-    return status, json.loads(said) if status == 200 else said
+    status, reply = exchange(server, "POST", "/invocations", body)
+    return status, json.loads(reply) if status == 200 else reply
 
 
 def exchange(
@@ -121,9 +121,9 @@ def test_many_at_once_get_what_the_model_says_for_a_while(server: str, project: 
         answered = 0
         while time.monotonic() < end:
             chosen = (client + answered) % len(folders)
-            status, said = ask(server, requests[chosen])
-            assert status == 200, said
-            for got, turn in zip(said["predictions"], expected[chosen].turns, strict=True):
+            status, reply = ask(server, requests[chosen])
+            assert status == 200, reply
+            for got, turn in zip(reply["predictions"], expected[chosen].turns, strict=True):
                 assert got["emotion"] == turn.emotion
                 assert got["probabilities"] == pytest.approx(turn.probabilities, abs=2e-5)
             answered += 1
@@ -145,10 +145,10 @@ def test_conversations_of_one_request_are_apart(server: str, project: Project) -
 
 def test_without_transcripts_the_answer_says_so(server: str, project: Project) -> None:
     turns = [{"audio": row["audio"]} for row in rows(next(iter(project.conversations.values())))]
-    status, said = ask(server, json.dumps({"dataframe_records": turns}).encode())
+    status, reply = ask(server, json.dumps({"dataframe_records": turns}).encode())
     assert status == 200
-    assert {row["model"] for row in said["predictions"]} == {"audio-context"}
-    assert "no transcripts" in said["predictions"][0]["remark"]
+    assert {row["model"] for row in reply["predictions"]} == {"audio-context"}
+    assert "no transcripts" in reply["predictions"][0]["remark"]
 
 
 def test_a_recording_is_answered_turn_by_turn(server: str, project: Project, bundle: Bundle, tmp_path: Path) -> None:
@@ -159,29 +159,29 @@ def test_a_recording_is_answered_turn_by_turn(server: str, project: Project, bun
     soundfile.write(tmp_path / "talk.flac", np.concatenate([part for clip in clips for part in (pause, clip)]), 16_000)
     expected = Model(bundle).predict(tmp_path / "talk.flac")
     encoded = base64.b64encode((tmp_path / "talk.flac").read_bytes()).decode()
-    status, said = ask(server, json.dumps({"dataframe_records": [{"recording": encoded}]}).encode())
-    assert status == 200, said
-    assert len(said["predictions"]) == len(expected.turns) == 3
-    for got, turn in zip(said["predictions"], expected.turns, strict=True):
+    status, reply = ask(server, json.dumps({"dataframe_records": [{"recording": encoded}]}).encode())
+    assert status == 200, reply
+    assert len(reply["predictions"]) == len(expected.turns) == 3
+    for got, turn in zip(reply["predictions"], expected.turns, strict=True):
         assert (got["emotion"], got["start_s"], got["end_s"]) == (turn.emotion, turn.start_s, turn.end_s)
         assert got["probabilities"] == pytest.approx(turn.probabilities, abs=2e-5)
         assert got["trained_on"] == expected.trained_on
         assert "all turns count as one speaker's" in got["remark"]
     both = [{"recording": encoded}, {"text": "a"}]
     for rows, reason in ((both, "one row without other columns"), ([{"recording": silence(2)}], "nobody is heard")):
-        status, said = ask(server, json.dumps({"dataframe_records": rows}).encode())
+        status, reply = ask(server, json.dumps({"dataframe_records": rows}).encode())
         assert status == 400
-        assert reason in said
-    status, said = ask(server, json.dumps({"dataframe_records": [{"recording": silence(601)}]}).encode())
+        assert reason in reply
+    status, reply = ask(server, json.dumps({"dataframe_records": [{"recording": silence(601)}]}).encode())
     assert status == 400
-    assert "over 600 s of sound" in said
+    assert "over 600 s of sound" in reply
 
 
 def test_a_turn_of_silence_has_no_emotion(server: str) -> None:
     turns = [{"text": "You are late."}, {"audio": silence(1)}]
-    status, said = ask(server, json.dumps({"dataframe_records": turns}).encode())
-    assert status == 200, said
-    first, second = said["predictions"]
+    status, reply = ask(server, json.dumps({"dataframe_records": turns}).encode())
+    assert status == 200, reply
+    first, second = reply["predictions"]
     assert first["emotion"]
     assert (second["emotion"], second["probabilities"], second["notes"][-1]) == (None, {}, "nothing to hear")
 
@@ -221,13 +221,13 @@ def test_a_turn_of_silence_has_no_emotion(server: str) -> None:
     ids=lambda value: str(value)[:80],
 )
 def test_a_bad_request_is_told_why(server: str, body: bytes, reason: str) -> None:
-    status, said = ask(server, body)
+    status, reply = ask(server, body)
     assert 400 <= status < 500
-    assert reason in said
-    assert len(said) < 5_000
-    assert "Traceback" not in said
-    assert "stack_trace" not in said
-    assert str(Path(sys.prefix)) not in said
+    assert reason in reply
+    assert len(reply) < 5_000
+    assert "Traceback" not in reply
+    assert "stack_trace" not in reply
+    assert str(Path(sys.prefix)) not in reply
 
 
 def test_a_body_that_is_too_large_is_refused_and_others_are_served_meanwhile(server: str) -> None:
@@ -241,16 +241,16 @@ def test_a_body_that_is_too_large_is_refused_and_others_are_served_meanwhile(ser
     def abuse(body: bytes) -> int:
         asked = 0
         while time.monotonic() < end:
-            status, said = ask(server, body)
-            assert status == statuses[body], said
+            status, reply = ask(server, body)
+            assert status == statuses[body], reply
             asked += 1
         return asked
 
     def use(_: int) -> int:
         answered = 0
         while time.monotonic() < end:
-            status, said = ask(server, small)
-            assert status == 200, said
+            status, reply = ask(server, small)
+            assert status == 200, reply
             answered += 1
         return answered
 
@@ -288,11 +288,11 @@ def command(process: psutil.Process) -> list[str]:
     [None, "application/vnd.apache.parquet", "application/x-www-form-urlencoded", "application/json; charset=latin-1"],
 )
 def test_a_body_of_another_kind_is_told_what_is_expected(server: str, kind: str | None) -> None:
-    status, said = exchange(server, "POST", "/invocations", b'{"dataframe_records": [{"text": "a"}]}', kind)
+    status, reply = exchange(server, "POST", "/invocations", b'{"dataframe_records": [{"text": "a"}]}', kind)
     assert status == 415
-    assert ("UTF-8" if kind and "charset" in kind else f"Got '{kind or 'none'}'") in said
+    assert ("UTF-8" if kind and "charset" in kind else f"Got '{kind or 'none'}'") in reply
     if not kind:
-        assert "application/json" in said
+        assert "application/json" in reply
 
 
 @pytest.mark.parametrize(

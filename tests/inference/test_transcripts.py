@@ -69,10 +69,10 @@ def test_a_conversation_of_sound_alone_is_transcribed_and_answered_from_both(
     monkeypatch.chdir(project.root)
     model = "data/models/demo/logmel+minilm/hcam"
     assert main(["predict", str(tmp_path), "--model", model, "--transcribe", str(recogniser(kind)), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["turns"][0]["text"] == "You are late."
-    assert all(turn["text"] for turn in said["turns"])
-    assert said["model"] == "hcam"
+    output = json.loads(capsys.readouterr().out)
+    assert output["turns"][0]["text"] == "You are late."
+    assert all(turn["text"] for turn in output["turns"])
+    assert output["model"] == "hcam"
 
 
 def test_weights_that_are_no_safetensors_are_refused(copied: Callable[[str], Path]) -> None:
@@ -118,8 +118,8 @@ def test_whisper_says_no_more_than_can_be_spoken(recogniser: Callable[[str], Pat
     """A network of random weights never ends by itself."""
     recognise = Recogniser(str(recogniser("whisper")))
     recognise._recognise.model.generation_config.max_length = 60
-    said = recognise([tone[:4_000].astype(np.float32) / 32_768])
-    tokens = recognise._recognise.tokenizer(said[0], add_special_tokens=False)["input_ids"]
+    output = recognise([tone[:4_000].astype(np.float32) / 32_768])
+    tokens = recognise._recognise.tokenizer(output[0], add_special_tokens=False)["input_ids"]
     assert 0 < len(tokens) <= 20
 
 

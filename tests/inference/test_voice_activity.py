@@ -53,7 +53,7 @@ def test_pieces_of_any_size_give_the_same_turns(voices: list[np.ndarray], sizes:
     pieces = np.split(sound, [each for each in np.cumsum(sizes) if each < len(sound)])
     for piece in pieces:
         for span in finder.feed(piece):
-            assert span.start >= needed, "sound that was said to be no longer needed"
+            assert span.start >= needed, "sound that was no longer needed"
             found.append(span)
         needed = finder.needed_from
     assert [*found, *finder.end()] == find_turns(sound)

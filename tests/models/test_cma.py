@@ -19,8 +19,8 @@ CONFIG = CMAConfig(channels=4, kernel=3, hidden=4, heads=2, dropout=0.0, attenti
 @given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=5), seed=st.integers(0, 2**16))
 def test_statistics_are_mean_and_deviation_of_own_frames(lengths: list[int], seed: int) -> None:
     x_UTH = torch.from_numpy(np.random.default_rng(seed).normal(size=(len(lengths), max(lengths), 3)))
-    inside_UT = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    found_UH = statistics_pooling(x_UTH, inside_UT)
+    mask_UT = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    found_UH = statistics_pooling(x_UTH, mask_UT)
     for row, length in enumerate(lengths):
         own_TH = x_UTH[row, :length].numpy()
         expected = np.concatenate([own_TH.mean(axis=0), own_TH.std(axis=0)])
@@ -40,7 +40,7 @@ def test_one_frame_deviates_by_nothing_and_has_a_slope() -> None:
 def test_a_single_frame_of_audio_answers_every_frame_of_text_alike() -> None:
     """So that text is heard by audio's query alone, as the module says."""
     torch.manual_seed(0)
-    network = CMA(CONFIG, {"audio": 2, "text": 3}, 2, past=False).eval()
+    network = CMA(CONFIG, {"audio": 2, "text": 3}, 2, causal=False).eval()
     audio_UTD, text_UTD = torch.randn(2, 1, 2), torch.randn(2, 5, 3)
     lengths = {"audio": torch.tensor([1, 1]), "text": torch.tensor([5, 5])}
     places_BL = torch.tensor([[0], [1]])

@@ -15,7 +15,7 @@ from emofuse.models.parts.mixture import choose_weights, combine
 NAMES = ("audio", "text", "fused")
 
 
-def posteriors_of(seed: int, count: int, rows: int = 20, classes: int = 3) -> dict[str, np.ndarray]:
+def probabilities_of(seed: int, count: int, rows: int = 20, classes: int = 3) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     return {name: rng.dirichlet(np.ones(classes), rows).astype(np.float32) for name in NAMES[:count]}
 
@@ -27,45 +27,46 @@ def accuracy_on(targets: np.ndarray) -> Callable[[np.ndarray], float]:
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**16), count=st.integers(1, 3))
 def test_weights_lie_on_the_simplex_and_lose_to_no_single_posterior(seed: int, count: int) -> None:
-    posteriors = posteriors_of(seed, count)
+    probabilities = probabilities_of(seed, count)
     dev = accuracy_on(np.random.default_rng(seed + 1).integers(0, 3, 20))
-    weights = choose_weights(posteriors, dev)
-    assert list(weights) == list(posteriors)
+    weights = choose_weights(probabilities, dev)
+    assert list(weights) == list(probabilities)
     assert min(weights.values()) >= 0
     assert sum(weights.values()) == pytest.approx(1)
-    assert dev(combine(posteriors, weights)) >= max(dev(each) for each in posteriors.values())
+    assert dev(combine(probabilities, weights)) >= max(dev(each) for each in probabilities.values())
 
 
 def test_one_good_posterior_takes_part_and_the_best_mixture_wins() -> None:
-    posteriors = posteriors_of(0, 2)
+    probabilities = probabilities_of(0, 2)
     wanted = {"audio": 0.2, "text": 0.8}
-    weights = choose_weights(posteriors, lambda mixture: -float(np.abs(mixture - combine(posteriors, wanted)).sum()))
+    best = combine(probabilities, wanted)
+    weights = choose_weights(probabilities, lambda mixture: -float(np.abs(mixture - best).sum()))
     assert weights == pytest.approx(wanted)
 
 
 def test_ties_go_to_even_weights() -> None:
-    assert choose_weights(posteriors_of(0, 2), lambda _: 0.5) == {"audio": 0.5, "text": 0.5}
-    three = choose_weights(posteriors_of(0, 3), lambda _: 0.5)
+    assert choose_weights(probabilities_of(0, 2), lambda _: 0.5) == {"audio": 0.5, "text": 0.5}
+    three = choose_weights(probabilities_of(0, 3), lambda _: 0.5)
     assert sorted(three.values()) == [0.3, 0.3, 0.4]
-    posteriors = posteriors_of(1, 2)
+    probabilities = probabilities_of(1, 2)
     # Weights of 0.7 and above are right: the one nearest to even is taken.
     wins = {"audio": 0.7, "text": pytest.approx(0.3)}
-    edge = combine(posteriors, {"audio": 0.7, "text": 0.3})
-    far = combine(posteriors, {"audio": 1.0, "text": 0.0})
+    edge = combine(probabilities, {"audio": 0.7, "text": 0.3})
+    far = combine(probabilities, {"audio": 1.0, "text": 0.0})
     nearer = float(np.abs(edge - far).sum()) + 1e-4
-    assert choose_weights(posteriors, lambda mixture: float(np.abs(mixture - far).sum()) <= nearer) == wins
+    assert choose_weights(probabilities, lambda mixture: float(np.abs(mixture - far).sum()) <= nearer) == wins
 
 
 def test_combine_is_the_weighted_mean() -> None:
-    posteriors = posteriors_of(2, 3)
+    probabilities = probabilities_of(2, 3)
     weights = dict(zip(NAMES, (0.2, 0.3, 0.5), strict=True))
-    expected = 0.2 * posteriors["audio"] + 0.3 * posteriors["text"] + 0.5 * posteriors["fused"]
-    got = combine(posteriors, weights)
+    expected = 0.2 * probabilities["audio"] + 0.3 * probabilities["text"] + 0.5 * probabilities["fused"]
+    got = combine(probabilities, weights)
     np.testing.assert_allclose(got, expected, rtol=1e-6)
     np.testing.assert_allclose(got.sum(axis=1), 1, rtol=1e-6)
     assert got.dtype == np.float32
     for names in permutations(NAMES):
-        np.testing.assert_allclose(combine({name: posteriors[name] for name in names}, weights), got, rtol=1e-6)
+        np.testing.assert_allclose(combine({name: probabilities[name] for name in names}, weights), got, rtol=1e-6)
 
 
 def test_prior_counts_what_has_a_label() -> None:

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from emofuse.models.parts.base import from_dialogues, to_dialogues
 from emofuse.models.parts.layers import (
+    AttentionBlock,
     AttentionPooling,
-    CrossAttention,
     LayerWeights,
     SharedDropout,
     Speaker,
     SpeakerEmbedding,
     Standardize,
     attention_mask,
-    frames_inside,
+    frame_mask,
 )
 
 SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=6)
@@ -93,8 +93,8 @@ def test_attention_pooling_weights_its_own_frames_alone(
     pool = AttentionPooling(4)
     lengths_U = torch.tensor(lengths)
     x_UTH = random(seed, len(lengths), max(lengths) + spare, 4)
-    inside_UT = torch.arange(x_UTH.shape[1]) < lengths_U[:, None]
-    x_UTH[~inside_UT] = garbage
+    mask_UT = torch.arange(x_UTH.shape[1]) < lengths_U[:, None]
+    x_UTH[~mask_UT] = garbage
     pooled_UH = pool(x_UTH, lengths_U)
     for row, length in enumerate(lengths):
         own_TH = x_UTH[row, :length]
@@ -103,7 +103,7 @@ def test_attention_pooling_weights_its_own_frames_alone(
         assert (pooled_UH[row] <= own_TH.amax(dim=0) + 1e-5).all()
     # Weights that sum to one give a constant sequence back.
     torch.testing.assert_close(
-        pool(torch.where(inside_UT[..., None], 3.0, x_UTH), lengths_U), torch.full_like(pooled_UH, 3.0)
+        pool(torch.where(mask_UT[..., None], 3.0, x_UTH), lengths_U), torch.full_like(pooled_UH, 3.0)
     )
 
 
@@ -125,14 +125,14 @@ def test_attention_pooling_takes_lengths_of_another_device() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(sizes=SIZES, past=st.booleans(), spare=st.integers(0, 2))
-def test_attention_mask_shows_own_dialogue_and_leaves_no_row_empty(sizes: list[int], past: bool, spare: int) -> None:
-    blocked = attention_mask(places_of(sizes, spare=spare), past)
-    assert not blocked.all(dim=2).any()
+@given(sizes=SIZES, causal=st.booleans(), spare=st.integers(0, 2))
+def test_attention_mask_shows_own_dialogue_and_leaves_no_row_empty(sizes: list[int], causal: bool, spare: int) -> None:
+    mask = attention_mask(places_of(sizes, spare=spare), causal)
+    assert not mask.all(dim=2).any()
     for row, size in enumerate(sizes):
         for asks in range(size):
-            seen = (~blocked[row, asks]).nonzero()[:, 0].tolist()
-            assert seen == list(range(asks + 1 if past else size))
+            seen = (~mask[row, asks]).nonzero()[:, 0].tolist()
+            assert seen == list(range(asks + 1 if causal else size))
 
 
 @settings(max_examples=40, deadline=None)
@@ -149,23 +149,23 @@ def test_to_and_from_dialogues_are_inverse(sizes: list[int], seed: int, spare: i
 
 def test_cross_attention_ignores_what_is_blocked() -> None:
     torch.manual_seed(0)
-    layer = CrossAttention(8, 4, 0.0)
+    layer = AttentionBlock(8, 4, 0.0)
     query_BLH, key_BSH = random(1, 2, 3, 8), random(2, 2, 5, 8)
-    blocked = torch.zeros(2, 3, 5, dtype=torch.bool)
-    blocked[0, :, 3:] = True
-    blocked[1, 2, 0] = True
-    before_BLH = layer(query_BLH, key_BSH, blocked)
+    mask = torch.zeros(2, 3, 5, dtype=torch.bool)
+    mask[0, :, 3:] = True
+    mask[1, 2, 0] = True
+    before_BLH = layer(query_BLH, key_BSH, mask)
     changed_BSH = key_BSH.clone()
     changed_BSH[0, 3:] = 1e3
     changed_BSH[1, 0] = -1e3
-    after_BLH = layer(query_BLH, changed_BSH, blocked)
+    after_BLH = layer(query_BLH, changed_BSH, mask)
     assert torch.equal(after_BLH[0], before_BLH[0])
     assert torch.equal(after_BLH[1, 2], before_BLH[1, 2])
     assert not torch.isclose(after_BLH[1, :2], before_BLH[1, :2]).all()
 
 
 def test_cross_attention_is_residual_and_normed() -> None:
-    layer = CrossAttention(8, 2, 0.0)
+    layer = AttentionBlock(8, 2, 0.0)
     nn.init.zeros_(layer.attention.out_proj.weight)
     query_BLH = random(3, 2, 4, 8)
     got_BLH = layer(query_BLH, random(4, 2, 4, 8), torch.zeros(2, 4, 4, dtype=torch.bool))
@@ -185,8 +185,8 @@ def test_shared_dropout_drops_the_same_features_in_all_frames_of_a_sequence() ->
 
 
 def test_frames_inside_are_those_before_the_end() -> None:
-    inside_UT = frames_inside(torch.zeros(3, 4, 2), torch.tensor([1, 4, 2]))
-    assert inside_UT.int().tolist() == [[1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]
+    mask_UT = frame_mask(torch.zeros(3, 4, 2), torch.tensor([1, 4, 2]))
+    assert mask_UT.int().tolist() == [[1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]
 
 
 TOLD = {

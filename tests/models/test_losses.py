@@ -112,8 +112,8 @@ def test_cross_entropy_of_no_targets_is_zero() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(targets=st.lists(st.integers(-1, 2), min_size=1, max_size=8), seed=st.integers(0, 99), focus=st.floats(0.1, 5))
-def test_weights_and_focus_are_those_of_the_definition(targets: list[int], seed: int, focus: float) -> None:
+@given(targets=st.lists(st.integers(-1, 2), min_size=1, max_size=8), seed=st.integers(0, 99), gamma=st.floats(0.1, 5))
+def test_weights_and_gamma_are_those_of_the_definition(targets: list[int], seed: int, gamma: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits_UC = torch.randn(len(targets), 3, generator=generator).double()
     weights_C = torch.tensor([0.5, 1.0, 2.0]).double()
@@ -121,9 +121,9 @@ def test_weights_and_focus_are_those_of_the_definition(targets: list[int], seed:
     for logits_C, target in zip(logits_UC, targets, strict=True):
         if target != IGNORE:
             p = logits_C.softmax(0)[target].item()
-            total += weights_C[target].item() * (1 - p) ** focus * -math.log(p)
+            total += weights_C[target].item() * (1 - p) ** gamma * -math.log(p)
             weight += weights_C[target].item()
-    got = cross_entropy(logits_UC, torch.tensor(targets), weights_C, focus)
+    got = cross_entropy(logits_UC, torch.tensor(targets), weights_C, gamma)
     assert got.item() == pytest.approx(total / weight if weight else 0.0)
 
 

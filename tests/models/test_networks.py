@@ -1,4 +1,4 @@
-"""What every network owes its batch: neighbours, padding and order have no say, and ``past`` sees no future."""
+"""What every network owes its batch: neighbours, padding and order have no say, and ``causal`` sees no future."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ DIMS = {"audio": 5, "text": 3}
 LAYERS = {"audio": 5, "text": 3}
 CLASSES = 4
 
-UTTERANCE = UtteranceConfig(project=6, hidden=8, layers=2, dropout=0.3, input_dropout=0.2)
+UTTERANCE = UtteranceConfig(input_projection=6, hidden=8, layers=2, dropout=0.3, input_dropout=0.2)
 CONTEXT = ContextConfig(hidden=8, layers=2, heads=4, dropout=0.3, contrastive=0.5, temperature=0.1)
 FUSION = HCAMConfig(hidden=8, co_attention=True, blocks=2, heads=4, dropout=0.3, contrastive=0.5, temperature=0.1)
 CONCAT = ConcatConfig(hidden=8, layers=2, dropout=0.3)
@@ -53,44 +53,44 @@ def _hcam(**changes: Any) -> HCAM:
     return HCAM(replace(FUSION, **changes), DIMS, CLASSES, True)
 
 
-def _hbaf(past: bool = True, **changes: Any) -> HBAF:
-    return HBAF(replace(BIMODAL, **changes), DIMS, CLASSES, past)
+def _hbaf(causal: bool = True, **changes: Any) -> HBAF:
+    return HBAF(replace(BIMODAL, **changes), DIMS, CLASSES, causal)
 
 
 NETWORKS: dict[str, tuple[Callable[[], Network], tuple[str, ...]]] = {
     "utterance": (lambda: UtteranceNetwork(UTTERANCE, DIMS["audio"], CLASSES), ("audio",)),
     "context": (lambda: ContextNetwork(CONTEXT, DIMS["audio"], CLASSES, False), ("audio",)),
-    "context-past": (lambda: ContextNetwork(CONTEXT, DIMS["audio"], CLASSES, True), ("audio",)),
+    "context-causal": (lambda: ContextNetwork(CONTEXT, DIMS["audio"], CLASSES, True), ("audio",)),
     "cma": (lambda: CMA(CROSS, DIMS, CLASSES, False), ("audio", "text")),
     "hbaf": (lambda: HBAF(BIMODAL, DIMS, CLASSES, False), ("audio", "text")),
-    "hbaf-past": (lambda: HBAF(BIMODAL, DIMS, CLASSES, True), ("audio", "text")),
+    "hbaf-causal": (lambda: HBAF(BIMODAL, DIMS, CLASSES, True), ("audio", "text")),
     "concat": (lambda: Concat(CONCAT, DIMS, CLASSES, False), ("audio", "text")),
-    "concat-past": (lambda: Concat(CONCAT, DIMS, CLASSES, True), ("audio", "text")),
+    "concat-causal": (lambda: Concat(CONCAT, DIMS, CLASSES, True), ("audio", "text")),
     "hcam": (lambda: HCAM(FUSION, DIMS, CLASSES, False), ("audio", "text")),
-    "hcam-past": (lambda: HCAM(FUSION, DIMS, CLASSES, True), ("audio", "text")),
-    "context-role-past": (lambda: ContextNetwork(replace(CONTEXT, speaker="role"), 5, CLASSES, True), ("audio",)),
-    "concat-same-past": (lambda: Concat(replace(CONCAT, speaker="same"), DIMS, CLASSES, True), ("audio", "text")),
-    "hcam-role-past": (lambda: HCAM(replace(FUSION, speaker="role"), DIMS, CLASSES, True), ("audio", "text")),
-    "hbaf-same-past": (lambda: HBAF(replace(BIMODAL, speaker="same"), DIMS, CLASSES, True), ("audio", "text")),
+    "hcam-causal": (lambda: HCAM(FUSION, DIMS, CLASSES, True), ("audio", "text")),
+    "context-role-causal": (lambda: ContextNetwork(replace(CONTEXT, speaker="role"), 5, CLASSES, True), ("audio",)),
+    "concat-same-causal": (lambda: Concat(replace(CONCAT, speaker="same"), DIMS, CLASSES, True), ("audio", "text")),
+    "hcam-role-causal": (lambda: HCAM(replace(FUSION, speaker="role"), DIMS, CLASSES, True), ("audio", "text")),
+    "hbaf-same-causal": (lambda: HBAF(replace(BIMODAL, speaker="same"), DIMS, CLASSES, True), ("audio", "text")),
     "context-no-contrastive": (
         lambda: ContextNetwork(replace(CONTEXT, contrastive=0.0), 5, CLASSES, False),
         ("audio",),
     ),
     "utterance-layers": (lambda: UtteranceNetwork(UTTERANCE, DIMS["audio"], CLASSES, 5), ("audio",)),
     "cma-layers": (lambda: CMA(CROSS, DIMS, CLASSES, False, LAYERS), ("audio", "text")),
-    "concat-layers-past": (lambda: Concat(CONCAT, DIMS, CLASSES, True, LAYERS), ("audio", "text")),
+    "concat-layers-causal": (lambda: Concat(CONCAT, DIMS, CLASSES, True, LAYERS), ("audio", "text")),
     "cma-no-attention": (lambda: CMA(replace(CROSS, attention=False), DIMS, CLASSES, False), ("audio", "text")),
     "cma-mean-pooling": (lambda: CMA(replace(CROSS, pooling="mean"), DIMS, CLASSES, False), ("audio", "text")),
-    "hcam-no-contrastive-past": (lambda: _hcam(contrastive=0.0), ("audio", "text")),
-    "hcam-no-co-attention-past": (lambda: _hcam(co_attention=False), ("audio", "text")),
-    "hbaf-no-audio-context-past": (lambda: _hbaf(context=False), ("audio", "text")),
-    "hbaf-no-gate-past": (lambda: _hbaf(gate=False), ("audio", "text")),
-    "hbaf-no-absolute": (lambda: _hbaf(past=False, absolute=0.0), ("audio", "text")),
-    "hbaf-no-relative": (lambda: _hbaf(past=False, relative=0.0), ("audio", "text")),
-    "hbaf-no-contrastive": (lambda: _hbaf(past=False, absolute=0.0, relative=0.0), ("audio", "text")),
-    "hbaf-no-heads": (lambda: _hbaf(past=False, text_loss=0.0, audio_loss=0.0), ("audio", "text")),
-    "hbaf-self-attention-past": (lambda: _hbaf(cross_attention=False), ("audio", "text")),
-    "hbaf-cross-attention-past": (lambda: _hbaf(self_attention=False), ("audio", "text")),
+    "hcam-no-contrastive-causal": (lambda: _hcam(contrastive=0.0), ("audio", "text")),
+    "hcam-no-co-attention-causal": (lambda: _hcam(co_attention=False), ("audio", "text")),
+    "hbaf-no-audio-context-causal": (lambda: _hbaf(context=False), ("audio", "text")),
+    "hbaf-no-gate-causal": (lambda: _hbaf(gate=False), ("audio", "text")),
+    "hbaf-no-absolute": (lambda: _hbaf(causal=False, absolute=0.0), ("audio", "text")),
+    "hbaf-no-relative": (lambda: _hbaf(causal=False, relative=0.0), ("audio", "text")),
+    "hbaf-no-contrastive": (lambda: _hbaf(causal=False, absolute=0.0, relative=0.0), ("audio", "text")),
+    "hbaf-no-heads": (lambda: _hbaf(causal=False, text_loss=0.0, audio_loss=0.0), ("audio", "text")),
+    "hbaf-self-attention-causal": (lambda: _hbaf(cross_attention=False), ("audio", "text")),
+    "hbaf-cross-attention-causal": (lambda: _hbaf(self_attention=False), ("audio", "text")),
 }
 """By name, how a network is built and the modalities that it reads; the last ones are the ablations."""
 
@@ -102,7 +102,7 @@ READ_FRAMES = ("utterance", "utterance-layers", "cma", "cma-layers", "cma-no-att
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
 dialogue_network = pytest.mark.parametrize("name", [name for name in NETWORKS if name not in READ_FRAMES])
-past_network = pytest.mark.parametrize("name", [name for name in NETWORKS if name.endswith("-past")])
+causal_network = pytest.mark.parametrize("name", [name for name in NETWORKS if name.endswith("-causal")])
 
 Turn = dict[str, np.ndarray]
 Dialogue = list[Turn]
@@ -206,12 +206,12 @@ def test_mean_and_maximum_of_the_frames_go_around_the_recurrence_of_stage_one() 
     for turn in (turn for dialogue in dialogues for turn in dialogue):
         turn["audio"] -= 6
     batch = batch_of("utterance", dialogues, spare=2)
-    around = cast(torch.nn.Linear, network.around)
+    residual = cast(torch.nn.Linear, network.residual_projection)
     with torch.no_grad():
         whole_UH = network(batch).vectors["utterance"]
-        weight, bias = around.weight.clone(), around.bias.clone()
-        around.weight.zero_()
-        around.bias.zero_()
+        weight, bias = residual.weight.clone(), residual.bias.clone()
+        residual.weight.zero_()
+        residual.bias.zero_()
         without_UH = network(batch).vectors["utterance"]
         standardize = cast(Standardize, network.standardize)
         frames = [standardize(torch.from_numpy(turn["audio"])) for dialogue in dialogues for turn in dialogue]
@@ -237,8 +237,8 @@ def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
     for modality in batch.frames:
         batch.frames[modality][1, 0, 0] = torch.nan
     output = network(batch)
-    loss = sum(output.auxiliary.values())
-    for logits_UC in [output.logits_UC, *(logits_UC for _, logits_UC in output.heads.values())]:
+    loss = sum(output.auxiliary_losses.values())
+    for logits_UC in [output.logits_UC, *(logits_UC for _, logits_UC in output.auxiliary_heads.values())]:
         loss = loss + torch.nn.functional.cross_entropy(logits_UC, batch.targets_U)
     loss.backward()
     for key, parameter in network.named_parameters():
@@ -287,7 +287,7 @@ def test_missing_values_give_finite_logits(name: str, missing: tuple[str, ...]) 
     assert changed == bool(set(missing) & set(NETWORKS[name][1]))
 
 
-@past_network
+@causal_network
 @settings(max_examples=15, deadline=None)
 @given(size=st.integers(2, 6), turn=st.integers(1, 5), seed=SEEDS)
 def test_past_context_never_sees_the_future(name: str, size: int, turn: int, seed: int) -> None:
@@ -308,7 +308,7 @@ def test_context_is_read_from_turns_without_a_label(name: str) -> None:
     (before,) = logits_of(network, name, dialogues)
     output = network(batch_of(name, dialogues, targets=[IGNORE] * 3))
     close(output.logits_UC.detach(), before)
-    assert all(loss == 0 for loss in output.auxiliary.values())
+    assert all(loss == 0 for loss in output.auxiliary_losses.values())
     dialogues[0][0] = {modality: -frames for modality, frames in dialogues[0][0].items()}
     (after,) = logits_of(network, name, dialogues)
     assert not torch.isclose(after[1:], before[1:]).all(dim=1).any()
@@ -329,7 +329,7 @@ def test_the_utterance_network_reads_no_context() -> None:
         ("context", {"contrastive"}),
         ("context-no-contrastive", set()),
         ("hcam", {"contrastive"}),
-        ("hcam-no-contrastive-past", set()),
+        ("hcam-no-contrastive-causal", set()),
         ("hbaf", {"absolute", "relative"}),
         ("hbaf-no-absolute", {"relative"}),
         ("hbaf-no-relative", {"absolute"}),
@@ -337,7 +337,7 @@ def test_the_utterance_network_reads_no_context() -> None:
     ],
 )
 def test_the_contrastive_losses_can_be_switched_off(name: str, losses: set[str]) -> None:
-    found = network_of(name)(batch_of(name, dialogues_of(name, [4, 3]))).auxiliary
+    found = network_of(name)(batch_of(name, dialogues_of(name, [4, 3]))).auxiliary_losses
     assert set(found) == losses
     assert all(loss > 0 for loss in found.values())
 
@@ -346,10 +346,10 @@ def test_the_contrastive_loss_of_hcam_sees_two_views_of_an_utterance() -> None:
     network = network_of("hcam")
     batch = batch_of("hcam", dialogues_of("hcam", [3, 2]), targets=[0, 1, IGNORE, 1, 2])
     output = network(batch)
-    views_NH = network.project(torch.cat(output.vectors["fused"].chunk(2, dim=1)))  # type: ignore[operator]
+    views_NH = network.contrastive_projection(torch.cat(output.vectors["fused"].chunk(2, dim=1)))  # type: ignore[operator]
     targets_N = torch.cat([batch.targets_U, batch.targets_U])
     expected = FUSION.contrastive * supervised_contrastive(views_NH, targets_N, FUSION.temperature)
-    close(output.auxiliary["contrastive"], expected)
+    close(output.auxiliary_losses["contrastive"], expected)
 
 
 @pytest.mark.parametrize("config", [CONTEXT, FUSION])

@@ -11,7 +11,7 @@ from emofuse.models.parts.recurrent import Cell, Recurrent
 
 SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=6)
 CELLS = pytest.mark.parametrize("cell", ["gru", "lstm"])
-DIRECTIONS = pytest.mark.parametrize("past", [False, True])
+DIRECTIONS = pytest.mark.parametrize("causal", [False, True])
 
 
 def random(seed: int, *shape: int) -> Tensor:
@@ -29,10 +29,10 @@ def alone(layer: Recurrent, x_UTD: Tensor, lengths: list[int]) -> Tensor:
 @settings(max_examples=20, deadline=None)
 @given(lengths=SIZES, seed=st.integers(0, 2**16))
 def test_states_and_gradients_are_those_of_torch_for_each_sequence_alone(
-    cell: Cell, past: bool, lengths: list[int], seed: int
+    cell: Cell, causal: bool, lengths: list[int], seed: int
 ) -> None:
     torch.manual_seed(seed)
-    layer = Recurrent(3, 4, 2, 0.0, past, cell)
+    layer = Recurrent(3, 4, 2, 0.0, causal, cell)
     x_UTD = random(seed, len(lengths), max(lengths) + 2, 3).requires_grad_()
     expected_UTH = alone(layer, x_UTD, lengths)
     states_UTH = layer(x_UTD, torch.tensor(lengths))
@@ -46,9 +46,9 @@ def test_states_and_gradients_are_those_of_torch_for_each_sequence_alone(
 
 @CELLS
 @DIRECTIONS
-def test_the_slope_is_that_of_the_numbers(cell: Cell, past: bool) -> None:
+def test_the_slope_is_that_of_the_numbers(cell: Cell, causal: bool) -> None:
     torch.manual_seed(0)
-    layer = Recurrent(3, 4, 1, 0.0, past, cell).double()
+    layer = Recurrent(3, 4, 1, 0.0, causal, cell).double()
     x_UTD = torch.randn(3, 5, 3, dtype=torch.double, requires_grad=True)
     lengths_U = torch.tensor([5, 2, 4])
     assert torch.autograd.gradcheck(lambda x, *_: layer(x, lengths_U), (x_UTD, *layer.parameters()))

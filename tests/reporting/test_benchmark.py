@@ -70,7 +70,7 @@ def make_utterances() -> pl.DataFrame:
 
 
 def make_task() -> Task:
-    config = TaskConfig({name: (name,) for name in LABELS}, 2, "past", "keep", "shared", "script")
+    config = TaskConfig({name: (name,) for name in LABELS}, 2, "causal", "keep", "shared", "script")
     return Task("tiny", config, make_utterances(), "toy")
 
 
@@ -78,13 +78,13 @@ def make_plan(models: Models = MODELS) -> Plan:
     return Plan("toy", "corpora/toy/params.yaml", Selection(("tiny",), (PAIR.audio,), (PAIR.text,), models))
 
 
-def answers(task: Task, skill: float, seed: int) -> np.ndarray:
+def predictions(task: Task, skill: float, seed: int) -> np.ndarray:
     """Probabilities that are right with probability ``skill``, and the first class otherwise."""
     fold = task.fold(0)
     targets = dict(task.truth().select("utterance_id", "target").rows())
     rng = np.random.default_rng([seed, int(100 * skill)])
-    said = [targets.get(each, 0) if rng.random() < skill else 0 for each in fold.utterance_ids]
-    return np.eye(3, dtype=np.float32)[said] * 0.7 + 0.1
+    predicted = [targets.get(each, 0) if rng.random() < skill else 0 for each in fold.utterance_ids]
+    return np.eye(3, dtype=np.float32)[predicted] * 0.7 + 0.1
 
 
 def folder_of(root: Path, model: str) -> Path:
@@ -99,7 +99,8 @@ def folder_of(root: Path, model: str) -> Path:
 def write_run(root: Path, task: Task, model: str, skill: float, seed: int) -> Path:
     encoders = {name: PAIR.encoder(name) for name in find_model(model).modalities}
     out = folder_of(root, model) / f"seed-{seed}-fold-0"
-    save_run(out, Run("tiny", model, encoders, "by hand", seed, 0), task.fold(0), answers(task, skill, seed), {"a": 1})
+    run = Run("tiny", model, encoders, "by hand", seed, 0)
+    save_run(out, run, task.fold(0), predictions(task, skill, seed), {"a": 1})
     if model != "majority":
         record = json.loads((out / "record.json").read_text())
         record["history"] = [{"epoch": epoch, "loss": 1 / epoch, "dev_weighted_f1": 0.1 * epoch} for epoch in (1, 2, 3)]
@@ -113,8 +114,12 @@ def write_project(root: Path) -> Path:
         for seed in range(2 if find_model(model).seeded else 1):
             write_run(root, task, model, skill, seed)
     ids = [f"d2_{turn}" for turn in range(5)]
-    example = {"utterance_ids": ids, "attention": {"text asks audio": np.eye(5).tolist()}, "gate": {"audio": [0.5] * 5}}
-    write_json(folder_of(root, "hcam") / "seed-0-fold-0/example.json", example)
+    example = {
+        "utterance_ids": ids,
+        "attention": {"text attends to audio": np.eye(5).tolist()},
+        "gate": {"audio": [0.5] * 5},
+    }
+    write_json(folder_of(root, "hcam") / "seed-0-fold-0/attention.json", example)
     corpus = Layout(root).corpus("toy")
     corpus.mkdir(parents=True)
     make_utterances().write_parquet(corpus / "utterances.parquet")
@@ -198,9 +203,9 @@ def test_the_scores_are_those_of_the_test_predictions(scored: Path) -> None:
 
 def test_a_cross_entropy_that_is_not_the_plain_one_stands_in_the_table_and_on_the_page(root: Path) -> None:
     assert "Cross-entropy" not in run(root)
-    fit = {"config": {"fit": {"balance": 0.0, "focus": 2.0}}, "model": "concat", "reads": "pooled"}
+    fit = {"config": {"fit": {"class_weight_power": 0.0, "focal_gamma": 2.0}}, "model": "concat", "reads": "pooled"}
     write_json(folder_of(root, "concat") / "seed-0-fold-0/config.json", fit)
-    assert "- Cross-entropy of concat: focal loss with exponent 2\n" in run(root)
+    assert "- Cross-entropy of concat: focal loss with gamma 2\n" in run(root)
     assert "Cross-entropy of concat" in (metrics_of(root) / "report.html").read_text()
 
 
@@ -223,7 +228,7 @@ def test_the_protocol_tells_what_the_numbers_rest_on(scored: Path) -> None:
         "splits": "as the corpus has them",
         "folds": 1,
         "seeds": 2,
-        "context": "past",
+        "context": "causal",
         "unlabelled_turns": "keep",
         "speakers_across_splits": "shared",
         "transcript": "script",
@@ -252,7 +257,7 @@ def test_facts_stand_beside_the_scores(scored: Path) -> None:
     assert "| hcam/no-contrastive | 0 | 0 | audio, text | yes |" in table
     assert "emofuse table --time" in table
     assert "To repeat it: `dvc repro corpora/toy/dvc.yaml:score@tiny-ears-eyes`." in table
-    assert "- Context: the past alone" in table
+    assert "- Context: causal, the turns before alone" in table
 
 
 def test_two_benchmarks_are_equal_byte_by_byte(scored: Path, root: Path) -> None:
@@ -306,9 +311,9 @@ def test_what_dev_says_stands_beside_the_scores_and_alone_in_what_experiments_co
     for model in SKILLS:
         paths = sorted(folder_of(scored, model).glob("seed-*/predictions.parquet"))
         joined = [truth.join(pl.read_parquet(path), on="utterance_id", maintain_order="left") for path in paths]
-        said = [rows["probabilities"].list.arg_max() for rows in joined]
-        f1 = [f1_score(truth["target"], each, average="weighted") for each in said]
-        accuracy = [accuracy_score(truth["target"], each) for each in said]
+        predicted = [rows["probabilities"].list.arg_max() for rows in joined]
+        f1 = [f1_score(truth["target"], each, average="weighted") for each in predicted]
+        accuracy = [accuracy_score(truth["target"], each) for each in predicted]
         assert told[model] == {
             "dev/accuracy": pytest.approx(np.mean(accuracy), abs=2e-6),
             "dev/weighted_f1": pytest.approx(np.mean(f1), abs=2e-6),

@@ -16,7 +16,7 @@ def write_example(root: Path, model: str, seed: int) -> Path:
     folder = root / model / f"seed-{seed}"
     write_json(folder / "record.json", {"model": model, "seed": seed, "fold": 0})
     gate = {"audio": [0.1 * seed] * 3}
-    write_json(folder / "example.json", {"utterance_ids": IDS, "attention": {"a": [[1.0] * 3] * 3}, "gate": gate})
+    write_json(folder / "attention.json", {"utterance_ids": IDS, "attention": {"a": [[1.0] * 3] * 3}, "gate": gate})
     return folder
 
 

@@ -29,27 +29,27 @@ def write_run(root: Path, model: str, seed: int, network: torch.nn.Module | None
     return folder
 
 
-def learnt(weigh: torch.nn.Module, *shares: float) -> None:
+def learnt(layer_weights: torch.nn.Module, *shares: float) -> None:
     """Let a network weigh layers so; what is added to all logits makes no difference."""
-    assert isinstance(weigh, LayerWeights)
-    assert weigh.logits is not None
+    assert isinstance(layer_weights, LayerWeights)
+    assert layer_weights.logits is not None
     with torch.no_grad():
-        weigh.logits.copy_(torch.tensor(shares).log() + 3)
+        layer_weights.logits.copy_(torch.tensor(shares).log() + 3)
 
 
 def hearing(*shares: float) -> UtteranceNetwork:
-    config = UtteranceConfig(project=0, hidden=4, layers=1, dropout=0.0, input_dropout=0.0)
+    config = UtteranceConfig(input_projection=0, hidden=4, layers=1, dropout=0.0, input_dropout=0.0)
     network = UtteranceNetwork(config, DIMS["audio"], 2, len(shares) or 1)
     if shares:
-        learnt(network.weigh, *shares)
+        learnt(network.layer_weights, *shares)
     return network
 
 
 def crossing(audio: tuple[float, ...], text: tuple[float, ...]) -> CMA:
     config = CMAConfig(channels=4, kernel=1, hidden=4, heads=2, dropout=0.0, attention=False, pooling="mean")
     network = CMA(config, DIMS, 2, False, {"audio": len(audio), "text": len(text)})
-    learnt(network.weigh["audio"], *audio)
-    learnt(network.weigh["text"], *text)
+    learnt(network.layer_weights["audio"], *audio)
+    learnt(network.layer_weights["text"], *text)
     return network
 
 
@@ -97,4 +97,4 @@ def test_bars_stand_side_by_side_on_one_scale_for_all() -> None:
         ends = [(bar["x"], bar["x"] + bar["width"]) for bar in figure["bars"]]
         assert all(end <= start for (_, end), (start, _) in pairwise(ends))
     assert (first["caption"], second["caption"]) == ("audio, ears, 5 runs", "text, eyes, 1 run")
-    assert first["said"] == "layer 1: 80.0 % is the most of 3"
+    assert first["summary"] == "layer 1: 80.0 % is the most of 3"

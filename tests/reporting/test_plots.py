@@ -16,9 +16,9 @@ Make = Callable[..., pl.DataFrame]
 
 
 @pytest.fixture
-def scores(truth: Make, guess: Make, answer: Make, classes: tuple[str, ...]) -> Scores:
+def scores(truth: Make, guess: Make, predict: Make, classes: tuple[str, ...]) -> Scores:
     targets = pl.concat([truth(n_dialogues=4), truth(n_dialogues=4, fold=1, prefix="x")])
-    majority = answer(targets, [0] * len(targets), "majority")
+    majority = predict(targets, [0] * len(targets), "majority")
     return score(pl.concat([majority, guess(targets, 0.7, "hcam")]), targets, classes, ScoringConfig(resamples=50))
 
 

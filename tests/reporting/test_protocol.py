@@ -10,7 +10,7 @@ import pytest
 from emofuse.core.layout import Layout, Pair
 from emofuse.features.shards import Row, write_cut, write_shard
 from emofuse.reporting.benchmark import protocol
-from emofuse.reporting.protocol import facts_markdown, losses, model_facts
+from emofuse.reporting.protocol import losses, model_sizes, protocol_markdown
 from emofuse.scoring.predictions import ScoringError
 from emofuse.tasks import Task, TaskConfig
 
@@ -45,18 +45,18 @@ def test_parameters_in_all_are_those_of_every_network_behind_an_answer_once(
     model: str, own: int, reads: str | None, in_all: int
 ) -> None:
     known = configs(READS | ({model: reads} if reads else {}))
-    facts = model_facts(records({**SIZES, model: own}), known, FEATURES)[model]
+    facts = model_sizes(records({**SIZES, model: own}), known, FEATURES)[model]
     assert (facts["n_parameters"], facts["n_parameters_in_all"]) == (own, in_all)
 
 
 def test_labels_are_seen_by_what_reads_features_that_have_seen_them() -> None:
-    facts = model_facts(records({**SIZES, "concat": 7}), configs(READS), FEATURES)
+    facts = model_sizes(records({**SIZES, "concat": 7}), configs(READS), FEATURES)
     seen = ["text-utterance", "text-context", "concat"]
     assert [model for model, own in facts.items() if own["labels_seen"] and "/" not in model] == seen
 
 
 def test_an_ensemble_has_the_parameters_of_all_its_seeds() -> None:
-    facts = model_facts(records({**SIZES, "concat": 7}), configs(READS), FEATURES)
+    facts = model_sizes(records({**SIZES, "concat": 7}), configs(READS), FEATURES)
     assert facts["concat/ensemble"]["n_parameters"] == 14
     assert facts["text-context/ensemble"]["n_parameters_in_all"] == 2 * facts["text-context"]["n_parameters_in_all"]
 
@@ -64,20 +64,20 @@ def test_an_ensemble_has_the_parameters_of_all_its_seeds() -> None:
 def test_a_cross_entropy_that_is_not_the_plain_one_is_stated() -> None:
     fits = {"concat": (0.0, 0.0), "hcam": (0.5, 0.0), "cma": (0.0, 2.0), "hbaf": (1.0, 1.0)}
     known = [
-        {"model": model, "seed": seed, "config": {"fit": {"balance": balance, "focus": focus}}}
+        {"model": model, "seed": seed, "config": {"fit": {"class_weight_power": balance, "focal_gamma": focus}}}
         for model, (balance, focus) in fits.items()
         for seed in range(2)
     ]
     assert losses([*known, {"model": "late", "config": {}}]) == {
         "hcam": "classes weighed by frequency ** -0.5",
-        "cma": "focal loss with exponent 2",
-        "hbaf": "classes weighed by frequency ** -1, focal loss with exponent 1",
+        "cma": "focal loss with gamma 2",
+        "hbaf": "classes weighed by frequency ** -1, focal loss with gamma 1",
     }
 
 
 def test_a_model_without_what_it_reads_from_is_an_error() -> None:
     with pytest.raises(ScoringError, match="no run of 'text-context', which another model reads from"):
-        model_facts(records({"audio-context": 1, "late": 0}), configs({"late": "probabilities"}), FEATURES)
+        model_sizes(records({"audio-context": 1, "late": 0}), configs({"late": "probabilities"}), FEATURES)
 
 
 LABELS = ("happy", "sad", "Happy", "sadness", "<script>", "a|b", None)
@@ -92,17 +92,18 @@ def test_labels_that_no_class_takes_and_texts_that_are_cut_are_in_scores_and_tab
     names = ["utterance_id", "dialogue_id", "turn", "label", "split"]
     nothing = {"speaker": pl.lit(None, pl.String), "sentiment": pl.lit(None, pl.Float64)}
     table = pl.DataFrame(rows, schema=names, orient="row").with_columns(**nothing)
-    config = TaskConfig({"joy": ("happy",), "woe": ("sad",)}, 1, "both", "keep", "shared", "as the corpus has it")
+    config = TaskConfig({"joy": ("happy",), "woe": ("sad",)}, 1, "full", "keep", "shared", "as the corpus has it")
     layout, pair = Layout(tmp_path), Pair("ears", "eyes")
-    for encoder, said in (("ears", {}), ("eyes", {"max_tokens": 8})):
+    for encoder, options in (("ears", {}), ("eyes", {"max_tokens": 8})):
         folder = layout.features("toy", encoder)
         folder.mkdir(parents=True)
         features = [Row(name, "digest", np.ones((1, 2))) for name in table["utterance_id"]]
-        write_shard(folder / "shard-00000-of-00001.parquet", features, 2, {"labels_seen": False, "id": encoder} | said)
+        identity = {"labels_seen": False, "id": encoder} | options
+        write_shard(folder / "shard-00000-of-00001.parquet", features, 2, identity)
     write_cut(layout.features("toy", "eyes"), ["dev-1", "test-2"])
     facts = protocol(Task("toy-2", config, table, "toy"), pair, layout, [], [])
     assert facts["labels_no_class_takes"] == {"<script>": 3, "Happy": 6, "a|b": 3, "sadness": 3}
     assert facts["utterances_cut"] == {"text": 2}
-    lines = facts_markdown(facts, []).splitlines()
+    lines = protocol_markdown(facts, []).splitlines()
     assert "- Labels that no class takes: &lt;script&gt; 3, Happy 6, a\\|b 3, sadness 3" in lines
     assert "- Utterances cut, text: 2, longer than the 8 tokens that the encoder reads" in lines

@@ -12,7 +12,7 @@ import pytest
 
 from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.layers import LayerShares
-from emofuse.reporting.protocol import model_facts
+from emofuse.reporting.protocol import model_sizes
 from emofuse.reporting.report import report, with_times
 from emofuse.scoring.scores import Scores, ScoringConfig, score
 
@@ -60,21 +60,21 @@ def protocol(task: str = "meld-7") -> dict[str, Any]:
         "splits": {"by": "session", "dev": "next", "test": "each"},
         "folds": 1,
         "seeds": 3,
-        "context": "both",
+        "context": "full",
         "unlabelled_turns": "keep",
         "speakers_across_splits": "shared",
         "transcript": "<subtitles>",
         "epoch_chosen_on": "dev weighted F1",
         "features": features,
-        "models": model_facts(records(), [], features),
+        "models": model_sizes(records(), [], features),
     }
 
 
 def dialogue() -> Dialogue:
-    turns = {"utterance_id": ["a", "b"], "said": ["sad", None], "confidence": [0.75, None]}
+    turns = {"utterance_id": ["a", "b"], "predicted": ["sad", None], "confidence": [0.75, None]}
     words = {"speaker": ["Ann", None], "text": ["<b>So</b> & so", None], "target": ["angry", None]}
-    table = pl.DataFrame(turns | words, schema_overrides={"said": pl.String})
-    return Dialogue("hcam", 0, table, {"text asks audio": [[0.2, 0.8], [1.0, 0.0]]}, {"audio": [0.25, 1.0]})
+    table = pl.DataFrame(turns | words, schema_overrides={"predicted": pl.String})
+    return Dialogue("hcam", 0, table, {"text attends to audio": [[0.2, 0.8], [1.0, 0.0]]}, {"audio": [0.25, 1.0]})
 
 
 def test_nothing_comes_from_elsewhere(page: str, tags_of: TagsOf) -> None:
@@ -143,10 +143,10 @@ def test_learnt_weights_of_layers_are_a_bar_each_where_there_are_some(
 
 
 def test_a_single_model_without_anything_else(
-    truth: Make, answer: Make, classes: tuple[str, ...], scores: Scores, tags_of: TagsOf
+    truth: Make, predict: Make, classes: tuple[str, ...], scores: Scores, tags_of: TagsOf
 ) -> None:
     targets = truth()
-    alone = score(answer(targets, [0] * len(targets), "majority"), targets, classes, ScoringConfig(resamples=20))
+    alone = score(predict(targets, [0] * len(targets), "majority"), targets, classes, ScoringConfig(resamples=20))
     page = report(alone, protocol("tiny"), [], [each for each in records() if each["model"] == "majority"], [])
     tags_of(page)
     assert "No model of this task was trained in epochs." in page
@@ -177,9 +177,9 @@ def test_a_click_sorts_and_a_second_one_turns_the_order_round(browser: Browser, 
 def test_training_times_are_a_column_where_they_are_known(browser: Browser, page: str, tmp_path: Path) -> None:
     (tmp_path / "timed.html").write_text(with_times(page, {"hcam": 12.34, "text-context": 5}))
     browser.show(tmp_path / "timed.html", 1200)
-    column = "[...document.querySelectorAll('table.facts tr')].map(row => row.lastElementChild.textContent)"
+    column = "[...document.querySelectorAll('table.leaderboard tr')].map(row => row.lastElementChild.textContent)"
     assert browser.run(column) == ["Seconds to train", "", "5.0", "12.3", ""]
-    browser.run("document.querySelector('table.facts th:last-child button').click()")
+    browser.run("document.querySelector('table.leaderboard th:last-child button').click()")
     assert browser.run(column) == ["Seconds to train", "12.3", "5.0", "", ""]
 
 

@@ -41,7 +41,7 @@ Paired comparisons (difference in points):
 
 
 @pytest.fixture
-def tiny(answer: Make) -> Scores:
+def tiny(predict: Make) -> Scores:
     """Four utterances of one dialogue: two of class a, two of class b.
 
     Majority says a: accuracy 2/4, recalls 1 and 0, F1 of a 4/6 and of b 0. hcam's seed 0 takes one b for an a: accuracy
@@ -52,8 +52,8 @@ def tiny(answer: Make) -> Scores:
     """
     ids = [f"d_{turn}" for turn in range(4)]
     truth = pl.DataFrame({"fold": 0, "split": "test", "utterance_id": ids, "dialogue_id": "d", "target": [0, 0, 1, 1]})
-    said = {("majority", 0): [0, 0, 0, 0], ("hcam", 0): [0, 0, 1, 0], ("hcam", 1): [0, 0, 1, 1]}
-    runs = pl.concat([answer(truth, own, model, seed) for (model, seed), own in said.items()])
+    by_run = {("majority", 0): [0, 0, 0, 0], ("hcam", 0): [0, 0, 1, 0], ("hcam", 1): [0, 0, 1, 1]}
+    runs = pl.concat([predict(truth, own, model, seed) for (model, seed), own in by_run.items()])
     two = runs.with_columns(pl.col("probabilities").list.head(2))
     return score(two, truth, ["a", "b"], ScoringConfig(resamples=200))
 
@@ -61,8 +61,8 @@ def tiny(answer: Make) -> Scores:
 @pytest.fixture
 def dev() -> pl.DataFrame:
     """What dev says of their runs: hcam's mean accuracy is 0.7 with a deviation of 0.2 / sqrt(2)."""
-    said = [("hcam", 0.8, 0.75), ("hcam", 0.6, 0.65), ("majority", 0.5, 0.3)]
-    return dev_scores([{"model": model, "dev": {"accuracy": a, "weighted_f1": f}} for model, a, f in said])
+    by_run = [("hcam", 0.8, 0.75), ("hcam", 0.6, 0.65), ("majority", 0.5, 0.3)]
+    return dev_scores([{"model": model, "dev": {"accuracy": a, "weighted_f1": f}} for model, a, f in by_run])
 
 
 def test_markdown(tiny: Scores) -> None:
@@ -111,7 +111,7 @@ def test_json_carries_the_protocol_and_the_same_numbers(tiny: Scores, dev: pl.Da
     write_scores(tmp_path, tiny, dev, {"task": "tiny"}, TABLE)
     value = json.loads((tmp_path / "scores.json").read_text())
     assert value["protocol"] == {"task": "tiny"}
-    assert value["intervals"] == {"confidence": 0.95, "resamples": 200, "seed": 0}
+    assert value["intervals"] == {"confidence_level": 0.95, "resamples": 200, "seed": 0}
     assert value["test"]["classes"] == ["a", "b"]
     accuracy = {"mean": 0.875, "sd": 0.176777, "low": 0.0, "high": 1.0, "n_runs": 2}
     assert value["scores"]["hcam"]["accuracy"] == accuracy

@@ -23,11 +23,11 @@ def test_what_is_not_zero_is_not_shown_as_zero(millionths: int) -> None:
     assert float(shown) == pytest.approx(millionths / 1e4, abs=0.05 + 1e-9)
 
 
-def tables(*told: tuple[str, float, float, float, float]) -> tuple[pl.DataFrame, pl.DataFrame]:
+def tables(*pairs: tuple[str, float, float, float, float]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Models of known means, and what the best of them was found to be ahead by."""
     means = [(name, "weighted_f1", mean, mean - 0.05, mean + 0.05) for name, mean in MODELS.items()]
     models = pl.DataFrame(means, schema=["model", "metric", "mean", "low", "high"], orient="row")
-    rows = [("text-context", name, "weighted_f1", *numbers[:3], 0.01, numbers[3]) for name, *numbers in told]
+    rows = [("text-context", name, "weighted_f1", *numbers[:3], 0.01, numbers[3]) for name, *numbers in pairs]
     return models, pl.DataFrame(rows, schema=PAIRS, orient="row")
 
 

@@ -1,4 +1,4 @@
-"""Noise is as loud and word errors are as many as they are said to be, whatever they are put into."""
+"""Noise is as loud and word errors are as many as declared, whatever they are put into."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,12 @@ WORDS = ("so", "the", "never", "a", "train's")
 texts = st.lists(st.none() | st.lists(st.sampled_from("abcde"), max_size=9).map(" ".join), max_size=12)
 
 
-def distance(truth: Sequence[str], said: Sequence[str]) -> int:
+def distance(truth: Sequence[str], transcripts: Sequence[str]) -> int:
     """Edit distance, as the textbook has it."""
-    row = list(range(len(said) + 1))
+    row = list(range(len(transcripts) + 1))
     for count, word in enumerate(truth, 1):
         previous, row[0] = row[0], count
-        for place, other in enumerate(said, 1):
+        for place, other in enumerate(transcripts, 1):
             previous, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, previous + (word != other))
     return row[-1]
 
@@ -73,11 +73,11 @@ def test_no_clips_have_no_spectrum() -> None:
 
 @given(texts, st.floats(0, 1), st.integers(0, 20))
 def test_the_edit_distance_is_the_one_asked_for(truth: list[str | None], rate: float, seed: int) -> None:
-    said = with_word_errors(truth, rate, WORDS, np.random.default_rng(seed))
+    transcripts = with_word_errors(truth, rate, WORDS, np.random.default_rng(seed))
     total = sum(len(words(each)) for each in truth)
-    assert sum(distance(words(a), words(b)) for a, b in zip(truth, said, strict=True)) == round(rate * total)
-    assert all(text is None or text.split() for text in said if text not in truth)
-    assert said == with_word_errors(truth, rate, WORDS, np.random.default_rng(seed))
+    assert sum(distance(words(a), words(b)) for a, b in zip(truth, transcripts, strict=True)) == round(rate * total)
+    assert all(text is None or text.split() for text in transcripts if text not in truth)
+    assert transcripts == with_word_errors(truth, rate, WORDS, np.random.default_rng(seed))
 
 
 @given(texts)
@@ -87,9 +87,9 @@ def test_no_errors_leave_every_text_as_it_was(truth: list[str | None]) -> None:
 
 def test_errors_are_of_all_three_kinds_alike() -> None:
     truth = [" ".join(f"w{row}-{place}" for place in range(10)) for row in range(300)]
-    said = with_word_errors(truth, 0.1, ["new"], np.random.default_rng(0))
-    added = sum(words(each).count("new") for each in said)
-    kept = sum(word != "new" for each in said for word in words(each))
+    transcripts = with_word_errors(truth, 0.1, ["new"], np.random.default_rng(0))
+    added = sum(words(each).count("new") for each in transcripts)
+    kept = sum(word != "new" for each in transcripts for word in words(each))
     substituted_or_deleted, substituted_or_added = 3000 - kept, added
     assert substituted_or_deleted == pytest.approx(200, abs=10)
     assert substituted_or_added == pytest.approx(200, abs=10)

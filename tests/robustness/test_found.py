@@ -24,7 +24,7 @@ def spoken(text: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("truth", "said", "rate"),
+    ("truth", "heard", "rate"),
     [
         (["You are late!"], ["you are, late"], 0.0),
         (["You are late."], ["You are never late."], 1 / 3),
@@ -34,8 +34,10 @@ def spoken(text: str) -> np.ndarray:
         ([None, "…"], ["so", None], None),
     ],
 )
-def test_errors_are_counted_over_all_words(truth: list[str | None], said: list[str | None], rate: float | None) -> None:
-    assert word_error_rate(truth, said) == (None if rate is None else pytest.approx(rate, abs=1e-6))
+def test_errors_are_counted_over_all_words(
+    truth: list[str | None], heard: list[str | None], rate: float | None
+) -> None:
+    assert word_error_rate(truth, heard) == (None if rate is None else pytest.approx(rate, abs=1e-6))
 
 
 def test_clips_are_joined_at_their_times_or_with_the_pause() -> None:

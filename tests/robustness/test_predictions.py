@@ -134,7 +134,7 @@ def predict(task: Task, folder: Path, runs: list[Path], in_process: None) -> Cal
 
 
 @pytest.fixture(scope="module")
-def said(predict: Callable[..., pl.DataFrame]) -> pl.DataFrame:
+def corrupted(predict: Callable[..., pl.DataFrame]) -> pl.DataFrame:
     """What all runs predict under all conditions, by condition."""
     tables = {name: predict(name, modality) for name, (modality, _) in CONDITIONS.items()}
     return pl.concat([table.with_columns(condition=pl.lit(name)) for name, table in tables.items()])
@@ -152,9 +152,9 @@ def probabilities(table: pl.DataFrame, **where: Any) -> np.ndarray:
 
 @pytest.mark.parametrize("condition", ["noise-200", "words-0"])
 def test_a_change_of_nothing_changes_no_score(
-    said: pl.DataFrame, clean: pl.DataFrame, task: Task, condition: str
+    corrupted: pl.DataFrame, clean: pl.DataFrame, task: Task, condition: str
 ) -> None:
-    asked = said.filter(pl.col("condition") == condition).drop("condition")
+    asked = corrupted.filter(pl.col("condition") == condition).drop("condition")
     assert asked.drop("probabilities").equals(clean.drop("probabilities"))
     np.testing.assert_allclose(probabilities(asked), probabilities(clean), atol=2e-5)
     config = ScoringConfig(resamples=100)
@@ -181,17 +181,19 @@ def test_the_utterances_of_test_and_no_others_have_features(folder: Path, task: 
     assert set(FeatureStore(features(folder, condition)).utterance_ids) == test
 
 
-def test_a_model_that_does_not_read_what_is_changed_says_what_it_said(said: pl.DataFrame, clean: pl.DataFrame) -> None:
+def test_a_model_predicts_the_same_if_it_does_not_read_what_is_changed(
+    corrupted: pl.DataFrame, clean: pl.DataFrame
+) -> None:
     for condition, (modality, _) in CONDITIONS.items():
         other = "text" if modality == "audio" else "audio"
         for model in ("majority", f"{other}-utterance", f"{other}-context"):
-            asked = probabilities(said, condition=condition, model=model)
+            asked = probabilities(corrupted, condition=condition, model=model)
             np.testing.assert_array_equal(asked, probabilities(clean, model=model))
 
 
 @pytest.mark.parametrize("condition", ["noise-0", "words-40", "no-audio", "no-text"])
 def test_a_change_reaches_every_model_that_reads_it(
-    said: pl.DataFrame, clean: pl.DataFrame, folder: Path, condition: str
+    corrupted: pl.DataFrame, clean: pl.DataFrame, folder: Path, condition: str
 ) -> None:
     """Late fusion reads what it gives a weight, which dev chose."""
     modality = CONDITIONS[condition][0]
@@ -202,24 +204,24 @@ def test_a_change_reaches_every_model_that_reads_it(
     mixed = any(each["weights"][modality] for each in mixtures)
     models = [model for model in FUSED if model != "late" or mixed]
     for model in (f"{modality}-utterance", f"{modality}-context", *models):
-        asked = probabilities(said, condition=condition, model=model)
+        asked = probabilities(corrupted, condition=condition, model=model)
         assert np.isfinite(asked).all()
         assert np.abs(asked - probabilities(clean, model=model)).max() > 1e-4, model
 
 
 @pytest.mark.parametrize("modality", ["audio", "text"])
-def test_without_its_modality_a_network_says_the_same_of_every_utterance(said: pl.DataFrame, modality: str) -> None:
-    asked = probabilities(said, condition=f"no-{modality}", model=f"{modality}-utterance", seed=0)
+def test_without_its_modality_a_network_predicts_the_same_for_all(corrupted: pl.DataFrame, modality: str) -> None:
+    asked = probabilities(corrupted, condition=f"no-{modality}", model=f"{modality}-utterance", seed=0)
     np.testing.assert_allclose(asked, np.broadcast_to(asked[0], asked.shape), atol=1e-6)
 
 
 def test_predictions_are_kept_in_the_store(
-    predict: Callable[..., pl.DataFrame], said: pl.DataFrame, runs: list[Path], folder: Path
+    predict: Callable[..., pl.DataFrame], corrupted: pl.DataFrame, runs: list[Path], folder: Path
 ) -> None:
     before = set((folder / ".emofuse/corrupted").iterdir())
     assert before
     asked = predict("no-text", "text", [run for run in runs if run.parent.name == "hbaf"])
-    assert asked.equals(said.filter(condition="no-text", model="hbaf").drop("condition"))
+    assert asked.equals(corrupted.filter(condition="no-text", model="hbaf").drop("condition"))
     assert set((folder / ".emofuse/corrupted").iterdir()) == before
 
 
@@ -256,7 +258,7 @@ def test_features_of_another_encoder_are_refused(
 
 
 def test_scores_stand_beside_those_without_the_condition(
-    said: pl.DataFrame, task: Task, plan: Plan, folder: Path, in_process: None
+    corrupted: pl.DataFrame, task: Task, plan: Plan, folder: Path, in_process: None
 ) -> None:
     config, layout = Params.load(root=folder).get("scoring", ScoringConfig), Layout(folder)
     written = {}
@@ -282,7 +284,7 @@ def test_scores_stand_beside_those_without_the_condition(
     of_answers = written["noise-200"].filter(pl.col("metric") != "ece")
     assert of_answers["mean"].equals(of_answers["as_recorded"])
     without = written["no-text"]
-    scores = score(said.filter(condition="no-text").drop("condition"), truth_of(task), task.classes, config).models
+    scores = score(corrupted.filter(condition="no-text").drop("condition"), truth_of(task), task.classes, config).models
     assert without["mean"].to_list() == pytest.approx(scores["mean"].to_list())
     same = without.filter(pl.col("mean") == pl.col("as_recorded"))["model"].to_list()
     assert {"majority", "audio-utterance", "audio-context"} <= set(same)
@@ -363,13 +365,14 @@ def test_stored_transcripts_have_the_word_errors_that_they_should_have(
     data: Path, tmp_path: Path, rate: float, store: Store
 ) -> None:
     corrupt(data / "corpora/demo", WordErrors(rate, 0), tmp_path, store, "text")
-    said = pl.read_parquet(tmp_path / "utterances.parquet").select("utterance_id", said=pl.col("text").fill_null(""))
+    changed = pl.read_parquet(tmp_path / "utterances.parquet")
+    corrupted = changed.select("utterance_id", corrupted=pl.col("text").fill_null(""))
     whole = pl.read_parquet(data / "corpora/demo/utterances.parquet")
-    rows = said.join(whole, on="utterance_id")
-    errors = sum(edit_distance(a.split(), b.split()) for a, b in rows.select("text", "said").rows())
+    rows = corrupted.join(whole, on="utterance_id")
+    errors = sum(edit_distance(a.split(), b.split()) for a, b in rows.select("text", "corrupted").rows())
     assert errors == round(rate * sum(len(text.split()) for text in rows["text"]))
     train = {word for text in whole.filter(split="train")["text"] for word in text.split()}
-    assert {word for text in rows["said"] for word in text.split()} <= train | set(" ".join(rows["text"]).split())
+    assert {word for text in rows["corrupted"] for word in text.split()} <= train | set(" ".join(rows["text"]).split())
 
 
 @pytest.fixture
@@ -420,6 +423,6 @@ def test_noise_needs_sound(published: Path, store: Store) -> None:
 
 def test_a_corpus_without_splits_is_changed_as_a_whole(published: Path, store: Store) -> None:
     corrupt(published / "data/corpora/shown", WordErrors(0.5, 0), published / "out", store, "text")
-    said = pl.read_parquet(published / "out/utterances.parquet")["text"]
-    assert len(said) == 6
-    assert sum(edit_distance(["a", "b", "c"], (text or "").split()) for text in said) == 9
+    corrupted = pl.read_parquet(published / "out/utterances.parquet")["text"]
+    assert len(corrupted) == 6
+    assert sum(edit_distance(["a", "b", "c"], (text or "").split()) for text in corrupted) == 9

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from emofuse.scoring.calibration import BINS, bin_of, calibration_error, gap_counts
 
-answers = st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), min_size=1, max_size=40)
+predictions = st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), min_size=1, max_size=40)
 
 
 def reference(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -21,7 +21,7 @@ def reference(confidence: np.ndarray, right: np.ndarray) -> float:
     return error
 
 
-@given(answers)
+@given(predictions)
 def test_error_is_that_of_the_definition(pairs: list[tuple[float, bool]]) -> None:
     confidence, right = (np.array(each) for each in zip(*pairs, strict=True))
     gaps = gap_counts(np.zeros(len(pairs), int), confidence, right, n_cells=1)

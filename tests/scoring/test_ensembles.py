@@ -18,8 +18,8 @@ def test_probabilities_are_the_mean_over_seeds_and_models_without_several_have_n
     found = of_seeds(pl.concat([hcam, guess(targets, 0.4, "late", seeds=(0,))]))
     assert found.schema == hcam.schema
     assert found.select("model", "seed", "fold").unique().rows() == [("hcam/no-gate/ensemble", 0, 0)]
-    said = np.array(hcam["probabilities"].to_list()).reshape(3, len(targets), 3)
-    expected = dict(zip(targets["utterance_id"], said.mean(axis=0), strict=True))
+    probabilities = np.array(hcam["probabilities"].to_list()).reshape(3, len(targets), 3)
+    expected = dict(zip(targets["utterance_id"], probabilities.mean(axis=0), strict=True))
     for name, probabilities in found.select("utterance_id", "probabilities").rows():
         assert probabilities == pytest.approx(expected[name])
 

@@ -42,7 +42,7 @@ def read(path: Path, truth: pl.DataFrame = TRUTH, ids: Sequence[str] = IDS) -> E
 
 
 def csv(folder: Path, *lines: str) -> Path:
-    path = folder / "said.csv"
+    path = folder / "predictions.csv"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
@@ -51,7 +51,7 @@ def test_labels_of_test_alone_become_rows_that_are_scored(tmp_path: Path) -> Non
     """With a byte order mark, as spreadsheets write it, ids that look like numbers, and another column."""
     path = csv(tmp_path, "\ufeffutterance_id,label,why", '004,sad,"a sigh, and a pause"', "003, sad ,", "000,happy,")
     found = read(path)
-    assert found.answers == "labels"
+    assert found.kind == "labels"
     schema.conform(found.rows.to_arrow(compat_level=pl.CompatLevel.oldest()), schema.PREDICTIONS, "rows")
     assert found.rows.drop("probabilities").rows() == [
         ("tiny", "asked", 0, 0, "test", "003"),
@@ -66,17 +66,17 @@ def test_labels_of_test_alone_become_rows_that_are_scored(tmp_path: Path) -> Non
 def test_probabilities_are_those_of_their_class_whatever_the_order_of_columns(tmp_path: Path, suffix: str) -> None:
     table = pl.DataFrame({"sad": [0.7, 0.1, 0.0, 0.333], "utterance_id": IDS[:0:-1], "angry": [0.2, 0.8, 1.0, 0.333]})
     table = table.with_columns(happy=pl.Series([0.1, 0.1, 0.0, 0.333]))
-    path = tmp_path / f"said.{suffix}"
+    path = tmp_path / f"predictions.{suffix}"
     table.write_csv(path) if suffix == "csv" else table.write_parquet(path)
     found = read(path)
-    assert found.answers == "probabilities"
+    assert found.kind == "probabilities"
     assert found.rows.select("split", "utterance_id").rows() == TRUTH.select("split", "utterance_id").rows()
     expected = [[1 / 3, 1 / 3, 1 / 3], [1, 0, 0], [0.8, 0.1, 0.1], [0.2, 0.1, 0.7]]
     np.testing.assert_allclose(found.rows["probabilities"].to_list(), expected, rtol=1e-6)
 
 
 def test_labels_of_a_parquet_may_be_a_dictionary(tmp_path: Path) -> None:
-    path = tmp_path / "said.parquet"
+    path = tmp_path / "predictions.parquet"
     pl.DataFrame({"utterance_id": IDS, "label": pl.Series(["sad"] * 5, dtype=pl.Categorical)}).write_parquet(path)
     assert read(path).rows["probabilities"].to_list() == [[0, 0, 1]] * 4
 
@@ -99,7 +99,7 @@ def test_labels_of_a_parquet_may_be_a_dictionary(tmp_path: Path) -> None:
         (["utterance_id,angry,happy,sad", "003,1,0,0", "004,1,,0"], "from 0 to 1 .*: '004'"),
         (["utterance_id,angry,happy,sad", "003,1,0,0", "004,much,0,0"], "from 0 to 1 .*: '004'"),
         (["utterance_id,angry,happy,sad", "003,1,0,0", "004,nan,0,0"], "from 0 to 1 .*: '004'"),
-        ([], "said.csv"),
+        ([], "predictions.csv"),
     ],
 )
 def test_what_is_missing_doubled_unknown_or_no_answer_is_refused(tmp_path: Path, lines: list[str], fault: str) -> None:
@@ -110,7 +110,7 @@ def test_what_is_missing_doubled_unknown_or_no_answer_is_refused(tmp_path: Path,
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    for name, content in (("said.parquet", b"utterance_id,label"), ("said.xlsx", b"")):
+    for name, content in (("predictions.parquet", b"utterance_id,label"), ("predictions.xlsx", b"")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ScoringError, match=name):
             read(tmp_path / name)
@@ -130,7 +130,7 @@ def test_folds_that_test_the_same_utterances_are_answered_once_and_others_each(
         (pl.concat(split), {(f, s) for f in (0, 1) for s in ("dev", "test")}),
     ):
         ids = targets["utterance_id"].unique()
-        path = tmp_path / "said.csv"
+        path = tmp_path / "predictions.csv"
         pl.DataFrame({"utterance_id": ids, "label": "sad"}).write_csv(path)
         rows = read(path, targets, ids.to_list()).rows
         assert set(rows.select("fold", "split").unique().rows()) == folds

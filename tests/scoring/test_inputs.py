@@ -49,7 +49,7 @@ def task(classes: Any = None) -> Task:
         for split in SPLITS
         for n in range(9)
     ]
-    config = TaskConfig(classes or {name: (name,) for name in LABELS}, SEEDS, "past", "keep", "shared", "script")
+    config = TaskConfig(classes or {name: (name,) for name in LABELS}, SEEDS, "causal", "keep", "shared", "script")
     return Task("tiny", config, pl.DataFrame(rows), "toy")
 
 

@@ -10,34 +10,34 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_m
 from emofuse.scoring.metrics import confusion_counts, measure, measure_confusion, metric_names, tally
 
 N_CLASSES = 4
-answers = st.lists(st.tuples(st.integers(0, N_CLASSES - 1), st.integers(0, N_CLASSES - 1)), min_size=1, max_size=30)
+predictions = st.lists(st.tuples(st.integers(0, N_CLASSES - 1), st.integers(0, N_CLASSES - 1)), min_size=1, max_size=30)
 
 
-def reference(true: np.ndarray, said: np.ndarray) -> list[float]:
+def reference(true: np.ndarray, predicted: np.ndarray) -> list[float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # balanced accuracy warns of predicted classes that do not occur
-        balanced = balanced_accuracy_score(true, said)
+        balanced = balanced_accuracy_score(true, predicted)
     by_class, macro, weighted = (
-        f1_score(true, said, labels=range(N_CLASSES), average=average, zero_division=0)
+        f1_score(true, predicted, labels=range(N_CLASSES), average=average, zero_division=0)
         for average in (None, "macro", "weighted")
     )
-    return [accuracy_score(true, said), balanced, weighted, macro, *by_class]
+    return [accuracy_score(true, predicted), balanced, weighted, macro, *by_class]
 
 
 @settings(max_examples=60, deadline=None)
-@given(answers)
+@given(predictions)
 def test_metrics_agree_with_scikit_learn(pairs: list[tuple[int, int]]) -> None:
-    true, said = np.array(pairs).T
-    confusion = confusion_counts(np.zeros_like(true), true, said, n_cells=1, n_classes=N_CLASSES)[0]
-    np.testing.assert_array_equal(confusion, confusion_matrix(true, said, labels=range(N_CLASSES)))
-    np.testing.assert_allclose(measure_confusion(confusion), reference(true, said), atol=1e-12)
+    true, predicted = np.array(pairs).T
+    confusion = confusion_counts(np.zeros_like(true), true, predicted, n_cells=1, n_classes=N_CLASSES)[0]
+    np.testing.assert_array_equal(confusion, confusion_matrix(true, predicted, labels=range(N_CLASSES)))
+    np.testing.assert_allclose(measure_confusion(confusion), reference(true, predicted), atol=1e-12)
 
 
-@given(st.lists(answers, min_size=1, max_size=4))
+@given(st.lists(predictions, min_size=1, max_size=4))
 def test_cells_are_counted_apart_and_measured_alike(cells: list[list[tuple[int, int]]]) -> None:
     cell = np.repeat(np.arange(len(cells)), [len(pairs) for pairs in cells])
-    true, said = np.concatenate(cells).T
-    together = confusion_counts(cell, true, said, n_cells=len(cells), n_classes=N_CLASSES)
+    true, predicted = np.concatenate(cells).T
+    together = confusion_counts(cell, true, predicted, n_cells=len(cells), n_classes=N_CLASSES)
     for index, pairs in enumerate(cells):
         own_true, own_said = np.array(pairs).T
         alone = confusion_counts(np.zeros_like(own_true), own_true, own_said, n_cells=1, n_classes=N_CLASSES)[0]

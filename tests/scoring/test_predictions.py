@@ -15,24 +15,24 @@ def join(runs: pl.DataFrame, truth: pl.DataFrame, classes: tuple[str, ...]) -> p
     return join_targets(runs, scored_utterances(truth, classes), classes)
 
 
-def test_joined_by_id(truth: Make, answer: Make, classes: tuple[str, ...]) -> None:
+def test_joined_by_id(truth: Make, predict: Make, classes: tuple[str, ...]) -> None:
     targets = truth()
-    runs = answer(targets, targets["target"]).sample(fraction=1, shuffle=True, seed=1)
+    runs = predict(targets, targets["target"]).sample(fraction=1, shuffle=True, seed=1)
     joined = join(runs, targets.sample(fraction=1, shuffle=True, seed=2), classes)
     assert len(joined) == len(targets)
-    assert joined["said"].to_list() == joined["target"].to_list()
+    assert joined["predicted"].to_list() == joined["target"].to_list()
 
 
-def test_the_first_of_equal_probabilities_is_said(truth: Make, answer: Make, classes: tuple[str, ...]) -> None:
+def test_the_first_of_equal_probabilities_is_predicted(truth: Make, predict: Make, classes: tuple[str, ...]) -> None:
     targets = truth(n_dialogues=1, n_turns=1)
-    even = answer(targets, [1]).with_columns(probabilities=pl.lit([0.2, 0.4, 0.4]).cast(pl.List(pl.Float32)))
-    assert join(even, targets, classes)["said"].to_list() == [1]
+    even = predict(targets, [1]).with_columns(probabilities=pl.lit([0.2, 0.4, 0.4]).cast(pl.List(pl.Float32)))
+    assert join(even, targets, classes)["predicted"].to_list() == [1]
 
 
-def test_dev_is_not_scored(truth: Make, answer: Make, classes: tuple[str, ...]) -> None:
+def test_dev_is_not_scored(truth: Make, predict: Make, classes: tuple[str, ...]) -> None:
     targets = truth()
     dev = targets.with_columns(split=pl.lit("dev"), utterance_id="dev_" + pl.col("utterance_id"))
-    runs = pl.concat([answer(targets, targets["target"]), answer(dev, dev["target"], split="dev")])
+    runs = pl.concat([predict(targets, targets["target"]), predict(dev, dev["target"], split="dev")])
     assert len(join(runs, pl.concat([targets, dev]), classes)) == len(targets)
 
 
@@ -52,26 +52,26 @@ def test_dev_is_not_scored(truth: Make, answer: Make, classes: tuple[str, ...]) 
     ],
 )
 def test_a_bad_run_is_named(
-    harm: Callable[[pl.DataFrame], pl.DataFrame], fault: str, truth: Make, answer: Make, classes: tuple[str, ...]
+    harm: Callable[[pl.DataFrame], pl.DataFrame], fault: str, truth: Make, predict: Make, classes: tuple[str, ...]
 ) -> None:
     targets = truth()
-    good = answer(targets, targets["target"], "concat")
-    bad = answer(targets, targets["target"], "hcam", seed=3)
+    good = predict(targets, targets["target"], "concat")
+    bad = predict(targets, targets["target"], "hcam", seed=3)
     with pytest.raises(ScoringError) as error:
         join(pl.concat([good, harm(bad)], how="vertical_relaxed"), targets, classes)
     assert "model 'hcam', seed 3, fold 0: " in str(error.value)
     assert fault in str(error.value)
 
 
-def test_one_task_at_a_time(truth: Make, answer: Make, classes: tuple[str, ...]) -> None:
-    runs = answer(truth(), truth()["target"])
+def test_one_task_at_a_time(truth: Make, predict: Make, classes: tuple[str, ...]) -> None:
+    runs = predict(truth(), truth()["target"])
     with pytest.raises(ScoringError, match=r"several tasks: \['other', 'tiny'\]"):
         join(pl.concat([runs, runs.with_columns(task=pl.lit("other"))]), truth(), classes)
 
 
-def test_no_predictions(truth: Make, answer: Make, classes: tuple[str, ...]) -> None:
+def test_no_predictions(truth: Make, predict: Make, classes: tuple[str, ...]) -> None:
     with pytest.raises(ScoringError, match="no test predictions"):
-        join(answer(truth(), truth()["target"]).clear(), truth(), classes)
+        join(predict(truth(), truth()["target"]).clear(), truth(), classes)
 
 
 @pytest.mark.parametrize(

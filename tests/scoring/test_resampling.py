@@ -32,9 +32,9 @@ def random_confusions(n_runs: int, n_dialogues: int, seed: int = 0) -> np.ndarra
     confusion = np.zeros((n_runs, n_dialogues, 3, 3))
     true = rng.integers(0, 3, (n_dialogues, 5))
     for run in range(n_runs):
-        said = np.where(rng.random(true.shape) < 0.3 + 0.15 * run, true, rng.integers(0, 3, true.shape))
+        predicted = np.where(rng.random(true.shape) < 0.3 + 0.15 * run, true, rng.integers(0, 3, true.shape))
         for dialogue, turn in np.ndindex(*true.shape):
-            confusion[run, dialogue, true[dialogue, turn], said[dialogue, turn]] += 1
+            confusion[run, dialogue, true[dialogue, turn], predicted[dialogue, turn]] += 1
     return confusion
 
 
@@ -160,8 +160,8 @@ def p_of_equal_models(deviation: float, seed: int) -> np.ndarray:
         ease = ease + rng.normal(0, 0.08, (CHUNK_OF_TRIALS, 2, 1, N_DIALOGUES))
         skill = rng.normal(0, deviation, (CHUNK_OF_TRIALS, 2, N_SEEDS, 1))
         hits = rng.binomial(np.broadcast_to(true, shape), np.clip(ease + skill, 0, 1))
-        said = hits + np.roll(true - hits, 1, axis=0)
-        tallies = np.stack([hits, said, np.broadcast_to(true, shape)]).astype(float)
+        predicted = hits + np.roll(true - hits, 1, axis=0)
+        tallies = np.stack([hits, predicted, np.broadcast_to(true, shape)]).astype(float)
         values = measure(tallies.sum(axis=-1))[WEIGHTED_F1]
         moved = influences(tallies.reshape(3, 3, -1, N_DIALOGUES))[WEIGHTED_F1].reshape(shape[1:])
         each = spread(values[:, 0] - values[:, 1], moved[:, 0] - moved[:, 1])
@@ -195,15 +195,15 @@ def test_interval_covers_the_truth_as_often_as_it_says(deviation: float) -> None
 
 def test_bootstrap_is_a_bootstrap() -> None:
     """Draw by draw it equals drawing dialogues, and two of three repetitions, one at a time."""
-    answers, n_draws = np.random.default_rng(3).integers(1, 9, (6, 7)).astype(float), 20
+    n_predictions, n_draws = np.random.default_rng(3).integers(1, 9, (6, 7)).astype(float), 20
     gaps = np.random.default_rng(0).normal(size=(BINS, 6, 7))
     rows = np.array([[[0, 1], [2, 3], [4, 5]]])
-    draws = bootstrap(gaps, answers, rows, n_draws, np.random.default_rng(1))
+    draws = bootstrap(gaps, n_predictions, rows, n_draws, np.random.default_rng(1))
     dialogue_draws, repetition_draws = np.random.default_rng(1).spawn(2)
     dialogues = dialogue_draws.multinomial(7, np.full(7, 1 / 7), n_draws)
     repetitions = repetition_draws.multinomial(2, np.full(3, 1 / 3), n_draws)
     for draw in range(n_draws):
-        drawn = [np.repeat(each, dialogues[draw], axis=-1).sum(axis=-1) for each in (gaps, answers)]
+        drawn = [np.repeat(each, dialogues[draw], axis=-1).sum(axis=-1) for each in (gaps, n_predictions)]
         errors = calibration_error(*drawn)[rows[0]].mean(axis=1)
         np.testing.assert_allclose(draws[0, draw], np.repeat(errors, repetitions[draw]).mean())
 
@@ -212,10 +212,10 @@ def test_bootstrap_is_a_bootstrap() -> None:
 def test_chunks_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.array([[[0], [1]], [[2], [3]]])
     gaps = np.random.default_rng(0).integers(-99, 99, (BINS, 4, 6)) / 64
-    answers = np.random.default_rng(1).integers(1, 9, (4, 6)).astype(float)
-    expected = bootstrap(gaps, answers, rows, 30, np.random.default_rng(2))
+    n_predictions = np.random.default_rng(1).integers(1, 9, (4, 6)).astype(float)
+    expected = bootstrap(gaps, n_predictions, rows, 30, np.random.default_rng(2))
     monkeypatch.setattr(resampling, "CHUNK", chunk)
-    np.testing.assert_array_equal(bootstrap(gaps, answers, rows, 30, np.random.default_rng(2)), expected)
+    np.testing.assert_array_equal(bootstrap(gaps, n_predictions, rows, 30, np.random.default_rng(2)), expected)
 
 
 def test_interval_of_a_calibration_error_covers_the_truth() -> None:

@@ -33,8 +33,8 @@ def test_mean_and_deviation_are_those_of_the_runs(truth: Make, guess: Make, clas
     targets = truth()
     runs = guess(targets, 0.7, "hcam")
     scores = score(runs, targets, classes, CONFIG)
-    said = runs["probabilities"].list.arg_max().to_numpy().reshape(3, -1)
-    f1 = [f1_score(targets["target"], own, average="weighted") for own in said]
+    predicted = runs["probabilities"].list.arg_max().to_numpy().reshape(3, -1)
+    f1 = [f1_score(targets["target"], own, average="weighted") for own in predicted]
     got = row(scores.models, model="hcam", metric="weighted_f1")
     assert (got["mean"], got["sd"]) == pytest.approx((np.mean(f1), np.std(f1, ddof=1)), abs=1e-6)
     assert got["low"] < got["mean"] < got["high"]
@@ -65,9 +65,9 @@ def test_a_new_model_changes_nothing_about_the_others(truth: Make, guess: Make, 
     assert_frame_equal(before.pairs.drop("p_adjusted"), kept.drop("p_adjusted"))
 
 
-def test_a_perfect_model_leaves_no_doubt(truth: Make, answer: Make, classes: tuple[str, ...]) -> None:
+def test_a_perfect_model_leaves_no_doubt(truth: Make, predict: Make, classes: tuple[str, ...]) -> None:
     targets = truth()
-    scores = score(answer(targets, targets["target"]), targets, classes, CONFIG)
+    scores = score(predict(targets, targets["target"]), targets, classes, CONFIG)
     accuracy = row(scores.models, model="hcam", metric="accuracy")
     assert (accuracy["mean"], accuracy["low"], accuracy["high"], accuracy["sd"]) == (1, 1, 1, None)
     assert scores.pairs.is_empty()
@@ -92,13 +92,13 @@ def test_a_better_model_is_found_better(truth: Make, guess: Make, classes: tuple
 
 
 def test_a_model_without_seeds_meets_every_seed(
-    truth: Make, guess: Make, answer: Make, classes: tuple[str, ...]
+    truth: Make, guess: Make, predict: Make, classes: tuple[str, ...]
 ) -> None:
     """One run of majority scores as ten equal ones would, apart from the number of runs and their deviation of zero."""
     targets = truth()
     hcam = guess(targets, 0.6, "hcam")
-    once = answer(targets, [0] * len(targets), "majority", seed=17)
-    thrice = pl.concat([answer(targets, [0] * len(targets), "majority", seed=seed) for seed in range(3)])
+    once = predict(targets, [0] * len(targets), "majority", seed=17)
+    thrice = pl.concat([predict(targets, [0] * len(targets), "majority", seed=seed) for seed in range(3)])
     one, three = (score(pl.concat([hcam, majority]), targets, classes, CONFIG) for majority in (once, thrice))
     assert_frame_equal(one.pairs, three.pairs)
     assert_frame_equal(one.models.drop("sd", "n_runs"), three.models.drop("sd", "n_runs"))
@@ -133,11 +133,11 @@ def test_disjoint_folds_are_pooled(truth: Make, guess: Make, classes: tuple[str,
 
 
 def test_rotating_dev_makes_every_seed_and_fold_a_run(
-    truth: Make, guess: Make, answer: Make, classes: tuple[str, ...]
+    truth: Make, guess: Make, predict: Make, classes: tuple[str, ...]
 ) -> None:
     targets = pl.concat([truth(fold=fold) for fold in range(4)])
-    majority = answer(truth(), [0] * 72, "majority")
-    by_fold = answer(targets, [0] * len(targets), "majority")
+    majority = predict(truth(), [0] * 72, "majority")
+    by_fold = predict(targets, [0] * len(targets), "majority")
     once, fourfold = (
         score(pl.concat([guess(targets, 0.7, "hcam"), own]), targets, classes, CONFIG) for own in (majority, by_fold)
     )
@@ -149,7 +149,7 @@ def test_rotating_dev_makes_every_seed_and_fold_a_run(
 
 
 def test_seeds_of_a_fold_that_agree_are_no_more_evidence_than_one(
-    truth: Make, guess: Make, answer: Make, classes: tuple[str, ...]
+    truth: Make, guess: Make, predict: Make, classes: tuple[str, ...]
 ) -> None:
     """Four folds test the same utterances. A fold's seeds say the same, so that there are four repetitions, not 20."""
     targets = pl.concat([truth(fold=fold) for fold in range(4)])
@@ -194,7 +194,7 @@ def guess_both(guess: Make, targets: pl.DataFrame, skill: float, model: str, **m
 
 
 def test_ensembles_are_rows_of_their_own_and_are_compared_apart(
-    truth: Make, guess: Make, answer: Make, classes: tuple[str, ...]
+    truth: Make, guess: Make, predict: Make, classes: tuple[str, ...]
 ) -> None:
     targets = with_dev(truth)
     runs = pl.concat(
@@ -224,7 +224,7 @@ def test_ensembles_are_rows_of_their_own_and_are_compared_apart(
     assert (got["n_runs"], got["sd"]) == (1, None)
 
 
-def test_a_temperature_mends_confidence_and_no_answer(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+def test_a_temperature_mends_confidence_and_no_prediction(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
     """All answers are sure to 0.8 and right half of the time; dev says so, and what is left is what test differs by."""
     targets = with_dev(truth, n_dialogues=100)
     runs = guess_both(guess, targets, 0.5, "hcam")
@@ -354,7 +354,7 @@ def test_floats_are_rounded(truth: Make, guess: Make, classes: tuple[str, ...]) 
         assert_frame_equal(floats, floats.select(pl.all().round(6)), check_exact=True)
 
 
-@pytest.mark.parametrize("bad", [{"resamples": 0}, {"confidence": 95}, {"seed": -1}, {"resample": 100}])
+@pytest.mark.parametrize("bad", [{"resamples": 0}, {"confidence_level": 95}, {"seed": -1}, {"resample": 100}])
 def test_bad_settings_are_refused(bad: dict[str, int]) -> None:
     with pytest.raises(ValidationError, match=next(iter(bad))):
         ScoringConfig(**bad)

@@ -79,11 +79,11 @@ def test_test_has_no_say_and_each_run_has_its_own(truth: Make, guess: Make) -> N
     changed = tempered(runs, chosen).sort("model", "seed", "utterance_id")
     before = runs.sort("model", "seed", "utterance_id")
     assert changed.drop("probabilities").equals(before.drop("probabilities"))
-    said, was = (np.array(each["probabilities"].to_list()) for each in (changed, before))
-    assert (said.argmax(axis=1) == was.argmax(axis=1)).all()
+    probabilities, was = (np.array(each["probabilities"].to_list()) for each in (changed, before))
+    assert (probabilities.argmax(axis=1) == was.argmax(axis=1)).all()
     hcam = (before["model"] == "hcam").to_numpy()
-    assert said[hcam].max() < 0.75
-    assert said[~hcam].max() > 0.85
+    assert probabilities[hcam].max() < 0.75
+    assert probabilities[~hcam].max() > 0.85
 
 
 def test_dev_without_a_label_is_an_error(truth: Make, guess: Make) -> None:

@@ -91,10 +91,10 @@ def test_every_network_is_registered_and_predicts(
     expected = load(trained / "data/models/demo/logmel+minilm/hcam").predict(conversation)
     assert load(registered).predict(conversation) == expected
     served = mlflow.pyfunc.load_model(f"{trained}/mlartifacts/{best(trained).run_id}/artifacts/model")
-    (answer,) = served.predict([{"text": "You are late.", "speaker": "Ann"}])
+    (prediction,) = served.predict([{"text": "You are late.", "speaker": "Ann"}])
     signature = served.metadata.signature
     assert signature.inputs.input_names() == ["conversation", "speaker", "text", "audio", "recording"]
-    assert signature.outputs.input_names() == list(answer)
+    assert signature.outputs.input_names() == list(prediction)
 
 
 def test_a_version_says_which_run_it_is(trained: Path) -> None:

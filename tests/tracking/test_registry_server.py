@@ -109,7 +109,7 @@ def answers(port: int) -> bool:
 
 @pytest.fixture(scope="module")
 def written(server: str, project: Project, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What two processes said that brought the tracker in line at once; they see no lock of each other's."""
+    """What two processes printed that brought the tracker in line at once; they see no lock of each other's."""
     writers = []
     for name in ("one", "two"):
         folder = tmp_path_factory.mktemp(name)
@@ -118,9 +118,9 @@ def written(server: str, project: Project, tmp_path_factory: pytest.TempPathFact
         command = [sys.executable, "-m", "emofuse.tracking", root, CONFIG.experiment]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         writers.append(subprocess.Popen(command, env=environment, **pipes))
-    said = [writer.communicate(timeout=400) for writer in writers]
-    assert [writer.returncode for writer in writers] == [0, 0], said
-    return [out for out, _ in said]
+    output = [writer.communicate(timeout=400) for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0], output
+    return [out for out, _ in output]
 
 
 def runs_of(client: MlflowClient) -> list[Run]:
@@ -141,7 +141,7 @@ def test_two_machines_at_once_leave_each_result_once(server: str, written: list[
             assert run.info.run_name.startswith(f"{parents[run.data.tags['mlflow.parentRunId']]}/seed-")
             assert len(client.get_metric_history(run.info.run_id, "dev/weighted_f1")) == 1
             assert {each.path for each in client.list_artifacts(run.info.run_id)} >= {"record.json"}
-    added = [int(said.split()[1]) for said in written]
+    added = [int(output.split()[1]) for output in written]
     assert sum(added) == len(runs)
 
 
@@ -168,7 +168,7 @@ def test_a_third_finds_nothing_to_do_and_can_predict(
     monkeypatch.chdir(tmp_path)  # which has no project
     summary = sync(project.root, CONFIG)
     assert (summary.added, summary.updated, summary.registered, summary.refused) == ((), (), (), ())
-    assert len(summary.unchanged) == sum(int(said.split()[1]) for said in written)
+    assert len(summary.unchanged) == sum(int(output.split()[1]) for output in written)
     where = "models:/emofuse-demo-logmel-minilm-hcam@best-on-dev"
     assert find(where).manifest == find(project.model("hcam")).manifest
     conversation = next(iter(project.conversations.values()))

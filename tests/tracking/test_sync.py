@@ -103,7 +103,7 @@ def write_run(root: Path, task: str, name: str, seed: int, right: int | None = N
     """Write a run as training does, of a network that gets so many percent of each class of dev right."""
     percent = RIGHT.get(name, 60) if right is None else right
     targets = np.repeat(np.arange(4), 100)
-    said = np.where(np.arange(400) % 100 < percent, targets, (targets + 1) % 4)
+    output = np.where(np.arange(400) % 100 < percent, targets, (targets + 1) % 4)
     fold = Fold(
         utterance_ids=tuple(f"u{row}" for row in range(400)),
         dialogues=np.array([0, 400]),
@@ -112,13 +112,13 @@ def write_run(root: Path, task: str, name: str, seed: int, right: int | None = N
         targets=targets,
         scored=np.ones(400, bool),
         classes=CLASSES,
-        context="both",
+        context="full",
     )
     history = [
         {"epoch": n, "loss": 1.4 / n**0.5 + 0.02 * seed, "dev_weighted_f1": 0.4 + 0.03 * n + percent / 1000}
         for n in range(1, 9)
     ]
-    probabilities = np.eye(4, dtype=np.float32)[said]
+    probabilities = np.eye(4, dtype=np.float32)[output]
     network: torch.nn.Module = torch.nn.Linear(10, 4)
     fitted = Fitted(network, probabilities, {}, 8, False, history, [])  # type: ignore[arg-type]
     run = run_files.Run(task, name, encoders(name, pair), stage(task, name, pair), seed, 0)
@@ -188,13 +188,13 @@ def write_lock(root: Path, versions: dict[str, str], corpus: str = "68ca") -> No
 
 @pytest.fixture(scope="session")
 def two_writers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A project that two processes logged at once, into a database that neither found there; and what they said."""
+    """A project that two processes logged at once, into a database that neither found there; and what they printed."""
     root = write_project(tmp_path_factory.mktemp("two"), seeds=1)
     command = [sys.executable, "-m", "emofuse.tracking", str(root), "first"]
     writers = [subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
-    said = [writer.communicate(timeout=300) for writer in writers]
-    assert [writer.returncode for writer in writers] == [0, 0], said
-    return root, [out for out, _ in said]
+    output = [writer.communicate(timeout=300) for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0], output
+    return root, [out for out, _ in output]
 
 
 @pytest.fixture
@@ -242,9 +242,9 @@ def counts(summary: Summary) -> tuple[int, int, int]:
 
 
 def test_two_writers_at_once_make_one_database_and_no_double(two_writers: tuple[Path, list[str]]) -> None:
-    root, said = two_writers
+    root, output = two_writers
     n_runs = 2 * len(MODELS)
-    assert sorted(line.split(" in ")[0] for line in said) == [
+    assert sorted(line.split(" in ")[0] for line in output) == [
         f"tracking: 0 runs added, 0 updated, {n_runs} unchanged",
         f"tracking: {n_runs} runs added, 0 updated, 0 unchanged",
     ]

@@ -56,7 +56,7 @@ def one_thread() -> Iterator[None]:
 
 
 def _fold(
-    targets: Sequence[Sequence[int]], splits: Sequence[str], classes: Sequence[str] = ("a", "b"), context: str = "both"
+    targets: Sequence[Sequence[int]], splits: Sequence[str], classes: Sequence[str] = ("a", "b"), context: str = "full"
 ) -> Fold:
     """A fold of dialogues, given by the targets of their turns and by their split."""
     flat = np.concatenate([np.asarray(each, dtype=np.int64) for each in targets])
@@ -197,8 +197,15 @@ def _deep(tree: Any) -> Any:
 
 
 def _tree() -> dict[str, Any]:
-    fit = {"epochs": 3, "patience": 3, "batch": 4, "learning_rate": 0.01, "weight_decay": 0.01, "clip": 1.0}
-    utterance = {"project": 0, "hidden": 4, "layers": 1, "dropout": 0.2, "input_dropout": 0.1}
+    fit = {
+        "epochs": 3,
+        "patience": 3,
+        "batch_size": 4,
+        "learning_rate": 0.01,
+        "weight_decay": 0.01,
+        "max_grad_norm": 1.0,
+    }
+    utterance = {"input_projection": 0, "hidden": 4, "layers": 1, "dropout": 0.2, "input_dropout": 0.1}
     context = {"hidden": 4, "layers": 1, "heads": 2, "dropout": 0.2, "contrastive": 0.1, "temperature": 0.1}
     unimodal = {"utterance": {"network": utterance, "fit": fit}, "context": {"network": context, "fit": fit}}
     hcam = {"co_attention": True, "blocks": 1, **{key: context[key] for key in context if key != "layers"}}
@@ -216,7 +223,7 @@ def _tree() -> dict[str, Any]:
                 "tiny": {
                     "classes": {"happy": ["happy"], "sad": ["sad"]},
                     "seeds": 2,
-                    "context": "both",
+                    "context": "full",
                     "unlabelled": "keep",
                     "speakers": "shared",
                     "transcript": "none",

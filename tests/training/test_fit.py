@@ -30,7 +30,7 @@ from emofuse.training.fit import (
     dev_scores,
     fit,
     infer,
-    rate,
+    learning_rate_factor,
     standardize,
 )
 
@@ -43,8 +43,15 @@ ROWS = 8
 
 
 def schedule(**changes: Any) -> FitConfig:
-    values = {"epochs": 4, "patience": 4, "batch": 8, "learning_rate": 0.01, "weight_decay": 0.01, "clip": 1.0}
-    return FitConfig(**{**values, **changes})  # type: ignore[arg-type]
+    values = {
+        "epochs": 4,
+        "patience": 4,
+        "batch_size": 8,
+        "learning_rate": 0.01,
+        "weight_decay": 0.01,
+        "max_grad_norm": 1.0,
+    }
+    return FitConfig(**{**values, "max_grad_norm": 1.0, **changes})  # type: ignore[arg-type]
 
 
 def seeds(number: int) -> Seeds:
@@ -88,7 +95,7 @@ def run_script(
     make_fold: MakeFold, right: list[dict[str, int]], sure: list[float] | None = None, **changes: float
 ) -> Fitted:
     fold, inputs, _ = scripted(make_fold)
-    config = schedule(**{"epochs": len(right), "patience": 100, "batch": ROWS, **changes})
+    config = schedule(**{"epochs": len(right), "patience": 100, "batch_size": ROWS, **changes})
     return fit(Scripted(right, sure), inputs, fold, config, seeds(0))
 
 
@@ -96,7 +103,7 @@ def test_kept_epochs_are_those_of_test_and_change_nothing_else(make_fold: MakeFo
     """In epoch 2 dev is best; test is best in epoch 3, which is kept beside and chosen by nobody."""
     fold, inputs, targets = scripted(make_fold)
     right = [{"dev": 2, "test": 1}, {"dev": 7, "test": 3}, {"dev": 5, "test": 8}]
-    configs = [schedule(epochs=3, batch=ROWS, keep_epochs=kept) for kept in (False, True)]
+    configs = [schedule(epochs=3, batch_size=ROWS, keep_epochs=kept) for kept in (False, True)]
     plain, kept = (fit(Scripted(right), inputs, fold, config, seeds(0)) for config in configs)
     assert plain.epochs == []
     np.testing.assert_array_equal(plain.probabilities, kept.probabilities)
@@ -144,7 +151,7 @@ def test_good_on_dev_and_bad_on_test_wins_over_its_opposite(make_fold: MakeFold)
         assert said_right(fitted, fold, targets, "test") == 0
 
 
-UTTERANCE = UtteranceConfig(project=3, hidden=4, layers=2, dropout=0.3, input_dropout=0.2)
+UTTERANCE = UtteranceConfig(input_projection=3, hidden=4, layers=2, dropout=0.3, input_dropout=0.2)
 CONTEXT = ContextConfig(hidden=4, layers=1, heads=2, dropout=0.3, contrastive=0.1, temperature=0.1)
 
 
@@ -164,7 +171,7 @@ def train(fold: Fold, inputs: dict[str, Sequences], kind: str = "utterance", see
     if kind == "utterance":
         network = UtteranceNetwork(UTTERANCE, sequences.dim, len(fold.classes))
     else:
-        network = ContextNetwork(CONTEXT, sequences.dim, len(fold.classes), fold.context == "past")
+        network = ContextNetwork(CONTEXT, sequences.dim, len(fold.classes), fold.context == "causal")
     standardize(network.standardize, sequences, fold)
     return fit(network, inputs, fold, schedule(**changes), seeds(seed))
 
@@ -253,7 +260,7 @@ def test_a_floor_of_steps_makes_the_budget_longer(
     """The learning rate falls over the whole of it; dialogues have five turns each."""
     fold, inputs = noisy(make_fold)
     taken = spy_on_steps(monkeypatch)
-    fitted = train(fold, inputs, kind, epochs=2, patience=1000, batch=batch, min_steps=50)
+    fitted = train(fold, inputs, kind, epochs=2, patience=1000, batch_size=batch, min_steps=50)
     assert 50 <= len(taken) < 150
     rates = [rate for rate, _, _ in taken]
     assert 0.02 < np.argmax(rates) / len(rates) < 0.2
@@ -301,7 +308,8 @@ class Losses(Network):
             each.expand(len(batch.targets_U), -1) for each in (self.main_C, self.second_C, self.third_C)
         )
         heads = {"second": (0.5, second_UC), "third": (0.2, third_UC)}
-        return Output(main_UC, heads=heads, auxiliary={"aside": self.aside.square(), "more": 3 * self.aside})
+        losses = {"aside": self.aside.square(), "more": 3 * self.aside}
+        return Output(main_UC, auxiliary_heads=heads, auxiliary_losses=losses)
 
 
 LOGITS = ([1.0, -1.0], [0.0, 2.0], [3.0, 0.5])
@@ -311,7 +319,7 @@ def test_the_loss_is_the_heads_by_their_weights_and_all_auxiliary_losses(make_fo
     fold, inputs = noisy(make_fold)
     _, batch = collate(examples(fold, "utterance", "train"), inputs, fold)
     network = Losses()
-    loss = Learner(network, schedule(clip=1e9), torch.ones(2)).step(batch, 0.5)
+    loss = Learner(network, schedule(max_grad_norm=1e9), torch.ones(2)).step(batch, 0.5)
     share = (batch.targets_U == 0).float().mean().item()
     entropies = []
     for logits in LOGITS:
@@ -370,14 +378,14 @@ def test_dev_scores_are_those_of_sklearn_on_labelled_dev(make_fold: MakeFold) ->
     fold = make_fold(rng.integers(-1, 3, (9, 10)), ["train", "dev", "test"] * 3, "abc")
     probabilities = rng.dirichlet(np.ones(3), 90)
     rows = (fold.splits == SPLITS.index("dev")) & (fold.targets != IGNORE)
-    true, said = fold.targets[rows], probabilities[rows].argmax(axis=1)
+    true, predicted = fold.targets[rows], probabilities[rows].argmax(axis=1)
     got = dev_scores(probabilities, fold)
     assert got == pytest.approx(
         {
-            "accuracy": accuracy_score(true, said),
-            "balanced_accuracy": balanced_accuracy_score(true, said),
-            "weighted_f1": f1_score(true, said, average="weighted"),
-            "macro_f1": f1_score(true, said, average="macro"),
+            "accuracy": accuracy_score(true, predicted),
+            "balanced_accuracy": balanced_accuracy_score(true, predicted),
+            "weighted_f1": f1_score(true, predicted, average="weighted"),
+            "macro_f1": f1_score(true, predicted, average="macro"),
         }
     )
 
@@ -402,7 +410,7 @@ def test_the_learning_rate_rises_and_falls_and_the_gradient_is_clipped(
 ) -> None:
     fold, inputs = noisy(make_fold)
     taken = spy_on_steps(monkeypatch)
-    train(fold, inputs, epochs=20, patience=20, batch=4, clip=0.01)
+    train(fold, inputs, epochs=20, patience=20, batch_size=4, max_grad_norm=0.01)
     rates = np.array([rate for rate, _, _ in taken])
     labelled = (fold.scored & (fold.splits == SPLITS.index("train"))).sum()
     assert len(rates) == 20 * -(-labelled // 4)
@@ -417,9 +425,9 @@ def test_the_learning_rate_rises_and_falls_and_the_gradient_is_clipped(
 
 
 def test_the_learning_rate_stays_where_its_schedule_is_constant() -> None:
-    assert rate(0.0, "constant") < 0.02
-    assert all(rate(progress, "constant") == 1.0 for progress in (0.1, 0.5, 1.0))
-    assert rate(0.5, "cosine") == pytest.approx(0.5)
+    assert learning_rate_factor(0.0, "constant") < 0.02
+    assert all(learning_rate_factor(progress, "constant") == 1.0 for progress in (0.1, 0.5, 1.0))
+    assert learning_rate_factor(0.5, "cosine") == pytest.approx(0.5)
 
 
 def test_adam_pulls_weights_by_its_gradient_and_adamw_beside_it(make_fold: MakeFold) -> None:
@@ -441,17 +449,17 @@ def test_adam_pulls_weights_by_its_gradient_and_adamw_beside_it(make_fold: MakeF
     assert not torch.equal(moved["adam", 0.5], moved["adam", 0.0])
 
 
-@pytest.mark.parametrize("average", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
 def test_the_average_of_the_weights_is_what_is_kept(
-    make_fold: MakeFold, monkeypatch: pytest.MonkeyPatch, average: float
+    make_fold: MakeFold, monkeypatch: pytest.MonkeyPatch, decay: float
 ) -> None:
     fold, inputs = noisy(make_fold)
     taken = spy_on_steps(monkeypatch)
-    fitted = train(fold, inputs, epochs=1, batch=2, average=average)
+    fitted = train(fold, inputs, epochs=1, batch_size=2, ema_decay=decay)
     torch.manual_seed(0)
     expected = [each.detach().clone() for each in UtteranceNetwork(UTTERANCE, 3, 2).parameters()]
     for count, (_, _, weights) in enumerate(taken, start=1):
-        keep = min(average, (1 + count) / (10 + count)) if average else 0.0
+        keep = min(decay, (1 + count) / (10 + count)) if decay else 0.0
         expected = [keep * old + (1 - keep) * new for old, new in zip(expected, weights, strict=True)]
     for kept, own in zip(fitted.network.parameters(), expected, strict=True):
         torch.testing.assert_close(kept.detach(), own, atol=1e-6, rtol=1e-5)
@@ -462,13 +470,13 @@ def test_the_average_of_the_weights_is_what_is_kept(
     [
         ("epochs", 0),
         ("patience", 0),
-        ("batch", 0),
+        ("batch_size", 0),
         ("learning_rate", 0.0),
         ("weight_decay", -0.1),
-        ("clip", 0.0),
-        ("average", 1.0),
-        ("balance", -0.1),
-        ("focus", -0.1),
+        ("max_grad_norm", 0.0),
+        ("ema_decay", 1.0),
+        ("class_weight_power", -0.1),
+        ("focal_gamma", -0.1),
         ("min_steps", -1),
     ],
 )
@@ -477,14 +485,14 @@ def test_bad_schedules_are_refused(key: str, value: float) -> None:
         schedule(**{key: value})
 
 
-@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
-def test_class_weights_follow_the_frequencies_of_train(make_fold: MakeFold, balance: float) -> None:
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_class_weights_follow_the_frequencies_of_train(make_fold: MakeFold, power: float) -> None:
     fold = make_fold([[0, 0, 1], [0, -1, 2], [1, 1, 1], [2, 2, 2]], ["train", "train", "dev", "test"], ("a", "b", "c"))
-    raw = np.array([3 / 5, 1 / 5, 1 / 5]) ** -balance
-    np.testing.assert_allclose(class_weights(fold, balance).numpy(), raw / raw.mean(), rtol=1e-6)
+    raw = np.array([3 / 5, 1 / 5, 1 / 5]) ** -power
+    np.testing.assert_allclose(class_weights(fold, power).numpy(), raw / raw.mean(), rtol=1e-6)
 
 
-@pytest.mark.parametrize("change", [{"balance": 1.0}, {"focus": 2.0}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize("change", [{"class_weight_power": 1.0}, {"focal_gamma": 2.0}, {"precision": "bfloat16"}])
 def test_options_of_the_loss_reach_the_weights(make_fold: MakeFold, change: dict[str, float]) -> None:
     fold, inputs = noisy(make_fold)
     plain, other = train(fold, inputs, epochs=2), train(fold, inputs, epochs=2, **change)

@@ -21,7 +21,7 @@ from emofuse.models.parts.layers import AttentionPooling, Standardize
 from emofuse.models.parts.mixture import choose_weights, combine
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
 from emofuse.tasks import Fold
-from emofuse.training.attention import save_example
+from emofuse.training.attention import save_attention
 from emofuse.training.data import Sequences, pooled, single_frames
 from emofuse.training.fit import FitConfig, Fitted, Seeds, dev_scores, fit, standardize
 from emofuse.training.runs import Run, read_vectors, save_run
@@ -37,7 +37,7 @@ ADDED = 0.87
 """Accuracy over which answers do more than add up: a sum gets three of the four cases of an XOR right at most, and this
 is three standard deviations over 120 utterances above."""
 
-UTTERANCE = UtteranceConfig(project=0, hidden=16, layers=1, dropout=0.0, input_dropout=0.0)
+UTTERANCE = UtteranceConfig(input_projection=0, hidden=16, layers=1, dropout=0.0, input_dropout=0.0)
 CONTEXT = ContextConfig(hidden=16, layers=1, heads=2, dropout=0.0, contrastive=0.0, temperature=0.1)
 CONCAT = ConcatConfig(hidden=16, layers=1, dropout=0.0)
 FUSION = HCAMConfig(hidden=16, co_attention=True, blocks=1, heads=2, dropout=0.0, contrastive=0.0, temperature=0.1)
@@ -69,13 +69,20 @@ def accuracy(
 
 def fitted(build: Callable[[], Network], inputs: Mapping[str, Sequences], fold: Fold, **changes: float) -> Fitted:
     """Train a network."""
-    values = {"epochs": 15, "patience": 15, "batch": 64, "learning_rate": 0.01, "weight_decay": 0.0, "clip": 1.0}
+    values = {
+        "epochs": 15,
+        "patience": 15,
+        "batch_size": 64,
+        "learning_rate": 0.01,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+    }
     torch.manual_seed(0)
     network = build()
     for name, sequences in inputs.items():
         layer = network.standardize
         standardize(layer[name] if isinstance(layer, torch.nn.ModuleDict) else layer, sequences, fold)  # type: ignore[arg-type,index]
-    return fit(network, inputs, fold, FitConfig(**{**values, **changes}), Seeds("any", 0, 0))  # type: ignore[arg-type]
+    return fit(network, inputs, fold, FitConfig(**{**values, "max_grad_norm": 1.0, **changes}), Seeds("any", 0, 0))  # type: ignore[arg-type]
 
 
 def right(trained: Fitted, fold: Fold, targets: np.ndarray) -> float:
@@ -167,14 +174,14 @@ def test_no_single_modality_solves_their_xor(make_fold: MakeFold, modality: str)
 def test_late_fusion_cannot_solve_it_either(make_fold: MakeFold) -> None:
     """A mixture adds up two answers, and each of them is a guess."""
     inputs, fold, targets = xor_of_modalities(make_fold, marked=True)
-    posteriors = {}
+    probabilities = {}
     for name, sequences in inputs.items():
         dim = sequences.dim
         alone = fitted(lambda dim=dim: ContextNetwork(CONTEXT, dim, 2, False), {name: sequences}, fold, epochs=8)  # type: ignore[misc]
-        posteriors[name] = alone.probabilities
-    weights = choose_weights(posteriors, lambda mixed: dev_scores(mixed, fold)["weighted_f1"])
+        probabilities[name] = alone.probabilities
+    weights = choose_weights(probabilities, lambda mixed: dev_scores(mixed, fold)["weighted_f1"])
     test = fold.splits == SPLITS.index("test")
-    assert (combine(posteriors, weights)[test].argmax(axis=1) == targets[test]).mean() < ADDED
+    assert (combine(probabilities, weights)[test].argmax(axis=1) == targets[test]).mean() < ADDED
 
 
 def previous_turn(make_fold: MakeFold) -> tuple[dict[str, Sequences], Fold, np.ndarray]:
@@ -186,10 +193,10 @@ def previous_turn(make_fold: MakeFold) -> tuple[dict[str, Sequences], Fold, np.n
     return {"text": as_vectors(values_BLD)}, split_dialogues(make_fold, targets_BL), targets_BL.reshape(-1)
 
 
-@pytest.mark.parametrize("past", [False, True])
-def test_context_solves_a_label_that_is_in_the_turn_before(make_fold: MakeFold, past: bool) -> None:
+@pytest.mark.parametrize("causal", [False, True])
+def test_context_solves_a_label_that_is_in_the_turn_before(make_fold: MakeFold, causal: bool) -> None:
     inputs, fold, targets = previous_turn(make_fold)
-    assert accuracy(lambda: ContextNetwork(CONTEXT, 2, 2, past), inputs, fold, targets) > SOLVED
+    assert accuracy(lambda: ContextNetwork(CONTEXT, 2, 2, causal), inputs, fold, targets) > SOLVED
 
 
 @pytest.mark.parametrize(("network_class", "config"), [(Concat, CONCAT), (HBAF, BIMODAL)])
@@ -240,8 +247,8 @@ def test_past_context_cannot_read_the_turn_after(make_fold: MakeFold) -> None:
     reversed_inputs = {"text": single_frames(values_BLD.reshape(-1, 2))}
     truth = targets.reshape(160, 6)[:, ::-1].reshape(-1)
     scores = {
-        past: accuracy(lambda past=past: ContextNetwork(CONTEXT, 2, 2, past), reversed_inputs, turned, truth)  # type: ignore[misc]
-        for past in (False, True)
+        causal: accuracy(lambda causal=causal: ContextNetwork(CONTEXT, 2, 2, causal), reversed_inputs, turned, truth)  # type: ignore[misc]
+        for causal in (False, True)
     }
     assert scores[False] > SOLVED
     assert scores[True] < GUESSED
@@ -259,7 +266,7 @@ def one_of_two_hundred(make_fold: MakeFold) -> tuple[dict[str, Sequences], Fold,
     return {"audio": sequences}, split_dialogues(make_fold, targets[:, None]), targets
 
 
-SCHEDULE = {"epochs": 10, "batch": 8, "learning_rate": 0.03}
+SCHEDULE = {"epochs": 10, "batch_size": 8, "learning_rate": 0.03}
 
 
 class Pooled(Network):
@@ -270,13 +277,15 @@ class Pooled(Network):
     def __init__(self, *, attend: bool) -> None:
         super().__init__()
         self.standardize = Standardize(2)
-        self.enter = torch.nn.Linear(2, 16)
-        self.pool = AttentionPooling(16) if attend else None
-        self.classify = torch.nn.Linear(16, 2)
+        self.input_projection = torch.nn.Linear(2, 16)
+        self.pooling = AttentionPooling(16) if attend else None
+        self.classifier = torch.nn.Linear(16, 2)
 
     def forward(self, batch: Batch) -> Output:
-        x_UTH = self.enter(self.standardize(batch.frames["audio"]))
-        return Output(self.classify(self.pool(x_UTH, batch.lengths["audio"]) if self.pool else x_UTH.mean(dim=1)), {})
+        x_UTH = self.input_projection(self.standardize(batch.frames["audio"]))
+        return Output(
+            self.classifier(self.pooling(x_UTH, batch.lengths["audio"]) if self.pooling else x_UTH.mean(dim=1)), {}
+        )
 
 
 def test_one_frame_of_two_hundred_is_found_by_attention_pooling(make_fold: MakeFold) -> None:
@@ -300,7 +309,7 @@ def test_one_frame_of_two_hundred_is_found_by_cma(make_fold: MakeFold) -> None:
     """Statistics of recurrent states hold what the mean of the frames has lost."""
     inputs, fold, targets = one_of_two_hundred(make_fold)
     inputs["text"] = silence(fold)
-    slowly = {"epochs": 20, "batch": 8, "learning_rate": 0.01}
+    slowly = {"epochs": 20, "batch_size": 8, "learning_rate": 0.01}
     for attention in (False, True):
         config = replace(CROSS, attention=attention)
         build = lambda config=config: CMA(config, {"audio": 2, "text": 1}, 2, False)  # noqa: E731
@@ -315,10 +324,10 @@ def test_the_gate_closes_where_the_other_modality_is_wrong(make_fold: MakeFold, 
     rng = np.random.default_rng(4)
     count = 600
     targets, wrong = rng.integers(0, 2, (2, count))
-    said = np.where(wrong, rng.integers(0, 2, count), targets)
+    heard = np.where(wrong, rng.integers(0, 2, count), targets)
     read = np.where(rng.random(count) < 0.8, targets, 1 - targets)
     inputs = {
-        "audio": as_vectors(4.0 * said[:, None, None] - 2),
+        "audio": as_vectors(4.0 * heard[:, None, None] - 2),
         "text": as_vectors(np.stack([2.0 * read - 1 + 0.1 * rng.normal(size=count), 2.0 * wrong - 1], axis=1)[:, None]),
     }
     fold = split_dialogues(make_fold, targets[:, None])
@@ -332,8 +341,8 @@ def test_the_gate_closes_where_the_other_modality_is_wrong(make_fold: MakeFold, 
 
     def gate(row: int) -> float:
         one = replace(fold, splits=np.where(np.arange(count) == row, SPLITS.index("test"), SPLITS.index("train")))
-        save_example(tmp_path, trained.network, inputs, one)
-        return float(json.loads((tmp_path / "example.json").read_text())["gate"]["audio into text"][0])
+        save_attention(tmp_path, trained.network, inputs, one)
+        return float(json.loads((tmp_path / "attention.json").read_text())["gate"]["audio into text"][0])
 
     open_right, open_wrong = ([gate(row) for row in tested[wrong[tested] == each][:20]] for each in (0, 1))
     assert np.mean(open_right) > 1.5 * np.mean(open_wrong)
@@ -354,10 +363,10 @@ def test_weights_of_posteriors_are_chosen_by_weighted_f1_and_not_by_accuracy(tra
         (sad[2:], 0.9, 0.9),
     ):
         text[rows], audio[rows] = (of_text, 1 - of_text), (of_audio, 1 - of_audio)
-    for modality, posteriors in (("text", text), ("audio", audio)):
+    for modality, probabilities in (("text", text), ("audio", audio)):
         name = f"{modality}-context"
         run = Run("tiny", name, {modality: trained.pair.encoder(modality)}, "by hand", 0, 0)
-        save_run(trained.folder(name), run, fold, posteriors, {})
+        save_run(trained.folder(name), run, fold, probabilities, {})
     assert dev_scores(text, fold)["accuracy"] == dev_scores(audio, fold)["accuracy"] == 0.625
     assert dev_scores(text, fold)["weighted_f1"] > dev_scores(audio, fold)["weighted_f1"]
     trained.fuse("late")

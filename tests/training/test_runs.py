@@ -37,8 +37,8 @@ def test_the_number_of_workers_and_the_runs_beside_change_no_byte(
         own.run_all = partial(run_all, workers=workers)
         own.pretrain("audio")
         own.fuse("cma")
-        said = capsys.readouterr().out
-        assert all(f"{each}: 3 trained, 0 reused" in said for each in ("pretrain-audio", "fuse-cma"))
+        output = capsys.readouterr().out
+        assert all(f"{each}: 3 trained, 0 reused" in output for each in ("pretrain-audio", "fuse-cma"))
         outs.append(own.outs())
     assert outs[0] == outs[1]
     assert len(outs[0]) == 3 * (2 * 5 + 4)

@@ -42,9 +42,9 @@ FILES = {
     "linear": NETWORK,
     "late": {"config.json", "predictions.parquet", "record.json"},
     "concat": NETWORK,
-    "hcam": {*NETWORK, "example.json"},
+    "hcam": {*NETWORK, "attention.json"},
     "cma": NETWORK,
-    "hbaf": {*NETWORK, "example.json"},
+    "hbaf": {*NETWORK, "attention.json"},
     "audio-utterance": {*NETWORK, "vectors.safetensors"},
     "audio-context": {*NETWORK, "vectors.safetensors"},
 }
@@ -97,10 +97,10 @@ def test_late_fusion_good_on_dev_and_bad_on_test_wins_over_its_opposite(project:
         save_run(project.folder(model), run, fold, probabilities * 0.8 + 0.1, {})
     project.fuse("late")
     folder = project.folder("late")
-    said = read_probabilities(folder, fold).argmax(axis=1)
+    indices = read_probabilities(folder, fold).argmax(axis=1)
     dev, test = (fold.scored & (fold.splits == SPLITS.index(split)) for split in ("dev", "test"))
-    assert (said[dev] == true[dev]).all()
-    assert (said[test] != true[test]).all()
+    assert (indices[dev] == true[dev]).all()
+    assert (indices[test] != true[test]).all()
     # The mixture nearest to even that dev cannot tell from the best.
     assert json.loads((folder / "record.json").read_text())["parameters"] == {"weights.audio": 0.6, "weights.text": 0.4}
 
@@ -186,7 +186,7 @@ PRETRAIN: dict[str, tuple[Change, int]] = {
     "network of stage I": (lambda p: set_value(p, "models.audio.utterance.network.dropout", 0.1), BOTH),
     "schedule of stage II": (lambda p: set_value(p, "models.audio.context.fit.epochs", 2), SECOND),
     "network of stage II": (lambda p: set_value(p, "models.audio.context.network.contrastive", 0.2), SECOND),
-    "direction of context": (lambda p: set_value(p, "tasks.tiny.context", "past"), BOTH),
+    "direction of context": (lambda p: set_value(p, "tasks.tiny.context", "causal"), BOTH),
     "unlabelled turns": (lambda p: set_value(p, "tasks.tiny.unlabelled", "drop"), BOTH),
     "order of classes": (lambda p: set_value(p, "tasks.tiny.classes", {"sad": ["sad"], "happy": ["happy"]}), BOTH),
     "bit of a feature": (lambda p: turn_bit(p, "audio"), BOTH),
@@ -195,7 +195,7 @@ PRETRAIN: dict[str, tuple[Change, int]] = {
     "lost label of train": (lambda p: unlabel(p, "train"), BOTH),
     "labels of test": (lambda p: relabel(p, "test"), NEITHER),
     "bit of the other modality": (lambda p: turn_bit(p, "text"), NEITHER),
-    "the other modality's network": (lambda p: set_value(p, "models.text.utterance.fit.clip", 0.5), NEITHER),
+    "the other modality's network": (lambda p: set_value(p, "models.text.utterance.fit.max_grad_norm", 0.5), NEITHER),
     "another model": (lambda p: set_value(p, "models.hcam.ensemble", False), NEITHER),
     "protocol": (lambda p: set_value(p, "tasks.tiny.transcript", "another"), NEITHER),
     "number of seeds": (lambda p: set_value(p, "tasks.tiny.seeds", 1), NEITHER),
@@ -214,7 +214,7 @@ def test_what_makes_a_pretrained_run_another(trained: Project, name: str) -> Non
 
 
 FUSE: dict[str, tuple[Change, set[str]]] = {
-    "schedule": (lambda p: set_value(p, "models.concat.fit.clip", 0.5), {"concat"}),
+    "schedule": (lambda p: set_value(p, "models.concat.fit.max_grad_norm", 0.5), {"concat"}),
     "network": (lambda p: set_value(p, "models.hcam.network.blocks", 2), {"hcam"}),
     "ensemble": (lambda p: set_value(p, "models.hcam.ensemble", False), {"hcam"}),
     "bit of audio": (lambda p: turn_bit(p, "audio"), {"linear", "concat", "cma"}),
@@ -225,7 +225,7 @@ FUSE: dict[str, tuple[Change, set[str]]] = {
     "labels of train": (lambda p: relabel(p, "train"), set(FUSED)),
     "labels of dev": (lambda p: relabel(p, "dev"), set(FUSED)),
     "labels of test": (lambda p: relabel(p, "test"), set()),
-    "unimodal network not trained yet": (lambda p: set_value(p, "models.audio.context.fit.clip", 0.5), set()),
+    "unimodal network not trained yet": (lambda p: set_value(p, "models.audio.context.fit.max_grad_norm", 0.5), set()),
 }
 """What changes, and the models that it makes train again."""
 
@@ -282,10 +282,10 @@ def test_an_ablation_of_what_is_not_there_is_refused(project: Project) -> None:
 def test_the_example_shows_attention_and_gates_of_a_dialogue_of_test(
     trained: Project, model: str, gates: set[str]
 ) -> None:
-    example = json.loads((trained.folder(model) / "example.json").read_text())
+    example = json.loads((trained.folder(model) / "attention.json").read_text())
     assert example["utterance_ids"] == [f"d6_{turn}" for turn in range(6)]
     assert set(example["attention"]) == {
-        *("audio asks text", "text asks audio", "audio asks itself", "text asks itself")
+        *("audio attends to text", "text attends to audio", "audio attends to itself", "text attends to itself")
     }
     for weights in example["attention"].values():
         assert np.array(weights).shape == (6, 6)
@@ -386,7 +386,7 @@ def test_the_fold_is_known_by_what_it_shows(trained: Project) -> None:
         {"targets": np.where(fold.targets == IGNORE, 0, fold.targets)},
         {"scored": ~fold.scored},
         {"classes": ("sad", "happy")},
-        {"context": "past"},
+        {"context": "causal"},
     ]
     digests = {fold_digest(replace(fold, **change)) for change in changes}
     assert len(digests | {fold_digest(fold)}) == len(changes) + 1
@@ -438,9 +438,11 @@ def test_records_tell_dev_and_never_test(trained: Project, model: str) -> None:
     rows = pl.read_parquet(folder / "predictions.parquet").filter(pl.col("split") == "dev")
     truth = trained.task().truth().filter(pl.col("split") == "dev")
     assert rows["utterance_id"].to_list() == truth["utterance_id"].to_list()
-    said = rows["probabilities"].list.arg_max()
-    assert record["dev"]["accuracy"] == pytest.approx(accuracy_score(truth["target"], said), abs=1e-6)
-    assert record["dev"]["weighted_f1"] == pytest.approx(f1_score(truth["target"], said, average="weighted"), abs=1e-6)
+    indices = rows["probabilities"].list.arg_max()
+    assert record["dev"]["accuracy"] == pytest.approx(accuracy_score(truth["target"], indices), abs=1e-6)
+    assert record["dev"]["weighted_f1"] == pytest.approx(
+        f1_score(truth["target"], indices, average="weighted"), abs=1e-6
+    )
     if "model.safetensors" not in FILES[model]:
         return
     weights = load_file(folder / "model.safetensors")
@@ -465,11 +467,11 @@ def test_a_network_can_be_built_again_from_its_folder(trained: Project) -> None:
     network = UtteranceNetwork(config.utterance.network, saved["dim"], len(saved["classes"]))
     network.load_state_dict(load_file(folder / "model.safetensors"))
     features = read_features(trained.layout.features("toy", trained.pair.audio), fold.utterance_ids)
-    said, vectors = infer(network, {"audio": features}, fold, examples(fold, "utterance"), 4)
+    indices, vectors = infer(network, {"audio": features}, fold, examples(fold, "utterance"), 4)
     predicted = read_probabilities(folder, fold)
     known = ~np.isnan(predicted[:, 0])
     assert known.sum() == (fold.scored & (fold.splits != SPLITS.index("train"))).sum()
-    np.testing.assert_allclose(said[known], predicted[known], atol=1e-6)
+    np.testing.assert_allclose(indices[known], predicted[known], atol=1e-6)
     torch.testing.assert_close(read_vectors(folder, "utterance"), vectors["utterance"])
 
 

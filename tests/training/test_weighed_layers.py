@@ -1,4 +1,4 @@
-"""Features with several layers of an encoder: a network learns to weigh them, and is built again with its weights."""
+"""Features with several layers of an encoder: a network learns their weights, and is built again with its weights."""
 
 import json
 from collections.abc import Callable
@@ -24,14 +24,14 @@ from emofuse.training.runs import read_probabilities
 Project = Any
 LAYERS, WIDTH = 3, 4
 DIMS = {"audio": LAYERS * WIDTH, "text": 2}
-UTTERANCE = UtteranceConfig(project=0, hidden=8, layers=1, dropout=0.0, input_dropout=0.0)
+UTTERANCE = UtteranceConfig(input_projection=0, hidden=8, layers=1, dropout=0.0, input_dropout=0.0)
 CROSS = CMAConfig(channels=8, kernel=1, hidden=8, heads=2, dropout=0.0, attention=False, pooling="mean")
 NETWORKS: dict[str, Callable[[], Any]] = {
     "utterance": lambda: UtteranceNetwork(UTTERANCE, DIMS["audio"], 2, LAYERS),
     "cma": lambda: CMA(CROSS, DIMS, 2, False, {"audio": LAYERS}),
     "concat": lambda: Concat(ConcatConfig(hidden=8, layers=1, dropout=0.0), DIMS, 2, False, {"audio": LAYERS}),
 }
-FIT = FitConfig(epochs=12, patience=12, batch=16, learning_rate=0.02, weight_decay=0.0, clip=1.0)
+FIT = FitConfig(epochs=12, patience=12, batch_size=16, learning_rate=0.02, weight_decay=0.0, max_grad_norm=1.0)
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_the_layer_that_tells_the_classes_apart_comes_to_weigh_most(
     for modality, sequences in read.items():
         standardize(parts[modality], sequences, fold)
     fitted = fit(network, read, fold, FIT, Seeds("any", 0, 0)).network
-    weigh = fitted.weigh if name == "utterance" else fitted.weigh["audio"]
-    first, middle, last = weigh.logits.softmax(dim=0).tolist()
+    layer_weights = fitted.layer_weights if name == "utterance" else fitted.layer_weights["audio"]
+    first, middle, last = layer_weights.logits.softmax(dim=0).tolist()
     assert middle > 0.4 > 0.32 > max(first, last)
 
 

@@ -162,8 +162,8 @@ def _length_faults(count: int, ending: Ending, span: tuple[float, float], max_se
         faults["segment_outside"] = f"from {start:g} s to {end:g} s, but it ends at {start + there:.2f} s"
     if there > max_seconds:
         length = there if there < max_seconds + 1 else _length(ending, span)
-        told = f"over {max_seconds:g} s" if length is None else f"{length:.1f} s"
-        faults["audio_too_long"] = f"{told}, cut at {max_seconds:g} s"
+        reason = f"over {max_seconds:g} s" if length is None else f"{length:.1f} s"
+        faults["audio_too_long"] = f"{reason}, cut at {max_seconds:g} s"
     return faults
 
 
@@ -180,8 +180,8 @@ def _is_segment(span: tuple[float, float]) -> bool:
 
 
 def _unreadable(source: AudioFile | AudioBytes, words: str) -> Clip:
-    told = words if words.startswith(source.where) else f"{source.where}: {words}"
-    return _without_sound("audio_unreadable", told)
+    reason = words if words.startswith(source.where) else f"{source.where}: {words}"
+    return _without_sound("audio_unreadable", reason)
 
 
 def _words(error: BaseException) -> str:

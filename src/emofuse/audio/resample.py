@@ -23,7 +23,7 @@ _LOUDEST = 8.0
 """Largest sample of sound that is only loud; lossy decoders and hot recordings stay well below."""
 
 _CLIPPED = 0.01
-"""Share of samples beyond full scale above which it is told that they are cut off there."""
+"""Share of samples beyond full scale above which the cut-off is reported."""
 
 _INT16 = 32_768
 
@@ -54,7 +54,7 @@ class Levels:
             self._whole = False
 
     def verdict(self) -> tuple[float, dict[str, str]]:
-        """Return what samples are to be multiplied by, and what is to be told of them, by defect.
+        """Return what samples are to be multiplied by, and what is wrong with them, by defect.
 
         Raises:
             ValueError: they are far beyond full scale, and nothing says what full scale is
@@ -69,8 +69,8 @@ class Levels:
             words = f"whole numbers up to {self._peak:,.0f}, as of 16-bit integers, which were divided by 32,768"
             return 1 / _INT16, {"audio_rescaled": words}
         share = self._beyond / self._count
-        told = {"audio_clipped": f"{share:.0%} of samples are beyond full scale and are cut off there"}
-        return 1.0, told if share > _CLIPPED else {}
+        faults = {"audio_clipped": f"{share:.0%} of samples are beyond full scale and are cut off there"}
+        return 1.0, faults if share > _CLIPPED else {}
 
 
 def into_range(samples: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
@@ -83,7 +83,7 @@ def into_range(samples: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
         samples: float32 ``[channels, n_samples]``, finite, not empty
 
     Returns:
-        the samples, and what is to be told of them, by defect
+        the samples, and what is wrong with them, by defect
 
     Raises:
         ValueError: samples are far beyond full scale, and nothing says what full scale is
@@ -124,7 +124,7 @@ def downmix(samples: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
     """Average the channels: ``[channels, n_samples]`` to ``[n_samples]``; where they cancel, take the loudest.
 
     Returns:
-        the samples, and what is to be told of them, by defect
+        the samples, and what is wrong with them, by defect
     """
     channels = Channels()
     mean = channels.add(samples)

@@ -35,14 +35,14 @@ class Damaged:
     stored: Path
 
 
-def find_damaged(root: Path, told: str = "") -> list[Damaged]:
+def find_damaged(root: Path, message: str = "") -> list[Damaged]:
     """Return the damaged files of the outs that the lock files name.
 
     Digests take time, so they are computed where sizes do not add up, and of the outs that a message is about.
 
     Args:
         root: the project's root folder
-        told: a message that may name outs
+        message: a message that may name outs
 
     Raises:
         ValueError: a lock file is damaged itself
@@ -57,23 +57,23 @@ def find_damaged(root: Path, told: str = "") -> list[Damaged]:
     found: list[Damaged] = []
     for out in outs:
         files = {path: Path(cache.oid_to_path(md5)) for path, md5 in _files(out, cache)}
-        if out["path"] in told or _is_cut_off(out, files):
+        if out["path"] in message or _is_cut_off(out, files):
             wrong = {path: each for path, each in files.items() if each.exists() and _md5(each) != _name(each)}
             found += [Damaged(out["path"], root / path, each) for path, each in wrong.items()]
     return found
 
 
-def take_away_damaged(root: Path, told: str = "") -> list[Damaged]:
+def take_away_damaged(root: Path, message: str = "") -> list[Damaged]:
     """Remove the damaged files from the cache, and from the project where they are laid out as they are.
 
     Args:
         root: the project's root folder
-        told: a message that may name outs
+        message: a message that may name outs
 
     Returns:
         what was removed
     """
-    found = find_damaged(root, told)
+    found = find_damaged(root, message)
     for each in found:
         if each.path.is_file() and _md5(each.path) == _md5(each.stored):
             each.path.unlink()

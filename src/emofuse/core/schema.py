@@ -90,7 +90,7 @@ PREDICTIONS = pa.schema(
         pa.field("probabilities", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""Posteriors of one run; the metadata key ``classes`` holds the class order as a JSON list. No targets."""
+"""Probabilities of one run; the metadata key ``classes`` holds the class order as a JSON list. No targets."""
 
 
 class SchemaError(ValueError):

@@ -304,8 +304,8 @@ def _print_defects(rows: Sequence[dict[str, Any]], clips: dict[str, Clip]) -> No
     for row in rows:
         clip = clips.get(row["utterance_id"])
         for defect in row["defects"]:
-            told = f": {clip.reason}" if clip and clip.reason and defect in clip.defects else ""
-            kinds.setdefault(defect, []).append(f"  {row['utterance_id']}{told}")
+            reason = f": {clip.reason}" if clip and clip.reason and defect in clip.defects else ""
+            kinds.setdefault(defect, []).append(f"  {row['utterance_id']}{reason}")
     print(f"{len(rows):,} utterances, {sum(bool(row['defects']) for row in rows):,} with a defect")
     for defect, lines in sorted(kinds.items()):
         more = [f"  and {len(lines) - _SHOWN:,} more"] if len(lines) > _SHOWN else []

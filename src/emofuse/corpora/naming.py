@@ -26,7 +26,7 @@ class Scheme:
         title: of the corpus, or what the guess rests on
         pattern: regular expression of a file's name without its folder and ending; its groups are columns
         values: by column, what codes mean
-        language: of what is said, as the corpus's owner gives it; None if not known
+        language: of the speech, as the corpus's owner gives it; None if not known
     """
 
     title: str

@@ -181,7 +181,7 @@ def _lines(proposal: Proposal) -> Iterator[str]:
         yield from (f"      {_key(label)}:  # {labels[label]:,} utterances", f"      - {_key(label)}")
     speakers = "disjoint" if not isinstance(proposal.splits, str) and proposal.splits["by"] == "speaker" else "shared"
     yield "    seeds: 5  # runs of each model"
-    yield "    context: both  # both directions of a dialogue, or the past alone"
+    yield "    context: full  # the whole dialogue, or causal: the turns before alone"
     yield "    unlabelled: keep  # keep turns without a label as context, or drop them"
     yield f"    speakers: {speakers}  # disjoint: a speaker in two splits is an error; shared: it is not"
     yield "    transcript: unknown  # where the words come from, for the protocol"

@@ -17,7 +17,7 @@ Columns, all optional but one of the first two; an empty cell is an unknown valu
 ``turn``          whole number, the order within the dialogue, gaps allowed; by default the order of the rows
 ``speaker``       who speaks
 ``session``       recording session
-``text``          what is said
+``text``          the words
 ``start_s``       seconds from the beginning of the dialogue's recording; with ``end_s``. Where rows name one sound
                   file, each gets its segment of it; the option ``segments`` says otherwise
 ``label``         the corpus's own label; empty: unlabelled, which still serves as context
@@ -400,7 +400,7 @@ class _Sounds:
         if self._found is None:
             return None
         try:
-            # Where it is not found it is looked for, and then said to be missing.
+            # Where it is not found it is searched for, and then reported missing.
             absent = inside(self._source / "audio", f"{utterance_id}.wav")
         except ValueError:
             raise row.fault("utterance_id", f"a name for a file below {self._source / 'audio'}") from None

@@ -200,7 +200,7 @@ class Whisper:
             return None if mask_BT is None else mask_BT[:, None, None, :]
         from transformers.masking_utils import create_bidirectional_mask  # here, as it is slow to import
 
-        found: torch.Tensor | None = create_bidirectional_mask(
+        found: Any = create_bidirectional_mask(
             self.transformer.config, inputs_embeds=states_BTC, attention_mask=mask_BT
         )
         return found

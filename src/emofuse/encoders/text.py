@@ -79,6 +79,7 @@ class TextEncoder:
         source = config.locate(_NEEDS)
         self._name, self._config = source.name, config
         plain = _load_plain(source) if config.attention == "sdpa" and not config.compile else None
+        self._tokenizer: Any
         self._tokenizer, network = plain or (_load_tokenizer(source), load_network(source))
         self._network = network.to(device())
         shape = self._network.config

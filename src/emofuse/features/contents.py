@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from emofuse.core.schema import SAMPLE_RATE, TERMS
 from emofuse.core.sharding import shard_name, shard_of
 
-__all__ = ["Shard", "plan", "terms"]
+__all__ = ["Shard", "list_shards", "terms"]
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,24 @@ class Shard:
         return [data[each]["bytes"] for each in self.present]
 
 
-def plan(reads: str, corpus: Path, shards: int) -> list[Shard]:
+def list_shards(reads: str, corpus: Path, n_shards: int) -> list[Shard]:
     """Return the shards of a corpus that are not empty, in order.
 
     Args:
         reads: what the encoder reads; see :class:`emofuse.encoders.base.Encoder`
         corpus: the corpus's folder
-        shards: number of shards, as the corpus was ingested
+        n_shards: number of shards, as the corpus was ingested
 
     Raises:
         FileNotFoundError: the corpus has no such published table
     """
     utterances = pl.read_parquet(corpus / "utterances.parquet")
-    places = [shard_of(each, shards) for each in utterances["dialogue_id"]]
+    places = [shard_of(each, n_shards) for each in utterances["dialogue_id"]]
     parts = utterances.with_columns(shard=pl.Series(places, dtype=pl.Int64)).partition_by("shard", as_dict=True)
     table = None if reads in ("audio", "text") else _table(reads, corpus)
     result = []
     for (index,), part in sorted(parts.items()):
-        file = shard_name(index, shards)
+        file = shard_name(index, n_shards)
         digests, source = _contents(reads, part, corpus / "audio" / file, table)
         seconds = sum(part["n_samples"].drop_nulls().to_list()) / SAMPLE_RATE
         result.append(Shard(file, part["utterance_id"].to_list(), digests, seconds, source))

@@ -238,5 +238,5 @@ def _listed(encoder: Encoder, contents: Sequence[Any]) -> list[np.ndarray]:
 
 
 def _metadata(encoder: Encoder, terms: str) -> dict[str, Any]:
-    said = {"sample_rate": schema.SAMPLE_RATE, "schema_version": schema.SCHEMA_VERSION, schema.TERMS: terms}
-    return {**encoder.identity, **said}
+    shared = {"sample_rate": schema.SAMPLE_RATE, "schema_version": schema.SCHEMA_VERSION, schema.TERMS: terms}
+    return {**encoder.identity, **shared}

@@ -19,7 +19,7 @@ from emofuse.core.process import quiet
 from emofuse.core.store import Entry, Store, link
 from emofuse.encoders import Encoder, EncoderError
 from emofuse.encoders.catalogue import EncoderConfig
-from emofuse.features.contents import Shard, plan, terms
+from emofuse.features.contents import Shard, list_shards, terms
 from emofuse.features.executors import Executor, ExecutorError, Recipe, local, on_ray, version
 from emofuse.features.shards import defects, write_cut
 from emofuse.features.storage import Storage
@@ -81,8 +81,8 @@ class Extracted:
     def __str__(self) -> str:
         counts = f"{self.encoded} utterances encoded, {self.reused} reused, {self.masked} defective and masked"
         cost = "" if self.cost is None else f"; the smaller type changed features by {self.cost:.2%} of their size"
-        told = self.defects | ({"cut": self.cut} if self.cut else {})
-        listed = [f"\n{kind}: {len(ids)}, such as {', '.join(ids[:_SHOWN])}" for kind, ids in told.items()]
+        by_kind = self.defects | ({"cut": self.cut} if self.cut else {})
+        listed = [f"\n{kind}: {len(ids)}, such as {', '.join(ids[:_SHOWN])}" for kind, ids in by_kind.items()]
         return f"{counts}, {self.seconds:.1f} s, {readable_size(self.bytes)}{cost}{''.join(listed)}"
 
 
@@ -132,7 +132,7 @@ def extract(
         )
     owners = terms(corpus)
     recipe = Recipe(config.family, config.options, where, owners, version(encoder, owners), how.threads)
-    planned = plan(encoder.reads, corpus, shards)
+    planned = list_shards(encoder.reads, corpus, shards)
     out.mkdir(parents=True, exist_ok=True)
     for stale in {each.name for each in out.glob("shard-*.parquet")} - {each.file for each in planned}:
         (out / stale).unlink()

@@ -385,9 +385,9 @@ def _seal(sink: io.BytesIO, file: pq.FileMetaData) -> None:
         "frames": [zlib.crc32(data[each]) for each in chunks.frames],
     }
     data.release()
-    said = json.dumps(sums).encode()
+    encoded = json.dumps(sums).encode()
     sink.seek(start)
-    sink.write(said + len(said).to_bytes(_LENGTH, "little") + _SEAL + footer)
+    sink.write(encoded + len(encoded).to_bytes(_LENGTH, "little") + _SEAL + footer)
 
 
 def _checksums(data: np.ndarray) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What would stop a corpus's stages, or surprise its owner, said before anything is encoded."""
+"""What would stop a corpus's stages, or surprise its owner, reported before anything is encoded."""
 
 from collections import Counter
 from collections.abc import Iterator

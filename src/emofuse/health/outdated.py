@@ -74,7 +74,7 @@ def _extracted(plan: Plan, layout: Layout) -> Iterator[tuple[str, Path, str]]:
 
 
 def _differs(model: Path, features: Path) -> bool:
-    """Whether features are of other files; not of what cannot be read, which is said where it is used."""
+    """Whether features are of other files; not of what cannot be read, which is reported where it is used."""
     # Imported here, since it imports torch, and few projects have such a folder.
     from emofuse.encoders import EncoderError
     from emofuse.encoders.sources import locate

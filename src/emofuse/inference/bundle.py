@@ -60,7 +60,7 @@ class Bundle:
     """A trained model on disk, in a bundle or in a project.
 
     Attributes:
-        manifest: what is said of it
+        manifest: its description
         folders: of its networks, by name
     """
 
@@ -75,16 +75,16 @@ def read_bundle(folder: Path) -> Bundle:
         BundleError: it is no bundle, of another format, or damaged
     """
     path = folder / MANIFEST
-    said = read_json(path)
-    digests = said.pop(_DIGESTS, None)
+    content = read_json(path)
+    digests = content.pop(_DIGESTS, None)
     try:
-        manifest = validate(said, Manifest, str(path))
+        manifest = validate(content, Manifest, str(path))
         files = validate(digests or {}, dict[str, str], f"{path}: {_DIGESTS}")
     except ParamsError as error:
         raise BundleError(str(error)) from error
     _check_packages(manifest, path)
     folders = {name: folder / "networks" / name for name in manifest.networks}
-    _check_files(folder, said, folders, files)
+    _check_files(folder, content, folders, files)
     for name, each in folders.items():
         _check_network(name, each / FILES[0], manifest)
     return Bundle(manifest, folders)
@@ -105,9 +105,9 @@ def write_bundle(bundle: Bundle, out: Path) -> None:
             for file in FILES:
                 if (source / file).exists():
                     shutil.copyfile(source / file, target / file)
-        said = asdict(bundle.manifest)
+        content = asdict(bundle.manifest)
         files = {path.relative_to(folder).as_posix(): file_digest(path) for path in _files(folder, bundle.folders)}
-        write_json(folder / MANIFEST, {**said, _DIGESTS: {MANIFEST: _digest(said), **files}})
+        write_json(folder / MANIFEST, {**content, _DIGESTS: {MANIFEST: _digest(content), **files}})
         write_text(folder / "README.md", model_card(bundle.manifest))
 
 

@@ -31,7 +31,7 @@ print(model.predict("CONVERSATION"))
 
 A conversation is a recording, a folder of sound files, or a JSON or CSV file with `audio`, `text` and `speaker` for
 each turn.
-{answers}
+{fallbacks}
 
 ## Features
 
@@ -65,7 +65,7 @@ def model_card(manifest: Manifest) -> str:
         model=plain(manifest.model),
         classes=plain(", ".join(manifest.classes)),
         trained_on=plain(trained_on(manifest)),
-        answers=_answers(manifest),
+        fallbacks=_fallbacks(manifest),
         terms=plain("; ".join(sorted({_terms(each.identity) for each in manifest.features.values()}))),
         choice=f"Seed {manifest.seed}, fold {manifest.fold}: of {manifest.runs} runs the best on dev ({weighted_f1}).",
         features=_table(("modality", "encoder", "options"), map(_encoder, manifest.features.items())),
@@ -74,27 +74,29 @@ def model_card(manifest: Manifest) -> str:
     )
 
 
-def _answers(manifest: Manifest) -> str:
+def _fallbacks(manifest: Manifest) -> str:
     """What answers where something is missing, as :class:`emofuse.inference.model.Model` has it."""
     reads = find_model(manifest.model).modalities
     computed = [each for each in reads if manifest.features[each].family != "published"]  # type: ignore[index]
-    said = [
+    sentences = [
         f"Its {each} features are values that others published, which cannot be computed from a recording."
         for each in reads
         if each not in computed
     ]
     if len(computed) == 2:
-        said.append(
+        sentences.append(
             "Where no turn has a transcript, the audio network answers alone, and says so; where none has sound, the "
             "text network does."
         )
     elif computed and len(reads) == 2:
-        said.append(f"So the {computed[0]} network answers alone, and says so; without {_NEEDS[computed[0]]} none can.")
+        sentences.append(
+            f"So the {computed[0]} network answers alone, and says so; without {_NEEDS[computed[0]]} none can."
+        )
     elif computed:
-        said.append(f"The model reads {_NEEDS[computed[0]]} alone, and cannot answer without.")
+        sentences.append(f"The model reads {_NEEDS[computed[0]]} alone, and cannot answer without.")
     else:
-        said.append("So it cannot answer for new recordings.")
-    return " ".join(said)
+        sentences.append("So it cannot answer for new recordings.")
+    return " ".join(sentences)
 
 
 _NEEDS = {"audio": "sound", "text": "transcripts"}

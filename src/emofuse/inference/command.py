@@ -1,4 +1,4 @@
-"""What ``emofuse predict`` does: a model, what it is asked of, and the form of the answer."""
+"""What ``emofuse predict`` does: a model, what it predicts for, and the format of the output."""
 
 import json
 import sys
@@ -13,8 +13,8 @@ import numpy as np
 from emofuse.audio.source import AudioFile
 from emofuse.core.collector import collector_paused
 from emofuse.inference.conversation import STANDARD_INPUT, Conversation, ConversationError, read_conversation
-from emofuse.inference.model import Answer, Model
-from emofuse.inference.outputs import as_csv, as_json, as_line, as_srt, as_text, told
+from emofuse.inference.model import Model, Prediction
+from emofuse.inference.outputs import as_csv, as_json, as_line, as_srt, as_text, remarks_on
 from emofuse.inference.provenance import trained_on
 from emofuse.inference.recording import ONE_SPEAKER
 from emofuse.inference.sources import best_of_project
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 _LIVE = (
-    "the model was trained with the turns after as context, too; live it has those before alone, so it may answer "
+    "the model was trained with the turns after as context, too; live it has those before alone, so it may predict "
     "otherwise than of the whole"
 )
 
@@ -41,7 +41,7 @@ _WRITTEN_DOWN = (
 
 
 def predict(arguments: Namespace, load: Callable[[str | Path], Model]) -> None:
-    """Print the answers that the command line asks for.
+    """Print the predictions that the command line asks for.
 
     Args:
         arguments: of the command, as :mod:`emofuse.cli` has them
@@ -58,28 +58,28 @@ def predict(arguments: Namespace, load: Callable[[str | Path], Model]) -> None:
         return
     segments = _segments(arguments)
     conversations = [read_conversation(path, segments, arguments.channels) for path in arguments.conversation]
-    answers = _answers(model, conversations, transcribe, by_default)
+    predictions = _predictions(model, conversations, transcribe, by_default)
     if arguments.json:
-        print(as_json(answers, model.manifest))
+        print(as_json(predictions, model.manifest))
     elif arguments.csv:
-        print(as_csv(answers, model.manifest.classes))
-        _tell(answers)
+        print(as_csv(predictions, model.manifest.classes))
+        _print_remarks(predictions)
     elif arguments.srt:
-        print(as_srt(answers))
-        _tell(answers)
+        print(as_srt(predictions))
+        _print_remarks(predictions)
     elif arguments.html:
         from emofuse.inference.pages import as_html
 
         links = [path if arguments.link else None for path in arguments.conversation]
-        print(as_html(answers, str(model), [each.sound for each in conversations], links, model.manifest.classes))
+        print(as_html(predictions, str(model), [each.sound for each in conversations], links, model.manifest.classes))
     else:
-        print(as_text(answers, str(model)))
+        print(as_text(predictions, str(model)))
 
 
-def _answers(
+def _predictions(
     model: Model, conversations: Sequence[Conversation], transcribe: "Transcriber | None", by_default: bool
-) -> list[Answer]:
-    """Answer all; a recording without words gets them from the packaged recogniser where that is the default."""
+) -> list[Prediction]:
+    """Predict all; a recording without words gets them from the packaged recogniser where that is the default."""
     wordless = [each.sound is not None and not any(turn.text for turn in each.turns) for each in conversations]
     if not (by_default and any(wordless)):
         return model.predict_all(conversations, transcribe)
@@ -99,9 +99,9 @@ def _transcriber(name: str | None) -> "Transcriber":
         return recogniser(name)
 
 
-def _tell(answers: Sequence[Answer]) -> None:
-    """Say beside a form that has no place for it what is to be said of the model and the conversations."""
-    print("\n".join(dict.fromkeys(line for each in answers for line in told(each))), file=sys.stderr)
+def _print_remarks(predictions: Sequence[Prediction]) -> None:
+    """Print the remarks on standard error, beside a format that has no place for them."""
+    print("\n".join(dict.fromkeys(line for each in predictions for line in remarks_on(each))), file=sys.stderr)
 
 
 def _segments(arguments: Namespace) -> "Path | Diarizer | None":
@@ -125,17 +125,17 @@ def _live(model: Model, transcribe: "Transcriber | None", by_default: bool, argu
     model.load_encoders()
     blocks, remarks = _blocks(path)
     if not arguments.json:
-        said = [trained_on(model.manifest), model.remark(session.name), *remarks, ONE_SPEAKER]
-        said += [_WRITTEN_DOWN] if by_default else []
-        said += [] if model.is_causal else [_LIVE]
-        print("\n".join([str(model), *filter(None, said), ""]), flush=True)
+        remarks_shown = [trained_on(model.manifest), model.remark(session.name), *remarks, ONE_SPEAKER]
+        remarks_shown += [_WRITTEN_DOWN] if by_default else []
+        remarks_shown += [] if model.is_causal else [_LIVE]
+        print("\n".join([str(model), *filter(None, remarks_shown), ""]), flush=True)
     for number, turn in enumerate(follow(blocks, session, path.name), start=1):
         line = json.dumps({"turn": number, **asdict(turn)}, ensure_ascii=False)
         print(line if arguments.json else as_line(number, turn), flush=True)
 
 
 def _blocks(path: Path) -> tuple[Iterator[np.ndarray], tuple[str, ...]]:
-    """The sound as it comes, and what is to be said of it."""
+    """The sound as it comes, and remarks on it."""
     from emofuse.inference.live import as_spoken, from_pipe
     from emofuse.inference.recording import read_mono
 

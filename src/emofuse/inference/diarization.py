@@ -40,8 +40,8 @@ def diarizer(name: str) -> Diarizer:
 def _segments(pipeline: Any, sound: Sound) -> list[Segment]:
     import torch
 
-    said = pipeline({"waveform": torch.from_numpy(sound.samples), "sample_rate": sound.rate})
-    annotation = getattr(said, "speaker_diarization", said)  # version 4 has it inside of its answer
+    output = pipeline({"waveform": torch.from_numpy(sound.samples), "sample_rate": sound.rate})
+    annotation = getattr(output, "speaker_diarization", output)  # version 4 has it inside of its answer
     return sorted(
         (
             Segment(max(0.0, part.start), part.end, str(speaker))

@@ -22,11 +22,11 @@ __all__ = ["Graph", "Kept"]
 
 _BATCH = 32
 
-Said = tuple[np.ndarray, Mapping[str, torch.Tensor]]
+Outputs = tuple[np.ndarray, Mapping[str, torch.Tensor]]
 """A network's probabilities ``[n, C]`` of some utterances, and its vectors ``[n, H]`` by name."""
 
-Kept = dict[str, Said]
-"""What networks without context said, by the network's name."""
+Kept = dict[str, Outputs]
+"""Outputs of networks without context, by the network's name."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Graph:
     def is_causal(self) -> bool:
         """Whether no network reads the turns after the one that it answers."""
         dialogues = (each for each in self._nodes.values() if each.network and each.network.unit == "dialogue")
-        return all(each.config["past"] for each in dialogues)
+        return all(each.config["causal"] for each in dialogues)
 
     def probabilities(self, name: str, frames: Inputs, fold: Fold, kept: Kept | None = None) -> np.ndarray:
         """Return the probabilities of a model, float32 ``[n, C]``.
@@ -66,8 +66,8 @@ class Graph:
             name: of the model
             frames: of each modality that it reads
             fold: the utterances, by dialogue
-            kept: what networks without context said of the first of these utterances, which they are not asked again;
-                what they say of the others is added
+            kept: outputs of networks without context for the first of these utterances, which are not computed again;
+                those for the others are added
         """
         return _Pass(self._nodes, frames, fold, {} if kept is None else kept).probabilities(name)
 
@@ -77,7 +77,7 @@ class _Pass:
 
     def __init__(self, nodes: Mapping[str, _Node], frames: Inputs, fold: Fold, kept: Kept) -> None:
         self._nodes, self._frames, self._fold, self._kept = nodes, frames, fold, kept
-        self._done: dict[str, Said] = {}
+        self._done: dict[str, Outputs] = {}
 
     def probabilities(self, name: str) -> np.ndarray:
         config = self._nodes[name].config
@@ -87,7 +87,7 @@ class _Pass:
         parts = {each: self._infer(before[each].name if each in before else name)[0] for each in config["weights"]}
         return combine(parts, config["weights"])
 
-    def _infer(self, name: str) -> Said:
+    def _infer(self, name: str) -> Outputs:
         if name not in self._done:
             network, config = self._nodes[name].network, self._nodes[name].config
             if network is None:
@@ -98,9 +98,9 @@ class _Pass:
                 self._done[name] = infer(network, inputs, self._fold, items, _BATCH)
             else:
                 earlier = self._kept.get(name)
-                asked = items if earlier is None else items[len(earlier[0]) :]
-                said = infer(network, inputs, self._fold, asked, _BATCH)
-                self._done[name] = self._kept[name] = said if earlier is None else _joined(earlier, said)
+                new = items if earlier is None else items[len(earlier[0]) :]
+                outputs = infer(network, inputs, self._fold, new, _BATCH)
+                self._done[name] = self._kept[name] = outputs if earlier is None else _concatenated(earlier, outputs)
         return self._done[name]
 
     def _input(self, modality: str, config: Mapping[str, Any]) -> Sequences | MappedSequences:
@@ -111,8 +111,8 @@ class _Pass:
         return pooled(frames, config["dims"][modality] > frames.dim) if reads == "pooled" else frames
 
 
-def _joined(before: Said, after: Said) -> Said:
-    """What was said of the first utterances, and of the others in what has no more than a gap for those."""
+def _concatenated(before: Outputs, after: Outputs) -> Outputs:
+    """Outputs for the first utterances, and for the others, which follow a gap for those."""
     count = len(before[0])
     vectors = {name: torch.cat([before[1][name], each[count:]]) for name, each in after[1].items()}
     return np.concatenate([before[0], after[0][count:]]), vectors
@@ -144,10 +144,10 @@ def _build(config: Mapping[str, Any], where: str) -> Network:
     if entry is None or entry.network is None:
         known = [each.name for each in MODELS.values() if each.network]
         raise BundleError(f"{where}: {name!r} is no network of this version; known are {known}")
-    # A network of one modality takes a size, one of several a size of each; without context none is told of the past.
+    # A network of one modality takes a size, one of several a size of each; without context, causality has no meaning.
     size = config["dims"] if "dims" in config else config["dim"]
-    past = [config["past"]] if "past" in config else []
+    causal = [config["causal"]] if "causal" in config else []
     weighed = {"n_layers": config["n_layers"]} if "n_layers" in config else {}
     options_of = validate(options, entry.config_class(), where)
-    network: Network = entry.network_class()(options_of, size, classes, *past, **weighed)
+    network: Network = entry.network_class()(options_of, size, classes, *causal, **weighed)
     return network

@@ -14,7 +14,7 @@ from emofuse.inference.recording import Turn
 __all__ = ["Heard", "Transcriber", "hear"]
 
 Transcriber = Callable[[Sequence[np.ndarray]], Sequence[str]]
-"""Clips, float32 ``[n_samples]`` at 16 kHz, to what is said in each."""
+"""Clips, float32 ``[n_samples]`` at 16 kHz, to the words of each."""
 
 _QUIET = 1e-3
 """Largest sample of a clip in which there is nothing to hear: 60 dB below full scale, as hiss is."""

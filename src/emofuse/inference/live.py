@@ -1,8 +1,8 @@
-"""Answers while people speak: each turn as it ends, with the turns before it as context and none after.
+"""Predictions while people speak: each turn as it ends, with the turns before it as context and none after.
 
 What was heard is kept and not computed again: of earlier turns the encoders' frames and the vectors of the networks
 without context. The networks that read a dialogue read those vectors anew with every turn. A model that was trained
-with the past alone as context answers live as it does of the whole recording.
+with causal context predicts live what it does for the whole recording.
 """
 
 import time
@@ -15,7 +15,7 @@ from emofuse.audio.source import Sound
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.inference.graph import Kept
 from emofuse.inference.hearing import Transcriber, hear
-from emofuse.inference.model import Emotion, Model
+from emofuse.inference.model import Model, TurnPrediction
 from emofuse.inference.recording import SPEAKER, Turn
 from emofuse.inference.voice_activity import Span, TurnFinder
 from emofuse.models.registry import model as find_model
@@ -30,7 +30,7 @@ class Session:
     """A conversation that goes on.
 
     Args:
-        model: that answers
+        model: that predicts
         transcribe: what writes down the words of turns that have none
         reads_text: whether turns may have words; by default whether something writes them down
 
@@ -38,45 +38,45 @@ class Session:
         ConversationError: the model cannot answer from what there is
 
     Attributes:
-        name: of the network that answers
+        name: of the network that predicts
     """
 
     def __init__(self, model: Model, transcribe: Transcriber | None = None, reads_text: bool | None = None) -> None:
         has_text = transcribe is not None if reads_text is None else reads_text
-        self.name = model.answering({"audio", "text"} if has_text else {"audio"})
+        self.name = model.usable_network({"audio", "text"} if has_text else {"audio"})
         self._model, self._transcribe = model, transcribe
         self._frames: dict[str, list[np.ndarray]] = {each: [] for each in find_model(self.name).modalities}
         self._speakers: list[str | None] = []
         self._kept: Kept = {}
 
-    def answer(self, turn: Turn) -> Emotion:
-        """Return what is said of the next turn."""
+    def predict(self, turn: Turn) -> TurnPrediction:
+        """Return the prediction for the next turn."""
         (heard,) = hear([turn], self._model.manifest.max_seconds, self._transcribe)
         if heard.is_empty:
-            return self._model.emotion(heard, None, self.name)
+            return self._model.turn_prediction(heard, None, self.name)
         for modality, frames in self._frames.items():
             frames.extend(self._model.encode(modality, [heard]))
         self._speakers.append(turn.speaker)
         probabilities = self._model.probabilities(self.name, self._frames, [self._speakers], self._kept)
-        return self._model.emotion(heard, probabilities[-1], self.name)
+        return self._model.turn_prediction(heard, probabilities[-1], self.name)
 
 
-def follow(blocks: Iterable[np.ndarray], session: Session, source: str) -> Iterator[Emotion]:
-    """Yield the answer of each turn as it ends.
+def follow(blocks: Iterable[np.ndarray], session: Session, source: str) -> Iterator[TurnPrediction]:
+    """Yield the prediction for each turn as it ends.
 
     Args:
         blocks: sound as it comes, float32 ``[n_samples]`` at 16 kHz
-        session: that answers
+        session: that predicts
         source: name of the recording
     """
     finder, buffer, first = TurnFinder(), np.zeros(0, np.float32), 0
     for block in blocks:
         buffer = np.concatenate([buffer, block])
         for span in finder.feed(block):
-            yield session.answer(_turn(buffer, first, span, source))
+            yield session.predict(_turn(buffer, first, span, source))
         buffer, first = buffer[finder.needed_from - first :], finder.needed_from
     for span in finder.end():
-        yield session.answer(_turn(buffer, first, span, source))
+        yield session.predict(_turn(buffer, first, span, source))
 
 
 def _turn(buffer: np.ndarray, first: int, span: Span, source: str) -> Turn:

@@ -22,7 +22,7 @@ class Features:
     Attributes:
         family: which family of :mod:`emofuse.encoders`
         options: the family's own options
-        identity: what the encoder said of itself when the training features were made
+        identity: the encoder's identity when the training features were made
     """
 
     family: str
@@ -91,7 +91,7 @@ class Network:
     config: dict[str, Any] | None = None
     dim: Dim | None = None
     dims: dict[Literal["audio", "text"], Dim] | None = None
-    past: bool | None = None
+    causal: bool | None = None
     weights: dict[Literal["audio", "text", "fused"], Finite] | None = None
 
     def __post_init__(self) -> None:
@@ -110,10 +110,10 @@ class Network:
         if self.reads == "probabilities":
             return ("weights",)
         if len(modalities_of(self.model)) > 1:
-            return ("config", "dims", "past")
+            return ("config", "dims", "causal")
         if self.reads == "frames" and self.dims is None:
             return ("config", "dim")
-        return ("config", "dims", "past") if self.dims is not None else ("config", "dim", "past")
+        return ("config", "dims", "causal") if self.dims is not None else ("config", "dim", "causal")
 
 
 def modalities_of(name: str) -> tuple[str, ...]:

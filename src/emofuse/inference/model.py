@@ -27,7 +27,7 @@ from emofuse.training.data import Sequences
 if TYPE_CHECKING:
     from emofuse.inference.diarization import Diarizer
 
-__all__ = ["Answer", "Emotion", "Model", "Transcriber"]
+__all__ = ["Model", "Prediction", "Transcriber", "TurnPrediction"]
 
 _MAY_DIFFER = ("code", "versions")
 """Of an encoder's identity: another version changes the last bits, and a bundle outlives many of them."""
@@ -39,8 +39,8 @@ _NOTHING = {"audio": "sound", "text": "transcripts"}
 
 
 @dataclass(frozen=True)
-class Emotion:
-    """What the model says of a turn.
+class TurnPrediction:
+    """The prediction for a turn.
 
     Attributes:
         speaker: as given
@@ -64,21 +64,21 @@ class Emotion:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the model says of a conversation.
+class Prediction:
+    """The predictions for a conversation.
 
     Attributes:
-        model: name of the network that answered
+        model: name of the network that predicted
         remark: why it is not the model that was asked for, or None
         turns: turn by turn
         name: of the conversation's file or folder
-        remarks: what else is to be said of the conversation as a whole
+        remarks: further remarks on the conversation as a whole
         trained_on: what the model was trained on, and how well it does there
     """
 
     model: str
     remark: str | None
-    turns: tuple[Emotion, ...]
+    turns: tuple[TurnPrediction, ...]
     name: str | None = None
     remarks: tuple[str, ...] = ()
     trained_on: str = ""
@@ -106,11 +106,11 @@ class Model:
         self._encoding = ThreadPoolExecutor(1, "encoding")
 
     def __str__(self) -> str:
-        said = self.manifest
-        choice = f"best of {said.runs} runs on dev, " if said.runs > 1 else ""
+        manifest = self.manifest
+        choice = f"best of {manifest.runs} runs on dev, " if manifest.runs > 1 else ""
         return (
-            f"{said.task}/{said.model}, seed {said.seed}, fold {said.fold} "
-            f"({choice}weighted F1 {100 * said.dev['weighted_f1']:.1f} there)"
+            f"{manifest.task}/{manifest.model}, seed {manifest.seed}, fold {manifest.fold} "
+            f"({choice}weighted F1 {100 * manifest.dev['weighted_f1']:.1f} there)"
         )
 
     def load_encoders(self) -> None:
@@ -129,7 +129,7 @@ class Model:
         transcribe: Transcriber | None = None,
         segments: "str | Path | Diarizer | None" = None,
         channels: bool = False,
-    ) -> Answer:
+    ) -> Prediction:
         """Return the emotions of a conversation's turns.
 
         Args:
@@ -147,15 +147,15 @@ class Model:
             OSError: a recording cannot be decoded
         """
         if isinstance(conversation, str | Path):
-            told = Path(segments) if isinstance(segments, str) else segments
-            conversation = read_conversation(Path(conversation), told, channels)
+            where = Path(segments) if isinstance(segments, str) else segments
+            conversation = read_conversation(Path(conversation), where, channels)
         return self.predict_all([conversation], transcribe)[0]
 
     def predict_all(
         self,
         conversations: Sequence[str | Path | Conversation | Sequence[Turn]],
         transcribe: Transcriber | None = None,
-    ) -> list[Answer]:
+    ) -> list[Prediction]:
         """Return the emotions of several conversations, each of which is a context of its own.
 
         Args:
@@ -164,15 +164,15 @@ class Model:
         """
         given = [_conversation(each) for each in conversations]
         heard = [hear(each.turns, self.manifest.max_seconds, transcribe) for each in given]
-        told = [[each for each in turns if not each.is_empty] for turns in heard]
-        answering = [self.answering({each for each in MODALITIES if _has(each, turns)}) for turns in told]
-        answers: dict[int, Answer] = {}
-        for name in dict.fromkeys(answering):
-            chosen = [index for index, each in enumerate(answering) if each == name]
-            probabilities = self._probabilities(name, [told[index] for index in chosen])
+        full = [[each for each in turns if not each.is_empty] for turns in heard]
+        networks = [self.usable_network({each for each in MODALITIES if _has(each, turns)}) for turns in full]
+        predictions: dict[int, Prediction] = {}
+        for name in dict.fromkeys(networks):
+            chosen = [index for index, each in enumerate(networks) if each == name]
+            probabilities = self._probabilities(name, [full[index] for index in chosen])
             for index, rows in zip(chosen, probabilities, strict=True):
-                answers[index] = self._answer(name, given[index], heard[index], rows)
-        return [answers[index] for index in range(len(heard))]
+                predictions[index] = self._prediction(name, given[index], heard[index], rows)
+        return [predictions[index] for index in range(len(heard))]
 
     @property
     def is_causal(self) -> bool:
@@ -183,8 +183,8 @@ class Model:
         """Whether the model answers from this modality of a new conversation."""
         return modality in find_model(self.manifest.model).modalities and self._encodes(modality)
 
-    def answering(self, there: set[str]) -> str:
-        """Return the name of the model that can answer: the whole one, or the network of the modality that is there.
+    def usable_network(self, there: set[str]) -> str:
+        """Return the name of the model that can predict: the whole one, or the network of the modality that is there.
 
         Args:
             there: modalities of which a conversation has something
@@ -235,13 +235,13 @@ class Model:
             name: of the network that answers
             frames: of each modality that it reads those of each turn
             speakers: of each conversation those of its turns
-            kept: what networks without context said of the first turns; see :meth:`emofuse.inference.graph.Graph`
+            kept: outputs of networks without context for the first turns; see :meth:`emofuse.inference.graph.Graph`
         """
         inputs = {modality: self._sequences(modality, each) for modality, each in frames.items()}
         return self._graph.probabilities(name, inputs, _fold(speakers, self.manifest.classes), kept)
 
-    def emotion(self, heard: Heard, row: np.ndarray | None, name: str) -> Emotion:
-        """Return what is said of a turn.
+    def turn_prediction(self, heard: Heard, row: np.ndarray | None, name: str) -> TurnPrediction:
+        """Return the prediction for a turn.
 
         Args:
             heard: the turn
@@ -255,7 +255,9 @@ class Model:
             probabilities = dict(zip(self.manifest.classes, row.tolist(), strict=True))
             emotion = self.manifest.classes[int(row.argmax())]
         notes = (*heard.notes, *self._cut_words(heard.text, name), *absent)
-        return Emotion(turn.speaker, heard.text, emotion, probabilities, notes, turn.start_s, turn.end_s, turn.source)
+        return TurnPrediction(
+            turn.speaker, heard.text, emotion, probabilities, notes, turn.start_s, turn.end_s, turn.source
+        )
 
     def _missing(self, modality: str) -> str:
         if self._encodes(modality):
@@ -275,13 +277,15 @@ class Model:
         ends = np.cumsum([0, *map(len, conversations)])
         return (rows[start:end] for start, end in pairwise(ends))
 
-    def _answer(self, name: str, given: Conversation, heard: Sequence[Heard], probabilities: np.ndarray) -> Answer:
+    def _prediction(
+        self, name: str, given: Conversation, heard: Sequence[Heard], probabilities: np.ndarray
+    ) -> Prediction:
         rows = iter(probabilities)
-        turns = tuple(self.emotion(each, None if each.is_empty else next(rows), name) for each in heard)
-        return Answer(name, self.remark(name), turns, given.name or None, given.remarks, trained_on(self.manifest))
+        turns = tuple(self.turn_prediction(each, None if each.is_empty else next(rows), name) for each in heard)
+        return Prediction(name, self.remark(name), turns, given.name or None, given.remarks, trained_on(self.manifest))
 
     def _cut_words(self, text: str | None, name: str) -> list[str]:
-        """What is to be said of a text that is longer than its encoder reads."""
+        """A remark on a text that is longer than its encoder reads."""
         if text is None or "text" not in find_model(name).modalities:
             return []
         encoder = self._encoders["text"]
@@ -356,7 +360,7 @@ def _fold(conversations: Sequence[Sequence[str | None]], classes: tuple[str, ...
         targets=np.full(count, IGNORE),
         scored=np.zeros(count, bool),
         classes=classes,
-        context="both",
+        context="full",
     )
 
 

@@ -1,4 +1,4 @@
-"""An answer to read or to go on with: lines for a terminal, JSON, CSV, and captions."""
+"""Predictions to read or to go on with: lines for a terminal, JSON, CSV, and captions."""
 
 import csv
 import io
@@ -9,97 +9,106 @@ from typing import Any
 
 from emofuse.inference.conversation import ConversationError
 from emofuse.inference.manifest import Manifest
-from emofuse.inference.model import Answer, Emotion
+from emofuse.inference.model import Prediction, TurnPrediction
 from emofuse.inference.provenance import LANGUAGES, SYNTHETIC, corpus_of
 
-__all__ = ["as_csv", "as_json", "as_line", "as_srt", "as_text", "clock", "falling", "told"]
+__all__ = ["as_csv", "as_json", "as_line", "as_srt", "as_text", "clock", "falling", "remarks_on"]
 
 _NO_EMOTION = "–"
 
 _FIELDS = ("source", "turn", "start_s", "end_s", "speaker", "text", "emotion")
 
 
-def told(answer: Answer) -> list[str]:
-    """Return what is to be said of the model and the conversation, a line each."""
-    return [each for each in (answer.trained_on, answer.remark, *answer.remarks) if each]
+def remarks_on(prediction: Prediction) -> list[str]:
+    """Return the remarks on the model and the conversation, a line each."""
+    return [each for each in (prediction.trained_on, prediction.remark, *prediction.remarks) if each]
 
 
-def as_text(answers: Sequence[Answer], model: str) -> str:
+def as_text(predictions: Sequence[Prediction], model: str) -> str:
     """Return a line a turn: number, start, speaker, emotion, its probability, those of the others, and the words.
 
     Args:
-        answers: what the model said, of each conversation
+        predictions: of each conversation
         model: which model it is, in a line
     """
     parts = []
-    for answer in answers:
-        rows = [_cells(number, each) for number, each in enumerate(answer.turns, start=1)]
+    for prediction in predictions:
+        rows = [_cells(number, each) for number, each in enumerate(prediction.turns, start=1)]
         widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
         shown = [place for place, width in enumerate(widths) if width]
         lines = ["  ".join([*(row[place].ljust(widths[place]) for place in shown), row[-1]]).rstrip() for row in rows]
-        name = [f"{answer.name}:"] if len(answers) > 1 else []
-        parts.append("\n".join([*(told(answer) if answer is answers[0] else told(answer)[1:]), "", *name, *lines]))
+        name = [f"{prediction.name}:"] if len(predictions) > 1 else []
+        parts.append(
+            "\n".join(
+                [
+                    *(remarks_on(prediction) if prediction is predictions[0] else remarks_on(prediction)[1:]),
+                    "",
+                    *name,
+                    *lines,
+                ]
+            )
+        )
     return "\n".join([model, *parts])
 
 
-def as_line(number: int, turn: Emotion) -> str:
-    """Return a turn's line, for answers that come one by one."""
+def as_line(number: int, turn: TurnPrediction) -> str:
+    """Return a turn's line, for predictions that come one by one."""
     return "  ".join(each for each in _cells(number, turn) if each)
 
 
-def as_json(answers: Sequence[Answer], manifest: Manifest) -> str:
-    """Return the answers and what they came from: an object of one conversation, a list of several.
+def as_json(predictions: Sequence[Prediction], manifest: Manifest) -> str:
+    """Return the predictions and what they came from: an object of one conversation, a list of several.
 
     Args:
-        answers: what the model said, of each conversation
-        manifest: of the model that was asked
+        predictions: of each conversation
+        manifest: of the model that was requested
     """
-    asked: dict[str, Any] = {name: getattr(manifest, name) for name in ("task", "model", "seed", "fold", "dev")}
+    requested: dict[str, Any] = {name: getattr(manifest, name) for name in ("task", "model", "seed", "fold", "dev")}
     corpus = corpus_of(manifest)
-    asked |= {"corpus": corpus, "language": LANGUAGES.get(corpus or ""), "synthetic_speech": corpus in SYNTHETIC}
-    asked["test"] = (manifest.scores or {}).get("weighted_f1")
-    objects = [{"asked": asked, **asdict(each)} for each in answers]
+    requested |= {"corpus": corpus, "language": LANGUAGES.get(corpus or ""), "synthetic_speech": corpus in SYNTHETIC}
+    requested["test"] = (manifest.scores or {}).get("weighted_f1")
+    objects = [{"requested": requested, **asdict(each)} for each in predictions]
     return json.dumps(objects[0] if len(objects) == 1 else objects, indent=2, ensure_ascii=False)
 
 
-def as_csv(answers: Sequence[Answer], classes: Sequence[str]) -> str:
+def as_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
     """Return a row a turn: file, number, times, speaker, words, emotion, the probability of each class, and notes.
 
     Args:
-        answers: what the model said, of each conversation
+        predictions: of each conversation
         classes: names of the classes
     """
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*_FIELDS, *classes, "notes"])
-    for answer in answers:
-        for number, turn in enumerate(answer.turns, start=1):
+    for prediction in predictions:
+        for number, turn in enumerate(prediction.turns, start=1):
             times = ("" if each is None else f"{each:.3f}" for each in (turn.start_s, turn.end_s))
             shares = (f"{turn.probabilities[each]:.4f}" if turn.emotion else "" for each in classes)
             words = (turn.speaker, turn.text, turn.emotion)
-            writer.writerow([turn.source or answer.name, number, *times, *words, *shares, "; ".join(turn.notes)])
+            writer.writerow([turn.source or prediction.name, number, *times, *words, *shares, "; ".join(turn.notes)])
     return stream.getvalue().rstrip("\n")
 
 
-def as_srt(answers: Sequence[Answer]) -> str:
+def as_srt(predictions: Sequence[Prediction]) -> str:
     """Return captions in SRT: emotion, speaker and words of each turn.
 
     Args:
-        answers: what the model said, of one recording
+        predictions: of one recording
 
     Raises:
         ConversationError: there are several conversations, or turns without times
     """
-    if len(answers) != 1:
-        raise ConversationError(f"captions are of one recording; there are {len(answers)}")
+    if len(predictions) != 1:
+        raise ConversationError(f"captions are of one recording; there are {len(predictions)}")
     captions: list[str] = []
-    for turn in answers[0].turns:
+    for turn in predictions[0].turns:
         if turn.start_s is None or turn.end_s is None:
             raise ConversationError("captions need the times of turns, and there are none; predict from a recording")
         emotion = f"[{turn.emotion} {100 * turn.probabilities[turn.emotion]:.0f} %]" if turn.emotion else ""
         speaker = f"{turn.speaker}:" if turn.speaker else ""
-        said = " ".join(each for each in (emotion, speaker, turn.text) if each)
-        captions.append(f"{len(captions) + 1}\n{_caption(turn.start_s)} --> {_caption(turn.end_s)}\n{said}\n")
+        words = " ".join(each for each in (emotion, speaker, turn.text) if each)
+        captions.append(f"{len(captions) + 1}\n{_caption(turn.start_s)} --> {_caption(turn.end_s)}\n{words}\n")
     return "\n".join(captions).rstrip("\n")
 
 
@@ -112,7 +121,7 @@ def clock(seconds: float) -> str:
     return f"{before}:{rest / 10:04.1f}"
 
 
-def falling(turn: Emotion) -> list[tuple[str, float]]:
+def falling(turn: TurnPrediction) -> list[tuple[str, float]]:
     """Return the probabilities of the classes, the likeliest first."""
     return sorted(turn.probabilities.items(), key=lambda each: -each[1])
 
@@ -124,9 +133,9 @@ def _caption(seconds: float) -> str:
     return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d},{rest % 1000:03d}"
 
 
-def _cells(number: int, turn: Emotion) -> list[str]:
+def _cells(number: int, turn: TurnPrediction) -> list[str]:
     others = (f"{name} {value:.2f}" for name, value in falling(turn) if name != turn.emotion)
-    said = " ".join([turn.text or "", *(f"({note})" for note in turn.notes)]).strip()
+    words = " ".join([turn.text or "", *(f"({note})" for note in turn.notes)]).strip()
     sure = f"{turn.probabilities[turn.emotion]:.2f}" if turn.emotion else ""
     start = "" if turn.start_s is None else clock(turn.start_s)
-    return [str(number), start, turn.speaker or "", turn.emotion or _NO_EMOTION, sure, ", ".join(others), said]
+    return [str(number), start, turn.speaker or "", turn.emotion or _NO_EMOTION, sure, ", ".join(others), words]

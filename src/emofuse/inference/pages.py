@@ -1,4 +1,4 @@
-"""An answer as a page to look at and to listen to: waveform, emotions over time by speaker, and the turns."""
+"""Predictions as a page to look at and to listen to: waveform, emotions over time by speaker, and the turns."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from emofuse.audio.flac import encode
 from emofuse.audio.source import Sound
-from emofuse.inference.model import Answer, Emotion
-from emofuse.inference.outputs import clock, falling, told
+from emofuse.inference.model import Prediction, TurnPrediction
+from emofuse.inference.outputs import clock, falling, remarks_on
 from emofuse.reporting.report import HUES
 
 __all__ = ["as_html"]
@@ -26,7 +26,7 @@ _NOBODY = "no speaker"
 
 
 def as_html(
-    answers: Sequence[Answer],
+    predictions: Sequence[Prediction],
     model: str,
     sounds: Sequence[Sound | None] = (),
     links: Sequence[Path | None] = (),
@@ -35,31 +35,33 @@ def as_html(
     """Return a page with the conversations, their turns coloured by emotion; it asks nothing of the network.
 
     Args:
-        answers: what the model said, of each conversation
+        predictions: of each conversation
         model: which model it is, in a line
         sounds: of each conversation the recording, mono at 16 kHz, if it is one
         links: of each conversation the sound file that the page plays, relative to the page; without it the sound is
             put into the page
         classes: names of the classes; those of the first turn without them
     """
-    names = classes or next((list(turn.probabilities) for each in answers for turn in each.turns if turn.emotion), [])
+    names = classes or next(
+        (list(turn.probabilities) for each in predictions for turn in each.turns if turn.emotion), []
+    )
     hues = {name: HUES[place % len(HUES)] for place, name in enumerate(names)}
     loader = PackageLoader("emofuse.inference", "")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)  # every text is somebody's
     talks = []
-    for place, answer in enumerate(answers):
+    for place, prediction in enumerate(predictions):
         sound = sounds[place] if sounds else None
         link = links[place] if links else None
-        talks.append(_talk(answer, sound, link, hues))
+        talks.append(_talk(prediction, sound, link, hues))
     return environment.get_template("page.html.jinja").render(
-        model=model, trained_on=answers[0].trained_on, hues=hues, talks=talks
+        model=model, trained_on=predictions[0].trained_on, hues=hues, talks=talks
     )
 
 
-def _talk(answer: Answer, sound: Sound | None, link: Path | None, hues: Mapping[str, str]) -> dict[str, Any]:
-    remarks = [each for each in told(answer) if each != answer.trained_on]
-    turns = [_turn(each, hues) for each in answer.turns]
-    talk = {"name": answer.name or "a conversation", "remarks": remarks, "turns": turns, "source": None}
+def _talk(prediction: Prediction, sound: Sound | None, link: Path | None, hues: Mapping[str, str]) -> dict[str, Any]:
+    remarks = [each for each in remarks_on(prediction) if each != prediction.trained_on]
+    turns = [_turn(each, hues) for each in prediction.turns]
+    talk = {"name": prediction.name or "a conversation", "remarks": remarks, "turns": turns, "source": None}
     if sound is None:
         return talk
     seconds = sound.samples.shape[1] / sound.rate
@@ -69,7 +71,7 @@ def _talk(answer: Answer, sound: Sound | None, link: Path | None, hues: Mapping[
         "seconds": round(seconds, 3),
         "columns": columns,
         "wave": _wave(sound.samples[0], columns),
-        "lanes": _lanes(answer.turns, seconds, hues),
+        "lanes": _lanes(prediction.turns, seconds, hues),
     }
 
 
@@ -87,25 +89,25 @@ def _wave(samples: np.ndarray, columns: int) -> str:
     return "".join(f"M{place} {50 - height}h1v{2 * height}h-1z" for place, height in enumerate(heights.tolist()))
 
 
-def _lanes(turns: Sequence[Emotion], seconds: float, hues: Mapping[str, str]) -> list[dict[str, Any]]:
+def _lanes(turns: Sequence[TurnPrediction], seconds: float, hues: Mapping[str, str]) -> list[dict[str, Any]]:
     """A lane a speaker, in the order in which they first speak."""
     lanes: dict[str, list[dict[str, Any]]] = {}
     for turn in turns:
         if turn.start_s is None or turn.end_s is None:
             continue
-        said = f"{clock(turn.start_s)} {turn.emotion or 'no emotion'}: {turn.text or 'no words'}"
+        title = f"{clock(turn.start_s)} {turn.emotion or 'no emotion'}: {turn.text or 'no words'}"
         piece = {
             "start_s": round(turn.start_s, 3),
             "left": round(100 * turn.start_s / seconds, 4),
             "width": round(100 * (turn.end_s - turn.start_s) / seconds, 4),
             "hue": _hue(turn, hues),
-            "title": said,
+            "title": title,
         }
         lanes.setdefault(turn.speaker or _NOBODY, []).append(piece)
     return [{"speaker": speaker, "pieces": pieces} for speaker, pieces in lanes.items()]
 
 
-def _turn(turn: Emotion, hues: Mapping[str, str]) -> dict[str, Any]:
+def _turn(turn: TurnPrediction, hues: Mapping[str, str]) -> dict[str, Any]:
     return {
         "hue": _hue(turn, hues),
         "start_s": None if turn.start_s is None else round(turn.start_s, 3),
@@ -121,5 +123,5 @@ def _turn(turn: Emotion, hues: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _hue(turn: Emotion, hues: Mapping[str, str]) -> str:
+def _hue(turn: TurnPrediction, hues: Mapping[str, str]) -> str:
     return hues[turn.emotion] if turn.emotion else "var(--line)"

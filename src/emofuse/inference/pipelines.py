@@ -72,7 +72,7 @@ class Recogniser:
         self._windows = self._recognise.model.config.model_type == "whisper"
 
     def __call__(self, clips: Sequence[np.ndarray]) -> list[str]:
-        """Return what is said in each clip, float32 ``[n_samples]`` at 16 kHz; empty if nothing is."""
+        """Return the words of each clip, float32 ``[n_samples]`` at 16 kHz; empty if there are none."""
         return [self._hear(clip) for clip in clips]
 
     def _hear(self, clip: np.ndarray) -> str:

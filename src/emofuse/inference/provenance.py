@@ -28,11 +28,11 @@ def trained_on(manifest: "Manifest") -> str:
     """Return what a model was trained on and how well it does there, in a line."""
     corpus = corpus_of(manifest)
     name = corpus or f"the corpus of the task {manifest.task}"
-    facts = [LANGUAGES.get(corpus or manifest.task, "its language is not told")]
+    details = [LANGUAGES.get(corpus or manifest.task, "its language is not known")]
     if (corpus or manifest.task) in SYNTHETIC:
-        facts.append("a synthesizer's speech and no person's")
+        details.append("a synthesizer's speech and no person's")
     return (
-        f"trained on {name} ({', '.join(facts)}), {_score(manifest)}; "
+        f"trained on {name} ({', '.join(details)}), {_score(manifest)}; "
         "how well it does on other speakers, languages and recordings is not known"
     )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ONE_SPEAKER", "SPEAKER", "Conversation", "ConversationError", "Turn", "cut", "read_mono", "read_recording"]
 
 ONE_SPEAKER = "speakers are not told apart: all turns count as one speaker's"
-"""What is said of a recording of which nothing is known but its sound."""
+"""The remark on a recording of which nothing is known but its sound."""
 
 _TELLS = "segments, channels or a diarizer would tell"
 """What is added where one of them could be given."""
@@ -44,7 +44,7 @@ class Turn:
 
     Attributes:
         audio: its sound, such as :class:`emofuse.audio.source.AudioFile`
-        text: what is said
+        text: the words
         speaker: who speaks
         start_s: where it begins in a recording, in seconds
         end_s: where it ends there
@@ -61,7 +61,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns in their order, and what is to be said of them as a whole.
+    """Turns in their order, and remarks on them as a whole.
 
     Attributes:
         name: of the file or folder
@@ -114,7 +114,7 @@ def read_mono(source: AudioSource, where: str) -> tuple[Sound, tuple[str, ...]]:
         where: the recording, for messages
 
     Returns:
-        the sound, and what is to be said of it, such as that its channels cancel
+        the sound, and remarks on it, such as that its channels cancel
 
     Raises:
         ConversationError: there is no sound in it

@@ -32,8 +32,8 @@ class Segment:
     Attributes:
         start_s: seconds
         end_s: seconds, after ``start_s``
-        speaker: who speaks, if it is told
-        text: what is said, if it is told
+        speaker: who speaks, if known
+        text: the words, if known
     """
 
     start_s: float
@@ -134,9 +134,9 @@ def _captions(path: Path, recording: str) -> Iterable[Segment]:
         times = _CUE.match(lines[place])
         if times is None:
             raise SegmentError(f"{where}: expected times as 00:00:01.500 --> 00:00:02.750")
-        said = "\n".join(lines[place + 1 :])
-        voice = _VOICE.search(said)
-        speaker, text = _named(html.unescape(re.sub(r"<[^>]*>|\{\\[^}]*\}", "", said)))
+        caption = "\n".join(lines[place + 1 :])
+        voice = _VOICE.search(caption)
+        speaker, text = _named(html.unescape(re.sub(r"<[^>]*>|\{\\[^}]*\}", "", caption)))
         start, end = (_seconds(each) for each in times.groups())
         yield _segment(where, start, end, html.unescape(voice[1]) if voice else speaker, text)
 

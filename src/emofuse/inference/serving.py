@@ -46,7 +46,7 @@ from emofuse.audio.source import Sound, read_sound
 from emofuse.core.files import replace_directory
 from emofuse.inference.bundle import Bundle, BundleError, write_bundle
 from emofuse.inference.conversation import ConversationError, Turn
-from emofuse.inference.model import Answer, Emotion, Model
+from emofuse.inference.model import Model, Prediction, TurnPrediction
 from emofuse.inference.recording import read_recording
 from emofuse.inference.sources import find
 
@@ -152,11 +152,11 @@ class Served(PythonModel):
         """
         del context, params
         try:
-            return self._answer(model_input)
+            return self._predictions(model_input)
         except (ConversationError, OSError) as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
 
-    def _answer(self, table: pd.DataFrame) -> list[dict[str, Any]]:
+    def _predictions(self, table: pd.DataFrame) -> list[dict[str, Any]]:
         if len(table) > MAX_TURNS:
             raise ConversationError(f"{len(table):,} turns; a request may have {MAX_TURNS}, send more requests")
         rows = [_cells(f"turn {index}", row) for index, row in enumerate(table.to_dict("records"), start=1)]
@@ -164,40 +164,40 @@ class Served(PythonModel):
             # MLflow drops columns that it does not know, and rows without any column are none.
             raise ConversationError(f"no turns; expected at least one row, with some of the columns {list(COLUMNS)}")
         if any(row.get("recording") for row in rows):
-            return self._answer_recording(rows)
+            return self._predict_recording(rows)
         places: dict[str, list[int]] = {}
         for index, row in enumerate(rows):
             places.setdefault(row.get("conversation", ""), []).append(index)
         turns = list(_turns(rows))
-        answers = self._model.predict_all([[turns[index] for index in indices] for indices in places.values()])
-        said: dict[int, dict[str, Any]] = {}
-        for indices, answer in zip(places.values(), answers, strict=True):
-            for index, each in zip(indices, answer.turns, strict=True):
-                said[index] = _said(answer, each)
-        return [said[index] for index in range(len(rows))]
+        predictions = self._model.predict_all([[turns[index] for index in indices] for indices in places.values()])
+        found: dict[int, dict[str, Any]] = {}
+        for indices, prediction in zip(places.values(), predictions, strict=True):
+            for index, each in zip(indices, prediction.turns, strict=True):
+                found[index] = _row(prediction, each)
+        return [found[index] for index in range(len(rows))]
 
-    def _answer_recording(self, rows: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
+    def _predict_recording(self, rows: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
         if len(rows) > 1 or set(rows[0]) != {"recording"}:
             raise ConversationError("a recording is one row without other columns; send one request a recording")
         sound = _sound("turn 1", "recording", rows[0]["recording"], MAX_SECONDS, MAX_SAMPLES)
         conversation = read_recording(sound, sound.name)
         if len(conversation.turns) > MAX_TURNS:
             raise ConversationError(f"{len(conversation.turns):,} turns are found; there may be {MAX_TURNS}")
-        answer = self._model.predict(conversation)
-        return [_said(answer, each) for each in answer.turns]
+        prediction = self._model.predict(conversation)
+        return [_row(prediction, each) for each in prediction.turns]
 
 
-def _said(answer: Answer, turn: Emotion) -> dict[str, Any]:
-    remarks = [each for each in (answer.remark, *answer.remarks) if each]
+def _row(prediction: Prediction, turn: TurnPrediction) -> dict[str, Any]:
+    remarks = [each for each in (prediction.remark, *prediction.remarks) if each]
     return {
         "emotion": turn.emotion,
         "probabilities": turn.probabilities,
         "start_s": turn.start_s,
         "end_s": turn.end_s,
         "notes": list(turn.notes),
-        "model": answer.model,
+        "model": prediction.model,
         "remark": "; ".join(remarks) or None,
-        "trained_on": answer.trained_on,
+        "trained_on": prediction.trained_on,
     }
 
 

@@ -131,7 +131,7 @@ class TurnFinder:
         self._windows = 0
         self._samples = 0
         self._start: int | None = None
-        self._said: list[float] = []
+        self._probabilities: list[float] = []
         self._until = 0
 
     @property
@@ -154,7 +154,7 @@ class TurnFinder:
             self._left = np.concatenate([self._left, np.zeros(missing, np.float32)])
             yield from self._hear(1)
         if self._start is not None:
-            yield from self._finish(self._start + len(self._said))
+            yield from self._finish(self._start + len(self._probabilities))
 
     def _hear(self, count: int) -> Iterator[Span]:
         used = count * WINDOW
@@ -169,18 +169,21 @@ class TurnFinder:
         number, self._windows = self._windows, self._windows + 1
         if self._start is None:
             if probability >= _SPEECH:
-                self._start, self._said = number, [probability]
+                self._start, self._probabilities = number, [probability]
             return
-        self._said.append(probability)
-        silent = next((back for back, each in enumerate(reversed(self._said)) if each >= _STILL), len(self._said))
+        self._probabilities.append(probability)
+        silent = next(
+            (back for back, each in enumerate(reversed(self._probabilities)) if each >= _STILL),
+            len(self._probabilities),
+        )
         if silent >= _PAUSE:
             yield from self._finish(number + 1 - silent)
-        elif len(self._said) >= _LONGEST:
-            half = len(self._said) // 2
-            cut = half + int(np.argmin(self._said[half:]))
-            start, said = self._start + cut, self._said[cut:]
+        elif len(self._probabilities) >= _LONGEST:
+            half = len(self._probabilities) // 2
+            cut = half + int(np.argmin(self._probabilities[half:]))
+            start, probabilities = self._start + cut, self._probabilities[cut:]
             yield from self._finish(start)
-            self._start, self._said = start, said
+            self._start, self._probabilities = start, probabilities
 
     def _finish(self, end: int) -> Iterator[Span]:
         start = self._start or 0

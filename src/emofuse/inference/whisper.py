@@ -79,7 +79,7 @@ class Whisper:
         self._prompt = [self._tokenizer.token_to_id(sign) for sign in signs]
 
     def __call__(self, clips: Sequence[np.ndarray]) -> list[str]:
-        """Return what is said in each clip, float32 ``[n_samples]`` at 16 kHz; empty if nothing is."""
+        """Return the words of each clip, float32 ``[n_samples]`` at 16 kHz; empty if there are none."""
         pieces = [(index, piece) for index, clip in enumerate(clips) for piece in _pieces(clip)]
         heard: list[list[str]] = [[] for _ in clips]
         for (index, _), text in zip(pieces, self._hear([piece for _, piece in pieces]), strict=True):
@@ -97,13 +97,13 @@ class Whisper:
 
     def _all_words(self, pieces: Sequence[np.ndarray], seconds: Sequence[int]) -> list[str]:
         batches = list(_batches(seconds))
-        said = [""] * len(pieces)
+        transcripts = [""] * len(pieces)
         with ThreadPoolExecutor(cores(), "recognising") as threads:
             found = threads.map(lambda batch: self._words([pieces[index] for index in batch[1]], batch[0]), batches)
             for (_, batch), texts in zip(batches, found, strict=True):
                 for index, text in zip(batch, texts, strict=True):
-                    said[index] = text
-        return said
+                    transcripts[index] = text
+        return transcripts
 
     def _words(self, pieces: Sequence[np.ndarray], seconds: int) -> list[str]:
         import ctranslate2

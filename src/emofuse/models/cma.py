@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from emofuse.core.params import STRICT
 from emofuse.models.parts.base import Batch, Network, Output, Unit
-from emofuse.models.parts.layers import LayerWeights, Standardize, check_heads, frames_inside
+from emofuse.models.parts.layers import LayerWeights, Standardize, check_heads, frame_mask
 from emofuse.models.parts.recurrent import Recurrent
 
 __all__ = ["CMA", "CMAConfig", "statistics_pooling"]
@@ -71,7 +71,7 @@ class CMA(Network):
         config: sizes and switches
         dims: size of each modality's frames, keys ``audio`` and ``text``
         classes: number C of classes
-        past: without meaning here, since no context is read
+        causal: without meaning here, since no context is read
         n_layers: by modality, of the encoder's layers that a frame has side by side, to be weighed; 1 if left out
     """
 
@@ -82,17 +82,17 @@ class CMA(Network):
         config: CMAConfig,
         dims: dict[str, int],
         classes: int,
-        past: bool,
+        causal: bool,
         n_layers: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         super().__init__()
-        del past
+        del causal
         self.config = config
         self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
-        weigh = {name: LayerWeights(dim, n_layers.get(name, 1)) for name, dim in dims.items()}
-        self.weigh = nn.ModuleDict(weigh)
-        self.encode = nn.ModuleDict({name: _Encoder(config, each.dim) for name, each in weigh.items()})
-        self.attend = nn.ModuleDict(
+        layer_weights = {name: LayerWeights(dim, n_layers.get(name, 1)) for name, dim in dims.items()}
+        self.layer_weights = nn.ModuleDict(layer_weights)
+        self.encoders = nn.ModuleDict({name: _Encoder(config, each.dim) for name, each in layer_weights.items()})
+        self.cross_attention = nn.ModuleDict(
             {
                 name: nn.MultiheadAttention(config.hidden, config.heads, batch_first=True)
                 for name in dims
@@ -100,18 +100,20 @@ class CMA(Network):
             }
         )
         normed = dims if config.attention and config.residual else ()
-        self.norm = nn.ModuleDict({name: nn.LayerNorm(config.hidden) for name in normed})
+        self.norms = nn.ModuleDict({name: nn.LayerNorm(config.hidden) for name in normed})
         self.dropout = nn.Dropout(config.dropout)
         pooled = config.hidden * (2 if config.pooling == "statistics" else 1)
-        self.classify = nn.Linear(2 * pooled, classes)
+        self.classifier = nn.Linear(2 * pooled, classes)
 
     def forward(self, batch: Batch) -> Output:
         """Return logits, and ``vectors['fused']``: early fusion, ``[U, 4 H]``, or half of it without deviations."""
-        inside = {name: frames_inside(batch.frames[name], lengths_U) for name, lengths_U in batch.lengths.items()}
+        masks = {name: frame_mask(batch.frames[name], lengths_U) for name, lengths_U in batch.lengths.items()}
         states = {
             name: self.dropout(
-                self.encode[name](
-                    self.weigh[name](self.standardize[name](batch.frames[name])), batch.lengths[name], inside[name]
+                self.encoders[name](
+                    self.layer_weights[name](self.standardize[name](batch.frames[name])),
+                    batch.lengths[name],
+                    masks[name],
                 )
             )
             for name in ("audio", "text")
@@ -120,15 +122,20 @@ class CMA(Network):
         for name, other in (("audio", "text"), ("text", "audio")):
             attended_UTH = states[name]
             if self.config.attention:
-                attended_UTH, _ = self.attend[name](
-                    states[name], states[other], states[other], key_padding_mask=~inside[other], need_weights=False
+                attended_UTH, _ = self.cross_attention[name](
+                    states[name], states[other], states[other], key_padding_mask=~masks[other], need_weights=False
                 )
-            if name in self.norm:
-                attended_UTH = self.norm[name](states[name] + attended_UTH)
-            statistics_U2H = statistics_pooling(attended_UTH, inside[name])
+            if name in self.norms:
+                attended_UTH = self.norms[name](states[name] + attended_UTH)
+            statistics_U2H = statistics_pooling(attended_UTH, masks[name])
             pooled.append(statistics_U2H if self.config.pooling == "statistics" else statistics_U2H.chunk(2, dim=1)[0])
         fused_UH = torch.cat(pooled, dim=1)
-        return Output(self.classify(self.dropout(fused_UH)), {"fused": fused_UH})
+        return Output(self.classifier(self.dropout(fused_UH)), {"fused": fused_UH})
+
+    def _encode(self, batch: Batch, name: str, mask_UT: Tensor) -> Tensor:
+        x_UTD = self.layer_weights[name](self.standardize[name](batch.frames[name]))
+        encoded_UTH: Tensor = self.dropout(self.encoders[name](x_UTD, batch.lengths[name], mask_UT))
+        return encoded_UTH
 
 
 class _Encoder(nn.Module):
@@ -136,24 +143,24 @@ class _Encoder(nn.Module):
 
     def __init__(self, config: CMAConfig, dim: int) -> None:
         super().__init__()
-        self.convolve = nn.Conv1d(dim, config.channels, config.kernel, padding="same")
+        self.convolution = nn.Conv1d(dim, config.channels, config.kernel, padding="same")
         self.recurrent = Recurrent(config.channels, config.hidden, cell="lstm")
 
-    def forward(self, x_UTD: Tensor, lengths_U: Tensor, inside_UT: Tensor) -> Tensor:
+    def forward(self, x_UTD: Tensor, lengths_U: Tensor, mask_UT: Tensor) -> Tensor:
         # A standardized padding frame is no longer zero, and the convolution would read it.
-        x_UDT = (x_UTD * inside_UT[..., None]).transpose(1, 2)
-        convolved_UTC = self.convolve(x_UDT).relu().transpose(1, 2)
+        x_UDT = (x_UTD * mask_UT[..., None]).transpose(1, 2)
+        convolved_UTC = self.convolution(x_UDT).relu().transpose(1, 2)
         return self.recurrent(convolved_UTC, lengths_U)
 
 
-def statistics_pooling(x_UTH: Tensor, inside_UT: Tensor) -> Tensor:
+def statistics_pooling(x_UTH: Tensor, mask_UT: Tensor) -> Tensor:
     """Return mean and standard deviation over a sequence's own frames, ``[U, 2 H]``; of one frame the latter is zero.
 
     Args:
         x_UTH: frames
-        inside_UT: bool, which frames are the sequence's own
+        mask_UT: bool, which frames are the sequence's own
     """
-    weight_UT1 = inside_UT[..., None] / inside_UT.sum(dim=1)[:, None, None]
+    weight_UT1 = mask_UT[..., None] / mask_UT.sum(dim=1)[:, None, None]
     mean_UH = (x_UTH * weight_UT1).sum(dim=1)
     variance_UH = ((x_UTH - mean_UH[:, None]).square() * weight_UT1).sum(dim=1)
     # The square root has no finite slope at zero, which is what one frame gives.

@@ -29,7 +29,7 @@ class ConcatConfig:
         hidden: size of the GRU's output, both directions together
         layers: GRU layers
         dropout: on the input, between GRU layers and before the classes
-        speaker: what it is told of the speakers
+        speaker: what it knows of the speakers
         skip: whether the classifier also reads the turn's own vectors
     """
 
@@ -47,7 +47,7 @@ class Concat(Network):
         config: sizes and dropout
         dims: size of each modality's vector, keys ``audio`` and ``text``
         classes: number C of classes
-        past: context is the turns before alone
+        causal: whether context is the turns before alone
         n_layers: by modality, of the encoder's layers that a vector has side by side, to be weighed; 1 if left out
     """
 
@@ -58,27 +58,27 @@ class Concat(Network):
         config: ConcatConfig,
         dims: dict[str, int],
         classes: int,
-        past: bool,
+        causal: bool,
         n_layers: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self.skip = config.skip
         self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
-        weigh = {name: LayerWeights(dim, n_layers.get(name, 1)) for name, dim in dims.items()}
-        self.weigh = nn.ModuleDict(weigh)
+        layer_weights = {name: LayerWeights(dim, n_layers.get(name, 1)) for name, dim in dims.items()}
+        self.layer_weights = nn.ModuleDict(layer_weights)
         self.dropout = nn.Dropout(config.dropout)
-        dim = sum(each.dim for each in weigh.values())
+        dim = sum(each.dim for each in layer_weights.values())
         self.speaker = SpeakerEmbedding(config.speaker, dim)
-        self.recurrent = Recurrent(dim, config.hidden, config.layers, config.dropout, past)
-        self.classify = nn.Linear(config.hidden + (dim if config.skip else 0), classes)
+        self.recurrent = Recurrent(dim, config.hidden, config.layers, config.dropout, causal)
+        self.classifier = nn.Linear(config.hidden + (dim if config.skip else 0), classes)
 
     def forward(self, batch: Batch) -> Output:
         """Return logits, and ``vectors['context']``, ``[U, H]``."""
-        own = [self.weigh[name](self.standardize[name](batch.frames[name][:, 0])) for name in ("audio", "text")]
+        own = [self.layer_weights[name](self.standardize[name](batch.frames[name][:, 0])) for name in ("audio", "text")]
         own_UD = torch.cat(own, dim=1)
         x_UD = self.speaker(self.dropout(own_UD), batch.speakers_U, batch.places_BL)
         x_BLD = to_dialogues(x_UD, batch.places_BL)
         states_BLH = self.recurrent(x_BLD, (batch.places_BL >= 0).sum(dim=1))
         context_UH = from_dialogues(states_BLH, batch.places_BL)
         seen_UH = torch.cat([context_UH, own_UD], dim=1) if self.skip else context_UH
-        return Output(self.classify(self.dropout(seen_UH)), {"context": context_UH})
+        return Output(self.classifier(self.dropout(seen_UH)), {"context": context_UH})

@@ -58,7 +58,7 @@ class HBAFConfig:
         absolute: weight of the absolute contrastive loss
         relative: weight of the relative contrastive loss
         temperature: of the absolute contrastive loss
-        speaker: what it is told of the speakers
+        speaker: what it knows of the speakers
         skip: whether the classifier also reads the turn's own vectors, beside the paper
     """
 
@@ -89,51 +89,51 @@ class HBAF(Network):
         config: sizes, losses and switches
         dims: size of each modality's vectors, keys ``audio`` and ``text``
         classes: number C of classes
-        past: context is the turns before alone
+        causal: whether context is the turns before alone
     """
 
     unit: ClassVar[Unit] = "dialogue"
     attentions: ClassVar[Mapping[str, str]] = {
-        "fuse.audio.across": "audio asks text",
-        "fuse.text.across": "text asks audio",
-        "fuse.audio.inside": "audio asks itself",
-        "fuse.text.inside": "text asks itself",
+        "bimodal_attention.audio.cross_attention": "audio attends to text",
+        "bimodal_attention.text.cross_attention": "text attends to audio",
+        "bimodal_attention.audio.self_attention": "audio attends to itself",
+        "bimodal_attention.text.self_attention": "text attends to itself",
     }
     gates: ClassVar[Mapping[str, str]] = {
-        "fuse.audio.gate": "text into audio",
-        "fuse.text.gate": "audio into text",
+        "bimodal_attention.audio.gate": "text into audio",
+        "bimodal_attention.text.gate": "audio into text",
     }
 
-    def __init__(self, config: HBAFConfig, dims: dict[str, int], classes: int, past: bool) -> None:
+    def __init__(self, config: HBAFConfig, dims: dict[str, int], classes: int, causal: bool) -> None:
         super().__init__()
-        self.config, self.past = config, past
-        hidden, narrow = config.hidden, config.audio_hidden
+        self.config, self.causal = config, causal
+        hidden, audio_hidden = config.hidden, config.audio_hidden
         self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
         self.dropout = nn.Dropout(config.dropout)
-        self.enter_text = nn.Linear(dims["text"], hidden)
-        self.speak_text = SpeakerEmbedding(config.speaker, hidden)
-        self.text_context = Recurrent(hidden, hidden, 2, config.dropout, past)
-        self.enter_audio = nn.Linear(dims["audio"], narrow)
-        self.speak_audio = SpeakerEmbedding(config.speaker, narrow)
-        self.audio_context = _AudioContext(config, past) if config.context else None
-        self.widen_audio = nn.Linear(narrow, hidden)
-        self.fuse = nn.ModuleDict({name: _BimodalAttention(config) for name in dims})
+        self.text_input_projection = nn.Linear(dims["text"], hidden)
+        self.text_speaker = SpeakerEmbedding(config.speaker, hidden)
+        self.text_context = Recurrent(hidden, hidden, 2, config.dropout, causal)
+        self.audio_input_projection = nn.Linear(dims["audio"], audio_hidden)
+        self.audio_speaker = SpeakerEmbedding(config.speaker, audio_hidden)
+        self.audio_context = _AudioContext(config, causal) if config.context else None
+        self.audio_output_projection = nn.Linear(audio_hidden, hidden)
+        self.bimodal_attention = nn.ModuleDict({name: _BimodalAttention(config) for name in dims})
         weights = {"audio": config.audio_loss, "text": config.text_loss}
-        self.heads = nn.ModuleDict({name: nn.Linear(hidden, classes) for name in dims if weights[name]})
+        self.auxiliary_heads = nn.ModuleDict({name: nn.Linear(hidden, classes) for name in dims if weights[name]})
         contrasted = dims if config.absolute or config.relative else {}
-        self.project = nn.ModuleDict({name: nn.Linear(hidden, hidden // 2) for name in contrasted})
-        self.classify = nn.Linear(2 * hidden + (sum(dims.values()) if config.skip else 0), classes)
+        self.contrastive_projection = nn.ModuleDict({name: nn.Linear(hidden, hidden // 2) for name in contrasted})
+        self.classifier = nn.Linear(2 * hidden + (sum(dims.values()) if config.skip else 0), classes)
 
     def forward(self, batch: Batch) -> Output:
         """Return logits of the fused head, those of the others, both losses, and ``vectors['fused']``, ``[U, 2 H]``."""
         places_BL = batch.places_BL
-        blocked = attention_mask(places_BL, self.past)
-        audio_BLH, text_BLH = self._audio(batch, blocked), self._text(batch)
+        mask = attention_mask(places_BL, self.causal)
+        audio_BLH, text_BLH = self._audio(batch, mask), self._text(batch)
         before = {"audio": from_dialogues(audio_BLH, places_BL), "text": from_dialogues(text_BLH, places_BL)}
         fused_BLH = torch.cat(
             [
-                self.fuse["audio"](audio_BLH, text_BLH, blocked),
-                self.fuse["text"](text_BLH, audio_BLH, blocked),
+                self.bimodal_attention["audio"](audio_BLH, text_BLH, mask),
+                self.bimodal_attention["text"](text_BLH, audio_BLH, mask),
             ],
             dim=-1,
         )
@@ -142,35 +142,36 @@ class HBAF(Network):
             own = (self.standardize[name](batch.frames[name][:, 0]) for name in ("audio", "text"))
             seen_UH = torch.cat([fused_UH, *own], dim=1)
         return Output(
-            self.classify(self.dropout(seen_UH)),
+            self.classifier(self.dropout(seen_UH)),
             vectors={"fused": fused_UH},
-            heads=self._heads(before),
-            auxiliary=self._contrastive(before, batch.targets_U != IGNORE),
+            auxiliary_heads=self._auxiliary_heads(before),
+            auxiliary_losses=self._contrastive(before, batch.targets_U != IGNORE),
         )
 
     def _text(self, batch: Batch) -> Tensor:
-        x_UH = self.enter_text(self.dropout(self.standardize["text"](batch.frames["text"][:, 0])))
-        x_UH = self.speak_text(x_UH, batch.speakers_U, batch.places_BL)
+        x_UH = self.text_input_projection(self.dropout(self.standardize["text"](batch.frames["text"][:, 0])))
+        x_UH = self.text_speaker(x_UH, batch.speakers_U, batch.places_BL)
         x_BLH = to_dialogues(x_UH, batch.places_BL)
         lengths_B = (batch.places_BL >= 0).sum(dim=1)
         return x_BLH + self.dropout(self.text_context(self.dropout(x_BLH), lengths_B))
 
-    def _audio(self, batch: Batch, blocked: Tensor) -> Tensor:
-        x_UH = self.enter_audio(self.standardize["audio"](batch.frames["audio"][:, 0]))
-        x_UH = self.speak_audio(x_UH, batch.speakers_U, batch.places_BL)
+    def _audio(self, batch: Batch, mask: Tensor) -> Tensor:
+        x_UH = self.audio_input_projection(self.standardize["audio"](batch.frames["audio"][:, 0]))
+        x_UH = self.audio_speaker(x_UH, batch.speakers_U, batch.places_BL)
         x_BLH = to_dialogues(x_UH, batch.places_BL)
         if self.audio_context is not None:
-            x_BLH = self.audio_context(x_BLH, (batch.places_BL >= 0).sum(dim=1), blocked)
-        return self.widen_audio(x_BLH)
+            x_BLH = self.audio_context(x_BLH, (batch.places_BL >= 0).sum(dim=1), mask)
+        return self.audio_output_projection(x_BLH)
 
-    def _heads(self, vectors: dict[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
+    def _auxiliary_heads(self, vectors: dict[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
         weights = {"audio": self.config.audio_loss, "text": self.config.text_loss}
-        return {name: (weights[name], head(self.dropout(vectors[name]))) for name, head in self.heads.items()}
+        return {name: (weights[name], head(self.dropout(vectors[name]))) for name, head in self.auxiliary_heads.items()}
 
     def _contrastive(self, vectors: dict[str, Tensor], labelled_U: Tensor) -> dict[str, Tensor]:
         config, losses = self.config, {}
-        if self.project:
-            audio_UP, text_UP = (self.project[name](vectors[name])[labelled_U] for name in ("audio", "text"))
+        if self.contrastive_projection:
+            projections = ((name, self.contrastive_projection[name]) for name in ("audio", "text"))
+            audio_UP, text_UP = (head(vectors[name])[labelled_U] for name, head in projections)
             if config.absolute:
                 losses["absolute"] = config.absolute * absolute_contrastive(audio_UP, text_UP, config.temperature)
             if config.relative:
@@ -181,14 +182,14 @@ class HBAF(Network):
 class _AudioContext(nn.Module):
     """GRU and self-attention over the dialogue's audio vectors, with residuals and layer norm."""
 
-    def __init__(self, config: HBAFConfig, past: bool) -> None:
+    def __init__(self, config: HBAFConfig, causal: bool) -> None:
         super().__init__()
-        self.recurrent = Recurrent(config.audio_hidden, config.audio_hidden, 1, 0.0, past)
+        self.recurrent = Recurrent(config.audio_hidden, config.audio_hidden, 1, 0.0, causal)
         self.attention = nn.MultiheadAttention(config.audio_hidden, 1, batch_first=True)
         self.norm = nn.LayerNorm(config.audio_hidden)
 
-    def forward(self, x_BLH: Tensor, lengths_B: Tensor, blocked: Tensor) -> Tensor:
-        found_BLH, _ = self.attention(x_BLH, x_BLH, x_BLH, attn_mask=blocked, need_weights=False)
+    def forward(self, x_BLH: Tensor, lengths_B: Tensor, mask: Tensor) -> Tensor:
+        found_BLH, _ = self.attention(x_BLH, x_BLH, x_BLH, attn_mask=mask, need_weights=False)
         return self.norm(x_BLH + self.recurrent(x_BLH, lengths_B) + found_BLH)
 
 
@@ -198,8 +199,8 @@ class _BimodalAttention(nn.Module):
     def __init__(self, config: HBAFConfig) -> None:
         super().__init__()
         hidden = config.hidden
-        self.inside = nn.MultiheadAttention(hidden, config.heads, batch_first=True) if config.self_attention else None
-        self.across = nn.MultiheadAttention(hidden, config.heads, batch_first=True) if config.cross_attention else None
+        self.self_attention = _attention(config) if config.self_attention else None
+        self.cross_attention = _attention(config) if config.cross_attention else None
         self.gate = nn.Linear(2 * hidden, hidden) if config.gate and config.cross_attention else None
         if self.gate is not None:
             nn.init.zeros_(self.gate.weight)
@@ -207,16 +208,20 @@ class _BimodalAttention(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.LayerNorm(hidden)
 
-    def forward(self, own_BLH: Tensor, other_BLH: Tensor, blocked: Tensor) -> Tensor:
+    def forward(self, own_BLH: Tensor, other_BLH: Tensor, mask: Tensor) -> Tensor:
         total_BLH = own_BLH
-        if self.inside is not None:
-            total_BLH = total_BLH + self.dropout(_attend(self.inside, own_BLH, own_BLH, blocked))
-        if self.across is not None:
-            found_BLH = _attend(self.across, own_BLH, other_BLH, blocked)
+        if self.self_attention is not None:
+            total_BLH = total_BLH + self.dropout(_attend(self.self_attention, own_BLH, own_BLH, mask))
+        if self.cross_attention is not None:
+            found_BLH = _attend(self.cross_attention, own_BLH, other_BLH, mask)
             if self.gate is not None:
                 found_BLH = found_BLH * self.gate(torch.cat([own_BLH, found_BLH], dim=-1)).sigmoid()
             total_BLH = total_BLH + self.dropout(found_BLH)
         return self.norm(total_BLH)
+
+
+def _attention(config: HBAFConfig) -> nn.MultiheadAttention:
+    return nn.MultiheadAttention(config.hidden, config.heads, batch_first=True)
 
 
 def absolute_contrastive(audio_UP: Tensor, text_UP: Tensor, temperature: float) -> Tensor:
@@ -240,7 +245,7 @@ def relative_contrastive(audio_UP: Tensor, text_UP: Tensor) -> Tensor:
     return (audio_UU - text_UU).square().sum() / max(1, audio_UU.numel())
 
 
-def _attend(attention: nn.MultiheadAttention, query_BLH: Tensor, key_BLH: Tensor, blocked: Tensor) -> Tensor:
-    mask = blocked.repeat_interleave(attention.num_heads, dim=0)
+def _attend(attention: nn.MultiheadAttention, query_BLH: Tensor, key_BLH: Tensor, mask: Tensor) -> Tensor:
+    mask = mask.repeat_interleave(attention.num_heads, dim=0)
     found_BLH: Tensor = attention(query_BLH, key_BLH, key_BLH, attn_mask=mask, need_weights=False)[0]
     return found_BLH

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from emofuse.core.params import STRICT
 from emofuse.models.parts.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
 from emofuse.models.parts.layers import (
-    CrossAttention,
+    AttentionBlock,
     Speaker,
     SpeakerEmbedding,
     Standardize,
@@ -51,7 +51,7 @@ class HCAMConfig:
         dropout: on the inputs, in the attention and before the classes
         contrastive: weight of the supervised contrastive loss; 0 switches it off
         temperature: of the contrastive loss
-        speaker: what it is told of the speakers
+        speaker: what it knows of the speakers
         skip: whether the classifier also reads the turn's own vectors, beside the paper
     """
 
@@ -76,61 +76,61 @@ class HCAM(Network):
         config: sizes, dropout and the contrastive loss
         dims: size of each modality's vectors, keys ``audio`` and ``text``
         classes: number C of classes
-        past: context is the turns before alone
+        causal: whether context is the turns before alone
     """
 
     unit: ClassVar[Unit] = "dialogue"
     attentions: ClassVar[Mapping[str, str]] = {
-        "co_attention.audio.0.attention": "audio asks text",
-        "co_attention.text.0.attention": "text asks audio",
-        "self_attention.audio.attention": "audio asks itself",
-        "self_attention.text.attention": "text asks itself",
+        "co_attention.audio.0.attention": "audio attends to text",
+        "co_attention.text.0.attention": "text attends to audio",
+        "self_attention.audio.attention": "audio attends to itself",
+        "self_attention.text.attention": "text attends to itself",
     }
 
-    def __init__(self, config: HCAMConfig, dims: dict[str, int], classes: int, past: bool) -> None:
+    def __init__(self, config: HCAMConfig, dims: dict[str, int], classes: int, causal: bool) -> None:
         super().__init__()
-        self.config, self.past = config, past
+        self.config, self.causal = config, causal
         self.standardize = nn.ModuleDict({name: Standardize(dim) for name, dim in dims.items()})
-        self.enter = nn.ModuleDict({name: nn.Linear(dim, config.hidden) for name, dim in dims.items()})
+        self.input_projection = nn.ModuleDict({name: nn.Linear(dim, config.hidden) for name, dim in dims.items()})
         self.speaker = SpeakerEmbedding(config.speaker, config.hidden)
         blocks = config.blocks if config.co_attention else 0
         self.co_attention = nn.ModuleDict({name: _blocks(config, blocks) for name in dims})
         self.self_attention = nn.ModuleDict({name: _blocks(config, 1)[0] for name in dims})
-        self.project = nn.Linear(config.hidden, config.hidden) if config.contrastive else None
+        self.contrastive_projection = nn.Linear(config.hidden, config.hidden) if config.contrastive else None
         self.dropout = nn.Dropout(config.dropout)
-        self.classify = nn.Linear(2 * config.hidden + (sum(dims.values()) if config.skip else 0), classes)
+        self.classifier = nn.Linear(2 * config.hidden + (sum(dims.values()) if config.skip else 0), classes)
 
     def forward(self, batch: Batch) -> Output:
         """Return logits, the contrastive loss, and ``vectors['fused']``, ``[U, 2 H]``."""
         places_BL = batch.places_BL
-        blocked = attention_mask(places_BL, self.past)
-        audio_BLH, text_BLH = (to_dialogues(self._enter(batch, name), places_BL) for name in ("audio", "text"))
+        mask = attention_mask(places_BL, self.causal)
+        audio_BLH, text_BLH = (to_dialogues(self._project(batch, name), places_BL) for name in ("audio", "text"))
         blocks = (cast(nn.ModuleList, self.co_attention[name]) for name in ("audio", "text"))
-        for audio_asks, text_asks in zip(*blocks, strict=True):
+        for audio_block, text_block in zip(*blocks, strict=True):
             audio_BLH, text_BLH = (
-                audio_asks(audio_BLH, text_BLH, blocked),
-                text_asks(text_BLH, audio_BLH, blocked),
+                audio_block(audio_BLH, text_BLH, mask),
+                text_block(text_BLH, audio_BLH, mask),
             )
-        audio_BLH = self.self_attention["audio"](audio_BLH, audio_BLH, blocked)
-        text_BLH = self.self_attention["text"](text_BLH, text_BLH, blocked)
+        audio_BLH = self.self_attention["audio"](audio_BLH, audio_BLH, mask)
+        text_BLH = self.self_attention["text"](text_BLH, text_BLH, mask)
         audio_UH, text_UH = from_dialogues(audio_BLH, places_BL), from_dialogues(text_BLH, places_BL)
         fused_UH = torch.cat([audio_UH, text_UH], dim=1)
         auxiliary = {}
-        if self.project is not None:
-            views_NH = self.project(torch.cat([audio_UH, text_UH]))
+        if self.contrastive_projection is not None:
+            views_NH = self.contrastive_projection(torch.cat([audio_UH, text_UH]))
             loss = supervised_contrastive(views_NH, batch.targets_U.repeat(2), self.config.temperature)
             auxiliary["contrastive"] = self.config.contrastive * loss
         seen_UH = torch.cat([fused_UH, *self._own(batch)], dim=1) if self.config.skip else fused_UH
-        return Output(self.classify(self.dropout(seen_UH)), {"fused": fused_UH}, auxiliary=auxiliary)
+        return Output(self.classifier(self.dropout(seen_UH)), {"fused": fused_UH}, auxiliary_losses=auxiliary)
 
     def _own(self, batch: Batch) -> list[Tensor]:
         return [self.standardize[name](batch.frames[name][:, 0]) for name in ("audio", "text")]
 
-    def _enter(self, batch: Batch, name: str) -> Tensor:
-        entered_UH = self.enter[name](self.dropout(self.standardize[name](batch.frames[name][:, 0])))
-        spoken_UH: Tensor = self.speaker(entered_UH, batch.speakers_U, batch.places_BL)
-        return spoken_UH
+    def _project(self, batch: Batch, name: str) -> Tensor:
+        projected_UH = self.input_projection[name](self.dropout(self.standardize[name](batch.frames[name][:, 0])))
+        with_speaker_UH: Tensor = self.speaker(projected_UH, batch.speakers_U, batch.places_BL)
+        return with_speaker_UH
 
 
 def _blocks(config: HCAMConfig, count: int) -> nn.ModuleList:
-    return nn.ModuleList(CrossAttention(config.hidden, config.heads, config.dropout) for _ in range(count))
+    return nn.ModuleList(AttentionBlock(config.hidden, config.heads, config.dropout) for _ in range(count))

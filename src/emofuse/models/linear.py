@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from emofuse.core.params import STRICT
 from emofuse.models.parts.base import Batch, Network, Output, Unit
-from emofuse.models.parts.layers import Standardize, frames_inside
+from emofuse.models.parts.layers import Standardize, frame_mask
 
 __all__ = ["Linear", "LinearConfig", "pooled_statistics", "solutions"]
 
@@ -45,22 +45,22 @@ class Linear(Network):
         config: of the regression
         dims: size of each modality's frames
         classes: number C of classes
-        past: without meaning here, since no context is read
+        causal: without meaning here, since no context is read
     """
 
     unit: ClassVar[Unit] = "utterance"
 
-    def __init__(self, config: LinearConfig, dims: dict[str, int], classes: int, past: bool) -> None:
+    def __init__(self, config: LinearConfig, dims: dict[str, int], classes: int, causal: bool) -> None:
         super().__init__()
-        del config, past
+        del config, causal
         self.standardize = nn.ModuleDict({name: Standardize(_STATISTICS * dim) for name, dim in dims.items()})
-        self.classify = nn.Linear(_STATISTICS * sum(dims.values()), classes)
+        self.classifier = nn.Linear(_STATISTICS * sum(dims.values()), classes)
 
     def forward(self, batch: Batch) -> Output:
         """Return logits, and the standardized statistics as ``vectors['statistics']``, ``[U, 4 D]``."""
         parts = [self.standardize[name](each) for name, each in self.statistics(batch).items()]
         statistics_UD = torch.cat(parts, dim=1)
-        return Output(self.classify(statistics_UD), {"statistics": statistics_UD})
+        return Output(self.classifier(statistics_UD), {"statistics": statistics_UD})
 
     def statistics(self, batch: Batch) -> dict[str, Tensor]:
         """Return the statistics of each modality, ``[U, 4 D]``; NaN where a value is missing."""
@@ -69,12 +69,12 @@ class Linear(Network):
 
 def pooled_statistics(x_UTD: Tensor, lengths_U: Tensor) -> Tensor:
     """Return mean, standard deviation, 10th and 90th percentile of each sequence's own frames, ``[U, 4 D]``."""
-    inside_UT1 = frames_inside(x_UTD, lengths_U)[..., None]
-    weight_UT1 = inside_UT1 / lengths_U[:, None, None]
-    own_UTD = torch.where(inside_UT1, x_UTD, 0.0)
+    mask_UT1 = frame_mask(x_UTD, lengths_U)[..., None]
+    weight_UT1 = mask_UT1 / lengths_U[:, None, None]
+    own_UTD = torch.where(mask_UT1, x_UTD, 0.0)
     mean_UD = (own_UTD * weight_UT1).sum(dim=1)
     variance_UD = ((own_UTD - mean_UD[:, None]).square() * weight_UT1).sum(dim=1)
-    ranks_QUD = torch.where(inside_UT1, x_UTD, torch.nan).nanquantile(x_UTD.new_tensor(_PERCENTILES), dim=1)
+    ranks_QUD = torch.where(mask_UT1, x_UTD, torch.nan).nanquantile(x_UTD.new_tensor(_PERCENTILES), dim=1)
     # A missing value is one frame of NaN, which stays one in all four.
     missing_UD = ranks_QUD[0].isnan()
     return torch.cat([mean_UD, variance_UD.sqrt().masked_fill(missing_UD, torch.nan), *ranks_QUD], dim=1)

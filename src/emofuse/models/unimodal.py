@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from emofuse.core.params import STRICT
 from emofuse.models.parts.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
 from emofuse.models.parts.layers import (
+    AttentionBlock,
     AttentionPooling,
-    CrossAttention,
     LayerWeights,
     SharedDropout,
     Speaker,
@@ -33,7 +33,7 @@ from emofuse.models.parts.layers import (
     Standardize,
     attention_mask,
     check_heads,
-    frames_inside,
+    frame_mask,
 )
 from emofuse.models.parts.losses import supervised_contrastive
 from emofuse.models.parts.recurrent import Recurrent
@@ -49,14 +49,14 @@ class UtteranceConfig:
     """Stage I.
 
     Attributes:
-        project: frames are first mapped to this size; 0 leaves them as they are
+        input_projection: frames are first mapped to this size; 0 leaves them as they are
         hidden: size of the utterance vector, both directions together
         layers: GRU layers
         dropout: on the pooled vector and between GRU layers
         input_dropout: on the frames, the same features in all frames of an utterance
     """
 
-    project: Annotated[int, Field(ge=0)]
+    input_projection: Annotated[int, Field(ge=0)]
     hidden: Size
     layers: Annotated[int, Field(ge=1, le=8)]
     dropout: Share
@@ -78,26 +78,26 @@ class UtteranceNetwork(Network):
     def __init__(self, config: UtteranceConfig, dim: int, classes: int, n_layers: int = 1) -> None:
         super().__init__()
         self.standardize = Standardize(dim)
-        self.weigh = LayerWeights(dim, n_layers)
-        dim = self.weigh.dim
+        self.layer_weights = LayerWeights(dim, n_layers)
+        dim = self.layer_weights.dim
         self.input_dropout = SharedDropout(config.input_dropout)
-        self.project = nn.Linear(dim, config.project) if config.project else nn.Identity()
-        self.recurrent = Recurrent(config.project or dim, config.hidden, config.layers, config.dropout)
-        self.pool = AttentionPooling(config.hidden)
-        self.around = nn.Linear(2 * dim, config.hidden)
+        self.input_projection = nn.Linear(dim, config.input_projection) if config.input_projection else nn.Identity()
+        self.recurrent = Recurrent(config.input_projection or dim, config.hidden, config.layers, config.dropout)
+        self.pooling = AttentionPooling(config.hidden)
+        self.residual_projection = nn.Linear(2 * dim, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
-        self.classify = nn.Linear(config.hidden, classes)
+        self.classifier = nn.Linear(config.hidden, classes)
 
     def forward(self, batch: Batch) -> Output:
         """Return logits, and the pooled vectors as ``vectors['utterance']``, ``[U, H]``."""
         (x_UTD,), (lengths_U,) = batch.frames.values(), batch.lengths.values()
-        inside_UT1 = frames_inside(x_UTD, lengths_U)[..., None]
-        x_UTD = self.input_dropout(self.weigh(self.standardize(x_UTD))) * inside_UT1
-        states_UTH = self.recurrent(self.project(x_UTD), lengths_U)
-        mean_UD = x_UTD.sum(dim=1) / inside_UT1.sum(dim=1)
-        most_UD = x_UTD.masked_fill(~inside_UT1, -torch.inf).amax(dim=1)
-        pooled_UH = self.pool(states_UTH, lengths_U) + self.around(torch.cat([mean_UD, most_UD], dim=1))
-        return Output(self.classify(self.dropout(pooled_UH)), {"utterance": pooled_UH})
+        mask_UT1 = frame_mask(x_UTD, lengths_U)[..., None]
+        x_UTD = self.input_dropout(self.layer_weights(self.standardize(x_UTD))) * mask_UT1
+        states_UTH = self.recurrent(self.input_projection(x_UTD), lengths_U)
+        mean_UD = x_UTD.sum(dim=1) / mask_UT1.sum(dim=1)
+        most_UD = x_UTD.masked_fill(~mask_UT1, -torch.inf).amax(dim=1)
+        pooled_UH = self.pooling(states_UTH, lengths_U) + self.residual_projection(torch.cat([mean_UD, most_UD], dim=1))
+        return Output(self.classifier(self.dropout(pooled_UH)), {"utterance": pooled_UH})
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -111,7 +111,7 @@ class ContextConfig:
         dropout: on the input vectors, between GRU layers, in the attention and before the classes
         contrastive: weight of the supervised contrastive loss; 0 switches it off
         temperature: of the contrastive loss
-        speaker: what it is told of the speakers; the paper has no speaker identity
+        speaker: what it knows of the speakers; the paper has no speaker identity
     """
 
     hidden: Size
@@ -133,22 +133,22 @@ class ContextNetwork(Network):
         config: sizes, dropout and the contrastive loss
         dim: size D of an utterance vector
         classes: number C of classes
-        past: context is the turns before alone
+        causal: whether context is the turns before alone
     """
 
     unit: ClassVar[Unit] = "dialogue"
 
-    def __init__(self, config: ContextConfig, dim: int, classes: int, past: bool) -> None:
+    def __init__(self, config: ContextConfig, dim: int, classes: int, causal: bool) -> None:
         super().__init__()
-        self.config, self.past = config, past
+        self.config, self.causal = config, causal
         self.standardize = Standardize(dim)
         self.dropout = nn.Dropout(config.dropout)
         self.speaker = SpeakerEmbedding(config.speaker, dim)
-        self.recurrent = Recurrent(dim, config.hidden, config.layers, config.dropout, past)
-        self.attend = CrossAttention(config.hidden, config.heads, config.dropout)
-        self.around = nn.Linear(dim, config.hidden)
-        self.project = nn.Linear(config.hidden, config.hidden) if config.contrastive else None
-        self.classify = nn.Linear(config.hidden, classes)
+        self.recurrent = Recurrent(dim, config.hidden, config.layers, config.dropout, causal)
+        self.self_attention = AttentionBlock(config.hidden, config.heads, config.dropout)
+        self.residual_projection = nn.Linear(dim, config.hidden)
+        self.contrastive_projection = nn.Linear(config.hidden, config.hidden) if config.contrastive else None
+        self.classifier = nn.Linear(config.hidden, classes)
 
     def forward(self, batch: Batch) -> Output:
         """Return logits, the contrastive loss, and ``vectors['context']``, ``[U, H]``."""
@@ -157,14 +157,16 @@ class ContextNetwork(Network):
         x_UD = self.speaker(x_UD, batch.speakers_U, batch.places_BL)
         context_UH = self.contextualise(x_UD, batch.places_BL)
         auxiliary = {}
-        if self.project is not None:
-            loss = supervised_contrastive(self.project(context_UH), batch.targets_U, self.config.temperature)
+        if self.contrastive_projection is not None:
+            loss = supervised_contrastive(
+                self.contrastive_projection(context_UH), batch.targets_U, self.config.temperature
+            )
             auxiliary["contrastive"] = self.config.contrastive * loss
-        return Output(self.classify(self.dropout(context_UH)), {"context": context_UH}, auxiliary=auxiliary)
+        return Output(self.classifier(self.dropout(context_UH)), {"context": context_UH}, auxiliary_losses=auxiliary)
 
     def contextualise(self, x_UD: Tensor, places_BL: Tensor) -> Tensor:
-        """Return ``[U, H]``: GRU and self-attention over each dialogue, and the path around them."""
+        """Return ``[U, H]``: GRU and self-attention over each dialogue, and a projection of the input past them."""
         lengths_B = (places_BL >= 0).sum(dim=1)
         states_BLH = self.recurrent(to_dialogues(x_UD, places_BL), lengths_B)
-        attended_BLH = self.attend(states_BLH, states_BLH, attention_mask(places_BL, self.past))
-        return from_dialogues(attended_BLH, places_BL) + self.around(x_UD)
+        attended_BLH = self.self_attention(states_BLH, states_BLH, attention_mask(places_BL, self.causal))
+        return from_dialogues(attended_BLH, places_BL) + self.residual_projection(x_UD)

@@ -15,7 +15,7 @@ from emofuse.plan import Plan
 from emofuse.reporting.dialogues import read_dialogues, words
 from emofuse.reporting.layers import read_layer_shares
 from emofuse.reporting.plots import plot_confusion, plot_learning, plot_scores, write_plot
-from emofuse.reporting.protocol import facts_markdown, losses, model_facts
+from emofuse.reporting.protocol import losses, model_sizes, protocol_markdown
 from emofuse.reporting.report import report
 from emofuse.reporting.tables import (
     best_model,
@@ -60,7 +60,7 @@ def benchmark(task: Task, pair: Pair, plan: Plan, config: ScoringConfig, layout:
     whole = runs.filter(~pl.col("model").map_elements(is_ablation, pl.Boolean))
     scores, dev = score(runs, truth_of(task), task.classes, config, epochs, of_seeds(whole)), dev_scores(records)
     pairs, rules = comparisons(scores), protocol(task, pair, layout, records, configs)
-    table = f"{markdown_table(scores, pairs)}\n{facts_markdown(rules, published(task.name))}"
+    table = f"{markdown_table(scores, pairs)}\n{protocol_markdown(rules, published(task.name))}"
     out, kept = layout.metrics(task.name, pair), layout.scores(task.name, pair)
     write_scores(out, scores, dev, rules, table)
     write_csv(out / "learning.csv", learning_curves(records))
@@ -137,7 +137,7 @@ def protocol(
         "epoch_chosen_on": "dev weighted F1",
         "features": features,
         "utterances_without_features": without,
-        "models": model_facts(records, configs, features),
+        "models": model_sizes(records, configs, features),
     } | {name: each for name, each in stated.items() if each}
 
 

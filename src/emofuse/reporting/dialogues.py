@@ -1,4 +1,4 @@
-"""What models make of one dialogue of test: answers, attention and gates, with the corpus's words or without."""
+"""What models make of one dialogue of test: predictions, attention and gates, with the corpus's words or without."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ class Dialogue:
     Attributes:
         model: its name
         seed: of the run
-        turns: by turn ``utterance_id, said, confidence``, null where nothing was scored; with the corpus's words also
-            ``speaker, text, target`` (the name of the class)
+        turns: by turn ``utterance_id, predicted, confidence``, null where nothing was scored; with the corpus's words
+            also ``speaker, text, target`` (the name of the class)
         attention: for each title ``[n_turns, n_turns]``, rows add up to one
         gate: for each title ``[n_turns]``, 0 to 1
     """
@@ -46,20 +46,20 @@ def read_dialogues(
     """Return the example of each model that left one, from its first run; those of ablations are left out.
 
     Args:
-        folders: run folders; an ``example.json`` has ``utterance_ids``, ``attention`` and ``gate``
+        folders: run folders; an ``attention.json`` has ``utterance_ids``, ``attention`` and ``gate``
         runs: the predictions of all runs
         classes: class names in the order of the probabilities
         utterances: what :func:`words` gives, or None to leave the words out: a corpus belongs to its owner, and what
             goes into git must not have any of it
     """
     shown: dict[str, Dialogue] = {}
-    for path in (folder / "example.json" for folder in folders if (folder / "example.json").exists()):
+    for path in (folder / "attention.json" for folder in folders if (folder / "attention.json").exists()):
         record = json.loads(path.with_name("record.json").read_text(encoding="utf-8"))
         if is_ablation(record["model"]) or record["model"] in shown:
             continue
         example = json.loads(path.read_text(encoding="utf-8"))
         turns = pl.DataFrame({"utterance_id": example["utterance_ids"]})
-        for table in (_answers(runs, record, classes), *([] if utterances is None else [utterances])):
+        for table in (_predictions(runs, record, classes), *([] if utterances is None else [utterances])):
             turns = turns.join(table, on="utterance_id", how="left", maintain_order="left")
         parts = (example["attention"], example["gate"])
         shown[record["model"]] = Dialogue(record["model"], record["seed"], turns, *parts)
@@ -76,12 +76,12 @@ def words(task: Task, layout: Layout) -> pl.DataFrame:
     )
 
 
-def _answers(runs: pl.DataFrame, record: Mapping[str, object], classes: Sequence[str]) -> pl.DataFrame:
-    """What a run says of test: utterance_id, said, confidence."""
+def _predictions(runs: pl.DataFrame, record: Mapping[str, object], classes: Sequence[str]) -> pl.DataFrame:
+    """What a run predicts for test: utterance_id, predicted, confidence."""
     own = runs.filter(pl.col("split") == "test", *(pl.col(name) == record[name] for name in RUN))
     place = pl.col("probabilities").list.arg_max()
     return own.select(
         "utterance_id",
-        said=place.replace_strict(dict(enumerate(classes)), return_dtype=pl.String),
+        predicted=place.replace_strict(dict(enumerate(classes)), return_dtype=pl.String),
         confidence=pl.col("probabilities").list.max(),
     )

@@ -14,8 +14,8 @@ from emofuse.models.registry import in_order
 __all__ = ["LayerShares", "layer_figures", "read_layer_shares"]
 
 _LOGITS = "logits"
-_WEIGH = "weigh"
-"""How a network names them: ``weigh.logits`` if it reads one modality, else ``weigh.<modality>.logits``."""
+_LAYER_WEIGHTS = "layer_weights"
+"""How a network names them: ``layer_weights.logits``, or of two modalities ``layer_weights.<modality>.logits``."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 276.0, 14.0, 100.0
 """Edges of the bars in their picture."""
@@ -72,7 +72,7 @@ def _shares(path: Path, modalities: Sequence[str]) -> dict[str, np.ndarray]:
     with safe_open(path, "np") as file:
         for name in file.keys():  # noqa: SIM118 - no mapping
             parts = name.split(".")
-            if parts[0] == _WEIGH and parts[-1] == _LOGITS:
+            if parts[0] == _LAYER_WEIGHTS and parts[-1] == _LOGITS:
                 logits = file.get_tensor(name).astype(np.float64)
                 powers = np.exp(logits - logits.max())
                 found[parts[1] if len(parts) > 2 else modalities[0]] = powers / powers.sum()
@@ -101,7 +101,7 @@ def _figure(layers: LayerShares, most: float) -> dict[str, Any]:
     return {
         "model": layers.model,
         "caption": f"{layers.modality}, {layers.encoder}, {runs}",
-        "said": f"{bars[strongest]['text']} is the most of {len(bars)}",
+        "summary": f"{bars[strongest]['text']} is the most of {len(bars)}",
         "bars": bars,
         "ticks": [{"y": y(share), "text": f"{100 * share:.3g}"} for share in (0.0, most / 2, most)],
         "equal": y(1 / len(bars)),

@@ -24,7 +24,7 @@ COLUMNS = {
 """Titles by metric; the first is what rows are ranked by."""
 
 _NOTE = (
-    "Percent on test with the {confidence} % interval of the mean over runs. Rows of one task share test set and "
+    "Percent on test with the {confidence_level} % interval of the mean over runs. Rows of one task share test set and "
     "protocol, whatever the encoders; the dev column is what settings were chosen by. Figures of others stand under "
     "protocols of their own."
 )
@@ -144,7 +144,7 @@ def _page(rows: Sequence[Row]) -> str:
         for task, own in _by_task(rows).items()
     ]
     return environment.get_template("leaderboard.html.jinja").render(
-        tasks=tasks, titles=list(COLUMNS.values()), note=_NOTE.format(confidence=95)
+        tasks=tasks, titles=list(COLUMNS.values()), note=_NOTE.format(confidence_level=95)
     )
 
 

@@ -82,7 +82,7 @@ def plot_scores(scores: Scores, metrics: Sequence[str] = ("weighted_f1", "balanc
         axes.spines["left"].set_visible(False)
     panels[0].set_yticks(range(len(models)), models)
     panels[0].set_ylim(len(models) - 0.4, -0.6)
-    interval = f"{100 * scores.config.confidence:g} % interval"
+    interval = f"{100 * scores.config.confidence_level:g} % interval"
     legend = f"Percent on test. Dot: mean over runs; line: {interval}; grey: single runs; dashed: the best mean."
     figure.supxlabel(legend, fontsize=8, color=FAINT)
     return figure
@@ -127,10 +127,12 @@ def _matrix(axes: "Axes", confusion: pl.DataFrame) -> None:
     counts = confusion["count"].to_numpy().reshape(len(classes), len(classes))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (true, said), share in np.ndenumerate(shares):
+    for (true, predicted), share in np.ndenumerate(shares):
         colour = "white" if share > 0.55 else INK
-        axes.text(said, true - 0.1, f"{100 * share:.0f} %", ha="center", va="center", color=colour)
-        axes.text(said, true + 0.2, f"{counts[true, said]:,}", ha="center", va="center", color=colour, fontsize=7)
+        axes.text(predicted, true - 0.1, f"{100 * share:.0f} %", ha="center", va="center", color=colour)
+        axes.text(
+            predicted, true + 0.2, f"{counts[true, predicted]:,}", ha="center", va="center", color=colour, fontsize=7
+        )
     axes.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(classes)), classes)
     axes.set_xticks(np.arange(len(classes) + 1) - 0.5, minor=True)

@@ -14,10 +14,10 @@ from emofuse.scoring.predictions import ScoringError
 __all__ = [
     "PARAMETERS",
     "TIMES",
-    "facts_markdown",
     "losses",
-    "model_facts",
+    "model_sizes",
     "protocol_lines",
+    "protocol_markdown",
     "repeat",
     "times_markdown",
 ]
@@ -43,7 +43,7 @@ def repeat(protocol: Mapping[str, Any]) -> str:
     return f"dvc repro {stage}" if corpus == "demo" else f"dvc repro corpora/{corpus}/dvc.yaml:{stage}"
 
 
-def model_facts(
+def model_sizes(
     records: Sequence[Mapping[str, Any]],
     configs: Sequence[Mapping[str, Any]],
     features: Mapping[str, Mapping[str, Any]],
@@ -63,7 +63,7 @@ def model_facts(
     """
     sizes = {record["model"]: record["n_parameters"] for record in records}
     read = {config["model"]: [each.name for each in sources(config).values()] for config in configs}
-    facts = {
+    sizes_of = {
         model: {
             "n_parameters": sizes[model],
             "n_parameters_in_all": sum(_sizes(model, sizes, read).values()),
@@ -76,10 +76,10 @@ def model_facts(
     ensembles = {
         f"{model}/{ENSEMBLE}": own
         | {name: counts[model] * own[name] for name in ("n_parameters", "n_parameters_in_all")}
-        for model, own in facts.items()
+        for model, own in sizes_of.items()
         if counts[model] > 1 and not is_ablation(model)
     }
-    return facts | ensembles
+    return sizes_of | ensembles
 
 
 def losses(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -91,8 +91,10 @@ def losses(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     found = {}
     for config in configs:
         fit = config["config"].get("fit", {})
-        words = [f"classes weighed by frequency ** -{fit['balance']:g}"] if fit.get("balance") else []
-        words += [f"focal loss with exponent {fit['focus']:g}"] if fit.get("focus") else []
+        words = (
+            [f"classes weighed by frequency ** -{fit['class_weight_power']:g}"] if fit.get("class_weight_power") else []
+        )
+        words += [f"focal loss with gamma {fit['focal_gamma']:g}"] if fit.get("focal_gamma") else []
         if words:
             found[config["model"]] = ", ".join(words)
     return found
@@ -108,8 +110,8 @@ def _sizes(model: str, sizes: Mapping[str, int], read: Mapping[str, Sequence[str
     return found
 
 
-def facts_markdown(protocol: Mapping[str, Any], published: Sequence[Published]) -> str:
-    """The facts as Markdown, to stand under the table of scores.
+def protocol_markdown(protocol: Mapping[str, Any], published: Sequence[Published]) -> str:
+    """The protocol as Markdown, to stand under the table of scores.
 
     Args:
         protocol: what :func:`emofuse.reporting.benchmark.protocol` gave
@@ -133,7 +135,7 @@ def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Labelled utterances", "; ".join(counts)),
         ("Splits", protocol["splits"]),
         ("Speakers in several splits", {"shared": "yes", "disjoint": "no"}[protocol["speakers_across_splits"]]),
-        ("Context", {"both": "both directions of a dialogue", "past": "the past alone"}[protocol["context"]]),
+        ("Context", {"full": "the whole dialogue", "causal": "causal, the turns before alone"}[protocol["context"]]),
         ("Turns without a label", {"keep": "kept as context", "drop": "left out"}[protocol["unlabelled_turns"]]),
         ("Transcript", protocol["transcript"]),
         ("Runs", f"{protocol['seeds']} seeds, {protocol['folds']} {'fold' if protocol['folds'] == 1 else 'folds'}"),

@@ -70,10 +70,10 @@ def report(
         pair="+".join(protocol["encoders"].values()),
         scores=scores,
         synthetic=protocol["corpus"] == EMBEDDED,
-        confidence=f"{100 * scores.config.confidence:g}",
+        confidence_level=f"{100 * scores.config.confidence_level:g}",
         not_covered=NOT_COVERED,
         bins=BINS,
-        summary=standing(scores.models, scores.pairs, scores.config.confidence),
+        summary=standing(scores.models, scores.pairs, scores.config.confidence_level),
         comparisons=_comparisons(scores, comparisons),
         grids=[_grid(scores, models, protocol["models"], grid) for grid in grids(scores)],
         whiskers=whiskers,
@@ -112,7 +112,7 @@ def _comparisons(scores: Scores, comparisons: Sequence[tuple[str, str]]) -> list
             "first": first,
             "second": second,
             "text": between(pair),
-            "verdict": verdict(pair, scores.config.confidence),
+            "verdict": verdict(pair, scores.config.confidence_level),
             "p": f"{pair['p']:.2g}",
             "p_adjusted": f"{pair['p_adjusted']:.2g}",
             "zero": place(0.0),
@@ -156,7 +156,7 @@ def _whiskers(scores: Scores, models: Sequence[str]) -> tuple[list[dict[str, Any
     return whiskers, {"low": _percent(place.low), "high": _percent(place.high)}
 
 
-def _grid(scores: Scores, models: Sequence[str], facts: Mapping[str, Mapping[str, Any]], grid: Grid) -> dict[str, Any]:
+def _grid(scores: Scores, models: Sequence[str], sizes: Mapping[str, Mapping[str, Any]], grid: Grid) -> dict[str, Any]:
     cells = {(row["model"], row["metric"]): row for row in shown(scores).to_dicts()}
     names = list(grid.columns)
     models = [model for model in models_of(grid, models) if (model, names[0]) in cells]
@@ -165,7 +165,7 @@ def _grid(scores: Scores, models: Sequence[str], facts: Mapping[str, Mapping[str
     rows = []
     for model in models:
         own = [_score_cell(cells.get((model, name)), best[name]) for name in names]
-        rows.append({"model": model, "cells": own + _facts(facts[model], cells[model, names[0]])})
+        rows.append({"model": model, "cells": own + _size_cells(sizes[model], cells[model, names[0]])})
     titles = [*grid.columns.values(), *FACTS]
     return {"title": grid.title, "titles": titles, "rows": rows}
 
@@ -179,11 +179,11 @@ def _score_cell(cell: Mapping[str, Any] | None, best: float) -> dict[str, Any]:
     return _cell(cell["mean"], _percent(cell["mean"]), beside, best=cell["mean"] == best)
 
 
-def _facts(facts: Mapping[str, Any], cell: Mapping[str, Any]) -> list[dict[str, Any]]:
-    size, seen = facts["n_parameters_in_all"], facts["labels_seen"]
+def _size_cells(sizes: Mapping[str, Any], cell: Mapping[str, Any]) -> list[dict[str, Any]]:
+    size, seen = sizes["n_parameters_in_all"], sizes["labels_seen"]
     return [
         _cell(cell["n_runs"], str(cell["n_runs"])),
-        _cell(size, f"{size:,}", f"own stage {facts['n_parameters']:,}"),
+        _cell(size, f"{size:,}", f"own stage {sizes['n_parameters']:,}"),
         _cell(int(seen), "yes" if seen else "no"),
     ]
 
@@ -259,7 +259,8 @@ def _calibration(scores: Scores, model: str, part: str) -> dict[str, Any]:
             "x": round(34 + 240 * row["confidence"], 1),
             "y": round(165 - 155 * row["accuracy"], 1),
             "r": round(1.5 + 12 * (row["count"] / total) ** 0.5, 1),
-            "text": f"{row['count']:,} answers, {_percent(row['confidence'])} sure, {_percent(row['accuracy'])} right",
+            "text": f"{row['count']:,} predictions, {_percent(row['confidence'])} sure, "
+            f"{_percent(row['accuracy'])} right",
         }
         for row in rows
     ]
@@ -274,10 +275,10 @@ def _dialogue(dialogue: Dialogue, classes: Sequence[str]) -> dict[str, Any]:
         gates = [{"title": title, "value": values[number]} for title, values in dialogue.gate.items()]
         turns.append(
             {
-                "said": turn["said"],
+                "predicted": turn["predicted"],
                 "confidence": None if turn["confidence"] is None else f"{100 * turn['confidence']:.0f}",
-                "hue": hues.get(turn["said"], "transparent"),
-                "missed": target if target != turn["said"] else None,
+                "hue": hues.get(turn["predicted"], "transparent"),
+                "missed": target if target != turn["predicted"] else None,
                 "speaker": turn.get("speaker"),
                 "text": turn.get("text"),
                 "gates": gates,

@@ -155,7 +155,7 @@ def scores_json(scores: Scores, dev: pl.DataFrame, protocol: Mapping[str, Any]) 
             "n_units": scores.n_units,
         },
         "intervals": {
-            "confidence": scores.config.confidence,
+            "confidence_level": scores.config.confidence_level,
             "resamples": scores.config.resamples,
             "seed": scores.config.seed,
         },
@@ -218,7 +218,7 @@ def markdown_table(
     Raises:
         ScoringError: a model of ``comparisons`` was not scored
     """
-    lines = standing(scores.models, scores.pairs, scores.config.confidence)
+    lines = standing(scores.models, scores.pairs, scores.config.confidence_level)
     first, *others = (_grid(scores, grid) for grid in grids(scores))
     parts = ["\n".join(f"- {plain(line)}" for line in lines), first, _legend(scores), *others]
     if comparisons:
@@ -306,7 +306,7 @@ def _cell(row: Mapping[str, Any] | None, best: float) -> str:
 
 def _legend(scores: Scores) -> str:
     pooled = " Each seed's predictions are pooled over the folds into one run." if scores.pooled else ""
-    interval = f"{100 * scores.config.confidence:g} % interval of the mean"
+    interval = f"{100 * scores.config.confidence_level:g} % interval of the mean"
     return (
         f"Percent on test: {scores.n_utterances:,} utterances in {scores.n_dialogues:,} dialogues. "
         f"Mean over runs ± standard deviation "
@@ -316,8 +316,9 @@ def _legend(scores: Scores) -> str:
 
 def _comparison(scores: Scores, first: str, second: str, metric: str) -> str:
     row = pair_row(scores.pairs, first, second, metric)
-    told = f"{METRIC_TITLES.get(metric, metric)} {between(row)}"
-    return f"- {plain(first)} over {plain(second)}: {told}, p = {row['p']:.2g}, Holm-adjusted {row['p_adjusted']:.2g}"
+    difference = f"{METRIC_TITLES.get(metric, metric)} {between(row)}"
+    pair = f"{plain(first)} over {plain(second)}"
+    return f"- {pair}: {difference}, p = {row['p']:.2g}, Holm-adjusted {row['p_adjusted']:.2g}"
 
 
 def _models(scores: Scores) -> list[str]:

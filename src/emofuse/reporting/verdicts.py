@@ -69,27 +69,27 @@ def pair_row(pairs: pl.DataFrame, first: str, second: str, metric: str = METRIC)
     raise ScoringError(f"no comparison of {first!r} and {second!r} on {metric!r}; compared: {compared}")
 
 
-def verdict(pair: Mapping[str, Any], confidence: float) -> str:
+def verdict(pair: Mapping[str, Any], confidence_level: float) -> str:
     """Return what a row of :func:`pair_row` says of its first model."""
-    if pair["p_adjusted"] < 1 - confidence:
+    if pair["p_adjusted"] < 1 - confidence_level:
         return AHEAD if pair["difference"] > 0 else BEHIND
     return PERHAPS if pair["low"] > 0 or pair["high"] < 0 else ALIKE
 
 
-def standing(models: pl.DataFrame, pairs: pl.DataFrame, confidence: float) -> list[str]:
+def standing(models: pl.DataFrame, pairs: pl.DataFrame, confidence_level: float) -> list[str]:
     """Return sentences that name the best model and what it is ahead of, and how sure that is; ablations are left out.
 
     Args:
         models: as in :class:`~emofuse.scoring.scores.Scores`
         pairs: likewise
-        confidence: probability with which an interval holds what it is of
+        confidence_level: probability with which an interval holds what it is of
     """
     rows = models.filter((pl.col("metric") == METRIC) & ~pl.col("model").str.contains("/")).to_dicts()
     best = max(rows, key=lambda row: row["mean"])
-    told: dict[str, list[str]] = {AHEAD: [], PERHAPS: [], ALIKE: []}
+    by_verdict: dict[str, list[str]] = {AHEAD: [], PERHAPS: [], ALIKE: []}
     for name in (row["model"] for row in rows if row is not best):
         pair = pair_row(pairs, best["model"], name)
-        told[verdict(pair, confidence)].append(f"{name} {between(pair)}")  # of the best model, nothing is ahead
+        by_verdict[verdict(pair, confidence_level)].append(f"{name} {between(pair)}")
     mean, low, high = (f"{percent(best[name]):.1f}" for name in ("mean", "low", "high"))
     counted = f"{pairs.filter(pl.col('metric') == METRIC).height:,}"
     titles = {
@@ -99,4 +99,4 @@ def standing(models: pl.DataFrame, pairs: pl.DataFrame, confidence: float) -> li
     }
     among = f" of {len(rows)} models" if len(rows) > 1 else ""
     first = f"{best['model']} has the best weighted F1{among}: {mean} % [{low}, {high}]."
-    return [first, *(f"{titles[each]}: {'; '.join(names)}." for each, names in told.items() if names)]
+    return [first, *(f"{titles[each]}: {'; '.join(names)}." for each, names in by_verdict.items() if names)]

@@ -241,7 +241,7 @@ def with_word_errors(
         generator: of places and words
     """
     truth = [(text or "").split() for text in texts]
-    said = [list(each) for each in truth]
+    transcripts = [list(each) for each in truth]
     ends = np.cumsum([len(each) for each in truth])
     distances = np.zeros(len(truth), np.int64)
     total = sum(map(len, truth))
@@ -251,11 +251,12 @@ def with_word_errors(
     while missing := wanted - int(distances.sum()):
         rows = np.searchsorted(ends, generator.integers(total, size=missing), side="right")
         for row, edit in zip(rows.tolist(), islice(kinds, missing), strict=True):
-            edit(said[row], words[int(generator.integers(len(words)))], generator)
+            edit(transcripts[row], words[int(generator.integers(len(words)))], generator)
         for row in set(rows.tolist()):
-            distances[row] = edit_distance(truth[row], said[row])
+            distances[row] = edit_distance(truth[row], transcripts[row])
     changed = (distances > 0).tolist()
-    return [" ".join(each) or None if is_new else text for text, each, is_new in zip(texts, said, changed, strict=True)]
+    triples = zip(texts, transcripts, changed, strict=True)
+    return [" ".join(words) or None if is_new else text for text, words, is_new in triples]
 
 
 def _substitute(words: list[str], new: str, generator: np.random.Generator) -> None:

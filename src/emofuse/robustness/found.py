@@ -2,7 +2,7 @@
 
 The clips of a dialogue are joined to one recording: at their times, where the corpus tells these, with no more than two
 seconds between them; otherwise with a pause of a length that is given. Voice activity finds the turns in it, and a
-recogniser writes down what is said in each. A found turn belongs to the utterance that it overlaps most; an utterance
+recogniser writes down the words of each. A found turn belongs to the utterance that it overlaps most; an utterance
 has the sound and the words of all turns that belong to it. One to which none belongs has those of the turn that
 overlaps it most, which is somebody else's too, since labels stay with utterances; or nothing, where nobody was heard.
 
@@ -71,7 +71,9 @@ def join(
         times: start and end of each in seconds, as the corpus tells them, or None
         pause_s: between two clips without times
     """
-    parts, places, end, before = [], {}, 0, None
+    parts: list[np.ndarray] = []
+    places: dict[str, Span] = {}
+    end, before = 0, None
     for name, clip in clips.items():
         start_s, end_s = times[name]
         pause = pause_s if start_s is None or before is None else min(max(start_s - before, 0.0), _LONGEST_PAUSE_S)
@@ -91,7 +93,7 @@ def find(dialogue: Dialogue) -> list[Span]:
 def write_down(
     dialogues: Sequence[tuple[Dialogue, Sequence[Span]]], recognise: Callable[[Sequence[np.ndarray]], Sequence[str]]
 ) -> list[list[str]]:
-    """Return what is said in each turn of each dialogue.
+    """Return the words of each turn of each dialogue.
 
     Args:
         dialogues: with their turns
@@ -141,14 +143,14 @@ def identity(name: str) -> dict[str, Any]:
     return {"name": name, "files": files, "code": code, "versions": {each: version(each) for each in _PACKAGES}}
 
 
-def word_error_rate(truth: Sequence[str | None], said: Sequence[str | None]) -> float | None:
+def word_error_rate(truth: Sequence[str | None], transcripts: Sequence[str | None]) -> float | None:
     """Return the edit distance over the number of words of ``truth``; None where there are none.
 
     Args:
         truth: texts of a corpus
-        said: texts in place of them, one each
+        transcripts: texts in place of them, one each
     """
-    pairs = [(_words(first), _words(second)) for first, second in zip(truth, said, strict=True)]
+    pairs = [(_words(first), _words(second)) for first, second in zip(truth, transcripts, strict=True)]
     total = sum(len(first) for first, _ in pairs)
     return round(sum(edit_distance(first, second) for first, second in pairs) / total, 6) if total else None
 

@@ -98,8 +98,8 @@ def predict_corrupted(
         for run in runs
     ]
     calls = call_all(_predict, jobs, cores(), start_worker)
-    told = tqdm(calls, desc=f"{task.name}, {condition}", total=len(jobs), unit="run", disable=quiet())
-    tables = {job.run: table for job, table in told}
+    results = tqdm(calls, desc=f"{task.name}, {condition}", total=len(jobs), unit="run", disable=quiet())
+    tables = {job.run: table for job, table in results}
     return pl.concat(tables[run] for run in runs)
 
 

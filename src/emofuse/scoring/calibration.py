@@ -1,12 +1,12 @@
-"""Whether a model is as often right as it is sure: calibration error from the confidence of its answers.
+"""Whether a model is as often right as it is sure: calibration error from the confidence of its predictions.
 
-An answer's confidence is its largest probability. Answers are put into :data:`BINS` bins of equal width by confidence,
-and the expected calibration error is the mean over answers of the distance, within a bin, between the share that is
-right and the mean confidence (Naeini, Cooper and Hauskrecht 2015; Guo, Pleiss, Sun and Weinberger 2017, "On calibration
-of modern neural networks", section 2; theirs too are 15 bins, open below and closed above).
+A prediction's confidence is its largest probability. Predictions are put into :data:`BINS` bins of equal width by
+confidence, and the expected calibration error is the mean over predictions of the distance, within a bin, between the
+share that is right and the mean confidence (Naeini, Cooper and Hauskrecht 2015; Guo, Pleiss, Sun and Weinberger 2017,
+"On calibration of modern neural networks", section 2; theirs too are 15 bins, open below and closed above).
 
-As with the tallies of :mod:`emofuse.scoring.metrics`, what is counted is linear in the answers: *gaps*, the sum of
-confidence less right of each bin, and the number of answers. So resampling works on sums.
+As with the tallies of :mod:`emofuse.scoring.metrics`, what is counted is linear in the predictions: *gaps*, the sum of
+confidence less right of each bin, and the number of predictions. So resampling works on sums.
 """
 
 import numpy as np
@@ -32,8 +32,8 @@ def gap_counts(
     """Sum confidence less right separately in each of several cells, such as the dialogues of each run.
 
     Args:
-        cell: ``[n]``, the cell that an answer belongs to, below ``n_cells``
-        confidence: ``[n]``, largest probability of an answer
+        cell: ``[n]``, the cell that a prediction belongs to, below ``n_cells``
+        confidence: ``[n]``, largest probability of a prediction
         right: ``[n]``, whether it is right
         n_cells: number of cells
 
@@ -51,10 +51,10 @@ def calibration_error(gaps: NDArray[np.float64], counts: NDArray[np.float64]) ->
 
     Args:
         gaps: ``[BINS, ...]`` from :func:`gap_counts`, or sums of such
-        counts: ``[...]``, number of answers
+        counts: ``[...]``, number of predictions
 
     Returns:
-        ``[...]``; 0 where there is no answer
+        ``[...]``; 0 where there is no prediction
     """
     error: NDArray[np.float64] = abs(gaps).sum(axis=0) / np.maximum(counts, 1)
     return error

@@ -1,7 +1,7 @@
-"""Other people's predictions as rows of the table: a language model's answers, a colleague's network.
+"""Other people's predictions as rows of the table: a language model's, a colleague's network.
 
 A file has a column ``utterance_id`` and either a column for each class, with its probability, or a column ``label``
-with a class's name. It is joined by id. It answers every utterance of test, and all of dev or none; what it says of
+with a class's name. It is joined by id. It predicts every utterance of test, and all of dev or none; what it says of
 train or of turns without a label is left aside.
 """
 
@@ -41,16 +41,16 @@ class ExternalConfig:
 
 @plain_dataclass(frozen=True)
 class ExternalPredictions:
-    """What a file says.
+    """The predictions of a file.
 
     Attributes:
         rows: of :data:`emofuse.core.schema.PREDICTIONS`, of seed 0, with splits ``test`` and perhaps ``dev``; where all
             folds test the same utterances, of the first fold alone
-        answers: ``probabilities``, or ``labels``, which stand as a probability of one and say nothing of confidence
+        kind: ``probabilities``, or ``labels``, which stand as a probability of one and say nothing of confidence
     """
 
     rows: pl.DataFrame
-    answers: Literal["probabilities", "labels"]
+    kind: Literal["probabilities", "labels"]
 
 
 def read_external(
@@ -67,20 +67,20 @@ def read_external(
         utterance_ids: of the whole corpus
 
     Raises:
-        ScoringError: a column is missing or ambiguous, an id is missing, doubled or unknown, or an answer is none
+        ScoringError: a column is missing or ambiguous, an id is missing, doubled or unknown, or a prediction is none
         OSError: the file cannot be read
     """
-    said = _read(path)
-    if "utterance_id" not in said.columns:
-        raise ScoringError(f"{path}: no column 'utterance_id'; columns are {said.columns}")
-    said = said.with_columns(pl.col("utterance_id").cast(pl.String))
-    if said["utterance_id"].null_count():
-        raise ScoringError(f"{path}: {said['utterance_id'].null_count()} rows have no utterance_id")
-    _refuse(path, said.filter(pl.col("utterance_id").is_duplicated()), "doubled")
-    _refuse(path, said.filter(~pl.col("utterance_id").is_in(list(utterance_ids))), "not in the corpus")
-    answers: Literal["probabilities", "labels"] = "labels" if "label" in said.columns else "probabilities"
-    answered = _labels(path, said, classes) if answers == "labels" else _probabilities(path, said, classes)
-    return ExternalPredictions(_rows(path, answered, model, task, truth, classes), answers)
+    table = _read(path)
+    if "utterance_id" not in table.columns:
+        raise ScoringError(f"{path}: no column 'utterance_id'; columns are {table.columns}")
+    table = table.with_columns(pl.col("utterance_id").cast(pl.String))
+    if table["utterance_id"].null_count():
+        raise ScoringError(f"{path}: {table['utterance_id'].null_count()} rows have no utterance_id")
+    _refuse(path, table.filter(pl.col("utterance_id").is_duplicated()), "doubled")
+    _refuse(path, table.filter(~pl.col("utterance_id").is_in(list(utterance_ids))), "not in the corpus")
+    kind: Literal["probabilities", "labels"] = "labels" if "label" in table.columns else "probabilities"
+    predictions = _labels(path, table, classes) if kind == "labels" else _probabilities(path, table, classes)
+    return ExternalPredictions(_rows(path, predictions, model, task, truth, classes), kind)
 
 
 def _read(path: Path) -> pl.DataFrame:
@@ -95,48 +95,51 @@ def _read(path: Path) -> pl.DataFrame:
     raise ScoringError(f"{path}: expected a .csv or .parquet file")
 
 
-def _labels(path: Path, said: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
+def _labels(path: Path, table: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
     """The columns utterance_id and probabilities, one for the class that is named."""
-    if both := sorted(set(classes) & set(said.columns)):
+    if both := sorted(set(classes) & set(table.columns)):
         raise ScoringError(f"{path}: columns 'label' and {both}; expected a label or probabilities, not both")
     label = pl.col("label").cast(pl.String).str.strip_chars()
-    said = said.with_columns(label=label)
-    strange = said.filter(~pl.col("label").is_in(list(classes)).fill_null(False))
+    table = table.with_columns(label=label)
+    strange = table.filter(~pl.col("label").is_in(list(classes)).fill_null(False))
     if len(strange):
         name, found = strange.select("utterance_id", "label").row(0)
         raise ScoringError(
             f"{path}: the label of {name!r} is {found!r}, {len(strange)} such in all; expected one of {list(classes)}"
         )
     of_class = [(pl.col("label") == name).cast(pl.Float32) for name in classes]
-    return said.select("utterance_id", probabilities=pl.concat_list(of_class))
+    return table.select("utterance_id", probabilities=pl.concat_list(of_class))
 
 
-def _probabilities(path: Path, said: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
+def _probabilities(path: Path, table: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
     """The columns utterance_id and probabilities."""
-    missing = [name for name in classes if name not in said.columns]
+    missing = [name for name in classes if name not in table.columns]
     if missing:
-        raise ScoringError(f"{path}: no column 'label', and none for the classes {missing}; columns are {said.columns}")
-    values = said.select(pl.col(classes).cast(pl.Float64, strict=False)).to_numpy()
+        raise ScoringError(
+            f"{path}: no column 'label', and none for the classes {missing}; columns are {table.columns}"
+        )
+    values = table.select(pl.col(classes).cast(pl.Float64, strict=False)).to_numpy()
     total = values.sum(axis=1)
     # What is not a number is false in every comparison.
     sound = (values >= 0).all(axis=1) & (abs(total - 1) <= TOLERANCE)
-    _refuse(path, said.filter(~pl.Series(sound)), f"without probabilities from 0 to 1 that add up to 1 ± {TOLERANCE:g}")
+    unsound = table.filter(~pl.Series(sound))
+    _refuse(path, unsound, f"without probabilities from 0 to 1 that add up to 1 ± {TOLERANCE:g}")
     scaled = (values / total[:, None]).astype(np.float32)
-    return said.select("utterance_id", probabilities=pl.Series(scaled.tolist(), dtype=pl.List(pl.Float32)))
+    return table.select("utterance_id", probabilities=pl.Series(scaled.tolist(), dtype=pl.List(pl.Float32)))
 
 
 def _rows(
-    path: Path, answered: pl.DataFrame, model: str, task: str, truth: pl.DataFrame, classes: Sequence[str]
+    path: Path, predictions: pl.DataFrame, model: str, task: str, truth: pl.DataFrame, classes: Sequence[str]
 ) -> pl.DataFrame:
     """Rows of the predictions' table, of the utterances that are scored."""
     test = scored_utterances(truth, classes)
-    asked = truth if folds_are_pooled(test) else truth.filter(pl.col("fold") == truth["fold"].min())
-    absent = asked.join(answered, on="utterance_id", how="anti")
+    expected = truth if folds_are_pooled(test) else truth.filter(pl.col("fold") == truth["fold"].min())
+    absent = expected.join(predictions, on="utterance_id", how="anti")
     _refuse(path, absent.filter(split="test"), "missing")
     without_dev = absent.filter(split="dev")
-    if 0 < len(without_dev) < asked.filter(split="dev").height:
+    if 0 < len(without_dev) < expected.filter(split="dev").height:
         _refuse(path, without_dev, "missing; expected those of test, and all of dev or none")
-    return asked.join(answered, on="utterance_id", maintain_order="left").select(
+    return expected.join(predictions, on="utterance_id", maintain_order="left").select(
         task=pl.lit(task),
         model=pl.lit(model),
         seed=pl.lit(0, pl.Int32),

@@ -1,6 +1,6 @@
 """Accuracies and F1 from confusion counts, for millions of confusion matrices at once; and likelihood.
 
-Every metric of confusions needs three numbers a class: how often it was hit, said and true. These *tallies* are linear
+Metrics of confusions need three numbers a class: how often it was hit, predicted and true. These *tallies* are linear
 in the counts, so summing and resampling are done on them and not on whole matrices. Arrays of tallies and of values put
 classes and metrics first and the many cases last, because numpy reduces over a leading axis several times faster
 than over a short last one.
@@ -35,27 +35,32 @@ def metric_names(classes: Sequence[str]) -> list[str]:
 
 
 def confusion_counts(
-    cell: NDArray[np.integer], true: NDArray[np.integer], said: NDArray[np.integer], *, n_cells: int, n_classes: int
+    cell: NDArray[np.integer],
+    true: NDArray[np.integer],
+    predicted: NDArray[np.integer],
+    *,
+    n_cells: int,
+    n_classes: int,
 ) -> NDArray[np.float64]:
     """Count confusions separately in each of several cells, such as the dialogues of each run.
 
     Args:
-        cell: ``[n]``, the cell that an answer belongs to, below ``n_cells``
+        cell: ``[n]``, the cell that a prediction belongs to, below ``n_cells``
         true: ``[n]``, index of the true class
-        said: ``[n]``, index of the predicted class
+        predicted: ``[n]``, index of the predicted class
         n_cells: number of cells
         n_classes: number of classes
 
     Returns:
         ``[n_cells, n_classes, n_classes]``, rows true; whole numbers, as floats for the matrix products to come
     """
-    place = (cell.astype(np.int64) * n_classes + true) * n_classes + said
+    place = (cell.astype(np.int64) * n_classes + true) * n_classes + predicted
     counts = np.bincount(place, minlength=n_cells * n_classes**2)
     return counts.reshape(n_cells, n_classes, n_classes).astype(np.float64)
 
 
 def tally(confusion: NDArray[np.number]) -> NDArray[np.float64]:
-    """Reduce confusions ``[..., n_classes, n_classes]`` (rows true) to hits, said and true: ``[3, n_classes, ...]``."""
+    """Reduce confusions ``[..., n_classes, n_classes]`` to hits, predicted, true: ``[3, n_classes, ...]``."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     tallies = np.stack([hits, confusion.sum(axis=-2), confusion.sum(axis=-1)])
     return np.ascontiguousarray(np.moveaxis(tallies, -1, 1), dtype=np.float64)
@@ -64,9 +69,10 @@ def tally(confusion: NDArray[np.number]) -> NDArray[np.float64]:
 def measure(tallies: NDArray[np.float64] | Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """All metrics of every tally.
 
-    With h hits, p times said and t times true: recall is h / t, and F1 is 2h / (p + t), the harmonic mean of recall
-    and precision. What is 0 / 0 counts as 0 (scikit-learn's ``zero_division=0``). Balanced accuracy is the mean recall
-    of the classes that occur; macro F1 is the mean over all classes of the task, weighted F1 the mean weighted by t.
+    With h hits, p times predicted and t times true: recall is h / t, and F1 is 2h / (p + t), the harmonic mean of
+    recall and precision. What is 0 / 0 counts as 0 (scikit-learn's ``zero_division=0``). Balanced accuracy is the mean
+    recall of the classes that occur; macro F1 is the mean over all classes of the task, weighted F1 the mean
+    weighted by t.
 
     Args:
         tallies: ``[3, n_classes, ...]`` from :func:`tally`, or sums of such; or the three one by one, of shapes that
@@ -75,9 +81,9 @@ def measure(tallies: NDArray[np.float64] | Sequence[NDArray[np.float64]]) -> NDA
     Returns:
         ``[4 + n_classes, ...]``, fractions, in the order of :func:`metric_names`
     """
-    hits, said, true = tallies
+    hits, predicted, true = tallies
     # Counts are whole: where a denominator is 0 so is its numerator, and a denominator of 1 gives the 0 that is wanted.
-    f1 = 2 * hits / np.maximum(said + true, 1)
+    f1 = 2 * hits / np.maximum(predicted + true, 1)
     total = np.maximum(true.sum(axis=0), 1)
     values = np.empty((len(SUMMARY) + len(f1), *f1.shape[1:]))
     values[0] = hits.sum(axis=0) / total

@@ -91,7 +91,7 @@ def folds_are_pooled(test: pl.DataFrame) -> bool:
 
 
 def join_targets(runs: pl.DataFrame, test: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
-    """Give each test prediction its target, and say what it answers and how surely.
+    """Give each test prediction its target, its predicted class and its confidence.
 
     Args:
         runs: rows of :data:`emofuse.core.schema.PREDICTIONS`, of any number of models of one task, in any order
@@ -99,8 +99,8 @@ def join_targets(runs: pl.DataFrame, test: pl.DataFrame, classes: Sequence[str])
         classes: class names in the order of the probabilities
 
     Returns:
-        the columns of ``test`` and model, seed, said (index of the largest probability), confidence (that probability);
-        one row a run and utterance
+        the columns of ``test`` and model, seed, predicted (index of the largest probability), confidence (that
+        probability); one row a run and utterance
 
     Raises:
         ScoringError: several tasks, no test prediction, an utterance id missing, doubled or unknown in a run, or
@@ -109,18 +109,18 @@ def join_targets(runs: pl.DataFrame, test: pl.DataFrame, classes: Sequence[str])
     tasks = runs["task"].unique().sort().to_list()
     if len(tasks) > 1:
         raise ScoringError(f"predictions of several tasks: {tasks}; expected one")
-    said = runs.filter(pl.col("split") == "test").with_columns(pl.col("fold").cast(pl.Int32))
-    if said.is_empty():
+    predicted = runs.filter(pl.col("split") == "test").with_columns(pl.col("fold").cast(pl.Int32))
+    if predicted.is_empty():
         raise ScoringError("there are no test predictions")
     key = ["fold", "utterance_id"]
-    _refuse(said.filter(pl.struct(*RUN, "utterance_id").is_duplicated()), "doubled utterance ids")
-    _refuse(said.join(test, on=key, how="anti"), "unknown utterance ids")
+    _refuse(predicted.filter(pl.struct(*RUN, "utterance_id").is_duplicated()), "doubled utterance ids")
+    _refuse(predicted.join(test, on=key, how="anti"), "unknown utterance ids")
     expected = runs.select(RUN).cast({"fold": pl.Int32}).unique().join(test.select(key), on="fold")
-    _refuse(expected.join(said, on=[*RUN, "utterance_id"], how="anti"), "missing utterance ids")
-    joined = said.join(test, on=key, how="left")
+    _refuse(expected.join(predicted, on=[*RUN, "utterance_id"], how="anti"), "missing utterance ids")
+    joined = predicted.join(test, on=key, how="left")
     probabilities = _probabilities(joined, len(classes))
     return joined.drop("task", "split", "probabilities").with_columns(
-        said=pl.Series(probabilities.argmax(axis=1)),  # the first one on a tie
+        predicted=pl.Series(probabilities.argmax(axis=1)),  # the first one on a tie
         confidence=pl.Series(probabilities.max(axis=1)),
     )
 

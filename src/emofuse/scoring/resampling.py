@@ -106,8 +106,8 @@ def spread(values: Floats, influences: Floats) -> Spread:
     return Spread(values.mean(axis=-1), of_repetitions, of_units, n_repetitions, n_units)
 
 
-def interval(spread: Spread, confidence: float, lowest: float) -> tuple[Floats, Floats]:
-    """Ends of the interval that holds the expected mean with a probability of ``confidence``, or somewhat more.
+def interval(spread: Spread, confidence_level: float, lowest: float) -> tuple[Floats, Floats]:
+    """Ends of the interval that holds the expected mean with a probability of ``confidence_level``, or somewhat more.
 
     Each source's variance is multiplied by the square of its own t quantile, and the sum is the squared half width
     (Banerjee 1961, who shows that it never covers too seldom where the sources are independent and normal). Degrees of
@@ -115,10 +115,10 @@ def interval(spread: Spread, confidence: float, lowest: float) -> tuple[Floats, 
 
     Args:
         spread: a mean and its variances
-        confidence: between 0 and 1
+        confidence_level: between 0 and 1
         lowest: the least that the mean can be, 0 of a score and -1 of a difference; the most is 1
     """
-    half = np.sqrt(_squared_half_width(spread, np.asarray(1 - confidence)))
+    half = np.sqrt(_squared_half_width(spread, np.asarray(1 - confidence_level)))
     return np.maximum(spread.mean - half, lowest), np.minimum(spread.mean + half, 1)
 
 
@@ -146,7 +146,7 @@ def _squared_half_width(spread: Spread, level: Floats) -> Floats:
 
 
 def bootstrap(
-    gaps: Floats, answers: Floats, rows: NDArray[np.intp], resamples: int, generator: np.random.Generator
+    gaps: Floats, n_predictions: Floats, rows: NDArray[np.intp], resamples: int, generator: np.random.Generator
 ) -> Floats:
     """Bootstrap the mean calibration error of each model over units and repetitions.
 
@@ -156,7 +156,7 @@ def bootstrap(
 
     Args:
         gaps: ``[n_bins, n_runs, n_units]`` of :func:`~emofuse.scoring.calibration.gap_counts`
-        answers: ``[n_runs, n_units]``, numbers of answers
+        n_predictions: ``[n_runs, n_units]``
         rows: ``[n_models, n_repetitions, n_within]``, the runs of each repetition, which are averaged
         resamples: number of draws
         generator: source of the draws
@@ -164,25 +164,25 @@ def bootstrap(
     Returns:
         ``[n_models, resamples]``
     """
-    n_units, n_repetitions = answers.shape[-1], rows.shape[1]
+    n_units, n_repetitions = n_predictions.shape[-1], rows.shape[1]
     n_drawn = max(1, n_repetitions - 1)
     unit_draws, repetition_draws = generator.spawn(2)
     chunks = []
     for size in _chunks(resamples):
         unit_counts = unit_draws.multinomial(n_units, np.full(n_units, 1 / n_units), size)
         weights = repetition_draws.multinomial(n_drawn, np.full(n_repetitions, 1 / n_repetitions), size).T / n_drawn
-        errors = calibration_error(_weigh(gaps, unit_counts), _weigh(answers, unit_counts))
+        errors = calibration_error(_weigh(gaps, unit_counts), _weigh(n_predictions, unit_counts))
         chunks.append(np.stack([(errors[row].mean(axis=1) * weights).sum(axis=0) for row in rows]))
     return np.concatenate(chunks, axis=-1)
 
 
-def reflected_interval(estimate: Floats, draws: Floats, confidence: float) -> tuple[Floats, Floats]:
+def reflected_interval(estimate: Floats, draws: Floats, confidence_level: float) -> tuple[Floats, Floats]:
     """Reflect the interval of the draws ``[..., resamples]`` in the estimate, for a positive one that chance enlarges.
 
     A calibration error is a sum of absolute values, which grows with noise, and a resample has more noise than the
     sample. The basic bootstrap interval (Davison and Hinkley 1997, section 5.2) takes off what the draws have too much.
     """
-    tail = (1 - confidence) / 2
+    tail = (1 - confidence_level) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], axis=-1)
     return np.maximum(2 * estimate - high, 0), np.maximum(2 * estimate - low, 0)
 
@@ -208,7 +208,7 @@ def _chunks(total: int) -> Iterator[int]:
 
 
 def _weigh(counts: Floats, weights: NDArray[np.integer]) -> Floats:
-    """Weigh gaps or numbers of answers ``[..., n_units]`` by ``[n, n_units]`` and sum: ``[..., n]``.
+    """Weigh gaps or numbers of predictions ``[..., n_units]`` by ``[n, n_units]`` and sum: ``[..., n]``.
 
     All are whole numbers, or of a fixed number of binary digits, so the product is exact and does not depend on the
     order or the threads of the matrix product.

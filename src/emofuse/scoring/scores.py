@@ -91,10 +91,10 @@ _OF_MODELS = ("models", "runs", "confusion", "run_confusion", "calibration", "te
 
 _UNITS = {"dialogue": pl.col("dialogue_id"), "speaker": pl.col("speaker")}
 
-_CONFUSED = {"target": "true", "said": "predicted"}
-"""Columns with the name of a class, by those with its index."""
+_CONFUSED = ("true", "predicted")
+"""Columns with the name of a class."""
 
-_CONFUSION = ["model", "utterances", *_CONFUSED.values()]
+_CONFUSION = ["model", "utterances", *_CONFUSED]
 
 DECIMALS = 6
 """Every float that scoring hands on is rounded to this many decimals, so that what is written is stable."""
@@ -107,7 +107,7 @@ class ScoringConfig:
     resamples: int = Field(default=10_000, ge=1)
     """Number of bootstrap resamples, of the calibration error alone: the other intervals draw nothing."""
 
-    confidence: float = Field(default=0.95, gt=0, lt=1)
+    confidence_level: float = Field(default=0.95, gt=0, lt=1)
     """Probability with which an interval holds what it is of."""
 
     seed: int = Field(default=0, ge=0)
@@ -142,7 +142,7 @@ class Scores:
             :data:`NONZERO` where there are such metrics
         run_confusion: ``model, seed, fold, utterances, true, predicted, count`` of every trained run
         calibration: ``model, utterances, low, high, count, confidence, accuracy`` of each bin of confidence that has
-            answers: its ends, the answers of all runs, their mean confidence, and the share that is right
+            answers: its ends, the predictions of all runs, their mean confidence, and the share that is right
         temperatures: ``model, seed, fold, temperature``, chosen on dev, of every run that predicts dev
         tempered: the columns of ``models``, of the calibration error with these temperatures; no other table knows them
 
@@ -217,7 +217,7 @@ def score(
             dev are what temperatures are chosen by, of the runs that predict dev
         classes: class names in the order of the probabilities and targets
         config: settings of intervals and tests
-        epochs: what networks said of test after each epoch, with a column ``epoch``, of the runs that kept it; gives
+        epochs: predictions for test after each epoch, with a column ``epoch``, of the runs that kept it; gives
             rows ``best_on_test_epoch/<metric>``, without intervals
         ensembles: rows of :func:`~emofuse.scoring.ensembles.of_seeds`; they become models of the same tables, which are
             compared apart
@@ -230,17 +230,17 @@ def score(
     unit = unit_of(test)
     test = test.with_columns(unit=_UNITS[unit])
     pooled = folds_are_pooled(test)
-    answers = join_targets(runs, test, classes)
-    trained = _in_table_order(answers.select(RUN).unique())
+    predictions = join_targets(runs, test, classes)
+    trained = _in_table_order(predictions.select(RUN).unique())
     _check_folds(trained, test["fold"].unique().sort().to_list(), pooled)
     judged = []
-    for part, own in _parts(answers):
+    for part, own in _parts(predictions):
         tables = _judge(_count(own, trained, len(classes)), classes, pooled, config)
         judged.append([_named(table, "", part) for table in tables])
     models, pairs, values = (_rounded(pl.concat(tables)) for tables in zip(*judged, strict=True))
-    counted = pl.concat([own.with_columns(utterances=pl.lit(part)) for part, own in _parts(answers)])
+    counted = pl.concat([own.with_columns(utterances=pl.lit(part)) for part, own in _parts(predictions)])
     confusion = _confusion_table(counted, classes)
-    sure = answers.group_by("model").agg(pl.col("confidence").min() < 1).filter("confidence")["model"].implode()
+    sure = predictions.group_by("model").agg(pl.col("confidence").min() < 1).filter("confidence")["model"].implode()
     chosen = temperatures(runs.filter(pl.col("model").is_in(sure)), truth)
     errors = _tempered_errors(runs, chosen, test, classes, pooled, config) if len(chosen) else models.clear()
     if epochs is not None:
@@ -282,10 +282,12 @@ def _with_ensembles(scores: Scores, runs: pl.DataFrame, truth: pl.DataFrame, ens
     return replace(scores, ensemble_pairs=compared, **joined)
 
 
-def _parts(answers: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
-    """All answers, and those without the zeros where the truth has the sentiment."""
-    whole = (ALL, answers)
-    return [whole, (NONZERO, answers.filter(pl.col("sentiment") != 0))] if "sentiment" in answers.columns else [whole]
+def _parts(predictions: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
+    """All predictions, and those without the zeros where the truth has the sentiment."""
+    whole = (ALL, predictions)
+    if "sentiment" not in predictions.columns:
+        return [whole]
+    return [whole, (NONZERO, predictions.filter(pl.col("sentiment") != 0))]
 
 
 def _named(table: pl.DataFrame, prefix: str, part: str) -> pl.DataFrame:
@@ -303,17 +305,17 @@ def _check_folds(trained: pl.DataFrame, folds: list[int], pooled: bool) -> None:
             )
 
 
-def _count(answers: pl.DataFrame, trained: pl.DataFrame, n_classes: int) -> _Counts:
-    units = answers["unit"].unique().sort()
-    places = answers.join(trained.with_row_index("run"), on=RUN, how="left").join(
+def _count(predictions: pl.DataFrame, trained: pl.DataFrame, n_classes: int) -> _Counts:
+    units = predictions["unit"].unique().sort()
+    places = predictions.join(trained.with_row_index("run"), on=RUN, how="left").join(
         pl.DataFrame({"unit": units}).with_row_index("place"), on="unit", how="left"
     )
     cell = places["run"].to_numpy().astype(np.int64) * len(units) + places["place"].to_numpy()
-    true, said = places["target"].to_numpy(), places["said"].to_numpy()
+    true, predicted = places["target"].to_numpy(), places["predicted"].to_numpy()
     shape = (len(trained), len(units))
     n_cells = len(trained) * len(units)
-    confusion = confusion_counts(cell, true, said, n_cells=n_cells, n_classes=n_classes)
-    gaps = gap_counts(cell, places["confidence"].to_numpy(), said == true, n_cells=n_cells)
+    confusion = confusion_counts(cell, true, predicted, n_cells=n_cells, n_classes=n_classes)
+    gaps = gap_counts(cell, places["confidence"].to_numpy(), predicted == true, n_cells=n_cells)
     return _Counts(trained, tally(confusion.reshape(*shape, n_classes, n_classes)), gaps.reshape(BINS, *shape))
 
 
@@ -333,10 +335,10 @@ def _tempered_errors(
     config: ScoringConfig,
 ) -> pl.DataFrame:
     """Rows of ``models`` of the calibration error with each run's temperature."""
-    answers = join_targets(tempered(runs, chosen), test, classes)
-    trained = _in_table_order(answers.select(RUN).unique())
+    predictions = join_targets(tempered(runs, chosen), test, classes)
+    trained = _in_table_order(predictions.select(RUN).unique())
     tables = []
-    for part, own in _parts(answers):
+    for part, own in _parts(predictions):
         counts, summary, _ = _means(_count(own, trained, len(classes)), classes, pooled)
         errors = _with_intervals(summary.filter(metric=ECE), _estimate(counts, config), classes, config)
         tables.append(_named(errors, "", part))
@@ -357,10 +359,10 @@ def _means(counts: _Counts, classes: Sequence[str], pooled: bool) -> tuple[_Coun
 def _best_on_test(epochs: pl.DataFrame, test: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
     """Rows of ``models`` at each run's best epoch on test, the first of equals."""
     tables = []
-    for (epoch,), said in epochs.group_by("epoch", maintain_order=True):
-        answers = join_targets(said.drop("epoch"), test, classes)
-        trained = _in_table_order(answers.select(RUN).unique())
-        for part, own in _parts(answers):
+    for (epoch,), rows in epochs.group_by("epoch", maintain_order=True):
+        predictions = join_targets(rows.drop("epoch"), test, classes)
+        trained = _in_table_order(predictions.select(RUN).unique())
+        for part, own in _parts(predictions):
             values = _values(_count(own, trained, len(classes)), classes)
             kept = values.filter(pl.col("metric").is_in([*SUMMARY, ECE]))
             tables.append(_named(kept, "", part).with_columns(epoch=pl.lit(epoch)))
@@ -435,9 +437,9 @@ def _with_intervals(
     summary: pl.DataFrame, estimates: _Estimates, classes: Sequence[str], config: ScoringConfig
 ) -> pl.DataFrame:
     """The table ``models``: the summary, and the intervals of its means."""
-    told = interval(spread(estimates.values[:-1], estimates.influences), config.confidence, 0)
-    error = reflected_interval(estimates.values[-1].mean(axis=-1), estimates.error_draws, config.confidence)
-    low, high = (np.concatenate([own, of_error[None]]) for own, of_error in zip(told, error, strict=True))
+    ends = interval(spread(estimates.values[:-1], estimates.influences), config.confidence_level, 0)
+    error = reflected_interval(estimates.values[-1].mean(axis=-1), estimates.error_draws, config.confidence_level)
+    low, high = (np.concatenate([own, of_error[None]]) for own, of_error in zip(ends, error, strict=True))
     intervals = _table({"model": estimates.models}, _names(classes), {"low": low, "high": high})
     joined = summary.join(intervals, on=["model", "metric"], how="left", maintain_order="left")
     return joined.select("model", "metric", "mean", "sd", "low", "high", "n_runs")
@@ -452,8 +454,8 @@ def _pairs(estimates: _Estimates, classes: Sequence[str], config: ScoringConfig)
     apart = (
         _difference(estimates, i, j) for i, j in zip(a.tolist(), b.tolist(), strict=True)
     )  # one at a time: each is megabytes
-    told = [(each.mean, *interval(each, config.confidence, -1), p_value(each)) for each in apart]
-    difference, low, high, p = np.stack(told, axis=-1)
+    rows = [(each.mean, *interval(each, config.confidence_level, -1), p_value(each)) for each in apart]
+    difference, low, high, p = np.stack(rows, axis=-1)
     keys = {"model_a": [models[i] for i in a], "model_b": [models[i] for i in b]}
     columns = {"difference": difference, "low": low, "high": high, "p": p, "p_adjusted": holm(p)}
     return _table(keys, metric_names(classes), columns)
@@ -492,20 +494,21 @@ def _line_up(runs: pl.DataFrame, models: list[str]) -> NDArray[np.intp]:
     return lined_up.swapaxes(1, 2) if n_folds > 1 else lined_up
 
 
-def _confusion_table(answers: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
+def _confusion_table(predictions: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
     """The table ``run_confusion``, with the confusions that never happened."""
-    true, said = (pl.DataFrame({name: range(len(classes)), of: classes}) for name, of in _CONFUSED.items())
+    true, predicted = (pl.DataFrame({name: range(len(classes))}) for name in _CONFUSED)
     keys = [*RUN, "utterances"]
-    cells = answers.select(keys).unique().sort("utterances").join(true, how="cross").join(said, how="cross")
-    counts = answers.group_by(*keys, *_CONFUSED).agg(count=pl.len().cast(pl.Int64))
+    cells = predictions.select(keys).unique().sort("utterances").join(true, how="cross").join(predicted, how="cross")
+    counts = predictions.rename({"target": "true"}).group_by(*keys, *_CONFUSED).agg(count=pl.len().cast(pl.Int64))
     table = cells.join(counts, on=[*keys, *_CONFUSED], how="left", maintain_order="left")
-    return _in_table_order(table.select(*keys, *_CONFUSED.values(), pl.col("count").fill_null(0)))
+    names = pl.col(*_CONFUSED).replace_strict(dict(enumerate(classes)), return_dtype=pl.String)
+    return _in_table_order(table.select(*keys, names, pl.col("count").fill_null(0)))
 
 
-def _calibration_table(answers: pl.DataFrame) -> pl.DataFrame:
-    bins = pl.Series(bin_of(answers["confidence"].to_numpy()))
+def _calibration_table(predictions: pl.DataFrame) -> pl.DataFrame:
+    bins = pl.Series(bin_of(predictions["confidence"].to_numpy()))
     keys = ["model", "utterances", "bin"]
-    rows = answers.with_columns(bin=bins).select(*keys, "confidence", right=pl.col("said") == pl.col("target"))
+    rows = predictions.with_columns(bin=bins).select(*keys, "confidence", right=pl.col("predicted") == pl.col("target"))
     # Sorted, because a sum of floats depends on its order.
     table = rows.sort(*keys, "confidence", "right").group_by(keys, maintain_order=True)
     means = table.agg(

@@ -1,7 +1,7 @@
 """A temperature for each run, which makes its probabilities as sure as dev says that they may be.
 
 With temperature T, probabilities p become p^(1/T), normalised: the softmax of logits divided by T, up to a constant
-that softmax does not see. Above 1 they are less sure, below 1 surer; what is answered stays the same (Guo, Pleiss, Sun
+that softmax does not see. Above 1 they are less sure, below 1 surer; the predicted class stays (Guo, Pleiss, Sun
 and Weinberger 2017, section 4.2).
 """
 

@@ -106,7 +106,7 @@ class Model:
         parent: the run of the whole model: means over its runs
         runs: its trained runs, by seed and fold
         folder: where they are
-        scored: digest of what the scoring stage said of the task; None before it ran
+        scored: digest of the scoring stage's results for the task; None before it ran
     """
 
     parent: Card

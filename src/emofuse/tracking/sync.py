@@ -146,8 +146,8 @@ def try_sync(root: Path, config: TrackingConfig) -> None:
     command = [sys.executable, "-m", "emofuse.tracking", str(root), config.experiment]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=config.timeout_s)
-        failed, said = done.returncode != 0, done.stderr if done.returncode else done.stdout
-        line = (said.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        failed, counts = done.returncode != 0, done.stderr if done.returncode else done.stdout
+        line = (counts.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     except subprocess.TimeoutExpired:
         failed, line = True, f"not done after {config.timeout_s:g} s"
     except OSError as error:
@@ -168,8 +168,8 @@ def _bring_in_line(uri: str, experiment: str, writer: str, commit: str | None, m
     registry = Registry(client)
     for model in tqdm(models, desc="register", unit="model", disable=quiet()):
         registry.show(model, runs)
-    said = (runs.added, runs.updated, runs.unchanged, registry.registered, registry.refused)
-    return Summary(public(uri), *map(tuple, said))
+    counts = (runs.added, runs.updated, runs.unchanged, registry.registered, registry.refused)
+    return Summary(public(uri), *map(tuple, counts))
 
 
 def _name(config: TrackingConfig) -> str:

@@ -15,7 +15,7 @@ from emofuse.models.parts.base import Network
 from emofuse.tasks import Fold
 from emofuse.training.data import Inputs, collate
 
-__all__ = ["save_example"]
+__all__ = ["save_attention"]
 
 _TURNS = 12
 """The dialogue whose number of turns is nearest to this is shown; the first of equals."""
@@ -24,8 +24,8 @@ _DECIMALS = 4
 
 
 @torch.inference_mode()
-def save_example(folder: Path, network: Network, inputs: Inputs, fold: Fold) -> None:
-    """Write ``example.json``: attention and gates of a network that names any, in one dialogue of test.
+def save_attention(folder: Path, network: Network, inputs: Inputs, fold: Fold) -> None:
+    """Write ``attention.json``: attention and gates of a network that names any, in one dialogue of test.
 
     The file holds ``utterance_ids`` of its L turns; ``attention``, for each title the L weights of each turn, which
     add up to one, the mean over heads; and ``gate``, for each title how far it is open at each turn, from 0 to 1, the
@@ -46,7 +46,7 @@ def save_example(folder: Path, network: Network, inputs: Inputs, fold: Fold) -> 
     with _recorded(network) as seen:
         network(collate([rows], inputs, fold)[1])
     ids = [fold.utterance_ids[row] for row in rows]
-    write_json(folder / "example.json", {"utterance_ids": ids, **seen})
+    write_json(folder / "attention.json", {"utterance_ids": ids, **seen})
 
 
 @contextmanager

@@ -41,7 +41,7 @@ __all__ = [
     "dev_scores",
     "fit",
     "infer",
-    "rate",
+    "learning_rate_factor",
     "standardize",
 ]
 
@@ -52,7 +52,7 @@ PURPOSES: tuple[Purpose, ...] = ("initialization", "dropout", "batches")
 _TIE = 9
 """Decimals that a dev score is compared by: equal scores may differ in their last bits."""
 
-_RISE = 0.1
+_WARM_UP = 0.1
 _START = 0.01
 """Of the learning rate, so that the first step is one."""
 
@@ -64,30 +64,31 @@ class FitConfig:
     Attributes:
         epochs: at most so many passes over the training split, unless ``min_steps`` needs more
         patience: stop after so many epochs without a better one, but not before ``min_steps``
-        batch: utterances a step at most; in whole dialogues, one at least, for a network that reads context
-        learning_rate: of the optimizer, rising over the first tenth of the steps
+        batch_size: utterances a step at most; in whole dialogues, one at least, for a network that reads context
+        learning_rate: of the optimizer, after a linear warm-up over the first tenth of the steps
         weight_decay: of AdamW, or the L2 penalty of Adam
-        clip: largest norm of the gradient
-        average: decay of the exponential moving average of the weights that dev, and all later use, sees; 0 for none
-        balance: classes weigh ``frequency ** -balance`` in the cross-entropy; 0 for equal weights, 1 for equal classes
-        focus: exponent of the focal loss; 0 for plain cross-entropy
-        precision: of the forward pass in training; weights, losses, gradients and answers are float32
-        keep_epochs: keep what is said of test after every epoch, for a column of the results; it changes nothing else
+        max_grad_norm: largest norm of the gradient
+        ema_decay: decay of the exponential moving average of the weights that dev and all later use sees; 0 for none
+        class_weight_power: classes weigh ``frequency ** -class_weight_power`` in the cross-entropy; 0 for equal
+            weights, 1 for equal classes
+        focal_gamma: gamma of the focal loss; 0 for plain cross-entropy
+        precision: of the forward pass in training; weights, losses, gradients and predictions are float32
+        keep_epochs: keep the predictions for test after every epoch, for a column of the results
         optimizer: AdamW (Loshchilov and Hutter 2019), or Adam (Kingma and Ba 2015)
-        schedule: after the rise the learning rate falls along a half cosine over all passes, or stays
+        schedule: after the warm-up the learning rate falls along a half cosine over all passes, or stays
         min_steps: take so many steps of the optimizer at least, whatever the epochs, so that a small corpus is trained
             for as long as a large one; 0 for no floor
     """
 
     epochs: Annotated[int, Field(ge=1)]
     patience: Annotated[int, Field(ge=1)]
-    batch: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
-    clip: Annotated[float, Field(gt=0)]
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    balance: Annotated[float, Field(ge=0, le=1)] = 0.0
-    focus: Annotated[float, Field(ge=0, le=10)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)]
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weight_power: Annotated[float, Field(ge=0, le=1)] = 0.0
+    focal_gamma: Annotated[float, Field(ge=0, le=10)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     keep_epochs: bool = False
     optimizer: Literal["adamw", "adam"] = "adamw"
@@ -121,7 +122,7 @@ class Seeds:
 
 @plain_dataclass(frozen=True)
 class Fitted:
-    """A trained network and what it says of every utterance.
+    """A trained network and its predictions for every utterance.
 
     Attributes:
         probabilities: float32 ``[n, C]``
@@ -157,39 +158,39 @@ def fit(network: Network, inputs: Inputs, fold: Fold, config: FitConfig, seeds: 
     network.to(device)
     train, dev, test = (examples(fold, network.unit, split) for split in SPLITS)
     lengths = _longest(inputs)
-    learner = Learner(network, config, class_weights(fold, config.balance).to(device))
+    learner = Learner(network, config, class_weights(fold, config.class_weight_power).to(device))
     budget, steps = _budget(train, config), 0
     best, best_epoch, best_state = (-1.0, -math.inf), 0, copy.deepcopy(network.state_dict())
     history: list[dict[str, float]] = []
     epochs: list[np.ndarray] = []
     for epoch in range(1, budget + 1):
         losses, seen = [], 0
-        for items in shuffled_batches(train, lengths, config.batch, generator):
+        for items in shuffled_batches(train, lengths, config.batch_size, generator):
             progress = (epoch - 1 + seen / len(train)) / budget
             losses.append(learner.step(_to(collate(items, inputs, fold)[1], device), progress))
             seen += len(items)
-        probabilities, _ = infer(learner.shown, inputs, fold, dev, config.batch)
+        probabilities, _ = infer(learner.averaged, inputs, fold, dev, config.batch_size)
         score, likelihood = dev_scores(probabilities, fold)["weighted_f1"], _dev_log_likelihood(probabilities, fold)
         on_dev = {"dev_weighted_f1": score, "dev_log_likelihood": likelihood}
         history.append({"epoch": epoch, "loss": float(np.mean(losses)), **on_dev})
         steps += len(losses)
         if config.keep_epochs:
-            epochs.append(infer(learner.shown, inputs, fold, test, config.batch)[0])
+            epochs.append(infer(learner.averaged, inputs, fold, test, config.batch_size)[0])
         found = dev_rank(probabilities, fold)
         if found > best:
-            best, best_epoch, best_state = found, epoch, copy.deepcopy(learner.shown.state_dict())
+            best, best_epoch, best_state = found, epoch, copy.deepcopy(learner.averaged.state_dict())
         elif epoch - best_epoch >= config.patience and steps >= config.min_steps:
             break
     network.load_state_dict(best_state)
-    probabilities, vectors = infer(network, inputs, fold, examples(fold, network.unit), config.batch)
+    probabilities, vectors = infer(network, inputs, fold, examples(fold, network.unit), config.batch_size)
     return Fitted(network.cpu(), probabilities, vectors, best_epoch, best_epoch == budget, history, epochs)
 
 
-def class_weights(fold: Fold, balance: float) -> Tensor:
-    """Return the weight of each class, ``[C]``: its frequency in train to the power of ``-balance``, 1 on average."""
+def class_weights(fold: Fold, power: float) -> Tensor:
+    """Return the weight of each class, ``[C]``: its frequency in train to the power of ``-power``, 1 on average."""
     train = fold.targets[(fold.splits == SPLITS.index("train")) & (fold.targets != IGNORE)]
     counts_C = torch.from_numpy(np.bincount(train, minlength=len(fold.classes))).clamp(min=1)
-    weights_C = (counts_C / counts_C.sum()).pow(-balance)
+    weights_C = (counts_C / counts_C.sum()).pow(-power)
     return weights_C / weights_C.mean()
 
 
@@ -201,7 +202,7 @@ def standardize(module: Standardize, sequences: Sequences | MappedSequences, fol
 
 @torch.inference_mode()
 def infer(
-    network: Network, inputs: Inputs, fold: Fold, items: Sequence[np.ndarray], batch: int
+    network: Network, inputs: Inputs, fold: Fold, items: Sequence[np.ndarray], batch_size: int
 ) -> tuple[np.ndarray, dict[str, Tensor]]:
     """Return probabilities ``[n, C]`` and vectors ``[n, H]`` of some examples; NaN elsewhere."""
     network.eval()
@@ -210,9 +211,9 @@ def infer(
     probabilities = torch.full((count, len(fold.classes)), torch.nan)
     vectors: dict[str, Tensor] = {}
     lengths = _longest(inputs)
-    for chosen in sorted_batches(items, lengths, 4 * batch):
-        rows, examples_of_batch = collate(chosen, inputs, fold)
-        output = network(_to(examples_of_batch, device))
+    for chosen in sorted_batches(items, lengths, 4 * batch_size):
+        rows, batch = collate(chosen, inputs, fold)
+        output = network(_to(batch, device))
         probabilities[rows] = output.logits_UC.softmax(dim=1).cpu()
         for name, values_UH in output.vectors.items():
             store = vectors.setdefault(name, torch.full((count, values_UH.shape[1]), torch.nan))
@@ -223,29 +224,29 @@ def infer(
 def dev_scores(probabilities: np.ndarray, fold: Fold) -> dict[str, float]:
     """Return accuracy and F1 scores of probabilities ``[n, C]`` on the fold's dev split."""
     rows = _labelled_dev(fold)
-    said, classes = probabilities[rows].argmax(axis=1), len(fold.classes)
-    confusion = confusion_counts(np.zeros_like(said), fold.targets[rows], said, n_cells=1, n_classes=classes)
+    predicted, classes = probabilities[rows].argmax(axis=1), len(fold.classes)
+    confusion = confusion_counts(np.zeros_like(predicted), fold.targets[rows], predicted, n_cells=1, n_classes=classes)
     return dict(zip(SUMMARY, measure_confusion(confusion[0]).tolist(), strict=False))
 
 
-def rate(progress: float, schedule: Literal["cosine", "constant"] = "cosine") -> float:
-    """Return the share of the learning rate after a share of all passes: a rise over a tenth, and the schedule."""
+def learning_rate_factor(progress: float, schedule: Literal["cosine", "constant"] = "cosine") -> float:
+    """Return the share of the learning rate after a share of all passes: a linear warm-up, then the schedule."""
     height = (1 + math.cos(math.pi * progress)) / 2 if schedule == "cosine" else 1.0
-    return min(1.0, _START + progress / _RISE) * height
+    return min(1.0, _START + progress / _WARM_UP) * height
 
 
 class Learner:
-    """Losses, optimizer, schedule and weight average of one network.
+    """Losses, optimizer, schedule and moving average of the weights of one network.
 
     Attributes:
-        shown: the network that dev sees: the average of the weights, or the network itself
+        averaged: the network that dev sees: with the moving average of the weights, or the network itself
     """
 
     def __init__(self, network: Network, config: FitConfig, weights_C: Tensor) -> None:
         self._network, self._config, self._weights_C = network, config, weights_C
         optimizer = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
         self._optimizer = optimizer(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-        self.shown = copy.deepcopy(network) if config.average else network
+        self.averaged = copy.deepcopy(network) if config.ema_decay else network
         self._taken = 0
 
     def step(self, batch: Batch, progress: float) -> float:
@@ -259,30 +260,30 @@ class Learner:
         loss = self._loss(batch)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self._network.parameters(), self._config.clip)
+        nn.utils.clip_grad_norm_(self._network.parameters(), self._config.max_grad_norm)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._config.learning_rate * rate(progress, self._config.schedule)
+            group["lr"] = self._config.learning_rate * learning_rate_factor(progress, self._config.schedule)
         self._optimizer.step()
-        if self._config.average:
-            self._update_average()
+        if self._config.ema_decay:
+            self._update_ema()
         return float(loss.detach())
 
     def _loss(self, batch: Batch) -> Tensor:
         with torch.autocast(batch.targets_U.device.type, torch.bfloat16, self._config.precision == "bfloat16"):
             output = self._network(batch)
-        total = sum(output.auxiliary.values(), torch.zeros(()))
-        for weight, logits_UC in [(1.0, output.logits_UC), *output.heads.values()]:
-            loss = cross_entropy(logits_UC.float(), batch.targets_U, self._weights_C, self._config.focus)
+        total = sum(output.auxiliary_losses.values(), torch.zeros(()))
+        for weight, logits_UC in [(1.0, output.logits_UC), *output.auxiliary_heads.values()]:
+            loss = cross_entropy(logits_UC.float(), batch.targets_U, self._weights_C, self._config.focal_gamma)
             total = total + weight * loss
         return total
 
     @torch.no_grad()
-    def _update_average(self) -> None:
+    def _update_ema(self) -> None:
         self._taken += 1
         # Young averages forget faster, or the random start would weigh for hundreds of steps.
-        decay = min(self._config.average, (1 + self._taken) / (10 + self._taken))
-        for average, current in zip(self.shown.parameters(), self._network.parameters(), strict=True):
-            average.lerp_(current, 1 - decay)
+        decay = min(self._config.ema_decay, (1 + self._taken) / (10 + self._taken))
+        for averaged, current in zip(self.averaged.parameters(), self._network.parameters(), strict=True):
+            averaged.lerp_(current, 1 - decay)
 
 
 def dev_rank(probabilities: np.ndarray, fold: Fold) -> tuple[float, float]:
@@ -293,11 +294,11 @@ def dev_rank(probabilities: np.ndarray, fold: Fold) -> tuple[float, float]:
 def _budget(train: Sequence[np.ndarray], config: FitConfig) -> int:
     """Passes over train at most: as many as were asked for, or as the floor of the steps needs.
 
-    A batch holds ``config.batch`` utterances at most, or one example that is longer, so an epoch has at least so many
-    batches as are counted here.
+    A batch holds ``config.batch_size`` utterances at most, or one example that is longer, so an epoch has at least so
+    many batches as are counted here.
     """
     sizes = [len(each) for each in train]
-    steps_an_epoch = math.ceil(sum(sizes) / max(config.batch, *sizes))
+    steps_an_epoch = math.ceil(sum(sizes) / max(config.batch_size, *sizes))
     return max(config.epochs, math.ceil(config.min_steps / steps_an_epoch))
 
 

@@ -22,7 +22,7 @@ from emofuse.core.store import link
 from emofuse.features.shards import metadata
 from emofuse.models.parts.mixture import choose_weights, combine
 from emofuse.models.registry import MODALITIES, Input, Model, model, sources
-from emofuse.training.attention import save_example
+from emofuse.training.attention import save_attention
 from emofuse.training.data import Inputs, pooled, read_features, single_frames
 from emofuse.training.fit import FitConfig, dev_scores, fit, standardize
 from emofuse.training.jobs import Job, Work, train_all
@@ -174,7 +174,7 @@ class _Training:
     def _network(self, out: Path) -> None:
         inputs = self._inputs()
         dims = {name: sequences.dim for name, sequences in inputs.items()}
-        build: dict[str, Any] = {"reads": self.reads, "dims": dims, "past": self.fold.context == "past"}
+        build: dict[str, Any] = {"reads": self.reads, "dims": dims, "causal": self.fold.context == "causal"}
         if not self.before:
             build["features"] = {name: metadata(folder) for name, folder in self.features.items()}
         torch.manual_seed(self.run.seeds.number("initialization"))
@@ -182,7 +182,7 @@ class _Training:
         layers = {"n_layers": weighed} if weighed else {}
         build |= layers
         network = self.entry.network_class()(
-            self.settings.network, dims, len(self.fold.classes), build["past"], **layers
+            self.settings.network, dims, len(self.fold.classes), build["causal"], **layers
         )
         for name, sequences in inputs.items():
             standardize(network.standardize[name], sequences, self.fold)
@@ -192,7 +192,7 @@ class _Training:
             build["weights"] = choose_weights(probabilities, self._dev_score)
             fitted = replace(fitted, probabilities=combine(probabilities, build["weights"]))
         save_fitted(out, self.run, self.fold, fitted, self.config, build, None)
-        save_example(out, fitted.network, inputs, self.fold)
+        save_attention(out, fitted.network, inputs, self.fold)
 
     def _inputs(self) -> Inputs:
         if self.before:

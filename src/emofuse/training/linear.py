@@ -43,7 +43,7 @@ def train_linear(
     dims = {name: sequences.dim for name, sequences in inputs.items()}
     fitted = fit_linear(Linear(config, dims, len(fold.classes), False), inputs, fold, config)
     made = {name: metadata(folder) for name, folder in features.items()}
-    build: dict[str, Any] = {"reads": "frames", "dims": dims, "past": fold.context == "past", "features": made}
+    build: dict[str, Any] = {"reads": "frames", "dims": dims, "causal": fold.context == "causal", "features": made}
     save_fitted(out, run, fold, fitted, {"network": asdict(config)}, build, None)
 
 
@@ -93,8 +93,8 @@ def fit_linear(network: Linear, inputs: Inputs, fold: Fold, config: LinearConfig
     for place, (strength, weights_CD, biases_C) in enumerate(
         solutions(x_ND, fold.targets[train], len(fold.classes), config), start=1
     ):
-        network.classify.weight.copy_(torch.from_numpy(weights_CD))
-        network.classify.bias.copy_(torch.from_numpy(biases_C))
+        network.classifier.weight.copy_(torch.from_numpy(weights_CD))
+        network.classifier.bias.copy_(torch.from_numpy(biases_C))
         probabilities, _ = infer(network, inputs, fold, everything, _BATCH)
         rank = dev_rank(probabilities, fold)
         if best is None or rank > best[0]:

@@ -88,12 +88,12 @@ def _train(job: Job) -> bool:
 
     def context(out: Path) -> None:
         vectors = single_frames(read_vectors(entry.path, "utterance"))
-        past = fold.context == "past"
+        causal = fold.context == "causal"
         torch.manual_seed(second.seeds.number("initialization"))
-        network = ContextNetwork(config.context.network, vectors.dim, len(fold.classes), past)
+        network = ContextNetwork(config.context.network, vectors.dim, len(fold.classes), causal)
         standardize(network.standardize, vectors, fold)
         fitted = fit(network, {modality: vectors}, fold, config.context.fit, second.seeds)
-        build = {"reads": "utterance", "dim": vectors.dim, "past": past}
+        build = {"reads": "utterance", "dim": vectors.dim, "causal": causal}
         save_fitted(out, second, fold, fitted, asdict(config.context), build, "context")
 
     key = [job.code, fold_digest(fold), job.work.shards(encoder), asdict(first), asdict(config.utterance)]

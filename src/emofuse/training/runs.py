@@ -128,7 +128,7 @@ def save_fitted(
         folder: where to
         run: which run
         fold: its utterances
-        fitted: the network, what it says, and its learning curve
+        fitted: the network, its predictions, and its learning curve
         config: options of the model and its training
         build: as in :func:`save_config`
         vectors: name of the vectors that a later stage reads, or None
@@ -221,7 +221,7 @@ def run_all(label: str, function: Callable[[T], bool], arguments: Sequence[T], w
 
 
 def _epochs(run: Run, fold: Fold, epochs: Sequence[np.ndarray]) -> pa.Table:
-    """What a network said of test after each epoch: the columns of predictions, and ``epoch``, 1-based."""
+    """Predictions for test after each epoch: the columns of predictions, and ``epoch``, 1-based."""
     rows = np.flatnonzero(fold.scored & (fold.splits == SPLITS.index("test")))
     tables = [_predictions(run, fold, probabilities, rows) for probabilities in epochs]
     numbers = np.repeat(np.arange(1, len(epochs) + 1, dtype=np.int32), len(rows))

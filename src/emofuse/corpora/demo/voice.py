@@ -34,7 +34,7 @@ class Speech:
     """Instructions to speak one text; an :class:`emofuse.audio.source.AudioSource`.
 
     Attributes:
-        text: what is said, in English
+        text: the words, in English
         voice: an accent of espeak-ng, with a variant after a plus sign if one is wanted, as in ``en-us+m3``
         rate: words a minute, 80 to 450
         pitch: 0 to 99; 50 is the voice's own

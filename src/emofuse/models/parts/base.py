@@ -37,19 +37,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class Output:
-    """What a network says of a batch.
+    """What a network predicts for a batch.
 
     Attributes:
         logits_UC: of the head that predicts
         vectors: for each name, ``[U, H]``, what the next stage of training reads
-        heads: further heads by name, each with the weight of its loss and its logits ``[U, C]``
-        auxiliary: further losses by name, already weighted
+        auxiliary_heads: further heads by name, each with the weight of its loss and its logits ``[U, C]``
+        auxiliary_losses: further losses by name, already weighted
     """
 
     logits_UC: Tensor
     vectors: dict[str, Tensor] = field(default_factory=dict)
-    heads: dict[str, tuple[float, Tensor]] = field(default_factory=dict)
-    auxiliary: dict[str, Tensor] = field(default_factory=dict)
+    auxiliary_heads: dict[str, tuple[float, Tensor]] = field(default_factory=dict)
+    auxiliary_losses: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Network(nn.Module):

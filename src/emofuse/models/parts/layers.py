@@ -1,4 +1,4 @@
-"""Parts that several models are made of. None lets padding touch a result, and none lets ``past`` see the future."""
+"""Parts that several models are made of. None lets padding touch a result, and none lets ``causal`` see the future."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from emofuse.models.parts.base import from_dialogues
 
 __all__ = [
+    "AttentionBlock",
     "AttentionPooling",
-    "CrossAttention",
     "LayerWeights",
     "SharedDropout",
     "Speaker",
@@ -18,14 +18,14 @@ __all__ = [
     "Standardize",
     "attention_mask",
     "check_heads",
-    "frames_inside",
+    "frame_mask",
 ]
 
 _LARGEST = 10.0
 _ROLES = 8
 
 Speaker = Literal["none", "same", "role"]
-"""What a network is told of the speakers: nothing, whether the turn before was the same speaker's, or their role."""
+"""What a network knows of the speakers: nothing, whether the turn before was the same speaker's, or their role."""
 
 
 class Standardize(nn.Module):
@@ -126,12 +126,12 @@ class AttentionPooling(nn.Module):
 
     def forward(self, x_UTH: Tensor, lengths_U: Tensor) -> Tensor:
         """Return ``[U, H]``."""
-        inside_UT = frames_inside(x_UTH, lengths_U)
-        weights_UT = self.score(x_UTH)[..., 0].masked_fill(~inside_UT, -torch.inf).softmax(dim=1)
+        mask_UT = frame_mask(x_UTH, lengths_U)
+        weights_UT = self.score(x_UTH)[..., 0].masked_fill(~mask_UT, -torch.inf).softmax(dim=1)
         return torch.einsum("ut,uth->uh", weights_UT, x_UTH)
 
 
-class CrossAttention(nn.Module):
+class AttentionBlock(nn.Module):
     """Multi-head attention, dropout, residual and layer norm (Vaswani et al. 2017, sections 3.1 and 3.2).
 
     With the same sequence as query and key it is self-attention.
@@ -148,15 +148,15 @@ class CrossAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(hidden)
 
-    def forward(self, query_BLH: Tensor, key_BSH: Tensor, blocked: Tensor) -> Tensor:
+    def forward(self, query_BLH: Tensor, key_BSH: Tensor, mask: Tensor) -> Tensor:
         """Return ``[B, L, H]``.
 
         Args:
-            query_BLH: what asks
-            key_BSH: what is asked
-            blocked: bool ``[B, L, S]``, true where a query may not look; every query must have a key left
+            query_BLH: what attends
+            key_BSH: what is attended to
+            mask: bool ``[B, L, S]``, true where a query may not attend; every query must have a key left
         """
-        mask = blocked.repeat_interleave(self.attention.num_heads, dim=0)
+        mask = mask.repeat_interleave(self.attention.num_heads, dim=0)
         found_BLH, _ = self.attention(query_BLH, key_BSH, key_BSH, attn_mask=mask, need_weights=False)
         normed: Tensor = self.norm(query_BLH + self.dropout(found_BLH))
         return normed
@@ -171,7 +171,7 @@ class SpeakerEmbedding(nn.Module):
     neither looks at later turns. All start at zero.
 
     Args:
-        kind: what is told
+        kind: what is added
         hidden: size H of a turn's vector
     """
 
@@ -191,10 +191,10 @@ class SpeakerEmbedding(nn.Module):
 
 
 def _same_speaker(speakers_BL: Tensor) -> Tensor:
-    """Code whether the turn before is the same speaker's (2), another's (1), or cannot be told (0)."""
+    """Code whether the turn before is the same speaker's (2), another's (1), or is unknown (0)."""
     before_BL = nn.functional.pad(speakers_BL, (1, 0), value=-1)[:, :-1]
-    told_BL = (before_BL >= 0) & (speakers_BL >= 0)
-    return told_BL * (1 + (before_BL == speakers_BL).long())
+    known_BL = (before_BL >= 0) & (speakers_BL >= 0)
+    return known_BL * (1 + (before_BL == speakers_BL).long())
 
 
 def _roles(speakers_BL: Tensor) -> Tensor:
@@ -217,21 +217,21 @@ def check_heads(hidden: int, heads: int) -> None:
         raise ValueError(f"heads: {heads} does not divide hidden: {hidden}")
 
 
-def frames_inside(x_UTD: Tensor, lengths_U: Tensor) -> Tensor:
-    """Return which frames are a sequence's own and not padding: bool ``[U, T]``."""
+def frame_mask(x_UTD: Tensor, lengths_U: Tensor) -> Tensor:
+    """Return the mask of a sequence's own frames, true where there is no padding: bool ``[U, T]``."""
     return torch.arange(x_UTD.shape[1], device=x_UTD.device) < lengths_U.to(x_UTD.device)[:, None]
 
 
-def attention_mask(places_BL: Tensor, past: bool) -> Tensor:
-    """Return where the turns of a dialogue may not look: bool ``[B, L, L]``.
+def attention_mask(places_BL: Tensor, causal: bool) -> Tensor:
+    """Return where the turns of a dialogue may not attend: bool ``[B, L, L]``.
 
-    Turns after a dialogue's end are hidden from all others; they look at themselves, so that no row is empty.
+    Turns after a dialogue's end are hidden from all others; they attend to themselves, so that no row is empty.
     """
     turns = places_BL.shape[1]
     absent_BL = places_BL < 0
-    blocked = absent_BL[:, None, :].expand(-1, turns, -1)
-    if past:
+    mask = absent_BL[:, None, :].expand(-1, turns, -1)
+    if causal:
         future_LL = torch.ones(turns, turns, dtype=torch.bool, device=places_BL.device).triu(1)
-        blocked = blocked | future_LL
+        mask = mask | future_LL
     own_LL = torch.eye(turns, dtype=torch.bool, device=places_BL.device)
-    return blocked & ~own_LL
+    return mask & ~own_LL

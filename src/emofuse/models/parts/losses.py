@@ -8,21 +8,21 @@ from emofuse.core.schema import IGNORE
 __all__ = ["cosine_similarities", "cross_entropy", "supervised_contrastive"]
 
 
-def cross_entropy(logits_UC: Tensor, targets_U: Tensor, weights_C: Tensor | None = None, focus: float = 0.0) -> Tensor:
+def cross_entropy(logits_UC: Tensor, targets_U: Tensor, weights_C: Tensor | None = None, gamma: float = 0.0) -> Tensor:
     """Mean cross-entropy over the utterances with a target; zero if there are none.
 
     Args:
         logits_UC: of any head
         targets_U: class of each utterance, or IGNORE
         weights_C: weight of each class in the mean; None for equal ones
-        focus: exponent gamma of the focal loss ``(1 - p)^gamma CE`` (Lin et al. 2017, equation 4); 0 for none
+        gamma: gamma of the focal loss ``(1 - p)^gamma CE`` (Lin et al. 2017, equation 4); 0 for none
     """
     kept_U = targets_U != IGNORE
     logits_NC, targets_N = logits_UC[kept_U], targets_U[kept_U]
     loss_N = nn.functional.cross_entropy(logits_NC, targets_N, reduction="none")
-    if focus:
-        # A root has no finite slope at zero, where an answer is certain.
-        loss_N = loss_N * (1 - (-loss_N).exp()).clamp(min=1e-6).pow(focus)
+    if gamma:
+        # A root has no finite slope at zero, where a prediction is certain.
+        loss_N = loss_N * (1 - (-loss_N).exp()).clamp(min=1e-6).pow(gamma)
     weights_N = torch.ones_like(loss_N) if weights_C is None else weights_C[targets_N]
     return (weights_N * loss_N).sum() / weights_N.sum().clamp(min=torch.finfo(loss_N.dtype).tiny)
 

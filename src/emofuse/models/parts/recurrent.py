@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from emofuse.models.parts.layers import frames_inside
+from emofuse.models.parts.layers import frame_mask
 
 __all__ = ["Cell", "Recurrent"]
 
@@ -33,22 +33,22 @@ class Recurrent(nn.Module):
         hidden: size of the output, both directions together
         layers: number of layers
         dropout: between layers
-        past: read forwards only
+        causal: read forwards only
         cell: which of the two
     """
 
     def __init__(
-        self, dim: int, hidden: int, layers: int = 1, dropout: float = 0.0, past: bool = False, cell: Cell = "gru"
+        self, dim: int, hidden: int, layers: int = 1, dropout: float = 0.0, causal: bool = False, cell: Cell = "gru"
     ) -> None:
         super().__init__()
         kind = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
         self.cell = cell
         self.layers = kind(
             dim,
-            hidden if past else hidden // 2,
+            hidden if causal else hidden // 2,
             layers,
             batch_first=True,
-            bidirectional=not past,
+            bidirectional=not causal,
             dropout=dropout if layers > 1 else 0.0,
         )
 
@@ -63,7 +63,7 @@ class Recurrent(nn.Module):
         for index in range(self.layers.num_layers):
             x_UTD = functional.dropout(x_UTD, self.layers.dropout if index else 0.0, self.training)
             x_UTD = layer(x_UTD, places_UT, index)
-        return x_UTD * frames_inside(x_UTD, lengths_U)[..., None]
+        return x_UTD * frame_mask(x_UTD, lengths_U)[..., None]
 
     def _gru(self, x_UTD: Tensor, places_UT: Tensor, index: int) -> Tensor:
         """Return one layer's states, ``[U, T, R H]``; after a sequence's end they stand for nothing."""
