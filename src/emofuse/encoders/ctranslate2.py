@@ -57,8 +57,7 @@ def load(folder: Path, name: str) -> WhisperEncoder:
     """
     try:
         arrays = read_arrays(folder / WEIGHTS)
-        with torch.device("meta"):
-            network = WhisperEncoder(**_sizes(arrays))
+        network = WhisperEncoder(**_sizes(arrays))
         network.load_state_dict(dict(_weights(arrays, len(network.layers))), assign=True)
     except LookupError as error:
         raise EncoderError(f"{name} cannot be loaded: {WEIGHTS} has no {error.args[0]!s}") from error

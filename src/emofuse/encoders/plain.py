@@ -39,13 +39,31 @@ def load_bert(folder: Path) -> "Bert | None":
     try:
         stored = load_file(folder / "model.safetensors")
         weights = {name.removeprefix("bert."): each.float() for name, each in stored.items()}
-        with torch.device("meta"):
-            network = Bert(config)
+        network = Bert(config)
         own = {name: each for name, each in weights.items() if not name.startswith(_UNUSED)}
         network.load_state_dict(own, assign=True)
     except Exception:  # whatever is wrong with it, transformers says it
         return None
     return network.eval().requires_grad_(False)
+
+
+# Layers without first weights, since read ones take their place: to draw them takes a tenth of a second, and on torch's
+# device without memory the first import of its compiler, half a second.
+
+
+class _Embedding(nn.Embedding):
+    def reset_parameters(self) -> None:
+        pass
+
+
+class _Linear(nn.Linear):
+    def reset_parameters(self) -> None:
+        pass
+
+
+class _Conv1d(nn.Conv1d):
+    def reset_parameters(self) -> None:
+        pass
 
 
 class Bert(nn.Module):
@@ -66,9 +84,9 @@ class Bert(nn.Module):
         width, epsilon = config["hidden_size"], config.get("layer_norm_eps", 1e-12)
         self.embeddings = nn.ModuleDict(
             {
-                "word_embeddings": nn.Embedding(config["vocab_size"], width),
-                "position_embeddings": nn.Embedding(config["max_position_embeddings"], width),
-                "token_type_embeddings": nn.Embedding(config["type_vocab_size"], width),
+                "word_embeddings": _Embedding(config["vocab_size"], width),
+                "position_embeddings": _Embedding(config["max_position_embeddings"], width),
+                "token_type_embeddings": _Embedding(config["type_vocab_size"], width),
                 "LayerNorm": nn.LayerNorm(width, epsilon),
             }
         )
@@ -99,11 +117,11 @@ class _BertLayer(nn.Module):
     def __init__(self, width: int, inner: int, heads: int, epsilon: float) -> None:
         super().__init__()
         self._heads = heads
-        projections = {name: nn.Linear(width, width) for name in ("query", "key", "value")}
-        after = {"dense": nn.Linear(width, width), "LayerNorm": nn.LayerNorm(width, epsilon)}
+        projections = {name: _Linear(width, width) for name in ("query", "key", "value")}
+        after = {"dense": _Linear(width, width), "LayerNorm": nn.LayerNorm(width, epsilon)}
         self.attention = nn.ModuleDict({"self": nn.ModuleDict(projections), "output": nn.ModuleDict(after)})
-        self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, inner)})
-        self.output = nn.ModuleDict({"dense": nn.Linear(inner, width), "LayerNorm": nn.LayerNorm(width, epsilon)})
+        self.intermediate = nn.ModuleDict({"dense": _Linear(width, inner)})
+        self.output = nn.ModuleDict({"dense": _Linear(inner, width), "LayerNorm": nn.LayerNorm(width, epsilon)})
 
     def forward(self, states_BTD: Tensor, mask: Tensor | None) -> Tensor:
         parts: Any = self.attention
@@ -130,9 +148,9 @@ class WhisperEncoder(nn.Module):
     def __init__(self, bands: int, width: int, inner: int, heads: int, layers: int, positions: int) -> None:
         super().__init__()
         self.config = SimpleNamespace(model_type="whisper", d_model=width, max_source_positions=positions)
-        self.conv1 = nn.Conv1d(bands, width, 3, padding=1)
-        self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
-        self.embed_positions = nn.Embedding(positions, width)
+        self.conv1 = _Conv1d(bands, width, 3, padding=1)
+        self.conv2 = _Conv1d(width, width, 3, stride=2, padding=1)
+        self.embed_positions = _Embedding(positions, width)
         self.layers = nn.ModuleList(WhisperLayer(width, inner, heads) for _ in range(layers))
         self.layer_norm = nn.LayerNorm(width)
 
@@ -166,9 +184,9 @@ class WhisperLayer(nn.Module):
         super().__init__()
         self._heads = heads
         names = ("q_proj", "k_proj", "v_proj", "out_proj")
-        self.self_attn = nn.ModuleDict({name: nn.Linear(width, width, bias=name != "k_proj") for name in names})
+        self.self_attn = nn.ModuleDict({name: _Linear(width, width, bias=name != "k_proj") for name in names})
         self.self_attn_layer_norm = nn.LayerNorm(width)
-        self.fc1, self.fc2 = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.fc1, self.fc2 = _Linear(width, inner), _Linear(inner, width)
         self.final_layer_norm = nn.LayerNorm(width)
 
     def forward(self, states_BTD: Tensor, mask: Tensor | None) -> Tensor:
