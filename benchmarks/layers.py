@@ -1,135 +1,156 @@
-"""Choices of layers of one encoder, judged by stage I on dev and on fifths of train held out in turn; test is not read.
+"""Choices of layers of one encoder: what its unimodal networks score on dev and test, and what each choice costs.
 
-The corpus is encoded once for each choice, and the network of stage I trained with the settings of ``params.yaml``; dev
-chooses the epoch, as always. A held-out fifth is of whole dialogues, whose speakers may also be in the rest of train;
-dev is the task's own, of its first fold. One thread trains, and the processor's own clock counts.
+The corpus is encoded once for each choice, and stages I and II trained with the settings of ``params.yaml``, all seeds
+and folds of the task. Dev chooses epochs, and layers too; test stands beside it. Nothing is taken from the work store,
+so that all of it is measured, in seconds of the processor.
 
-    python benchmarks/layers.py corpora/emodb/params.yaml emodb audio whisper-tiny --layers last mean4 2 all --seeds 2
+    python benchmarks/layers.py corpora/emodb/params.yaml emodb audio whisper-tiny --layers last mean4 2 all
 
-A number is one layer, numbers with commas several side by side. The corpus has to be ingested. Features are kept in the
-project's work store, so that a second call encodes nothing.
+A number is one layer, numbers with commas several side by side. The corpus has to be ingested. What is found is written
+to ``metrics/layers/<task>.csv``; without arguments the tables of ``docs/layers.md`` are written from all of these.
 """
 
 import argparse
-import os
+import resource
+import sys
 import tempfile
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import polars as pl
-import torch
-from heldout import ROOT, hold_out
 from machine import describe, table
-from sklearn.metrics import f1_score
 
-from emofuse.core.files import readable_size
+from emofuse.core.files import readable_size, write_text
 from emofuse.core.layout import Layout
 from emofuse.core.params import Params
-from emofuse.core.process import computing_alone
-from emofuse.core.schema import SPLITS
 from emofuse.core.store import Store
 from emofuse.encoders.catalogue import EncoderConfig
-from emofuse.features.extract import ExtractConfig, Extracted, extract
-from emofuse.models.unimodal import UtteranceConfig, UtteranceNetwork
-from emofuse.tasks import Task
-from emofuse.training.data import MappedSequences, Sequences, read_features
-from emofuse.training.fit import Seeds, dev_scores, fit, standardize
-from emofuse.training.pretrain import UnimodalConfig
+from emofuse.features.extract import ExtractConfig, extract
+from emofuse.scoring.scores import ScoringConfig, score
+from emofuse.training.jobs import Work
+from emofuse.training.pretrain import pretrain
 
+ROOT = Path(__file__).parents[1]
+METRICS = ROOT / "metrics" / "layers"
+PAGE = ROOT / "docs" / "layers.md"
+MARK = "<!-- The rest is written by benchmarks/layers.py from metrics/layers/. -->\n"
 
-@dataclass
-class Measured:
-    """What the runs of one choice gave: weighted F1 in percent, and the processor's seconds an epoch."""
-
-    dev: list[float] = field(default_factory=list)
-    held_out: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    @property
-    def cells(self) -> list[str]:
-        """Means and standard deviations."""
-        return [*(f"{np.mean(each):.1f} ± {np.std(each):.1f}" for each in (self.dev, self.held_out)),
-                f"{np.mean(self.seconds):.2f}"]  # fmt: skip
+LEARNT = "all"
+NETWORKS = {"utterance": "stage I", "context": "stage II"}
 
 
 def main() -> None:
-    """Measure and print the table."""
-    arguments = _arguments()
+    """Measure one encoder on one task, then write the page."""
+    if len(sys.argv) > 1:
+        arguments = _arguments()
+        METRICS.mkdir(parents=True, exist_ok=True)
+        _measure(arguments).write_csv(METRICS / f"{arguments.task}.csv", float_precision=6)
+    head = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
+    write_text(PAGE, head + MARK + "".join(_section(pl.read_csv(path)) for path in sorted(METRICS.glob("*.csv"))))
+
+
+def _measure(arguments: argparse.Namespace) -> pl.DataFrame:
     params = Params.load(arguments.file, ROOT)
-    corpus, rows = params.get("corpus.name", str), []
-    source = Layout(ROOT).corpus(corpus)
+    runs: list[pl.DataFrame] = []
+    costs: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="emofuse-") as folder:
-        tasks = list(_held_out(Path(folder), params, arguments.task, arguments.fifths))
+        layout, corpus = Layout(Path(folder)), params.get("corpus.name", str)
+        layout.corpus(corpus).parent.mkdir(parents=True)
+        layout.corpus(corpus).symlink_to(Layout(ROOT).corpus(corpus).resolve())
+        work = Work(f"layers of {arguments.encoder}", arguments.task, params, layout, Store(layout.root / "store"))
         for choice in arguments.layers:
-            features = Path(folder) / choice
-            done = _encode(params, arguments.encoder, choice, source, features, arguments.modality)
-            with computing_alone():
-                measured = _train(params, arguments.modality, tasks, features, arguments.seeds)
-            rows.append([choice, *measured.cells, readable_size(done.bytes)])
-    print(f"# Layers of {arguments.encoder} on {corpus}, task {arguments.task}, stage I of {arguments.modality}\n")
-    print(describe())
-    print(f"programs that wanted a processor meanwhile, this one counted: {os.getloadavg()[2]:.1f}\n")
-    print(f"Mean and deviation of {arguments.seeds} seeds on each of {arguments.fifths} held-out fifths.\n")
-    print(table(["layers", "dev weighted F1, %", "held-out weighted F1, %", "s an epoch", "features"], rows))
+            start = _spent()
+            size = _encode(work, arguments.encoder, choice, arguments.modality)
+            encoded = _spent()
+            pretrain(work, arguments.modality, choice)
+            costs[choice] = {"encoding_s": encoded - start, "training_s": _spent() - encoded, "bytes": size}
+            runs += [*_predictions(layout.unimodal(arguments.task, choice), choice)]
+        truth = work.opened.truth().drop("sentiment")
+    tables = [_scores(pl.concat(runs), truth, split, work.opened.classes) for split in ("dev", "test")]
+    rows = pl.concat(tables).to_dicts()
+    about = {"task": arguments.task, "encoder": arguments.encoder, "machine": describe()}
+    return pl.DataFrame([about | row | costs[row["layers"]] for row in rows])
 
 
-def _held_out(folder: Path, params: Params, name: str, fifths: int) -> list[Task]:
-    """Return the task with each fifth of train in the place of test."""
-    task = Task.load(name, params, Layout(ROOT))
-    fold = task.fold(0)
-    splits = dict(zip(fold.utterance_ids, (SPLITS[each] for each in fold.splits), strict=True))
-    utterances = pl.read_parquet(Layout(ROOT).corpus(task.corpus) / "utterances.parquet")
-    known = utterances.filter(pl.col("utterance_id").is_in(list(splits)))
-    split = known["utterance_id"].replace_strict(splits, return_dtype=pl.String)
-    known.with_columns(split=split).write_parquet(folder / "utterances.parquet")
-    config = replace(task.config, splits="official", speakers="shared", counts={})
-    found = []
-    for fifth in range(fifths):
-        (folder / f"fifth-{fifth}").mkdir()
-        hold_out(folder, folder / f"fifth-{fifth}", fifth)
-        found.append(Task(name, config, pl.read_parquet(folder / f"fifth-{fifth}" / "utterances.parquet"), task.corpus))
-    return found
+def _spent() -> float:
+    """Seconds of the processor, of this process and those that it waited for."""
+    used = [resource.getrusage(each) for each in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def _encode(params: Params, encoder: str, choice: str, source: Path, out: Path, modality: str) -> Extracted:
-    config = params.get(f"encoders.{encoder}", EncoderConfig)
+def _encode(work: Work, encoder: str, choice: str, modality: str) -> int:
+    config = work.params.get(f"encoders.{encoder}", EncoderConfig)
     layers = tuple(map(int, choice.split(","))) if choice[0].isdigit() else choice
-    changed = replace(config, options=config.options | {"layers": layers})
-    shards = params.get("corpus.shards", int)
-    return extract(f"{encoder}, {choice}", changed, ExtractConfig(workers=1), shards, source, out,
-                   Store(ROOT / ".emofuse"), modality)  # fmt: skip
+    corpus, shards = work.params.get("corpus.name", str), work.params.get("corpus.shards", int)
+    done = extract(
+        choice,
+        replace(config, options=config.options | {"layers": layers}),
+        ExtractConfig(threads=1, workers=1),
+        shards,
+        work.layout.corpus(corpus),
+        work.layout.features(corpus, choice),
+        work.store,
+        modality,
+    )
+    print(f"{encoder}, layers {choice}: {done}")
+    return done.bytes
 
 
-def _train(params: Params, modality: str, tasks: Sequence[Task], features: Path, seeds: int) -> Measured:
-    config, measured = params.get(f"models.{modality}", UnimodalConfig).utterance, Measured()
-    for number, task in enumerate(tasks):
-        fold = task.fold(0)
-        inputs = read_features(features, fold.utterance_ids)
-        truth = dict(task.truth().filter(pl.col("split") == "test").select("utterance_id", "target").iter_rows())
-        rows = [row for row, each in enumerate(fold.utterance_ids) if each in truth]
-        targets = [truth[fold.utterance_ids[row]] for row in rows]
-        for seed in range(seeds):
-            drawn = Seeds(f"{modality}-utterance", seed, number)
-            network = _network(config.network, inputs, len(fold.classes), drawn)
-            standardize(network.standardize, inputs, fold)
-            start = time.process_time()
-            fitted = fit(network, {modality: inputs}, fold, config.fit, drawn)
-            measured.seconds.append((time.process_time() - start) / len(fitted.history))
-            measured.dev.append(100 * dev_scores(fitted.probabilities, fold)["weighted_f1"])
-            predicted = fitted.probabilities[rows].argmax(axis=1)
-            measured.held_out.append(100 * float(f1_score(targets, predicted, average="weighted")))
-    return measured
+def _predictions(folder: Path, choice: str) -> Iterator[pl.DataFrame]:
+    for network in NETWORKS:
+        for path in sorted((folder / network).rglob("predictions.parquet")):
+            yield pl.read_parquet(path).with_columns(model=pl.lit(f"{choice} {network}"))
 
 
-def _network(
-    config: UtteranceConfig, inputs: Sequences | MappedSequences, classes: int, seeds: Seeds
-) -> UtteranceNetwork:
-    torch.manual_seed(seeds.number("initialization"))
-    layers = {"n_layers": inputs.n_layers} if inputs.n_layers > 1 else {}
-    return UtteranceNetwork(config, inputs.dim, classes, **layers)
+def _scores(runs: pl.DataFrame, truth: pl.DataFrame, split: str, classes: Sequence[str]) -> pl.DataFrame:
+    """Weighted F1 of a split by choice and network, and how much the learnt weights are above it."""
+    answers, asked = (
+        each.filter(pl.col("split") == split).with_columns(split=pl.lit("test")) for each in (runs, truth)
+    )
+    found = score(answers, asked, classes, ScoringConfig(resamples=1))
+    pairs = list(found.pairs.filter(pl.col("metric") == "weighted_f1").iter_rows(named=True))
+    rows = []
+    for row in found.models.filter(pl.col("metric") == "weighted_f1").iter_rows(named=True):
+        layers, network = row["model"].split()
+        own = {"layers": layers, "network": network, "split": split, "unit": found.unit, "units": found.n_units}
+        kept = {key: row[key] for key in ("mean", "sd", "low", "high", "n_runs")}
+        rows.append(own | kept | _above(pairs, f"{LEARNT} {network}", row["model"]))
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _above(pairs: Sequence[Mapping[str, Any]], learnt: str, other: str) -> dict[str, float | None]:
+    for pair in pairs:
+        if {pair["model_a"], pair["model_b"]} == {learnt, other}:
+            sign = 1 if pair["model_a"] == learnt else -1
+            low, high = sorted((sign * pair["low"], sign * pair["high"]))
+            return {"above": sign * pair["difference"], "above_low": low, "above_high": high}
+    return {"above": None, "above_low": None, "above_high": None}
+
+
+def _section(found: pl.DataFrame) -> str:
+    first = found.row(0, named=True)
+    units = found.filter(pl.col("split") == "test")["units"][0]
+    lines = [f"\n## {first['encoder']} on {first['task']}\n", f"Intervals are over {units} {first['unit']}s of test.\n"]
+    rows = []
+    for layers, network in found.select("layers", "network").unique(maintain_order=True).iter_rows():
+        own = found.filter((pl.col("layers") == layers) & (pl.col("network") == network))
+        dev, test = (own.row(by_predicate=pl.col("split") == split, named=True) for split in ("dev", "test"))
+        costs = [f"{dev['encoding_s']:.0f}", f"{dev['training_s']:.0f}", readable_size(dev["bytes"])]
+        rows.append([layers, NETWORKS[network], _mean(dev), _gap(dev), _mean(test), _gap(test), *costs])
+    header = ["layers", "network", "dev", "learnt above it", "test", "learnt above it", "encoding, s", "training, s"]
+    return "\n".join([*lines, table([*header, "features"], rows), f"\n{first['machine']}", ""])
+
+
+def _mean(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['mean']:.1f} ± {100 * row['sd']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+
+
+def _gap(row: Mapping[str, Any]) -> str:
+    if row["above"] is None:
+        return ""
+    return f"{100 * row['above']:+.1f} [{100 * row['above_low']:+.1f}, {100 * row['above_high']:+.1f}]"
 
 
 def _arguments() -> argparse.Namespace:
@@ -138,9 +159,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("task")
     parser.add_argument("modality", choices=("audio", "text"))
     parser.add_argument("encoder", help="of the catalogue")
-    parser.add_argument("--layers", nargs="+", default=["last", "mean4", "all"], help="such as last mean4 2 2,4 all")
-    parser.add_argument("--fifths", type=int, default=5, choices=range(1, 6))
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--layers", nargs="+", default=["last", "mean4", LEARNT], help="such as last mean4 2 2,4 all")
     return parser.parse_args()
 
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ _SHRUNK = (
     (r"(?<=\n  )shards: \d+", f"shards: {SMALL['shards']}"),
     (r"seeds: \d+", f"seeds: {SMALL['seeds']}"),
     (r"epochs: \d+", "epochs: 1"),
+    (r"min_steps: \d+", "min_steps: 0"),
     (r"resamples: \d+", "resamples: 200"),
     (r"    both:\n    - found\n", "    both: []\n"),
     (r"(?<=own models and tables\n)  - whisper-tiny\n", "  - logmel\n"),
@@ -324,6 +326,15 @@ class Browser:
     def look(self) -> Any:
         """By how many pixels the page is too wide, and how light its ground and its letters are, up to 255."""
         return self.run(_LOOK)
+
+    def check_fits(self, page: Path) -> None:
+        """Check that a page is no wider than a phone and a desk, and legible in light and in dark."""
+        for width, dark in product((360, 1200), (False, True)):
+            self.show(page, width, phone=width < 400, dark=dark)
+            too_wide, ground, letters = self.look()
+            assert too_wide <= 0
+            assert (ground < 40, letters > 200) == (dark, dark)
+            assert abs(ground - letters) > 180
 
     def close(self) -> None:
         self._process.terminate()

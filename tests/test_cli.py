@@ -290,10 +290,10 @@ def test_report_takes_the_page_with_words_where_it_is_there(
     assert capsys.readouterr().err.startswith("emofuse: metrics/demo/*/report.html: not there yet")
     for folder in ("metrics/demo/logmel+minilm", "data/scores/demo/logmel+minilm"):
         (root / folder).mkdir(parents=True)
-        page = f'<p>{folder}</p><script type="application/json" id="seconds">{{}}</script>\n'
+        page = f'<p>{folder}</p><script type="application/json" id="known">{{}}</script>\n'
         (root / folder / "report.html").write_text(page)
         assert main(["report", "demo"]) == 0
-        assert capsys.readouterr().out == page.replace("{}", '{"hcam": 12.34}')
+        assert capsys.readouterr().out == page.replace("{}", '{"seconds": {"hcam": 12.34}, "commit": null}')
 
 
 def test_table_without_a_tracker_says_so(

@@ -47,8 +47,8 @@ def test_metrics_diff_names_the_model_and_the_score_that_changed(project: Path, 
 def test_plots_show_has_every_picture_and_the_learning_curves(project: Path, dvc: Dvc) -> None:
     dvc(project, "plots", "show", "--out", "page")
     page = (project / "page/index.html").read_text()
-    pictures = sorted((project / METRICS / "plots").glob("*.png"))
-    assert "scores.png" in [path.name for path in pictures]
+    pictures = sorted((project / METRICS / "plots").glob("*.svg"))
+    assert "scores.svg" in [path.name for path in pictures]
     for path in pictures:
         (shown,) = (project / "page/static").glob(f"*_{path.name}")
         assert shown.read_bytes() == path.read_bytes()

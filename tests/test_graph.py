@@ -120,6 +120,7 @@ TOY = {
     "fuse-features@toy-2-logmel-minilm-majority",
     "fuse-networks@toy-2-logmel-minilm-hcam",
     "score@toy-2-logmel-minilm",
+    "listen@toy-2",
 }
 """All stages of the corpus, as they are named in its folder."""
 
@@ -134,6 +135,7 @@ DEMO = {
     *(f"fuse-features@demo-logmel-minilm-{model}" for model in ("majority", "linear", "cma")),
     *(f"fuse-networks@demo-logmel-minilm-{model}" for model in ("concat", "late", "hcam", "hbaf")),
     "score@demo-logmel-minilm",
+    "listen@demo",
 }
 
 
@@ -241,7 +243,7 @@ def test_what_dvc_writes_into_the_shipped_files_is_the_value_alone(root: Path, t
 
 # Which edit reruns what.
 
-SEEDS = {name for name in OF_TOY if re.search("pretrain|fuse|score", name)}
+SEEDS = {name for name in OF_TOY if re.search("pretrain|fuse|score|listen", name)}
 
 HCAM = {"fuse-networks@demo-logmel-minilm-hcam", f"{GRAPH}:fuse-networks@toy-2-logmel-minilm-hcam"}
 

@@ -12,6 +12,7 @@ from emofuse.core.params import Params
 from emofuse.core.schema import SPLITS
 from emofuse.core.store import Store
 from emofuse.corpora.ingest import CorpusConfig, ingest
+from emofuse.corpora.new import propose, write_corpus
 from emofuse.features.extract import EncoderConfig, ExtractConfig, Extracted, extract
 from emofuse.plan import plans
 from emofuse.tasks import Task, TaskConfig
@@ -86,60 +87,10 @@ def test_mosi_s_task_has_the_counts_of_the_whole_corpus(root: Path, shared: Path
     assert (told["sentiment"] == 0).sum() == 30
 
 
-EMODB = r"""
-root: ../..
-file: corpora/emodb/params.yaml
-corpus:
-  name: emodb
-  reader: own
-  source: data/raw/emodb
-  shards: 4
-  max_seconds: 20.0
-  max_defective: 0.01
-  options:
-    names: wav/(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<label>[WLEAFTN])[a-z]
-    values:
-      label: {W: anger, L: boredom, E: disgust, A: fear, F: happiness, T: sadness, N: neutral}
-      text:
-        a01: Der Lappen liegt auf dem Eisschrank.
-        a02: Das will sie am Mittwoch abgeben.
-        a04: Heute abend könnte ich es ihm sagen.
-        a05: Das schwarze Stück Papier befindet sich da oben neben dem Holzstück.
-        a07: In sieben Stunden wird es soweit sein.
-        b01: Was sind denn das für Tüten, die da unter dem Tisch stehen?
-        b02: Sie haben es gerade hochgetragen und jetzt gehen sie wieder runter.
-        b03: An den Wochenenden bin ich jetzt immer nach Hause gefahren und habe Agnes besucht.
-        b09: Ich will das eben wegbringen und dann mit Karl was trinken gehen.
-        b10: Die wird auf dem Platz sein, wo wir sie immer hinlegen.
-    splits: {by: speaker, dev: ["11", "14"], test: ["15", "16"]}
-tasks:
-  emodb:
-    classes:
-      anger: [anger]
-      boredom: [boredom]
-      disgust: [disgust]
-      fear: [fear]
-      happiness: [happiness]
-      sadness: [sadness]
-      neutral: [neutral]
-    seeds: 2
-    context: full
-    unlabelled: keep
-    speakers: disjoint
-    transcript: script
-run:
-  tasks: [emodb]
-  audio: [logmel]
-  text: [minilm]
-  models: {features: [majority, linear], networks: []}
-"""
-"""A stranger's whole entry of EmoDB."""
-
-
 def test_a_stranger_s_corpus_is_emodb_with_its_speakers_apart(root: Path, shared: Path, tmp_path: Path) -> None:
-    shutil.copy(root / "params.yaml", tmp_path)
-    (tmp_path / "corpora/emodb").mkdir(parents=True)
-    (tmp_path / "corpora/emodb/params.yaml").write_text(EMODB, encoding="utf-8")
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(root / name, tmp_path)
+    write_corpus(propose("emodb", shared / "emodb", folds=1), shared / "emodb", tmp_path)
     assert [plan.corpus for plan in plans(tmp_path)] == ["demo", "emodb"]
     params = Params.load("corpora/emodb/params.yaml", tmp_path)
     utterances = ingested(tmp_path, params, source=str(shared / "emodb"))

@@ -143,6 +143,14 @@ def test_a_label_that_the_corpus_does_not_have_is_named() -> None:
         ({"splits": {"by": "session", "dev": ["a"], "test": "each"}}, "only `next` goes with `each`"),
         ({"splits": {"by": "session", "dev": "next", "test": ["a"]}}, "only `next` goes with `each`"),
         ({"splits": {"by": "session", "dev": ["b", "a"], "test": ["a"]}}, r"sessions \['a'\] are in dev and test"),
+        (
+            {"splits": {"by": "session", "dev": "next", "test": "each", "together": [["a"], ["b", "a"]]}},
+            r"sessions \['a'\] stand in `together` more than once",
+        ),
+        (
+            {"splits": {"by": "session", "dev": ["a"], "test": ["b"], "together": [["a"]]}},
+            "`together` goes with `test: each` alone",
+        ),
         ({"counts": {"valid": 1}}, "'valid'.*'all', 'train', 'dev' or 'test'"),
         ({"counts": {"dev": {"god": 1}}}, r"counts name \['god'\]; the classes are \['good', 'bad'\]"),
     ],
@@ -238,8 +246,8 @@ def sessions() -> pl.DataFrame:
     )
 
 
-def by_session(utterances: pl.DataFrame, dev: Any, test: Any, **config: Any) -> Task:
-    rule = {"by": "session", "dev": dev, "test": test}
+def by_session(utterances: pl.DataFrame, dev: Any, test: Any, together: Any = (), **config: Any) -> Task:
+    rule = {"by": "session", "dev": dev, "test": test, "together": together}
     return Task("small", validate(CONFIG | {"splits": rule} | config, TaskConfig, "tasks.small"), utterances)
 
 
@@ -282,6 +290,15 @@ def test_each_speaker_in_turn() -> None:
     rule = {"by": "speaker", "dev": "next", "test": "each"}
     small = Task("small", validate(CONFIG | {"splits": rule}, TaskConfig, "tasks.small"), utterances)
     assert groups(small, utterances)[-1] == ("234", "1", "5")
+
+
+def test_sessions_that_are_taken_together() -> None:
+    utterances = sessions()
+    small = by_session(utterances, "next", "each", [["4", "1"], ["2"], ["5"]])
+    assert groups(small, utterances) == [("35", "2", "14"), ("134", "5", "2"), ("23", "14", "5")]
+    assert small.split_source == "by session: dev next, test each of 4 1; 2; 5"
+    with pytest.raises(TaskError, match=r"splits name the sessions \['6'\]"):
+        by_session(utterances, "next", "each", [["1", "6"], ["2"], ["5"]])
 
 
 @pytest.mark.parametrize(

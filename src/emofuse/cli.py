@@ -375,8 +375,9 @@ def _add_report(commands: Commands) -> None:
         "report",
         _report,
         "print a task's page with training times",
-        "Print the page of a task and a pair of encoders, to look at in a browser, with training times from "
-        "the tracker: the one in data/scores/ with the words of its dialogue, or else the one in metrics/.",
+        "Print the page of a task and a pair of encoders, to look at in a browser from the project's root folder, with "
+        "training times from the tracker and the commit that has the results: the page in data/scores/ with the words "
+        "of the corpus, or else the one in metrics/.",
         "emofuse report demo > demo.html",
     )
     parser.add_argument("task", metavar="TASK", help="a task of any corpus")
@@ -385,7 +386,8 @@ def _add_report(commands: Commands) -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     from emofuse.core.params import Params
-    from emofuse.reporting.report import with_times
+    from emofuse.reporting.provenance import commit_of
+    from emofuse.reporting.report import with_known
     from emofuse.tracking.sync import TrackingConfig, training_seconds
 
     place = f"{arguments.task}/{arguments.pair or '*'}/report.html"
@@ -394,7 +396,8 @@ def _report(arguments: argparse.Namespace) -> None:
         raise FileNotFoundError(f"metrics/{place}: not there yet; run `dvc repro`")
     known = training_seconds(Path(), Params.load().get("tracking", TrackingConfig))
     seconds = _of(arguments.task, pages[0].parent.name, known)
-    print(with_times(pages[0].read_text(encoding="utf-8"), seconds), end="")
+    commit = commit_of(Path("metrics", arguments.task, pages[0].parent.name, "scores.json"))
+    print(with_known(pages[0].read_text(encoding="utf-8"), seconds, commit), end="")
 
 
 Seconds: TypeAlias = "dict[tuple[str, str, str], float]"
@@ -446,7 +449,7 @@ def _add_corpus(commands: Commands) -> None:
         _corpus_new,
         "make the folder of a corpus in corpora/",
         "Read a corpus's table, or its files' names, and write corpora/NAME/ with a parameter file to edit: labels, "
-        "speakers, a split by speakers. The corpus itself is linked into data/raw/.",
+        "speakers, splits or folds by speakers. The corpus itself is linked into data/raw/.",
         "emofuse corpus new emodb ~/corpora/emodb",
     )
     new.add_argument("name", metavar="NAME", help="letters, digits, hyphens, underscores")
@@ -454,7 +457,12 @@ def _add_corpus(commands: Commands) -> None:
         "folder", type=Path, metavar="FOLDER", help="has utterances.csv, or sound files with telling names"
     )
     new.add_argument("--names", metavar="PATTERN", help="regular expression of the files' paths: docs/own-corpus.md")
-    new.add_argument("--folds", action="store_true", help="every speaker is test once, rather than some of them")
+    new.add_argument(
+        "--folds",
+        type=_folds,
+        metavar="N",
+        help="every speaker is test once, in N folds; 1: some of them once and for all (default: 5 with few speakers)",
+    )
     check = _add(
         inner,
         "check",
@@ -626,6 +634,12 @@ def _prune(arguments: argparse.Namespace) -> None:
 
     removed, freed = Store().prune(arguments.older_than_days)
     print(f"removed {removed} {'entry' if removed == 1 else 'entries'}, {readable_size(freed)}")
+
+
+def _folds(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number of folds, 1 or more")
+    return int(text)
 
 
 def _days(text: str) -> float:

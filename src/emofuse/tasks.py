@@ -4,9 +4,10 @@ What training is handed (:class:`Fold`) has no test labels in it; what scoring i
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import field
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Annotated, Literal
 
 import numpy as np
@@ -48,6 +49,7 @@ class SplitRule:
         dev: the groups' names; or ``next``, the group after the one of test, and after the last the first; or
             ``each``, one fold for each group outside test
         test: the groups' names; or ``each``, one fold for each group, which goes with ``next``
+        together: lists of groups that ``each`` and ``next`` take as one; what stands in none of them always trains
 
     Folds are in the order in which the corpus has the groups.
     """
@@ -55,6 +57,7 @@ class SplitRule:
     by: Literal["session", "speaker"]
     dev: tuple[str, ...] | Literal["next", "each"]
     test: tuple[str, ...] | Literal["each"]
+    together: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if (self.dev == "next") != (self.test == "each"):
@@ -62,6 +65,11 @@ class SplitRule:
         both = sorted(set(self.dev) & set(self.test)) if isinstance(self.dev, tuple) else []
         if both:
             raise ValueError(f"the {self.by}s {both} are in dev and test")
+        if self.together and self.test != "each":
+            raise ValueError("`together` goes with `test: each` alone")
+        doubled = sorted(name for name, count in Counter(chain(*self.together)).items() if count > 1)
+        if doubled:
+            raise ValueError(f"the {self.by}s {doubled} stand in `together` more than once")
 
 
 Count = int | tuple[int, ...] | dict[str, int]
@@ -250,7 +258,8 @@ class Task:
             f"{name} {each if isinstance(each, str) else ' '.join(each)}"
             for name, each in (("dev", rule.dev), ("test", rule.test))
         ]
-        return f"by {rule.by}: {', '.join(parts)}"
+        of = f" of {'; '.join(map(' '.join, rule.together))}" if rule.together else ""
+        return f"by {rule.by}: {', '.join(parts)}{of}"
 
     def differences(self) -> list[str]:
         """Say where the corpus does not give the counts of a full one, one line each; none if it gives them all."""
@@ -286,7 +295,7 @@ class Task:
             without = self._table.filter(of.is_null())["utterance_id"][0]
             raise TaskError(f"task {self.name}: {without} has no {rule.by}, by which the task is split")
         groups = of.unique(maintain_order=True).to_list()
-        named = {name for names in (rule.dev, rule.test) if isinstance(names, tuple) for name in names}
+        named = {name for names in (rule.dev, rule.test, *rule.together) if isinstance(names, tuple) for name in names}
         if not named <= set(groups):
             absent = sorted(named - set(groups))
             raise TaskError(f"task {self.name}: splits name the {rule.by}s {absent}; the corpus has {groups}")
@@ -321,8 +330,9 @@ def _target(config: TaskConfig) -> pl.Expr:
 def _rounds(rule: SplitRule, groups: Sequence[str]) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
     """Yield the groups of dev and of test, fold by fold."""
     if rule.test == "each":
-        for index, group in enumerate(groups):
-            yield [groups[(index + 1) % len(groups)]], [group]
+        parts = rule.together or [(group,) for group in groups]
+        for index, part in enumerate(parts):
+            yield parts[(index + 1) % len(parts)], part
     elif rule.dev == "each":
         for group in groups:
             if group not in rule.test:

@@ -22,22 +22,14 @@ from emofuse.core.params import ParamsError, validate
 from emofuse.core.sharding import shard_name, shard_of
 from emofuse.corpora import READERS, Corpus, CorpusError, Utterance
 from emofuse.corpora.ingest import CorpusConfig, check, ingest
+from emofuse.corpora.naming import SCHEMES
 from emofuse.corpora.own import Config, Splits, read, split
 
 EMODB = Path(__file__).parents[3] / "shared" / "data" / "emodb"
+SCHEME = SCHEMES[0]
 EMODB_OPTIONS = {
-    "names": r"wav/(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<label>[WLEAFTN])[a-z]",
-    "values": {
-        "label": {
-            "W": "anger",
-            "L": "boredom",
-            "E": "disgust",
-            "A": "fear",
-            "F": "happiness",
-            "T": "sadness",
-            "N": None,
-        }
-    },
+    "names": f"wav/{SCHEME.pattern}",
+    "values": {"label": {**SCHEME.values["label"], "N": None}},
     "splits": {"by": "speaker", "dev": ["11", "14"], "test": ["15", "16"]},
 }
 FULL = """\

@@ -24,33 +24,10 @@ from emofuse.cli import main
 from emofuse.health import doctor
 from emofuse.health.doctor import Finding
 
-PARAMS = """
-root: .
-file: params.yaml
-corpus: {name: demo}
-tasks: {demo: {}}
-run:
-  tasks: [demo]
-  audio: [toy-audio]
-  text: [toy-text]
-  models: {features: [majority], networks: []}
-encoders:
-  toy-audio: {family: logmel}
-  toy-text: {family: text, options: {model: some/model, revision: "0000"}}
-conditions: {}
-"""
-
-OWN = """
-root: ../..
-file: corpora/own/params.yaml
-corpus: {name: own}
-tasks: {own: {}}
-run:
-  tasks: [own]
-  audio: [toy-audio]
-  text: [toy-text]
-  models: {features: [majority], networks: []}
-"""
+ENCODERS = {
+    "toy-audio": {"family": "logmel"},
+    "toy-text": {"family": "text", "options": {"model": "some/model", "revision": "0000"}},
+}
 
 
 def write_remote(folder: Path, url: str, **options: str) -> None:
@@ -61,13 +38,13 @@ def write_remote(folder: Path, url: str, **options: str) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_params: Callable[..., None]) -> Path:
     """A project with a remote, and an encoder that is not there."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     write_remote(tmp_path, str(tmp_path / "shared"))
-    (tmp_path / "params.yaml").write_text(PARAMS)
+    write_params(tmp_path, "demo", "toy-audio", "toy-text", encoders=ENCODERS, conditions={})
     return tmp_path
 
 
@@ -139,8 +116,8 @@ def test_a_torch_that_cannot_be_imported_is_mended_first(monkeypatch: pytest.Mon
     assert (found.state, found.mend) == ("broken", "mend torch first, see there")
 
 
-def test_parameters_that_cannot_be_read_are_recognised(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text(PARAMS.replace("audio: [toy-audio]", "audio: [toy audio]"))
+def test_parameters_that_cannot_be_read_are_recognised(tmp_path: Path, write_params: Callable[..., None]) -> None:
+    write_params(tmp_path, "demo", "toy audio", "toy-text", encoders=ENCODERS, conditions={})
     (found,) = doctor._encoders(tmp_path)
     assert (found.part, found.state, "git diff" in found.mend) == ("params", "broken", True)
     file = tmp_path / "params.yaml"
@@ -148,14 +125,12 @@ def test_parameters_that_cannot_be_read_are_recognised(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Path:
+def own(tmp_path: Path, write_params: Callable[..., None]) -> Path:
     """The folder of a corpus in a project."""
-    (tmp_path / "params.yaml").write_text(PARAMS)
+    write_params(tmp_path, "demo", "toy-audio", "toy-text", encoders=ENCODERS, conditions={})
+    write_params(tmp_path, "own", "toy-audio", "toy-text")
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
-    folder = tmp_path / "corpora/own"
-    folder.mkdir(parents=True)
-    (folder / "params.yaml").write_text(OWN)
-    return folder
+    return tmp_path / "corpora/own"
 
 
 @pytest.mark.parametrize("found", [None, "../../dvc.yaml", "../dvc.yaml"], ids=["nothing", "a link", "a dead link"])

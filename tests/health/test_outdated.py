@@ -12,36 +12,11 @@ from emofuse.features.shards import Row, write_shard
 from emofuse.health import doctor
 from emofuse.health.outdated import outdated
 
-PARAMS = """
-root: .
-file: params.yaml
-corpus: {name: demo}
-tasks: {demo: {}}
-run:
-  tasks: [demo]
-  audio: [bands]
-  text: [words]
-  models: {features: [majority], networks: []}
-encoders:
-  bands: {family: logmel, options: {}}
-  words: {family: text, options: {model: data/raw/models/words, labels_seen: false}}
-conditions:
-  words-20: {word_errors: 0.2, seed: 0}
-"""
-
-OWN = """
-root: ../..
-file: corpora/own/params.yaml
-corpus: {name: own}
-tasks: {own: {}}
-run:
-  tasks: [own]
-  audio: [bands]
-  text: [words]
-  models: {features: [majority], networks: []}
-  conditions:
-    text: [words-20]
-"""
+ENCODERS = {
+    "bands": {"family": "logmel", "options": {}},
+    "words": {"family": "text", "options": {"model": "data/raw/models/words", "labels_seen": False}},
+}
+CONDITIONS = {"words-20": {"word_errors": 0.2, "seed": 0}}
 
 MADE = ("data/features/demo/words", "data/features/own/words", "data/corrupted/own/words-20/words")
 
@@ -57,14 +32,13 @@ def write_features(project: Path) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_params: Callable[..., None]) -> Path:
     """Two corpora, both encoded with a network of a local folder."""
     monkeypatch.chdir(tmp_path)
     model = tmp_path / "data/raw/models/words"
-    (tmp_path / "corpora/own").mkdir(parents=True)
     model.mkdir(parents=True)
-    (tmp_path / "params.yaml").write_text(PARAMS)
-    (tmp_path / "corpora/own/params.yaml").write_text(OWN)
+    write_params(tmp_path, "demo", "bands", "words", encoders=ENCODERS, conditions=CONDITIONS)
+    write_params(tmp_path, "own", "bands", "words", worse=["words-20"])
     (model / "config.json").write_text('{"model_type": "bert"}')
     (model / "vocab.txt").write_text("[PAD]\na\n")
     (model / "model.safetensors").write_bytes(b"weights")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from emofuse import load
@@ -68,7 +69,50 @@ def test_it_says_protocol_scores_labels_and_encoders(bundle: Bundle, folder: Pat
 
 def test_a_model_that_was_not_scored_has_a_card_that_says_so(bundle: Bundle) -> None:
     card = model_card(replace(bundle.manifest, protocol=None, scores=None))
-    assert card.count("not scored when this bundle was written") == 2
+    assert card.count("not scored when this bundle was written") == 3
+
+
+def test_the_front_matter_is_what_the_hub_reads(bundle: Bundle, folder: Path) -> None:
+    data = ModelCard.load(folder / "README.md").data
+    assert (data.library_name, data.license, data.language) == ("emofuse", "mit", "en")
+    assert data.datasets == ["demo"]
+    assert data.pipeline_tag == "audio-classification"
+    assert {"emotion-recognition-in-conversation", "audio", "text", "hcam"} <= set(data.tags)
+    assert data.base_model is None  # its encoders are no models of the hub
+    assert data.model_name == "demo/hcam"
+    assert bundle.manifest.scores is not None
+    found = {each.metric_name: each for each in data.eval_results}
+    first = found["Weighted F1, mean of 2 runs"]
+    assert (first.metric_type, first.metric_args) == ("f1", {"average": "weighted"})
+    assert first.metric_value == bundle.manifest.scores["weighted_f1"]["mean"]
+    assert {each.dataset_split for each in data.eval_results} == {"test"}
+    assert len(found) == 4
+
+
+def test_the_front_matter_of_a_corpus_of_one_s_own(bundle: Bundle) -> None:
+    """Whose terms are not the hub's, whose language nobody said, and whose encoder the hub has."""
+    features = bundle.manifest.features["text"]
+    theirs = replace(features, identity=features.identity | {"id": "google-bert/bert-base-uncased"})
+    protocol = {**(bundle.manifest.protocol or {}), "corpus": 'my: "corpus"\n- #1'}
+    own = replace(bundle.manifest, protocol=protocol, features=bundle.manifest.features | {"text": theirs})
+    data = ModelCard(model_card(own)).data
+    assert (data.license, data.to_dict()["license_name"], data.language) == ("other", "terms-of-the-corpus", None)
+    assert data.datasets == ['my: "corpus"\n- #1']
+    assert data.base_model == ["google-bert/bert-base-uncased"]
+    unscored = ModelCard(model_card(replace(bundle.manifest, protocol=None, scores=None))).data
+    assert (unscored.eval_results, unscored.datasets) == (None, None)
+
+
+def test_the_card_has_the_sections_of_a_model_card(bundle: Bundle) -> None:
+    card = model_card(bundle.manifest)
+    titles = re.findall("^## (.*)$", card, re.MULTILINE)
+    assert titles == [
+        *("How to use", "Training data", "Training", "Evaluation", "Intended use", "Limits", "Terms", "Citation"),
+    ]
+    assert "Labelled utterances: train " in card
+    assert "Article 5(1)(f)" in card
+    assert "no legal advice" in card
+    assert "https://arxiv.org/abs/2304.06910" in card
 
 
 @pytest.mark.parametrize(
@@ -112,7 +156,7 @@ def test_words_of_a_corpus_are_text_in_the_card(bundle: Bundle) -> None:
     card = model_card(changed)
     assert "<" not in card
     assert "](javascript" not in card
-    assert card.count("\n# ") == 0
+    assert card.count("\n# ") == 1  # its title
     for shown in ("&lt;img src=x onerror=alert(1)&gt;", "R&amp;B", "| classes | &lt;img", "b\\|c |"):
         assert shown in card
 

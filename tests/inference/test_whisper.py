@@ -80,16 +80,14 @@ def test_what_goes_round_in_circles_is_heard_again_with_all_of_its_window(
 ) -> None:
     asked: list[list[int]] = []
 
-    def words(self: Whisper, pieces: list[np.ndarray], seconds: list[int]) -> list[str]:
+    def words(self: Whisper, pieces: list[np.ndarray], seconds: list[int]) -> list[tuple[str, bool]]:
         asked.append(seconds)
-        return [
-            "Turn it on. " * 9 if each < 30 and len(piece) == 2 else "Turn."
-            for piece, each in zip(pieces, seconds, strict=True)
-        ]
+        first = {2: ("Turn it on. " * 9, True), 3: ("Turn.", True), 4: ("Turn it on. Turn it", False)}
+        return [first[len(piece)] if each < 30 else ("On.", True) for piece, each in zip(pieces, seconds, strict=True)]
 
     monkeypatch.setattr(Whisper, "_all_words", words)
-    assert recognise([np.zeros(2, np.float32), np.zeros(3, np.float32)]) == ["Turn.", "Turn."]
-    assert asked == [[5, 5], [30]]
+    assert recognise([np.zeros(count, np.float32) for count in (2, 3, 4)]) == ["On.", "Turn.", "On."]
+    assert asked == [[5, 5, 5], [30, 30]]
     assert not whisper._goes_round(TEXT)
 
 

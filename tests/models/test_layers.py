@@ -172,6 +172,15 @@ def test_cross_attention_is_residual_and_normed() -> None:
     torch.testing.assert_close(got_BLH, nn.functional.layer_norm(query_BLH, (8,)))
 
 
+def test_an_attention_block_without_a_layer_norm_adds_what_it_found() -> None:
+    layer = AttentionBlock(8, 2, 0.0, layer_norm=False)
+    nn.init.zeros_(layer.attention.out_proj.weight)
+    nn.init.constant_(layer.attention.out_proj.bias, 0.5)
+    query_BLH = random(3, 2, 4, 8)
+    got_BLH = layer(query_BLH, random(4, 2, 4, 8), torch.zeros(2, 4, 4, dtype=torch.bool))
+    torch.testing.assert_close(got_BLH, query_BLH + 0.5)
+
+
 def test_shared_dropout_drops_the_same_features_in_all_frames_of_a_sequence() -> None:
     layer = SharedDropout(0.5)
     torch.manual_seed(0)

@@ -83,6 +83,11 @@ NETWORKS: dict[str, tuple[Callable[[], Network], tuple[str, ...]]] = {
     "cma-mean-pooling": (lambda: CMA(replace(CROSS, pooling="mean"), DIMS, CLASSES, False), ("audio", "text")),
     "hcam-no-contrastive-causal": (lambda: _hcam(contrastive=0.0), ("audio", "text")),
     "hcam-no-co-attention-causal": (lambda: _hcam(co_attention=False), ("audio", "text")),
+    "cma-residual": (lambda: CMA(replace(CROSS, residual=True), DIMS, CLASSES, False), ("audio", "text")),
+    "hcam-skip-causal": (lambda: _hcam(skip=True), ("audio", "text")),
+    "hbaf-skip-causal": (lambda: _hbaf(skip=True), ("audio", "text")),
+    "hcam-layer-norm-off-causal": (lambda: _hcam(layer_norm=False), ("audio", "text")),
+    "hbaf-layer-norm-off-causal": (lambda: _hbaf(layer_norm=False, audio_dropout=0.4), ("audio", "text")),
     "hbaf-no-audio-context-causal": (lambda: _hbaf(context=False), ("audio", "text")),
     "hbaf-no-gate-causal": (lambda: _hbaf(gate=False), ("audio", "text")),
     "hbaf-no-absolute": (lambda: _hbaf(causal=False, absolute=0.0), ("audio", "text")),
@@ -97,7 +102,15 @@ NETWORKS: dict[str, tuple[Callable[[], Network], tuple[str, ...]]] = {
 SPEAKERS = (7, 3, 3, -1, 7)
 """Of the turns of a dialogue; -1 is unknown."""
 
-READ_FRAMES = ("utterance", "utterance-layers", "cma", "cma-layers", "cma-no-attention", "cma-mean-pooling")
+READ_FRAMES = (
+    "utterance",
+    "utterance-layers",
+    "cma",
+    "cma-layers",
+    "cma-no-attention",
+    "cma-mean-pooling",
+    "cma-residual",
+)
 """Networks that read sequences of frames; the others read one vector an utterance."""
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
@@ -350,6 +363,28 @@ def test_the_contrastive_loss_of_hcam_sees_two_views_of_an_utterance() -> None:
     targets_N = torch.cat([batch.targets_U, batch.targets_U])
     expected = FUSION.contrastive * supervised_contrastive(views_NH, targets_N, FUSION.temperature)
     close(output.auxiliary_losses["contrastive"], expected)
+
+
+@pytest.mark.parametrize("switches", [{"context": False}, {"cross_attention": False}])
+def test_dropout_of_the_audio_alone_acts_before_its_context_and_inside_it(switches: dict[str, bool]) -> None:
+    batch = batch_of("hbaf", dialogues_of("hbaf", [4, 2]))
+
+    def differs(audio_dropout: float) -> bool:
+        torch.manual_seed(0)
+        network = _hbaf(dropout=0.0, audio_dropout=audio_dropout, **switches).train()
+        return not torch.equal(network(batch).logits_UC, network(batch).logits_UC)
+
+    assert differs(0.5)
+    assert not differs(0.0)
+
+
+def test_without_layer_norm_no_module_of_hcam_and_hbaf_norms() -> None:
+    for build in (_hcam, _hbaf):
+        norms = [
+            sum(isinstance(each, torch.nn.LayerNorm) for each in build(layer_norm=on).modules()) for on in (True, False)
+        ]
+        assert norms[0] > 2
+        assert norms[1] == 0
 
 
 @pytest.mark.parametrize("config", [CONTEXT, FUSION])

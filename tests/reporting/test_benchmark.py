@@ -26,6 +26,7 @@ from emofuse.tasks import Task, TaskConfig
 from emofuse.training.runs import Run, save_run
 
 Make = Callable[..., pl.DataFrame]
+TagsOf = Callable[[str], list[tuple[str, dict[str, str | None]]]]
 
 CONFIG = ScoringConfig(resamples=100)
 LABELS = ("angry", "happy", "sad")
@@ -62,6 +63,8 @@ def make_utterances() -> pl.DataFrame:
             "label": None if turn == 4 else labels[dialogue, turn],
             "split": SPLITS[dialogue % 3],
             "sentiment": None,
+            "audio_sha256": f"{dialogue:032x}{turn:032x}" if turn else None,
+            "n_samples": 16_000 if turn else None,
         }
         for dialogue in range(12)
         for turn in range(5)
@@ -153,15 +156,16 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_files_of_a_benchmark(scored: Path) -> None:
+def test_the_files_of_a_benchmark(scored: Path, tags_of: TagsOf) -> None:
     out, models = metrics_of(scored), list(SKILLS)
     assert {path.name for path in out.iterdir()} >= {
         *("scores.csv", "pairs.csv", "confusion.csv", "calibration.csv", "learning.csv", "scores.json", "table.md"),
         *("dev.json", "plots", "report.html"),
     }
     plots = {path.name for path in (out / "plots").iterdir()}
-    assert plots >= {"scores.png", "learning.png", *(f"confusion-{model.replace('/', '-')}.png" for model in models)}
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (out / "plots").iterdir())
+    assert plots == {"scores.svg", *(f"confusion-{model.replace('/', '-')}.svg" for model in [*models, *ENSEMBLES])}
+    for path in (out / "plots").iterdir():
+        assert tags_of(path.read_text())[0][0] == "svg"
     table = (out / "table.md").read_text()
     assert table == (scored / "printed.md").read_text()
     assert "- hcam over text-context: Weighted F1 +" in table
@@ -246,6 +250,8 @@ def test_words_and_labels_stay_out_of_git(scored: Path) -> None:
     assert "words of d2_3" in private
     assert "true: <strong>" in private
     assert public.count('<li style="--hue') == private.count('<li style="--hue') == 5
+    assert '"target"' in private
+    assert '"target"' not in public
     assert "true: <strong>" not in public
     for path in (scored / "metrics").rglob("*"):
         assert path.is_dir() or b"words of" not in path.read_bytes()
@@ -334,8 +340,12 @@ def test_dev_predictions_have_no_say(scored: Path, root: Path) -> None:
         assert not changed.equals(rows)
         changed.write_parquet(path)
     run(root)
-    for name in ("scores.csv", "pairs.csv", "confusion.csv", "scores.json", "dev.json"):
+    for name in ("scores.csv", "pairs.csv", "confusion.csv", "dev.json"):
         assert (metrics_of(root) / name).read_bytes() == (metrics_of(scored) / name).read_bytes()
+    one, other = (json.loads((metrics_of(each) / "scores.json").read_text()) for each in (root, scored))
+    digests = [each["protocol"]["provenance"]["sha256"].pop("predictions") for each in (one, other)]
+    assert one == other
+    assert digests[0] != digests[1]
     before, after = (without_tempered((metrics_of(each) / "table.md").read_text()) for each in (root, scored))
     assert before == after
 

@@ -11,6 +11,10 @@ import pytest
 
 from emofuse.core import schema
 from emofuse.reporting.corpus_page import overview, write_overview
+from emofuse.reporting.palette import MEANINGS
+
+Browser = Any
+"""The class of the fixture, in ``conftest.py``."""
 
 ROW: dict[str, Any] = dict.fromkeys(schema.UTTERANCES.names) | {"dialogue_id": "d", "turn": 0, "defects": []}
 
@@ -55,17 +59,23 @@ def test_what_a_corpus_names_is_text_and_no_markup(page: str) -> None:
 
 def test_defects_are_counted_by_kind_with_the_first_utterances(page: str) -> None:
     first = ", ".join(f"u{number}" for number in range(13, 23))
-    assert f'<tr><td>text_empty</td><td class="number">12</td><td>{first} …</td></tr>' in page
-    assert '<tr><td>audio_empty</td><td class="number">1</td><td>u13</td></tr>' in page
+    assert f'<tr><td>text_empty</td><td>12</td><td class="text">{first} …</td></tr>' in page
+    assert '<tr><td>audio_empty</td><td>1</td><td class="text">u13</td></tr>' in page
 
 
-def test_each_plot_is_there(page: str) -> None:
-    svg = page[page.index("<svg") : page.index("</svg>")]
-    for title in ("Labels by split", "Seconds an utterance", "Turns a dialogue", "Words an utterance", "Defects"):
-        assert svg.count(f">{title}</text>") == 1
-    assert "median 1 (line), longest 8.5" in svg
-    assert "median 1 (line), longest 11" in svg
-    assert "median 3 (line), longest 3" in svg
+def test_each_figure_is_there(page: str) -> None:
+    assert page.count("<svg") == 4
+    for title in ("Labels by split", "Lengths", "Counts", "Defects"):
+        assert page.count(f"<h2>{title}</h2>") == 1
+    assert "utterances; median 1 (line), longest 8.5" in page
+    assert "dialogues; median 1 (line), longest 11" in page
+    assert "utterances; median 3 (line), longest 3" in page
+
+
+def test_shares_of_a_label_are_of_the_split(page: str) -> None:
+    assert ">train 100.0 %, 12</text>" in page
+    assert ">test 50.0 %, 1</text>" in page
+    assert f"--hue:{MEANINGS['joy']}" in page
 
 
 def test_twice_the_same_bytes(page: str, tmp_path: Path) -> None:
@@ -79,9 +89,18 @@ def test_twice_the_same_bytes(page: str, tmp_path: Path) -> None:
 def test_a_corpus_of_sentiments_and_one_of_nothing() -> None:
     rows = [{"sentiment": value / 2, "split": ("train", "test")[value % 2]} for value in range(-6, 7)]
     shown = overview("mosi", table(*rows), summary({"train": {"unlabelled": 7}, "test": {"unlabelled": 6}}))
-    assert ">Sentiment by split</text>" in shown
+    assert "<h2>Sentiment by split</h2>" in shown
     assert ">train, 7</text>" in shown
     bare = overview("bare", table({}), summary({"none": {"unlabelled": 1}}))
-    assert ">neither labels nor sentiments</text>" in bare
-    assert bare.count(">unknown</text>") == 2
+    assert "<p>Neither labels nor sentiments.</p>" in bare
+    assert bare.count(">unknown</p>") == 2
     assert "<p>None.</p>" in bare
+
+
+def test_the_page_fits_a_phone_and_a_desk_in_light_and_dark(browser: Browser, page: str, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(page)
+    browser.check_fits(tmp_path / "page.html")
+    browser.show(tmp_path / "page.html", 360, phone=True)
+    words = "[...document.querySelectorAll('svg text')]"
+    outside = f"{words}.filter(each => each.getBoundingClientRect().right > innerWidth)"
+    assert browser.run(f"{outside}.map(each => each.textContent)") == []

@@ -1,8 +1,6 @@
 """Learnt weights of layers: read from what runs saved, and drawn as bars."""
 
-import math
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from emofuse.models.cma import CMA, CMAConfig
 from emofuse.models.concat import Concat, ConcatConfig
 from emofuse.models.parts.layers import LayerWeights
 from emofuse.models.unimodal import UtteranceConfig, UtteranceNetwork
-from emofuse.reporting.layers import LayerShares, layer_figures, read_layer_shares
+from emofuse.reporting.layers import read_layer_shares
 
 BOTH = {"audio": "ears", "text": "eyes"}
 DIMS = {"audio": 12, "text": 4}
@@ -67,6 +65,7 @@ def test_shares_are_means_over_runs_by_model_and_modality(tmp_path: Path) -> Non
         ("cma", "audio", "ears", 1),
         ("cma", "text", "eyes", 1),
     ]
+    assert (found[0].caption, found[1].caption) == ("audio, ears, 2 runs", "audio, ears, 1 run")
     for each, expected in zip(found, ([0.4, 0.3, 0.3], [0.5, 0.25, 0.25], [0.75, 0.25]), strict=True):
         assert each.shares == pytest.approx(expected, abs=1e-6)
 
@@ -78,23 +77,3 @@ def test_networks_that_take_frames_as_they_are_weigh_nothing(tmp_path: Path) -> 
         write_run(tmp_path, "concat", 0, concat, BOTH),
     ]
     assert read_layer_shares(folders) == []
-    assert layer_figures([]) == []
-
-
-def test_bars_stand_side_by_side_on_one_scale_for_all() -> None:
-    shares = [
-        LayerShares("cma", "audio", "ears", (0.1, 0.8, 0.1), 5),
-        LayerShares("cma", "text", "eyes", (0.4, 0.6), 1),
-    ]
-    first, second = layer_figures(shares)
-    heights = [bar["height"] for figure in (first, second) for bar in figure["bars"]]
-    scale = max(heights) / 0.8
-    assert heights == pytest.approx([scale * share for each in shares for share in each.shares], abs=0.2)
-    for figure in (first, second):
-        (bottom,) = {round(bar["y"] + bar["height"], 6) for bar in figure["bars"]}
-        assert figure["ticks"][0]["y"] == bottom
-        assert math.isclose(bottom - figure["equal"], scale / len(figure["bars"]), abs_tol=0.2)
-        ends = [(bar["x"], bar["x"] + bar["width"]) for bar in figure["bars"]]
-        assert all(end <= start for (_, end), (start, _) in pairwise(ends))
-    assert (first["caption"], second["caption"]) == ("audio, ears, 5 runs", "text, eyes, 1 run")
-    assert first["summary"] == "layer 1: 80.0 % is the most of 3"

@@ -10,7 +10,7 @@ import pytest
 from emofuse.core.layout import Layout, Pair
 from emofuse.features.shards import Row, write_cut, write_shard
 from emofuse.reporting.benchmark import protocol
-from emofuse.reporting.protocol import losses, model_sizes, protocol_markdown
+from emofuse.reporting.protocol import cut_off, losses, model_sizes, protocol_markdown
 from emofuse.scoring.predictions import ScoringError
 from emofuse.tasks import Task, TaskConfig
 
@@ -75,6 +75,13 @@ def test_a_cross_entropy_that_is_not_the_plain_one_is_stated() -> None:
     }
 
 
+def test_models_that_were_best_where_their_budget_ended_are_named() -> None:
+    ends = {"hcam": (True, False), "late": (None, None), "concat": (False, False), "audio-context": (True, True)}
+    runs = [{"model": model, "cut_off": each} for model, own in ends.items() for each in own]
+    assert list(cut_off(runs).items()) == [("audio-context", "2 of 2"), ("hcam", "1 of 2")]
+    assert cut_off(runs[2:6]) == {}
+
+
 def test_a_model_without_what_it_reads_from_is_an_error() -> None:
     with pytest.raises(ScoringError, match="no run of 'text-context', which another model reads from"):
         model_sizes(records({"audio-context": 1, "late": 0}), configs({"late": "probabilities"}), FEATURES)
@@ -101,9 +108,12 @@ def test_labels_that_no_class_takes_and_texts_that_are_cut_are_in_scores_and_tab
         identity = {"labels_seen": False, "id": encoder} | options
         write_shard(folder / "shard-00000-of-00001.parquet", features, 2, identity)
     write_cut(layout.features("toy", "eyes"), ["dev-1", "test-2"])
-    facts = protocol(Task("toy-2", config, table, "toy"), pair, layout, [], [])
+    ended = [{"model": model, "cut_off": True, "n_parameters": 1, "fold": 0} for model in ("cma", "linear")]
+    facts = protocol(Task("toy-2", config, table, "toy"), pair, layout, ended, [])
     assert facts["labels_no_class_takes"] == {"<script>": 3, "Happy": 6, "a|b": 3, "sadness": 3}
     assert facts["utterances_cut"] == {"text": 2}
     lines = protocol_markdown(facts, []).splitlines()
+    listed = "linear 1 of 1 runs, cma 1 of 1 runs"
+    assert f"- Best at the end of the budget: {listed}; a larger one might have scored higher" in lines
     assert "- Labels that no class takes: &lt;script&gt; 3, Happy 6, a\\|b 3, sadness 3" in lines
     assert "- Utterances cut, text: 2, longer than the 8 tokens that the encoder reads" in lines

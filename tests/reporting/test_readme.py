@@ -21,7 +21,9 @@ def write_scores(metrics: Path, task: str, pair: str, value: float) -> None:
         for model, mean in values.items()
     }
     protocol = {"task": task, "encoders": {"audio": audio, "text": text}}
-    (folder / "scores.json").write_text(json.dumps({"protocol": protocol, "scores": scores}))
+    (folder / "scores.json").write_text(
+        json.dumps({"protocol": protocol, "intervals": {"confidence_level": 0.95}, "scores": scores})
+    )
 
 
 def test_every_task_and_pair_is_a_column_between_the_marks(tmp_path: Path) -> None:

@@ -5,16 +5,16 @@ import re
 
 import pytest
 
-from emofuse.reporting.report import _TIMES, with_times
+from emofuse.reporting.report import _KNOWN, with_known
 
-PAGE = f"<html>{_TIMES.format('{}')}</html>"
+PAGE = f"<html>{_KNOWN.format('{}')}</html>"
 
 
 @pytest.mark.parametrize("name", ["hcam", "</script><script>alert(1)</script>", "<!--<script>", 'a"b', "\\u003c"])
 def test_a_run_s_name_ends_no_script(name: str) -> None:
-    page = with_times(PAGE, {name: 1.5})
+    page = with_known(PAGE, {name: 1.5})
     assert page.count("<script") == page.count("</script>") == 1
     assert "<!--" not in page
     found = re.search(r">(\{.*\})</script>", page)
     assert found is not None
-    assert json.loads(found[1]) == {name: 1.5}
+    assert json.loads(found[1]) == {"seconds": {name: 1.5}, "commit": None}

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from emofuse.reporting.tables import (
+    ABLATIONS,
     best_model,
     dev_scores,
     learning_curves,
@@ -22,7 +23,7 @@ Make = Callable[..., pl.DataFrame]
 
 TABLE = f"""\
 - hcam has the best weighted F1 of 2 models: 86.7 % [0.0, 100.0].
-- No difference that can be told from chance: majority +53.3 [-100.0, +100.0].
+- No significant difference to: majority +53.3 [-100.0, +100.0].
 
 | Model | Accuracy | Balanced accuracy | Weighted F1 | Macro F1 | Calibration error | Runs |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
@@ -190,3 +191,15 @@ def test_learning_curves_are_in_table_order() -> None:
         ("hcam", 1, 0, 1, 1.0, 0.333333),
         ("hcam", 1, 0, 2, 0.5, 0.666667),
     ]
+
+
+def test_ablations_stand_apart_and_are_never_bold(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
+    targets = truth(n_dialogues=10)
+    skills = {"hcam": 0.5, "hcam/no-context": 0.95, "late": 0.4}
+    runs = pl.concat([guess(targets, skill, model) for model, skill in skills.items()])
+    table = markdown_table(score(runs, targets, classes, ScoringConfig(resamples=20)))
+    first, _, apart = table.partition(f"{ABLATIONS}:")
+    assert "no-context" not in first
+    assert "| hcam | **" in first
+    assert "| hcam/no-context | " in apart
+    assert "**" not in apart

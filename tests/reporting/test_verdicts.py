@@ -24,23 +24,23 @@ def test_what_is_not_zero_is_not_shown_as_zero(millionths: int) -> None:
 
 
 def tables(*pairs: tuple[str, float, float, float, float]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Models of known means, and what the best of them was found to be ahead by."""
+    """Models of known means, and by how much the best of them was found to be better."""
     means = [(name, "weighted_f1", mean, mean - 0.05, mean + 0.05) for name, mean in MODELS.items()]
     models = pl.DataFrame(means, schema=["model", "metric", "mean", "low", "high"], orient="row")
     rows = [("text-context", name, "weighted_f1", *numbers[:3], 0.01, numbers[3]) for name, *numbers in pairs]
     return models, pl.DataFrame(rows, schema=PAIRS, orient="row")
 
 
-def test_the_best_model_is_named_and_what_it_is_ahead_of() -> None:
+def test_the_best_model_is_named_and_what_it_is_better_than() -> None:
     """An ablation is not among the models, even where it is better."""
     found = tables(
         ("majority", 0.32, 0.3, 0.34, 0.001), ("concat", 0.02, 0.0001, 0.04, 0.4), ("hcam", 0.01, -0.0002, 0.03, 1.0)
     )
     assert standing(*found, 0.95) == [
         "text-context has the best weighted F1 of 4 models: 62.0 % [57.0, 67.0].",
-        "It is ahead, in points: majority +32.0 [+30.0, +34.0].",
-        "Perhaps ahead, but not beyond doubt once all 3 comparisons are counted: concat +2.0 [+0.01, +4.0].",
-        "No difference that can be told from chance: hcam +1.0 [-0.02, +3.0].",
+        "Significantly better than, in points, after Holm correction over 3 pairs: majority +32.0 [+30.0, +34.0].",
+        "Not significantly better after that correction, though the interval excludes zero: concat +2.0 [+0.01, +4.0].",
+        "No significant difference to: hcam +1.0 [-0.02, +3.0].",
     ]
 
 

@@ -160,7 +160,7 @@ def write_scores(
     (metrics / "table.md").write_text(f"| Model | Weighted F1 |\n| --- | ---: |\n| hcam | {65 + 100 * better:.1f} |\n")
     (metrics / "report.html").write_text(f"<p>{better}</p>")
     for name in ("scores", "confusion-hcam", "confusion-hcam-no-contrastive", "confusion-audio-context"):
-        (metrics / f"plots/{name}.png").write_bytes(b"\x89PNG" + str(better).encode())
+        (metrics / f"plots/{name}.svg").write_text(f"<svg>{better}</svg>")
 
 
 def write_lock(root: Path, versions: dict[str, str], corpus: str = "68ca") -> None:
@@ -269,7 +269,7 @@ def test_a_run_has_what_the_record_and_the_scores_say(logged: Path) -> None:
     assert tags["stage"] == "fuse demo logmel+minilm hcam"
     assert len(tags["emofuse.lock"]) == 64
     assert tags["encoder.audio"] == tags["encoder.text"] == "logmel@1, layer 40 bands, labels unseen"
-    assert artifacts(logged, run) == {"record.json", "predictions.parquet", "confusion.png"}
+    assert artifacts(logged, run) == {"record.json", "predictions.parquet", "confusion.svg"}
 
 
 def test_learning_curves_have_one_point_an_epoch(logged: Path) -> None:
@@ -317,7 +317,7 @@ def test_an_ablation_is_a_model_of_its_own(project: Path) -> None:
     write_project(project, task="other", seeds=1, models=("hcam/no-contrastive",))
     assert "other/logmel+minilm/hcam/no-contrastive/seed-0-fold-0" in sync(project, CONFIG).added
     run = by_name(project)["other/logmel+minilm/hcam/no-contrastive"]
-    pictures = {"plots/scores.png", "plots/confusion-hcam-no-contrastive.png"}
+    pictures = {"plots/scores.svg", "plots/confusion-hcam-no-contrastive.svg"}
     assert artifacts(project, run) == {"report.html", "table.md"} | pictures
 
 
@@ -327,7 +327,7 @@ def test_the_parent_has_the_means_and_the_pictures(logged: Path) -> None:
     assert metrics["weighted_f1"] == pytest.approx(0.65)
     assert (metrics["dev/weighted_f1"], metrics["dev/weighted_f1_sd"]) == pytest.approx((0.68, 0.0))
     assert "seed" not in parent.data.tags
-    assert artifacts(logged, parent) == {"report.html", "table.md", "plots/scores.png", "plots/confusion-hcam.png"}
+    assert artifacts(logged, parent) == {"report.html", "table.md", "plots/scores.svg", "plots/confusion-hcam.svg"}
 
 
 def test_nothing_is_logged_twice(project: Path) -> None:
@@ -340,14 +340,14 @@ def test_a_changed_score_updates_the_same_run(project: Path) -> None:
     sync(project, CONFIG)
     before = by_name(project)
     pictures = {name: (project / "mlartifacts" / run.info.run_id / "artifacts") for name, run in before.items()}
-    drawn = (pictures["demo/logmel+minilm/hcam/seed-0-fold-0"] / "confusion.png").read_bytes()
+    drawn = (pictures["demo/logmel+minilm/hcam/seed-0-fold-0"] / "confusion.svg").read_bytes()
     write_scores(project, "demo", SEEDS, MODELS, better=-0.1)
     assert counts(sync(project, CONFIG)) == (0, RUNS, 0)
     after = by_name(project)
     assert {name: run.info.run_id for name, run in after.items()} == {n: r.info.run_id for n, r in before.items()}
     assert after["demo/logmel+minilm/hcam/seed-0-fold-0"].data.metrics["weighted_f1"] == pytest.approx(0.55)
     assert after["demo/logmel+minilm/hcam"].data.metrics["weighted_f1"] == pytest.approx(0.55)
-    assert (pictures["demo/logmel+minilm/hcam/seed-0-fold-0"] / "confusion.png").read_bytes() != drawn
+    assert (pictures["demo/logmel+minilm/hcam/seed-0-fold-0"] / "confusion.svg").read_bytes() != drawn
     assert len(history(project, after["demo/logmel+minilm/hcam/seed-0-fold-0"], "loss")) == 8
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
 

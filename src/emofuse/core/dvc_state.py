@@ -22,7 +22,7 @@ _STATE = Path(".dvc/tmp")
 
 _RWLOCK = _STATE / "rwlock"
 
-_OUTS = ("data/corpora", "data/features", "data/models", "data/scores", "metrics")
+_OUTS = ("data/corpora", "data/features", "data/models", "data/scores", "data/sound", "metrics")
 """Folders under which the stages write."""
 
 _DEPTH = 2

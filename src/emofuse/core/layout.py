@@ -78,6 +78,10 @@ class Layout:
         """What scoring says of each run, and the page with the corpus's words."""
         return self.data / "scores" / task / str(pair)
 
+    def sound(self, task: str) -> Path:
+        """The turns of a task's test as sound files, which its page plays."""
+        return self.data / "sound" / task
+
     def metrics(self, task: str, pair: Pair) -> Path:
         """The results that go into git."""
         return self.root / "metrics" / task / str(pair)

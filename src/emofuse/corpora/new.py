@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,11 @@ _LEAST_PER_CLASS = 10
 
 _SHARE = 0.2
 """Of the speakers that dev and test get each, at least one."""
+
+_FEW = 50
+"""With fewer speakers a fifth of them is too few for an interval over speakers: each is test once, in folds."""
+
+_FOLDS = 5
 
 _TRIES = 200
 
@@ -50,7 +55,9 @@ class Proposal:
     remarks: Sequence[str]
 
 
-def propose(name: str, folder: Path, root: Path = Path(), *, names: str | None = None, folds: bool = False) -> Proposal:
+def propose(
+    name: str, folder: Path, root: Path = Path(), *, names: str | None = None, folds: int | None = None
+) -> Proposal:
     """Read a folder and propose how to read, label and split it.
 
     Args:
@@ -58,7 +65,8 @@ def propose(name: str, folder: Path, root: Path = Path(), *, names: str | None =
         folder: the corpus's, anywhere
         root: the project's root folder
         names: pattern of the files' paths, where it is known; see :mod:`emofuse.corpora.own`
-        folds: whether each speaker is test once, rather than some once and for all
+        folds: into how many each speaker is test once, or 1 for some once and for all; by default 1 for many speakers
+            and five for few
 
     Raises:
         CorpusError: there is no table, and the files' names follow no pattern that is known or can be guessed
@@ -82,7 +90,7 @@ def propose(name: str, folder: Path, root: Path = Path(), *, names: str | None =
         raise CorpusError(f"{folder}: {len(counts)} labels; expected a column or group `label` with two at least")
     rare = {label: count for label, count in sorted(counts.items()) if count < _LEAST_PER_CLASS}
     kept = [each for each in corpus.utterances if each.label and each.label not in rare]
-    splits, remark = _splits(kept, corpus.utterances, folds=folds)
+    splits, remark = _splits(kept, corpus.utterances, folds)
     remarks = [remark]
     if rare:
         listed = ", ".join(f"{label} {count}" for label, count in rare.items())
@@ -122,40 +130,65 @@ def write_corpus(proposal: Proposal, folder: Path, root: Path = Path()) -> Path:
 
 
 def _splits(
-    kept: Sequence[Utterance], everything: Sequence[Utterance], *, folds: bool
+    kept: Sequence[Utterance], everything: Sequence[Utterance], folds: int | None
 ) -> tuple[Mapping[str, Any] | str, str]:
     if all(each.split for each in everything):
         return "official", "splits are those of the column split"
     for by in ("speaker", "session"):
         groups = sorted({str(getattr(each, by)) for each in everything if getattr(each, by)})
-        if len(groups) < 3 or not all(getattr(each, by) for each in everything):
+        if len(groups) < 3 or not all(getattr(each, by) for each in everything) or _crossed(everything, by):
             continue
-        if folds:
-            return {"by": by, "dev": "next", "test": "each"}, f"each {by} is test once, {len(groups)} folds"
-        dev, test, whole = _groups(kept, by, groups)
-        lacks = "" if whole else "; some class is missing in dev or test, so choose other groups or fewer classes"
-        chosen = f"{by}s {', '.join(dev)} are dev and {', '.join(test)} test, so that no {by} is in two splits{lacks}"
-        return {"by": by, "dev": dev, "test": test}, chosen
+        number = folds or (_FOLDS if len(groups) < _FEW else 1)
+        return _in_folds(kept, by, groups, number) if number > 1 else _once(kept, by, groups)
     return (
         {"by": "dialogue", "dev": _SHARE / 2, "test": _SHARE},
-        "there are no speakers for all utterances: dialogues are drawn for dev and test, so speakers may be in several",
+        "neither speakers nor sessions keep dialogues apart: dialogues are drawn for dev and test, and speakers may be "
+        "in both",
     )
 
 
-def _groups(kept: Sequence[Utterance], by: str, groups: Sequence[str]) -> tuple[list[str], list[str], bool]:
-    """Draw groups for dev and test many times and keep the draw whose rarest class there is the least rare."""
+def _crossed(utterances: Sequence[Utterance], by: str) -> bool:
+    """Whether a dialogue is of several groups, so that splits by these would tear it."""
+    return len({(each.dialogue_id, getattr(each, by)) for each in utterances}) > len(
+        {each.dialogue_id for each in utterances}
+    )
+
+
+def _once(kept: Sequence[Utterance], by: str, groups: Sequence[str]) -> tuple[Mapping[str, Any], str]:
     size = max(1, int(_SHARE * len(groups)))
+    (dev, test, _), whole = _drawn(
+        kept, by, groups, lambda order: (order[:size], order[size : 2 * size], order[2 * size :])
+    )
+    chosen = f"{by}s {', '.join(dev)} are dev and {', '.join(test)} test, so that no {by} is in two splits"
+    return {"by": by, "dev": dev, "test": test}, chosen + _lacking(whole)
+
+
+def _in_folds(kept: Sequence[Utterance], by: str, groups: Sequence[str], folds: int) -> tuple[Mapping[str, Any], str]:
+    number = min(folds, len(groups))
+    parts, whole = _drawn(kept, by, groups, lambda order: [order[place::number] for place in range(number)])
+    said = f"each {by} is test once, in {number} folds, so that no {by} is in two splits"
+    together = {"together": sorted(parts)} if number < len(groups) else {}
+    return {"by": by, "dev": "next", "test": "each"} | together, said + _lacking(whole)
+
+
+def _lacking(whole: bool) -> str:
+    return "" if whole else "; some class is missing in dev or test, so choose other groups or fewer classes"
+
+
+def _drawn(
+    kept: Sequence[Utterance], by: str, groups: Sequence[str], deal: Callable[[list[str]], Sequence[list[str]]]
+) -> tuple[list[list[str]], bool]:
+    """Deal groups many times, keep the parts whose rarest class is the least rare, and say whether none is missing."""
     classes = {each.label for each in kept}
     counts = {group: Counter(each.label for each in kept if str(getattr(each, by)) == group) for group in groups}
-    best: tuple[int, list[str], list[str]] = (-1, [], [])
+    best: tuple[int, Sequence[list[str]]] = (-1, [])
     for draw in range(_TRIES):
-        order = sorted(groups, key=lambda group: hashlib.sha256(f"{draw} {group}".encode()).digest())
-        dev, test = sorted(order[:size]), sorted(order[size : 2 * size])
-        totals = [sum((counts[group] for group in part), Counter()) for part in (dev, test, order[2 * size :])]
+        parts = deal(sorted(groups, key=lambda group: hashlib.sha256(f"{draw} {group}".encode()).digest()))
+        totals = [sum((counts[group] for group in part), Counter()) for part in parts]
         rarest = min(total[name] for total in totals for name in classes)
         if rarest > best[0]:
-            best = (rarest, dev, test)
-    return best[1], best[2], best[0] > 0
+            best = (rarest, parts)
+    return [sorted(part) for part in best[1]], best[0] > 0
 
 
 def _lines(proposal: Proposal) -> Iterator[str]:
@@ -180,7 +213,8 @@ def _lines(proposal: Proposal) -> Iterator[str]:
     for label in sorted(set(labels) - set(proposal.rare)):
         yield from (f"      {_key(label)}:  # {labels[label]:,} utterances", f"      - {_key(label)}")
     speakers = "disjoint" if not isinstance(proposal.splits, str) and proposal.splits["by"] == "speaker" else "shared"
-    yield "    seeds: 5  # runs of each model"
+    in_folds = not isinstance(proposal.splits, str) and proposal.splits.get("test") == "each"
+    yield "    seeds: 3  # runs of each model in each fold" if in_folds else "    seeds: 5  # runs of each model"
     yield "    context: full  # the whole dialogue, or causal: the turns before alone"
     yield "    unlabelled: keep  # keep turns without a label as context, or drop them"
     yield f"    speakers: {speakers}  # disjoint: a speaker in two splits is an error; shared: it is not"
@@ -220,6 +254,10 @@ def _task_splits(proposal: Proposal) -> Iterator[str]:
             yield f"      {part}: {splits[part]}"
         else:
             yield from (f"      {part}:", *(f"      - {_quoted(each)}" for each in splits[part]))
+    if "together" in splits:
+        yield f"      together:  # {splits['by']}s that are test in one fold, and dev in the fold before"
+    for part in splits.get("together", ()):
+        yield from (f"      {'  ' if place else '- '}- {_quoted(each)}" for place, each in enumerate(part))
 
 
 def _key(text: str) -> str:

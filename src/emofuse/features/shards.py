@@ -87,7 +87,7 @@ class Frames:
     Attributes:
         values: float16 ``[total, dim]``
         offsets: int64 ``[n + 1]``, so that sequence i is ``values[offsets[i]:offsets[i + 1]]``
-        masked: bool ``[n]``, sequences that stand for nothing
+        masked: bool ``[n]``, utterances without features
     """
 
     values: np.ndarray
@@ -250,7 +250,7 @@ class FeatureStore:
         return self._view(self._find([utterance_id])[0])
 
     def masked(self, utterance_ids: Sequence[str]) -> np.ndarray:
-        """Return for each utterance whether its frames stand for nothing: bool ``[n]``.
+        """Return for each utterance whether it has no features: bool ``[n]``.
 
         Raises:
             FeatureError: an utterance has no features

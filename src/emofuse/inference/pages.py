@@ -13,7 +13,7 @@ from emofuse.audio.flac import encode
 from emofuse.audio.source import Sound
 from emofuse.inference.model import Prediction, TurnPrediction
 from emofuse.inference.outputs import clock, falling, remarks_on
-from emofuse.reporting.report import HUES
+from emofuse.reporting.palette import emotion_colours
 
 __all__ = ["as_html"]
 
@@ -45,7 +45,7 @@ def as_html(
     names = classes or next(
         (list(turn.probabilities) for each in predictions for turn in each.turns if turn.emotion), []
     )
-    hues = {name: HUES[place % len(HUES)] for place, name in enumerate(names)}
+    hues = emotion_colours(names)
     loader = PackageLoader("emofuse.inference", "")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)  # every text is somebody's
     talks = []

@@ -88,16 +88,17 @@ class Whisper:
 
     def _hear(self, pieces: Sequence[np.ndarray]) -> list[str]:
         heard = self._all_words(pieces, [_seconds(each) for each in pieces])
-        # What goes round in circles is heard again as Whisper was trained, and then believed.
-        doubtful = [index for index, text in enumerate(heard) if _goes_round(text)]
+        # What finds no end or goes round in circles is heard again as Whisper was trained, and then believed.
+        doubtful = [index for index, (text, has_end) in enumerate(heard) if not has_end or _goes_round(text)]
         again = self._all_words([pieces[index] for index in doubtful], [_WINDOW_S] * len(doubtful))
-        for index, text in zip(doubtful, again, strict=True):
-            heard[index] = text
-        return heard
+        for index, found in zip(doubtful, again, strict=True):
+            heard[index] = found
+        return [text for text, _ in heard]
 
-    def _all_words(self, pieces: Sequence[np.ndarray], seconds: Sequence[int]) -> list[str]:
+    def _all_words(self, pieces: Sequence[np.ndarray], seconds: Sequence[int]) -> list[tuple[str, bool]]:
+        """The words of each piece, and whether they came to an end."""
         batches = list(_batches(seconds))
-        transcripts = [""] * len(pieces)
+        transcripts = [("", True)] * len(pieces)
         with ThreadPoolExecutor(cores(), "recognising") as threads:
             found = threads.map(lambda batch: self._words([pieces[index] for index in batch[1]], batch[0]), batches)
             for (_, batch), texts in zip(batches, found, strict=True):
@@ -105,19 +106,20 @@ class Whisper:
                     transcripts[index] = text
         return transcripts
 
-    def _words(self, pieces: Sequence[np.ndarray], seconds: int) -> list[str]:
+    def _words(self, pieces: Sequence[np.ndarray], seconds: int) -> list[tuple[str, bool]]:
         import ctranslate2
 
         steps = seconds * SAMPLE_RATE // STEP
         features = np.stack([log_mel(each, steps, self._network.n_mels) for each in pieces])
-        longest = max(len(each) for each in pieces) // SAMPLE_RATE + 1
+        most = min(_TOKENS_A_SECOND * (seconds - _SILENCE_S + 1), _MOST_TOKENS)
         results = self._network.generate(
             ctranslate2.StorageView.from_array(features),
             [self._prompt] * len(pieces),
             beam_size=_BEAMS,
-            max_length=2 * min(_TOKENS_A_SECOND * longest, _MOST_TOKENS),  # of which it takes half for the words
+            max_length=2 * most,  # of which it takes half for the words
         )
-        return [self._tokenizer.decode(each.sequences_ids[0]).strip() for each in results]
+        found = [each.sequences_ids[0] for each in results]
+        return [(self._tokenizer.decode(each).strip(), len(each) < most) for each in found]
 
 
 def _goes_round(text: str) -> bool:

@@ -15,7 +15,8 @@ Our reading, for the utterance vectors ``x_a, x_t`` of HCAM's stage I (the paper
     logits = W [a*; t*] + b                          loss = CE + w_t CE(t) + w_a CE(a) + w_abs L_abs + w_rel L_rel
     L_abs: symmetric InfoNCE between P_a a, P_t t    L_rel: mean squared difference of their cosine similarities
 
-The gate starts nearly closed (c = -2), so that a weak modality has to earn its influence.
+Without ``layer_norm``, LN is left out: how sure a modality is of a turn stays in the length of its vector. The gate
+starts nearly closed (c = -2), so that a weak modality has to earn its influence.
 """
 
 from collections.abc import Mapping
@@ -60,6 +61,8 @@ class HBAFConfig:
         temperature: of the absolute contrastive loss
         speaker: what it knows of the speakers
         skip: whether the classifier also reads the turn's own vectors, beside the paper
+        layer_norm: whether a layer norm stands behind every attention
+        audio_dropout: on the audio's vectors, and around the GRU and the attention of its context
     """
 
     hidden: Annotated[int, Field(ge=2, multiple_of=2)]
@@ -77,6 +80,8 @@ class HBAFConfig:
     temperature: Annotated[float, Field(gt=0)]
     speaker: Speaker = "none"
     skip: bool = False
+    layer_norm: bool = True
+    audio_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def __post_init__(self) -> None:
         check_heads(self.hidden, self.heads)
@@ -113,6 +118,7 @@ class HBAF(Network):
         self.text_input_projection = nn.Linear(dims["text"], hidden)
         self.text_speaker = SpeakerEmbedding(config.speaker, hidden)
         self.text_context = Recurrent(hidden, hidden, 2, config.dropout, causal)
+        self.audio_dropout = nn.Dropout(config.audio_dropout)
         self.audio_input_projection = nn.Linear(dims["audio"], audio_hidden)
         self.audio_speaker = SpeakerEmbedding(config.speaker, audio_hidden)
         self.audio_context = _AudioContext(config, causal) if config.context else None
@@ -156,7 +162,8 @@ class HBAF(Network):
         return x_BLH + self.dropout(self.text_context(self.dropout(x_BLH), lengths_B))
 
     def _audio(self, batch: Batch, mask: Tensor) -> Tensor:
-        x_UH = self.audio_input_projection(self.standardize["audio"](batch.frames["audio"][:, 0]))
+        x_UD = self.standardize["audio"](batch.frames["audio"][:, 0])
+        x_UH = self.audio_input_projection(self.audio_dropout(x_UD))
         x_UH = self.audio_speaker(x_UH, batch.speakers_U, batch.places_BL)
         x_BLH = to_dialogues(x_UH, batch.places_BL)
         if self.audio_context is not None:
@@ -186,11 +193,14 @@ class _AudioContext(nn.Module):
         super().__init__()
         self.recurrent = Recurrent(config.audio_hidden, config.audio_hidden, 1, 0.0, causal)
         self.attention = nn.MultiheadAttention(config.audio_hidden, 1, batch_first=True)
-        self.norm = nn.LayerNorm(config.audio_hidden)
+        self.dropout = nn.Dropout(config.audio_dropout)
+        self.norm = nn.LayerNorm(config.audio_hidden) if config.layer_norm else nn.Identity()
 
     def forward(self, x_BLH: Tensor, lengths_B: Tensor, mask: Tensor) -> Tensor:
         found_BLH, _ = self.attention(x_BLH, x_BLH, x_BLH, attn_mask=mask, need_weights=False)
-        return self.norm(x_BLH + self.recurrent(x_BLH, lengths_B) + found_BLH)
+        states_BLH = self.recurrent(self.dropout(x_BLH), lengths_B)
+        normed_BLH: Tensor = self.norm(x_BLH + self.dropout(states_BLH) + self.dropout(found_BLH))
+        return normed_BLH
 
 
 class _BimodalAttention(nn.Module):
@@ -206,7 +216,7 @@ class _BimodalAttention(nn.Module):
             nn.init.zeros_(self.gate.weight)
             nn.init.constant_(self.gate.bias, _GATE_BIAS)
         self.dropout = nn.Dropout(config.dropout)
-        self.norm = nn.LayerNorm(hidden)
+        self.norm = nn.LayerNorm(hidden) if config.layer_norm else nn.Identity()
 
     def forward(self, own_BLH: Tensor, other_BLH: Tensor, mask: Tensor) -> Tensor:
         total_BLH = own_BLH
@@ -217,7 +227,8 @@ class _BimodalAttention(nn.Module):
             if self.gate is not None:
                 found_BLH = found_BLH * self.gate(torch.cat([own_BLH, found_BLH], dim=-1)).sigmoid()
             total_BLH = total_BLH + self.dropout(found_BLH)
-        return self.norm(total_BLH)
+        normed_BLH: Tensor = self.norm(total_BLH)
+        return normed_BLH
 
 
 def _attention(config: HBAFConfig) -> nn.MultiheadAttention:

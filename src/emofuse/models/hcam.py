@@ -12,7 +12,8 @@ size, and each block being attention, residual and layer norm::
     a" = LN(a' + MHA(a', a', a'))    t" = LN(t' + MHA(t', t', t'))      self-attention
     logits = W [a"; t"] + b          loss = CE + w SupCon({P a", P t"})
 
-With co-attention off, ``a, t`` go to self-attention as they are, and fusion is the concatenation alone. The
+Without ``layer_norm``, LN is left out: it gives a modality that is unsure of a turn a vector as long as one that is
+sure. With co-attention off, ``a, t`` go to self-attention as they are, and fusion is the concatenation alone. The
 paper uses no speaker identity. Ensembling is in :mod:`emofuse.models.parts.mixture`.
 """
 
@@ -53,6 +54,7 @@ class HCAMConfig:
         temperature: of the contrastive loss
         speaker: what it knows of the speakers
         skip: whether the classifier also reads the turn's own vectors, beside the paper
+        layer_norm: whether a layer norm stands behind every attention
     """
 
     hidden: Annotated[int, Field(ge=2)]
@@ -64,6 +66,7 @@ class HCAMConfig:
     temperature: Annotated[float, Field(gt=0)]
     speaker: Speaker = "none"
     skip: bool = False
+    layer_norm: bool = True
 
     def __post_init__(self) -> None:
         check_heads(self.hidden, self.heads)
@@ -133,4 +136,5 @@ class HCAM(Network):
 
 
 def _blocks(config: HCAMConfig, count: int) -> nn.ModuleList:
-    return nn.ModuleList(AttentionBlock(config.hidden, config.heads, config.dropout) for _ in range(count))
+    options = (config.hidden, config.heads, config.dropout, config.layer_norm)
+    return nn.ModuleList(AttentionBlock(*options) for _ in range(count))

@@ -14,9 +14,10 @@ from emofuse.models.registry import FUSION, MODALITIES, base_name, in_order, is_
 from emofuse.plan import Plan
 from emofuse.reporting.dialogues import read_dialogues, words
 from emofuse.reporting.layers import read_layer_shares
-from emofuse.reporting.plots import plot_confusion, plot_learning, plot_scores, write_plot
-from emofuse.reporting.protocol import losses, model_sizes, protocol_markdown
-from emofuse.reporting.report import report
+from emofuse.reporting.protocol import cut_off, losses, model_sizes, protocol_markdown
+from emofuse.reporting.provenance import provenance
+from emofuse.reporting.report import confusion_figures, report, scores_figure
+from emofuse.reporting.svg import as_file
 from emofuse.reporting.tables import (
     best_model,
     dev_scores,
@@ -26,11 +27,11 @@ from emofuse.reporting.tables import (
     write_runs,
     write_scores,
 )
-from emofuse.reporting.verdicts import METRIC
+from emofuse.reporting.turns import read_turns
 from emofuse.scoring.ensembles import of_seeds
 from emofuse.scoring.inputs import run_folders, truth_of
 from emofuse.scoring.literature import published
-from emofuse.scoring.scores import Scores, ScoringConfig, score
+from emofuse.scoring.scores import ALL, NONZERO, Scores, ScoringConfig, score
 from emofuse.tasks import Task
 
 __all__ = ["benchmark", "comparisons", "protocol"]
@@ -60,16 +61,18 @@ def benchmark(task: Task, pair: Pair, plan: Plan, config: ScoringConfig, layout:
     whole = runs.filter(~pl.col("model").map_elements(is_ablation, pl.Boolean))
     scores, dev = score(runs, truth_of(task), task.classes, config, epochs, of_seeds(whole)), dev_scores(records)
     pairs, rules = comparisons(scores), protocol(task, pair, layout, records, configs)
+    rules["provenance"] = provenance(layout.corpus(task.corpus) / "utterances.parquet", folders)
     table = f"{markdown_table(scores, pairs)}\n{protocol_markdown(rules, published(task.name))}"
     out, kept = layout.metrics(task.name, pair), layout.scores(task.name, pair)
     write_scores(out, scores, dev, rules, table)
     write_csv(out / "learning.csv", learning_curves(records))
-    _plot(out / "plots", scores, records)
+    _plot(out / "plots", scores)
     write_runs(kept, scores)
     layers = read_layer_shares(folders)
-    for folder, utterances in ((out, None), (kept, words(task, layout))):
+    turns = read_turns(task, layout, runs)
+    for folder, utterances, own in ((out, None, None), (kept, words(task, layout), turns)):
         shown = read_dialogues(folders, runs, task.classes, utterances)
-        write_text(folder / "report.html", report(scores, rules, pairs, records, shown, layers))
+        write_text(folder / "report.html", report(scores, rules, records, shown, layers, own))
     return table
 
 
@@ -119,7 +122,12 @@ def protocol(
     features = {name: metadata(folder) for name, folder in folders.items()}
     without = {name: {kind: len(ids) for kind, ids in defects(folder).items()} for name, folder in folders.items()}
     cuts = {name: len(ids) for name, folder in folders.items() if (ids := cut(folder))}
-    stated = {"losses": losses(configs), "labels_no_class_takes": task.untaken(), "utterances_cut": cuts}
+    stated = {
+        "losses": losses(configs),
+        "cut_off": cut_off(records),
+        "labels_no_class_takes": task.untaken(),
+        "utterances_cut": cuts,
+    }
     return {
         "task": task.name,
         "corpus": task.corpus,
@@ -147,12 +155,9 @@ def _read(folders: Sequence[Path], name: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
 
 
-def _plot(out: Path, scores: Scores, records: Sequence[dict[str, Any]]) -> None:
-    write_plot(out / "scores.png", plot_scores(scores))
-    write_plot(out / "learning.png", plot_learning(records))
-    for model, n_runs in scores.models.filter(pl.col("metric") == METRIC).select("model", "n_runs").rows():
-        picture = plot_confusion(
-            scores.confusion.filter(pl.col("model") == model),
-            f"{model}, {'1 run' if n_runs == 1 else f'sum of {n_runs} runs'}",
-        )
-        write_plot(out / f"confusion-{model.replace('/', '-')}.png", picture)
+def _plot(out: Path, scores: Scores) -> None:
+    """Write the figures that stand beside those of other revisions in ``dvc plots``."""
+    write_text(out / "scores.svg", as_file(scores_figure(scores)))
+    for part, suffix in ((ALL, ""), (NONZERO, "-nonzero")):
+        for model, figure in confusion_figures(scores, part).items():
+            write_text(out / f"confusion-{model.replace('/', '-')}{suffix}.svg", as_file(figure))

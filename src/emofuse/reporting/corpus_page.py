@@ -1,53 +1,28 @@
-"""A page of plots for a corpus: one HTML file that carries everything with it, the same bytes for the same corpus."""
+"""A page of figures for a corpus: one HTML file that carries everything with it, the same bytes for the same corpus."""
 
 import json
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from emofuse.core.files import write_text
 from emofuse.core.schema import SAMPLE_RATE
-from emofuse.reporting.style import BLUE, FAINT, ORANGE, PALE, STYLE, render
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from emofuse.reporting.pages import render
+from emofuse.reporting.palette import emotion_colours
+from emofuse.reporting.svg import Markup, Scale, circle, line, picture, rect, text, ticks
 
 __all__ = ["overview", "write_overview"]
 
-_SPLITS = {"train": BLUE, "dev": PALE, "test": ORANGE, "none": FAINT}
+_SPLITS = ("train", "dev", "test", "none")
 _SHOWN = 10
 """Utterances that the table of defects names for each kind."""
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{name}</title>
-<style>
-body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #22303c; background: white;
-  font: 15px/1.5 "DejaVu Sans", Verdana, sans-serif; }}
-svg {{ width: 100%; height: auto; }}
-svg text {{ font-family: "DejaVu Sans", Verdana, sans-serif !important; }}
-table {{ border-collapse: collapse; }}
-th, td {{ padding: 0.2rem 0.8rem 0.2rem 0; text-align: left; vertical-align: top;
-  border-bottom: 1px solid #e3e8ec; overflow-wrap: anywhere; }}
-.number {{ text-align: right; }}
-</style>
-</head>
-<body>
-<h1>{name}</h1>
-<p>{counts}</p>
-{plots}
-{tables}
-</body>
-</html>
-"""
+_WIDTH = 340
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 334.0, 10.0, 130.0
+"""Edges of a histogram in its picture of that width."""
 
 
 def write_overview(name: str, corpus: Path, summary: Path, page: Path) -> None:
@@ -71,152 +46,141 @@ def overview(name: str, utterances: pl.DataFrame, summary: dict[str, Any]) -> st
         utterances: rows of :data:`emofuse.core.schema.UTTERANCES`
         summary: as :func:`emofuse.corpora.ingest.summarise` gives it
     """
-    import matplotlib
-
-    with matplotlib.rc_context(STYLE):
-        svg = render(_draw(utterances), "svg").decode()
     counts = [f"{summary[what]:,} {what}" for what in ("utterances", "dialogues", "speakers")]
-    tables = [*_labels(summary["splits"]), *_defects(utterances), *_notes(summary["notes"])]
-    return _PAGE.format(
-        name=escape(name),
+    splits = {split: summary["splits"][split] for split in _SPLITS if split in summary["splits"]}
+    names = sorted({label for each in splits.values() for label in each})
+    labels = {name: [splits[split].get(name, 0) for split in splits] for name in names}
+    return render(
+        "corpus_page.html.jinja",
+        name=name,
         counts=", ".join([*counts, f"{summary['hours_of_audio']:.2f} hours of audio"]),
-        plots=svg[svg.index("<svg") :],
-        tables="\n".join(tables),
+        classes=_classes(utterances),
+        figures=_figures(utterances),
+        splits=list(splits),
+        labels=labels | {"all": [sum(splits[split].values()) for split in splits]},
+        defects=_defects(utterances),
+        notes=summary["notes"],
     )
 
 
-def _draw(utterances: pl.DataFrame) -> "Figure":
-    from matplotlib.figure import Figure
-
-    utterances = utterances.with_columns(pl.col("split").fill_null("none"))
-    names = [split for split in _SPLITS if split in set(utterances["split"])]
-    labels = utterances["label"].drop_nulls().unique()
-    top = 1.2 + 0.16 * len(names) * len(labels) if len(labels) else 2.6
-    figure = Figure(figsize=(9, top + 4.8), layout="constrained")
-    panels = figure.subplot_mosaic(
-        [["labels", "labels"], ["lengths", "turns"], ["words", "defects"]], height_ratios=[top, 2.4, 2.4]
-    )
-    draw_classes = _draw_labels if len(labels) else _draw_sentiments
-    draw_classes(panels["labels"], utterances, names)
-    seconds = pl.when(pl.col("n_samples") > 0).then(pl.col("n_samples") / SAMPLE_RATE)
-    lengths = utterances.select(pl.coalesce(seconds, pl.col("end_s") - pl.col("start_s"))).to_series()
-    words = utterances["text"].drop_nulls().str.split(" ").list.len()
-    _draw_histogram(panels["lengths"], lengths.drop_nulls(), "Seconds an utterance", "utterances", whole=False)
-    _draw_histogram(panels["turns"], utterances.group_by("dialogue_id").len()["len"], "Turns a dialogue", "dialogues")
-    _draw_histogram(panels["words"], words, "Words an utterance", "utterances")
-    _draw_defects(panels["defects"], utterances)
-    return figure
+def _classes(utterances: pl.DataFrame) -> tuple[str, Markup | None]:
+    """Title and figure of the labels, or of the sentiments where there are none."""
+    table = utterances.with_columns(pl.col("split").fill_null("none"))
+    splits = [split for split in _SPLITS if split in set(table["split"])]
+    if table["label"].drop_nulls().len():
+        return "Labels by split", _labels(table, splits)
+    return "Sentiment by split", _sentiments(table, splits)
 
 
-def _draw_labels(axes: "Axes", utterances: pl.DataFrame, splits: Sequence[str]) -> None:
+def _labels(utterances: pl.DataFrame, splits: Sequence[str]) -> Markup:
     """Share of each label in each split, the commonest label on top; what has no label comes last."""
     counts = utterances.group_by("label", "split").len()
     total = counts.group_by("label").agg(pl.col("len").sum()).sort("len", "label", descending=[True, False])
     labels = [*total["label"].drop_nulls(), *([None] if utterances["label"].null_count() else [])]
     found = {(label, split): count for label, split, count in counts.iter_rows()}
-    height = 0.8 / len(splits)
-    for place, split in enumerate(splits):
-        values = np.array([found.get((label, split), 0) for label in labels])
-        rows = np.arange(len(labels)) - 0.4 + (place + 0.5) * height
-        bars = axes.barh(rows, 100 * values / values.sum(), height, color=_SPLITS[split], label=split)
-        axes.bar_label(bars, [f"{value:,}" for value in values], padding=2, fontsize=6, color=FAINT)
-    axes.set_yticks(range(len(labels)), [label or "(none)" for label in labels])
-    axes.invert_yaxis()
-    axes.set_xlabel("percent of the split")
-    axes.set_title("Labels by split", fontweight="bold")
-    axes.grid(visible=True, axis="x")
-    axes.legend(frameon=False)
+    sizes = dict(utterances.group_by("split").len().iter_rows())
+    colours = emotion_colours([label for label in labels if label])
+    most = max(100 * count / sizes[split] for (_, split), count in found.items())
+    x, parts, top = Scale(0, most, 0, 62, "%"), [], 0
+    for label in labels:
+        parts += [circle(5, top + 8, 4.5, "hue", variables=f"--hue:{colours[label]}")] if label else []
+        parts.append(text(15, top + 12, label or "(none)", "strong"))
+        for split in splits:
+            top += 16
+            count = found.get((label, split), 0)
+            share = 100 * count / sizes[split]
+            parts.append(rect(0, top + 2, x(share), 12, f"bar {split}", f"{split}: {count:,}"))
+            parts.append(text(x(share), top + 12, f"{split} {share:.1f} %, {count:,}", "soft after"))
+        top += 26
+    return picture(720, top, "Labels by split, percent of the split", parts, wide=True)
 
 
-def _draw_sentiments(axes: "Axes", utterances: pl.DataFrame, splits: Sequence[str]) -> None:
+def _sentiments(utterances: pl.DataFrame, splits: Sequence[str]) -> Markup | None:
     """Distribution of the sentiment in each split."""
-    axes.set_title("Sentiment by split", fontweight="bold")
     known = utterances.filter(pl.col("sentiment").is_not_null())
     if known.is_empty():
-        _say(axes, "neither labels nor sentiments")
-        return
+        return None
     edges = np.histogram_bin_edges(known["sentiment"].to_numpy(), 24)
-    for split in splits:
-        values = known.filter(pl.col("split") == split)["sentiment"].to_numpy()
-        if len(values):
-            shares = 100 * np.histogram(values, edges)[0] / len(values)
-            axes.stairs(shares, edges, color=_SPLITS[split], linewidth=1.6, label=f"{split}, {len(values):,}")
-    axes.set(xlabel="sentiment", ylabel="percent of the split")
-    axes.grid(visible=True, axis="y")
-    axes.legend(frameon=False)
+    own = {split: known.filter(pl.col("split") == split)["sentiment"].to_numpy() for split in splits}
+    shares = {split: 100 * np.histogram(values, edges)[0] / len(values) for split, values in own.items() if len(values)}
+    most = max(float(each.max()) for each in shares.values())
+    x, y = Scale(edges[0], edges[-1], 6, 98, "%"), Scale(0, most, 190, 30)
+    parts = _levels(y, "6%", "98%")
+    for place, (split, values) in enumerate(shares.items()):
+        width = (92 / len(values)) / len(shares)
+        for number, share in enumerate(values):
+            left = f"{6 + 92 * number / len(values) + place * width:.2f}%"
+            height = round(190 - float(y(share)), 1)
+            parts.append(rect(left, y(share), f"{0.9 * width:.2f}%", height, f"bar {split}", f"{split}: {share:.1f} %"))
+        parts.append(rect(f"{8 + 24 * place}%", 2, 12, 12, f"bar {split}"))
+        parts.append(text(f"{8 + 24 * place}%", 12, f"{split}, {len(own[split]):,}", "soft beside"))
+    parts += [text(x(value), 206, f"{value:g}", "soft middle") for value in ticks(edges[0], edges[-1], 6)]
+    parts.append(text("50%", 222, "sentiment; percent of the split", "soft middle"))
+    return picture(720, 226, "Sentiment by split", parts, wide=True)
 
 
-def _draw_histogram(axes: "Axes", values: pl.Series, title: str, what: str, whole: bool = True) -> None:
+def _figures(utterances: pl.DataFrame) -> list[tuple[str, Markup | None]]:
+    """Title and histogram of lengths, turns and words; none where they are unknown."""
+    seconds = pl.when(pl.col("n_samples") > 0).then(pl.col("n_samples") / SAMPLE_RATE)
+    lengths = utterances.select(pl.coalesce(seconds, pl.col("end_s") - pl.col("start_s"))).to_series()
+    words = utterances["text"].drop_nulls().str.split(" ").list.len()
+    turns = utterances.group_by("dialogue_id").len()["len"]
+    return [
+        ("Seconds an utterance", _histogram(lengths.drop_nulls(), "utterances", whole=False)),
+        ("Turns a dialogue", _histogram(turns, "dialogues")),
+        ("Words an utterance", _histogram(words, "utterances")),
+    ]
+
+
+def _histogram(values: pl.Series, what: str, whole: bool = True) -> Markup | None:
     """Counts on a logarithmic axis, so that the few extreme ones are seen too."""
-    axes.set_title(title, fontweight="bold")
     if values.is_empty():
-        _say(axes, "unknown")
-        return
+        return None
     data = values.to_numpy()
     step = max(1, round((data.max() + 1) / 40)) if whole else (data.max() or 1) / 40
     edges = np.arange(0, data.max() + 2 * step, step) - (0.5 if whole else 0)
-    axes.stairs(np.histogram(data, edges)[0], edges, fill=True, color=BLUE)
-    axes.set_yscale("log")
-    axes.set_ylim(bottom=0.7)
-    axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.axvline(float(np.median(data)), color=ORANGE, linewidth=1)
-    axes.set(ylabel=what, xlabel=f"median {np.median(data):.3g} (line), longest {data.max():.4g}")
-    axes.grid(visible=True, axis="y")
+    counts = np.histogram(data, edges)[0]
+    x = Scale(edges[0], edges[-1], _LEFT, _RIGHT)
+    y = Scale(np.log10(0.7), np.log10(max(counts.max(), 2)), _BOTTOM, _TOP)
+    parts = []
+    for power in range(len(str(int(counts.max())))):
+        place = y(power)
+        parts += [
+            line(_LEFT, place, _RIGHT, place, "grid"),
+            text(_LEFT - 4, float(place) + 4, f"{10**power:,}", "soft end"),
+        ]
+    for number, count in enumerate(counts.tolist()):
+        if count:
+            left, top = float(x(edges[number])), float(y(np.log10(count)))
+            title = f"{edges[number]:.3g} to {edges[number + 1]:.3g}: {count:,} {what}"
+            width = float(x(edges[number + 1])) - left
+            parts.append(rect(round(left, 1), top, round(width, 1), round(_BOTTOM - top, 1), "bar", title))
+    middle = float(np.median(data))
+    parts.append(line(x(middle), _TOP, x(middle), _BOTTOM, "median"))
+    parts += [text(x(value), _BOTTOM + 14, f"{value:g}", "soft middle") for value in ticks(0, edges[-1], 5)]
+    caption = f"{what}; median {middle:.3g} (line), longest {data.max():.4g}"
+    parts.append(text((_LEFT + _RIGHT) / 2, _BOTTOM + 30, caption, "soft middle"))
+    return picture(_WIDTH, _BOTTOM + 34, caption, parts)
 
 
-def _draw_defects(axes: "Axes", utterances: pl.DataFrame) -> None:
-    axes.set_title("Defects", fontweight="bold")
-    counts = _kinds(utterances)
-    if counts.is_empty():
-        _say(axes, "none")
-        return
-    bars = axes.barh(counts["defects"].to_list(), counts["count"].to_numpy(), 0.6, color=ORANGE)
-    axes.bar_label(bars, [f"{count:,}" for count in counts["count"]], padding=2, fontsize=7, color=FAINT)
-    axes.set_ylim(max(len(counts), 4) - 0.4, -0.6)
-    axes.locator_params(axis="x", integer=True)
-    axes.set_xlabel("utterances")
+def _levels(y: Scale, left: str, right: str) -> list[str]:
+    parts = []
+    for value in ticks(y.low, y.high, 4):
+        parts += [line(left, y(value), right, y(value), "grid"), text(left, float(y(value)) - 3, f"{value:g}", "soft")]
+    return parts
 
 
-def _say(axes: "Axes", text: str) -> None:
-    axes.set_axis_off()
-    axes.text(0, 0.9, text, transform=axes.transAxes, va="top")
-
-
-def _kinds(utterances: pl.DataFrame) -> pl.DataFrame:
-    """Defects, commonest first: ``defects`` (the kind), ``count``, ``first``."""
-    rows = utterances.select("utterance_id", "defects").explode("defects", empty_as_null=True).drop_nulls("defects")
-    first = pl.col("utterance_id").head(_SHOWN)
-    counts = rows.group_by("defects", maintain_order=True).agg(count=pl.len(), first=first)
-    return counts.sort("count", "defects", descending=[True, False])
-
-
-def _labels(splits: dict[str, dict[str, int]]) -> list[str]:
-    names = [split for split in _SPLITS if split in splits]
-    labels = sorted({label for counts in splits.values() for label in counts})
-    rows = [[label, *(f"{splits[split].get(label, 0):,}" for split in names)] for label in labels]
-    rows.append(["all", *(f"{sum(splits[split].values()):,}" for split in names)])
-    return ["<h2>Utterances</h2>", _table(["label", *names], rows, range(1, len(names) + 1))]
-
-
-def _defects(utterances: pl.DataFrame) -> list[str]:
-    kinds = _kinds(utterances)
-    rows = [
-        [kind, f"{count:,}", ", ".join(first) + (" …" if count > _SHOWN else "")]
+def _defects(utterances: pl.DataFrame) -> list[tuple[str, str, str]]:
+    """Kind, count and the first utterances."""
+    kinds = (
+        utterances.select("utterance_id", "defects")
+        .explode("defects", empty_as_null=True)
+        .drop_nulls("defects")
+        .group_by("defects", maintain_order=True)
+        .agg(count=pl.len(), first=pl.col("utterance_id").head(_SHOWN))
+        .sort("count", "defects", descending=[True, False])
+    )
+    return [
+        (kind, f"{count:,}", ", ".join(first) + (" …" if count > _SHOWN else ""))
         for kind, count, first in kinds.iter_rows()
     ]
-    table = _table(["kind", "count", "utterances"], rows, [1]) if rows else "<p>None.</p>"
-    return ["<h2>Defects</h2>", table]
-
-
-def _notes(notes: Sequence[str]) -> list[str]:
-    items = [f"<li>{escape(note)}</li>" for note in notes]
-    return ["<h2>Notes</h2>", "<ul>", *items, "</ul>"] if items else []
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> str:
-    def line(tag: str, cells: Sequence[str]) -> str:
-        kinds = [' class="number"' if index in numbers else "" for index in range(len(cells))]
-        return "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
-
-    lines = [line("th", header), *(line("td", row) for row in rows)]
-    return "<table>\n" + "\n".join(f"<tr>{each}</tr>" for each in lines) + "\n</table>"

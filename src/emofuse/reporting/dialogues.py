@@ -43,7 +43,7 @@ class Dialogue:
 def read_dialogues(
     folders: Sequence[Path], runs: pl.DataFrame, classes: Sequence[str], utterances: pl.DataFrame | None
 ) -> list[Dialogue]:
-    """Return the example of each model that left one, from its first run; those of ablations are left out.
+    """Return the example of each model that left one, from its best run on dev; those of ablations are left out.
 
     Args:
         folders: run folders; an ``attention.json`` has ``utterance_ids``, ``attention`` and ``gate``
@@ -52,18 +52,14 @@ def read_dialogues(
         utterances: what :func:`words` gives, or None to leave the words out: a corpus belongs to its owner, and what
             goes into git must not have any of it
     """
-    shown: dict[str, Dialogue] = {}
-    for path in (folder / "attention.json" for folder in folders if (folder / "attention.json").exists()):
-        record = json.loads(path.with_name("record.json").read_text(encoding="utf-8"))
-        if is_ablation(record["model"]) or record["model"] in shown:
-            continue
-        example = json.loads(path.read_text(encoding="utf-8"))
-        turns = pl.DataFrame({"utterance_id": example["utterance_ids"]})
-        for table in (_predictions(runs, record, classes), *([] if utterances is None else [utterances])):
-            turns = turns.join(table, on="utterance_id", how="left", maintain_order="left")
-        parts = (example["attention"], example["gate"])
-        shown[record["model"]] = Dialogue(record["model"], record["seed"], turns, *parts)
-    return [shown[model] for model in in_order(list(shown))]
+    best: dict[str, tuple[float, Path]] = {}
+    for folder in folders:
+        if (folder / "attention.json").exists():
+            record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+            found = (record["dev"]["weighted_f1"], folder)
+            if not is_ablation(record["model"]):
+                best[record["model"]] = max(best.get(record["model"], found), found, key=lambda each: each[0])
+    return [_dialogue(best[model][1], runs, classes, utterances) for model in in_order(best)]
 
 
 def words(task: Task, layout: Layout) -> pl.DataFrame:
@@ -76,8 +72,18 @@ def words(task: Task, layout: Layout) -> pl.DataFrame:
     )
 
 
+def _dialogue(folder: Path, runs: pl.DataFrame, classes: Sequence[str], utterances: pl.DataFrame | None) -> Dialogue:
+    record, example = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("record.json", "attention.json")
+    )
+    turns = pl.DataFrame({"utterance_id": example["utterance_ids"]})
+    for table in (_predictions(runs, record, classes), *([] if utterances is None else [utterances])):
+        turns = turns.join(table, on="utterance_id", how="left", maintain_order="left")
+    return Dialogue(record["model"], record["seed"], turns, example["attention"], example["gate"])
+
+
 def _predictions(runs: pl.DataFrame, record: Mapping[str, object], classes: Sequence[str]) -> pl.DataFrame:
-    """What a run predicts for test: utterance_id, predicted, confidence."""
+    """What a run predicts of test: utterance_id, predicted, confidence."""
     own = runs.filter(pl.col("split") == "test", *(pl.col(name) == record[name] for name in RUN))
     place = pl.col("probabilities").list.arg_max()
     return own.select(

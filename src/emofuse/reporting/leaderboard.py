@@ -9,9 +9,11 @@ from typing import Any
 from emofuse.core.files import write_text
 from emofuse.core.markdown import plain, table
 from emofuse.models.registry import base_name, in_order
+from emofuse.reporting.pages import render
 from emofuse.reporting.verdicts import METRIC, percent
 from emofuse.scoring.literature import Published, published
 from emofuse.scoring.predictions import ScoringError
+from emofuse.scoring.scores import DEV
 
 __all__ = ["Row", "leaderboard", "markdown", "write_leaderboard"]
 
@@ -19,12 +21,12 @@ COLUMNS = {
     METRIC: "Weighted F1",
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
-    f"dev/{METRIC}": "Dev weighted F1",
+    f"{DEV}{METRIC}": "Dev weighted F1",
 }
 """Titles by metric; the first is what rows are ranked by."""
 
 _NOTE = (
-    "Percent on test with the {confidence_level} % interval of the mean over runs. Rows of one task share test set and "
+    "Percent on test with the {confidence} interval of the mean over runs. Rows of one task share test set and "
     "protocol, whatever the encoders; the dev column is what settings were chosen by. Figures of others stand under "
     "protocols of their own."
 )
@@ -40,6 +42,7 @@ class Row:
         text: name of the words' encoder
         model: its name
         scores: by metric of :data:`COLUMNS` ``mean, sd, low, high, n_runs``; fractions
+        confidence_level: probability with which an interval holds what it is of
     """
 
     task: str
@@ -47,6 +50,7 @@ class Row:
     text: str
     model: str
     scores: dict[str, dict[str, Any]]
+    confidence_level: float
 
 
 def leaderboard(metrics: Path) -> list[Row]:
@@ -62,10 +66,10 @@ def leaderboard(metrics: Path) -> list[Row]:
     for path in sorted(metrics.glob("*/*/scores.json")):
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            protocol, scores = found["protocol"], found["scores"]
+            protocol, scores, level = found["protocol"], found["scores"], found["intervals"]["confidence_level"]
             place = (protocol["task"], protocol["encoders"]["audio"], protocol["encoders"]["text"])
             models = [model for model in in_order(scores) if model == base_name(model)]
-            rows += [Row(*place, model, {metric: scores[model][metric] for metric in COLUMNS}) for model in models]
+            rows += [Row(*place, model, {name: scores[model][name] for name in COLUMNS}, level) for model in models]
         except (ValueError, KeyError, TypeError) as error:
             raise ScoringError(f"{path}: not the scores of a task: {error!r}; run its scoring stage again") from error
     return rows
@@ -123,10 +127,6 @@ def _cell(row: dict[str, Any], *, bold: bool) -> str:
 
 
 def _page(rows: Sequence[Row]) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    folder = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
     tasks = [
         {
             "name": task,
@@ -137,14 +137,15 @@ def _page(rows: Sequence[Row]) -> str:
                     "runs": row.scores[METRIC]["n_runs"],
                     "page": f"{task}/{row.audio}+{row.text}/report.html",
                 }
-                for row in own
+                for row in sorted(own, key=lambda row: -row.scores[METRIC]["mean"])
             ],
             "published": published(task),
         }
         for task, own in _by_task(rows).items()
     ]
-    return environment.get_template("leaderboard.html.jinja").render(
-        tasks=tasks, titles=list(COLUMNS.values()), note=_NOTE.format(confidence_level=95)
+    levels = " or ".join(f"{100 * level:g} %" for level in sorted({row.confidence_level for row in rows}))
+    return render(
+        "leaderboard.html.jinja", tasks=tasks, titles=list(COLUMNS.values()), note=_NOTE.format(confidence=levels)
     )
 
 

@@ -14,6 +14,7 @@ from emofuse.scoring.predictions import ScoringError
 __all__ = [
     "PARAMETERS",
     "TIMES",
+    "cut_off",
     "losses",
     "model_sizes",
     "protocol_lines",
@@ -82,6 +83,17 @@ def model_sizes(
     return sizes_of | ensembles
 
 
+def cut_off(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return by model how many of its runs, such as ``2 of 5``, were best where their budget ended, if any was.
+
+    Args:
+        records: the ``record.json`` of all runs
+    """
+    counts = Counter(record["model"] for record in records)
+    ended = Counter(record["model"] for record in records if record["cut_off"])
+    return {model: f"{ended[model]} of {counts[model]}" for model in in_order(list(ended))}
+
+
 def losses(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return in words what the cross-entropy of a model is in its own stage, where it is not the plain one.
 
@@ -148,6 +160,10 @@ def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
         most = protocol["features"][name].get("max_tokens")
         lines.append((f"Utterances cut, {name}", f"{count:,}, longer than the {most} tokens that the encoder reads"))
     lines += [(f"Cross-entropy of {model}", text) for model, text in protocol.get("losses", {}).items()]
+    ended = protocol.get("cut_off", {})
+    if ended:
+        listed = ", ".join(f"{model} {runs} runs" for model, runs in ended.items())
+        lines.append(("Best at the end of the budget", f"{listed}; a larger one might have scored higher"))
     untaken = protocol.get("labels_no_class_takes", {})
     if untaken:
         listed = ", ".join(f"{label} {count:,}" for label, count in untaken.items())

@@ -1,172 +1,261 @@
 """The page to look at: one HTML file a task, with everything in it, equal bytes for equal results.
 
-What is drawn is laid out here, as numbers; ``report.html.jinja`` says how it looks.
+What is shown is put together here; ``report.html.jinja`` says how it is laid out, :mod:`emofuse.reporting.figures`
+draws.
 """
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
-from emofuse.models.registry import in_order, is_ablation
+from emofuse.models.registry import MODELS, base_name, in_order, is_ablation, is_ensemble
 from emofuse.reporting.dialogues import Dialogue
-from emofuse.reporting.layers import LayerShares, layer_figures
+from emofuse.reporting.figures import Estimate, calibration, confusion, dots, learning, shares
+from emofuse.reporting.layers import LayerShares
+from emofuse.reporting.pages import render
+from emofuse.reporting.palette import emotion_colours
 from emofuse.reporting.protocol import PARAMETERS, TIMES, protocol_lines, repeat
-from emofuse.reporting.tables import PART_TITLES, Grid, best_value, grids, learning_curves, models_of, shown
+from emofuse.reporting.provenance import provenance_lines
+from emofuse.reporting.svg import Markup
+from emofuse.reporting.tables import (
+    MODEL,
+    PART_TITLES,
+    Grid,
+    best_model,
+    best_value,
+    grids,
+    learning_curves,
+    models_of,
+    shown,
+)
+from emofuse.reporting.turns import Turns, as_json
 from emofuse.reporting.verdicts import METRIC, between, pair_row, percent, standing, verdict
 from emofuse.scoring.calibration import BINS
-from emofuse.scoring.literature import published
+from emofuse.scoring.ensembles import COMPARED
+from emofuse.scoring.literature import paper, published
 from emofuse.scoring.scores import ECE, NOT_COVERED, SUFFIXES, Scores
 
-__all__ = ["report", "with_times"]
+__all__ = ["confusion_figures", "report", "scores_figure", "with_known"]
 
 EMBEDDED = "demo"
 """The corpus that is made up."""
 
-HUES = ("#6b7784", "#e69f00", "#0072b2", "#d55e00", "#009e73", "#9467bd", "#cc79a7", "#56b4e9")
-"""Colours of classes, after Okabe and Ito, told apart with any colour vision; the name always stands beside them."""
-
-FACTS = ("Runs", "Parameters in all", "Labels seen")
+SIZES = ("Runs", "Parameters in all", "Labels seen")
 """Columns beside the scores."""
 
-_TIMES = '<script type="application/json" id="seconds">{}</script>'
-"""Where a page has its training times, by model."""
-
-LEFT, RIGHT, TOP, BOTTOM = 34, 276, 18, 106
-"""Edges of a learning curve's plot in its picture."""
+_KNOWN = '<script type="application/json" id="known">{}</script>'
+"""Where a page has what an out cannot have: training times by model, and the commit."""
 
 
 def report(
     scores: Scores,
     protocol: Mapping[str, Any],
-    comparisons: Sequence[tuple[str, str]],
     records: Sequence[Mapping[str, Any]],
     dialogues: Sequence[Dialogue],
     layers: Sequence[LayerShares] = (),
+    turns: Turns | None = None,
 ) -> str:
     """Return the page of a task.
 
     Args:
         scores: what :func:`emofuse.scoring.scores.score` gave
         protocol: what :func:`emofuse.reporting.benchmark.protocol` gave
-        comparisons: pairs of models to tell of
         records: the ``record.json`` of all runs
         dialogues: what models made of a dialogue, to show
         layers: what :func:`emofuse.reporting.layers.read_layer_shares` gave
+        turns: of test, with the corpus's words, for the page under ``data/``; None for the one that goes into git
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    folder = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
     models = in_order(scores.models["model"].to_list())
-    parts = scores.confusion["utterances"].unique(maintain_order=True)
-    whiskers, axis = _whiskers(scores, models)
-    return environment.get_template("report.html.jinja").render(
+    own = [model for model in models if _kind(model) == MODEL]
+    pair = "+".join(protocol["encoders"].values())
+    return render(
+        "report.html.jinja",
         title=f"{protocol['task']}, {' + '.join(protocol['encoders'].values())}",
         task=protocol["task"],
-        pair="+".join(protocol["encoders"].values()),
+        pair=pair,
+        corpus=protocol["corpus"],
+        # From the page's folder to the project's root.
+        root="../../../" if turns is None else "../../../../",
         scores=scores,
         synthetic=protocol["corpus"] == EMBEDDED,
         confidence_level=f"{100 * scores.config.confidence_level:g}",
         not_covered=NOT_COVERED,
+        compared=COMPARED,
         bins=BINS,
         summary=standing(scores.models, scores.pairs, scores.config.confidence_level),
-        comparisons=_comparisons(scores, comparisons),
-        grids=[_grid(scores, models, protocol["models"], grid) for grid in grids(scores)],
-        whiskers=whiskers,
-        axis=axis,
-        by_class={PART_TITLES[part]: _by_class(scores, models, part) for part in parts},
-        ablations=[model for model in models if is_ablation(model)],
-        confusions={PART_TITLES[part]: [_confusion(scores, model, part) for model in models] for part in parts},
-        curves=_curves(records, models),
-        layers=layer_figures(layers),
-        calibrations={PART_TITLES[part]: [_calibration(scores, model, part) for model in models] for part in parts},
+        tables=_tables(scores, models, protocol["models"]),
+        intervals=scores_figure(scores),
+        best=best_model(scores, own),
+        reference=_reference(scores, own),
+        forests=_forests(scores, own),
+        pairs=_pairs(scores, scores.pairs),
+        ensemble_pairs=_pairs(scores, scores.ensemble_pairs),
+        ablations=_ablations(scores, models),
+        by_class=_parts(scores, lambda part: _by_class(scores, own, part)),
+        confusions=_parts(scores, lambda part: _sorted(models, confusion_figures(scores, part))),
+        curves=_sorted(models, _curves(records)),
+        layers=_layers(layers),
+        calibrations=_parts(scores, lambda part: _sorted(models, _calibrations(scores, models, part))),
         dialogues=[_dialogue(each, scores.classes) for each in dialogues],
-        hues=_hues(scores.classes),
+        colours=emotion_colours(scores.classes),
+        turns=None if turns is None else _turns(turns, scores, protocol["task"]),
+        n_dialogues=None if turns is None else (turns.table["dialogue_id"].n_unique(), turns.n_dialogues),
         published=published(protocol["task"]),
         protocol=protocol_lines(protocol),
-        no_times=_TIMES.format("{}"),
+        provenance=provenance_lines(protocol),
+        systems=[(name, MODELS[name].title, paper(name)) for name in own if name in MODELS],
+        known=_KNOWN.format("{}"),
         notes={"parameters": PARAMETERS, "times": TIMES, "repeat": repeat(protocol)},
     )
 
 
-def with_times(page: str, seconds: Mapping[str, float]) -> str:
-    """Return a page with a column of training times, which an out cannot have: no two trainings take equally long.
+def with_known(page: str, seconds: Mapping[str, float], commit: str | None = None) -> str:
+    """Return a page with what an out cannot have, since no two trainings take equally long and commits come later.
+
+    Its links become those of a page in the project's root folder.
 
     Args:
         page: what :func:`report` gave
         seconds: of a run of each model, in its own stage
+        commit: that has these results
     """
     # Names come from the tracker; without the sign none ends the script.
-    return page.replace(_TIMES.format("{}"), _TIMES.format(json.dumps(seconds).replace("<", "\\u003c")))
+    known = json.dumps({"seconds": seconds, "commit": commit}).replace("<", "\\u003c")
+    filled = page.replace(_KNOWN.format("{}"), _KNOWN.format(known))
+    return filled.replace('"../../../../', '"').replace('"../../../sound/', '"data/sound/').replace('"../../../', '"')
 
 
-def _comparisons(scores: Scores, comparisons: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    pairs = [(first, second, pair_row(scores.pairs, first, second)) for first, second in comparisons]
-    place = _Axis([0.0, *(pair[end] for _, _, pair in pairs for end in ("low", "high"))])
+def scores_figure(scores: Scores) -> Markup:
+    """Draw weighted F1 of all models but ablations and ensembles, the best on top."""
+    rows = {row["model"]: row for row in scores.models.filter(pl.col("metric") == METRIC).to_dicts()}
+    listed = pl.col("fold").is_null() if scores.pooled else pl.lit(value=True)
+    runs = scores.runs.filter((pl.col("metric") == METRIC) & listed)
+    ranked = _ranked([model for model in in_order(rows) if _kind(model) == MODEL], _means(scores))
+    estimates = [
+        Estimate(
+            model,
+            100 * rows[model]["mean"],
+            100 * rows[model]["low"],
+            100 * rows[model]["high"],
+            f"{_percent(rows[model]['mean'])} {_ends(rows[model]['low'], rows[model]['high'])}",
+            tuple(100 * value for value in runs.filter(pl.col("model") == model)["value"]),
+            outlier=_reads_nothing(model),
+        )
+        for model in ranked
+    ]
+    return dots(estimates, "weighted F1 on test, %")
+
+
+def confusion_figures(scores: Scores, part: str) -> dict[str, Markup]:
+    """Draw the confusion matrix of each model, summed over runs."""
+    own = scores.confusion.filter(pl.col("utterances") == part)
+    return {str(model): confusion(table, str(model)) for (model,), table in own.group_by("model", maintain_order=True)}
+
+
+def _kind(model: str) -> str:
+    return "ablation" if is_ablation(model) else "ensemble" if is_ensemble(model) else MODEL
+
+
+def _reads_nothing(model: str) -> bool:
+    """Whether a model knows the classes' frequencies alone; it is far off all others."""
+    return model in MODELS and not MODELS[model].modalities
+
+
+def _ranked(models: Sequence[str], means: Mapping[str, float]) -> list[str]:
+    """Models from the best to the last; of equals the earlier in the order of tables first."""
+    return sorted(models, key=lambda model: -means[model])
+
+
+def _sorted(models: Sequence[str], figures: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Figures by kind of model and model, in the order of tables."""
+    kinds: dict[str, dict[str, Any]] = {MODEL: {}, "ensemble": {}, "ablation": {}}
+    for model in models:
+        if model in figures:
+            kinds[_kind(model)][model] = figures[model]
+    return kinds
+
+
+def _parts(scores: Scores, make: Callable[[str], Any]) -> dict[str, Any]:
+    """What is made of each part of the utterances, by its title."""
+    return {PART_TITLES[part]: make(part) for part in scores.confusion["utterances"].unique(maintain_order=True)}
+
+
+def _reference(scores: Scores, models: Sequence[str]) -> str:
+    """The model that the forest shows first: the better one of the baselines."""
+    baselines = [name for name in models if name in MODELS and MODELS[name].baseline]
+    return best_model(scores, baselines or models)
+
+
+def _forests(scores: Scores, models: Sequence[str]) -> dict[str, Markup]:
+    """For each model as the reference, the differences of all others to it, the best on top."""
+    means = _means(scores)
+    figures = {}
+    for reference in models if len(models) > 1 else ():
+        rows = [_difference(scores, name, reference) for name in _ranked(models, means) if name != reference]
+        figures[reference] = dots(rows, f"points of weighted F1 over {reference}", zero=True, pick=True)
+    return figures
+
+
+def _difference(scores: Scores, name: str, reference: str, title: str = "") -> Estimate:
+    pair = pair_row(scores.pairs, name, reference)
+    mean, low, high = (100 * pair[end] for end in ("difference", "low", "high"))
+    sure = pair["p_adjusted"] < 1 - scores.config.confidence_level
+    words = f"{between(pair)}, p {pair['p_adjusted']:.2g}"
+    return Estimate(title or name, mean, low, high, words, sure=sure, outlier=_reads_nothing(name))
+
+
+def _ablations(scores: Scores, models: Sequence[str]) -> dict[str, Markup]:
+    """For each model that has ablations, their differences to it."""
+    found: dict[str, list[Estimate]] = {}
+    for name in filter(is_ablation, models):
+        base = base_name(name)
+        if base in models:
+            found.setdefault(base, []).append(_difference(scores, name, base, name.partition("/")[2]))
+    return {base: dots(rows, f"points of weighted F1 over {base}", zero=True) for base, rows in found.items()}
+
+
+def _pairs(scores: Scores, table: pl.DataFrame) -> list[dict[str, str]]:
     return [
         {
-            "first": first,
-            "second": second,
-            "text": between(pair),
-            "verdict": verdict(pair, scores.config.confidence_level),
-            "p": f"{pair['p']:.2g}",
-            "p_adjusted": f"{pair['p_adjusted']:.2g}",
-            "zero": place(0.0),
-            "runs": [],
-            **place.bar(pair["difference"], pair["low"], pair["high"]),
+            "first": row["model_a"],
+            "second": row["model_b"],
+            "text": between(row),
+            "p": f"{row['p']:.2g}",
+            "p_adjusted": f"{row['p_adjusted']:.2g}",
+            "verdict": verdict(row, scores.config.confidence_level),
         }
-        for first, second, pair in pairs
+        for row in table.filter(pl.col("metric") == METRIC).to_dicts()
     ]
 
 
-class _Axis:
-    """Places values on an axis that spans all of them, in percent of its length."""
-
-    def __init__(self, values: Iterable[float]) -> None:
-        values = list(values)
-        spread = max(values) - min(values) or 0.01
-        self.low, self.high = min(values) - 0.03 * spread, max(values) + 0.03 * spread
-
-    def __call__(self, value: float) -> float:
-        return round(100 * (value - self.low) / (self.high - self.low), 2)
-
-    def bar(self, mean: float, low: float, high: float) -> dict[str, float]:
-        return {"mean": self(mean), "low": self(low), "width": round(self(high) - self(low), 2)}
+def _means(scores: Scores) -> dict[str, float]:
+    return dict(scores.models.filter(pl.col("metric") == METRIC).select("model", "mean").rows())
 
 
-def _whiskers(scores: Scores, models: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    rows = {row["model"]: row for row in scores.models.filter(pl.col("metric") == METRIC).to_dicts()}
-    shown = pl.col("fold").is_null() if scores.pooled else pl.lit(value=True)
-    runs = scores.runs.filter((pl.col("metric") == METRIC) & shown)
-    place = _Axis([*runs["value"], *(row[end] for row in rows.values() for end in ("low", "high"))])
-    whiskers = [
-        {
-            "model": model,
-            "text": f"{_percent(rows[model]['mean'])} {_ends(rows[model]['low'], rows[model]['high'])}",
-            "zero": None,
-            "runs": [place(value) for value in runs.filter(pl.col("model") == model)["value"]],
-            **place.bar(rows[model]["mean"], rows[model]["low"], rows[model]["high"]),
-        }
-        for model in models
-    ]
-    return whiskers, {"low": _percent(place.low), "high": _percent(place.high)}
+def _tables(
+    scores: Scores, models: Sequence[str], sizes: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """The tables of scores by what their rows are."""
+    found: dict[str, list[dict[str, Any]]] = {MODEL: [], "ensemble": [], "ablation": []}
+    for grid in grids(scores):
+        found[grid.rows].append(_grid(scores, models, sizes, grid))
+    return found
 
 
 def _grid(scores: Scores, models: Sequence[str], sizes: Mapping[str, Mapping[str, Any]], grid: Grid) -> dict[str, Any]:
     cells = {(row["model"], row["metric"]): row for row in shown(scores).to_dicts()}
-    names = list(grid.columns)
+    names = sorted(grid.columns, key=lambda name: METRIC not in name)  # what rows are ranked by stands first
     models = [model for model in models_of(grid, models) if (model, names[0]) in cells]
     values = {name: [cells[model, name]["mean"] for model in models if (model, name) in cells] for name in names}
     best = {name: best_value(name, own or [math.nan]) for name, own in values.items()}
     rows = []
-    for model in models:
-        own = [_score_cell(cells.get((model, name)), best[name]) for name in names]
+    for model in _ranked(models, {model: cells[model, names[0]]["mean"] for model in models}):
+        own = [_score_cell(cells.get((model, name)), best[name] if grid.bold else math.nan) for name in names]
         rows.append({"model": model, "cells": own + _size_cells(sizes[model], cells[model, names[0]])})
-    titles = [*grid.columns.values(), *FACTS]
+    titles = [*(grid.columns[name] for name in names), *SIZES]
     return {"title": grid.title, "titles": titles, "rows": rows}
 
 
@@ -198,77 +287,40 @@ def _by_class(scores: Scores, models: Sequence[str], part: str) -> list[dict[str
     return [{"model": model, "values": [means[model, name] for name in names]} for model in models]
 
 
-def _confusion(scores: Scores, model: str, part: str) -> dict[str, Any]:
-    own = (pl.col("model") == model) & (pl.col("utterances") == part)
-    matrix = scores.confusion.filter(own)["count"].to_numpy().reshape(len(scores.classes), -1)
-    rows = [
-        {
-            "name": name,
-            "cells": [{"share": round(int(count) / max(int(row.sum()), 1), 4), "count": int(count)} for count in row],
-        }
-        for name, row in zip(scores.classes, matrix, strict=True)
-    ]
-    return {"model": model, "rows": rows}
+def _curves(records: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
+    kept: dict[str, dict[tuple[int, int], int | None]] = {}
+    for each in records:
+        kept.setdefault(each["model"], {})[each["seed"], each["fold"]] = each["best_epoch"]
+    curves = learning_curves(records).group_by("model", maintain_order=True)
+    return {str(model): learning(table, kept[str(model)], str(model)) for (model,), table in curves}
 
 
-def _curves(records: Sequence[Mapping[str, Any]], models: Sequence[str]) -> list[dict[str, Any]]:
-    kept = {(record["model"], record["seed"], record["fold"]): record["best_epoch"] for record in records}
-    table = learning_curves(records).with_columns(pl.col("dev_weighted_f1") * 100)
-    figures = []
-    for model in models:
-        own = table.filter(pl.col("model") == model)
-        if len(own):
-            panels = {
-                name: _panel(own, column, title, kept)
-                for name, column, title in (
-                    ("loss", "loss", "training loss"),
-                    ("score", "dev_weighted_f1", "dev weighted F1"),
-                )
-            }
-            figures.append({"model": model, **panels})
-    return figures
+def _layers(layers: Sequence[LayerShares]) -> list[tuple[str, str, Markup]]:
+    """Model, caption and figure of learnt weights, all on one scale."""
+    most = max((share for each in layers for share in each.shares), default=1.0)
+    return [(each.model, each.caption, shares(each.shares, most, f"{each.model}, {each.caption}")) for each in layers]
 
 
-def _panel(table: pl.DataFrame, column: str, title: str, kept: Mapping[tuple[Any, ...], int | None]) -> dict[str, Any]:
-    values = _Axis(table[column])
-    last = int(table["epoch"].to_numpy().max())
-
-    def x(epoch: int) -> float:
-        return round(LEFT + (RIGHT - LEFT) * (epoch - 1) / max(last - 1, 1), 1)
-
-    def y(value: float) -> float:
-        return round(BOTTOM - (BOTTOM - TOP) * values(value) / 100, 1)
-
-    lines = []
-    for run, rows in table.group_by("model", "seed", "fold", maintain_order=True):
-        places = {epoch: (x(epoch), y(value)) for epoch, value in rows.select("epoch", column).rows()}
-        points = " ".join(f"{a},{b}" for a, b in places.values())
-        lines.append({"points": points, "kept": places.get(kept[run] or 0)})
-    ends = (values.low, (values.low + values.high) / 2, values.high)
-    ticks = [{"y": y(value), "text": f"{value:.3g}"} for value in ends]
-    return {"title": title, "lines": lines, "ticks": ticks, "epochs": last}
+def _calibrations(scores: Scores, models: Sequence[str], part: str) -> dict[str, tuple[str, Markup]]:
+    """The calibration error and its figure by model, of those that say how sure they are."""
+    errors = dict(scores.models.filter(pl.col("metric") == f"{ECE}{SUFFIXES[part]}").select("model", "mean").rows())
+    own = scores.calibration.filter(pl.col("utterances") == part)
+    return {
+        model: (_percent(errors[model]), calibration(own.filter(pl.col("model") == model).to_dicts(), model))
+        for model in models
+        if model in errors
+    }
 
 
-def _calibration(scores: Scores, model: str, part: str) -> dict[str, Any]:
-    own = (pl.col("model") == model) & (pl.col("utterances") == part)
-    rows = scores.calibration.filter(own).to_dicts()
-    total = sum(row["count"] for row in rows)
-    error = scores.models.filter((pl.col("model") == model) & (pl.col("metric") == f"{ECE}{SUFFIXES[part]}"))["mean"][0]
-    bins = [
-        {
-            "x": round(34 + 240 * row["confidence"], 1),
-            "y": round(165 - 155 * row["accuracy"], 1),
-            "r": round(1.5 + 12 * (row["count"] / total) ** 0.5, 1),
-            "text": f"{row['count']:,} predictions, {_percent(row['confidence'])} sure, "
-            f"{_percent(row['accuracy'])} right",
-        }
-        for row in rows
-    ]
-    return {"model": model, "error": _percent(error), "bins": bins}
+def _turns(turns: Turns, scores: Scores, task: str) -> dict[str, Any]:
+    n_runs = dict(scores.models.filter(pl.col("metric") == METRIC).select("model", "n_runs").rows())
+    colours = list(emotion_colours(scores.classes).values())
+    folder = f"../../../sound/{task}/"
+    return as_json(turns, scores.classes, n_runs) | {"colours": colours, "folder": folder}
 
 
 def _dialogue(dialogue: Dialogue, classes: Sequence[str]) -> dict[str, Any]:
-    hues = dict(zip(classes, _hues(classes), strict=True))
+    colours = emotion_colours(classes)
     turns = []
     for number, turn in enumerate(dialogue.turns.to_dicts()):
         target = turn.get("target")
@@ -277,7 +329,7 @@ def _dialogue(dialogue: Dialogue, classes: Sequence[str]) -> dict[str, Any]:
             {
                 "predicted": turn["predicted"],
                 "confidence": None if turn["confidence"] is None else f"{100 * turn['confidence']:.0f}",
-                "hue": hues.get(turn["predicted"], "transparent"),
+                "hue": colours.get(turn["predicted"], "transparent"),
                 "missed": target if target != turn["predicted"] else None,
                 "speaker": turn.get("speaker"),
                 "text": turn.get("text"),
@@ -292,10 +344,6 @@ def _strip(title: str, weights: Sequence[float], own: int) -> dict[str, Any]:
     largest = max(weights) or 1.0
     cells = [round(weight / largest, 3) for weight in weights]
     return {"title": title, "cells": cells, "own": own, "strongest": cells.index(max(cells)) + 1}
-
-
-def _hues(classes: Sequence[str]) -> list[str]:
-    return [HUES[place % len(HUES)] for place in range(len(classes))]
 
 
 def _percent(fraction: float) -> str:

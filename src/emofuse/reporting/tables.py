@@ -5,19 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import polars as pl
 
 from emofuse.core.files import write_json, write_table, write_text
 from emofuse.core.markdown import plain, table
-from emofuse.models.registry import in_order, is_ensemble
+from emofuse.models.registry import base_name, in_order, is_ablation, is_ensemble
 from emofuse.reporting.verdicts import METRIC, between, pair_row, percent, standing
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import (
     ALL,
     BEST_ON_TEST,
     DECIMALS,
+    DEV,
     ECE,
     FOLD_MEAN,
     NONZERO,
@@ -27,7 +28,9 @@ from emofuse.scoring.scores import (
 )
 
 __all__ = [
+    "ABLATIONS",
     "METRIC_TITLES",
+    "MODEL",
     "PART_TITLES",
     "Grid",
     "best_model",
@@ -47,8 +50,14 @@ __all__ = [
 TEMPERED = f"tempered_{ECE}"
 """The calibration error with a temperature for each run, chosen on dev; in tables alone, since dev has a say in it."""
 
+MODEL: Final = "model"
+"""Rows of tables and figures that are neither ensembles nor ablations."""
+
 ENSEMBLES = "The seeds of a model together, the mean of their probabilities, as one system"
 """What stands above the table of ensembles."""
+
+ABLATIONS = "Ablations, models with a part switched off"
+"""What stands above their tables."""
 
 METRIC_TITLES = {
     "accuracy": "Accuracy",
@@ -81,10 +90,6 @@ _CURVES_SCHEMA = {
     "loss": pl.Float64,
     "dev_weighted_f1": pl.Float64,
 }
-
-
-DEV = "dev/"
-"""Prefix of the metrics on dev, by which models and settings are chosen."""
 
 
 def dev_scores(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
@@ -212,7 +217,7 @@ def markdown_table(
 
     Args:
         scores: what :func:`emofuse.scoring.scores.score` gave
-        comparisons: pairs of models; below the table one line a pair says by how much the first is ahead
+        comparisons: pairs of models; below the table one line a pair says by how much the first is better
         metrics: the metrics that these lines tell
 
     Raises:
@@ -234,24 +239,35 @@ class Grid:
     Attributes:
         title: what stands above it
         columns: their titles by the metrics' names
-        ensembles: whether its rows are the ensembles of seeds, which stand in no other table
+        rows: what its rows are; ensembles of seeds and ablations stand in no other table
     """
 
     title: str
     columns: Mapping[str, str]
-    ensembles: bool = False
+    rows: Literal["model", "ensemble", "ablation"] = MODEL
+
+    @property
+    def bold(self) -> bool:
+        """Whether the best of a column is marked; an ablation is nobody's proposal."""
+        return self.rows != "ablation"
 
 
 def grids(scores: Scores) -> list[Grid]:
     """Return the tables that a task has: of all utterances and without the zeros, as means over folds, and so on."""
     found = shown(scores)["metric"].unique(maintain_order=True).to_list()
-    kinds = []
+    tables = []
     for (prefix, kind), (part, of) in product(_TITLES.items(), PART_TITLES.items()):
-        title = ". ".join(filter(None, (kind, of)))
-        kinds.append(Grid(title, _columns(prefix, SUFFIXES[part], found)))
-    if any(map(is_ensemble, scores.models["model"])):
-        kinds.insert(1, Grid(ENSEMBLES, _columns("", SUFFIXES[ALL], found), ensembles=True))
-    return [grid for grid in kinds if grid.columns]
+        tables.append(Grid(". ".join(filter(None, (kind, of))), _columns(prefix, SUFFIXES[part], found)))
+    names = scores.models["model"].unique().to_list()
+    apart = []
+    if any(map(is_ensemble, names)):
+        apart.append(Grid(ENSEMBLES, _columns("", SUFFIXES[ALL], found), "ensemble"))
+    if any(map(is_ablation, names)):
+        apart += [
+            Grid(". ".join(filter(None, (ABLATIONS, of))), _columns("", SUFFIXES[part], found), "ablation")
+            for part, of in PART_TITLES.items()
+        ]
+    return [grid for grid in (tables[0], *apart, *tables[1:]) if grid.columns]
 
 
 def shown(scores: Scores) -> pl.DataFrame:
@@ -262,7 +278,8 @@ def shown(scores: Scores) -> pl.DataFrame:
 
 def models_of(grid: Grid, names: Sequence[str]) -> list[str]:
     """Return the models that a table has rows of, in order."""
-    return in_order([name for name in names if is_ensemble(name) == grid.ensembles])
+    kinds = {"ensemble": is_ensemble, "ablation": is_ablation, MODEL: lambda name: base_name(name) == name}
+    return in_order(filter(kinds[grid.rows], names))
 
 
 def _columns(prefix: str, suffix: str, found: Sequence[str]) -> dict[str, str]:
@@ -275,7 +292,7 @@ def _grid(scores: Scores, grid: Grid) -> str:
     cells = {(row["model"], row["metric"]): row for row in shown(scores).to_dicts()}
     names = list(grid.columns)
     models = [model for model in models_of(grid, _models(scores)) if (model, names[0]) in cells]
-    best = {name: best_value(name, _known(cells, models, name)) for name in names}
+    best = {name: best_value(name, _known(cells, models, name)) if grid.bold else math.nan for name in names}
     lines = []
     for model in models:
         row = [_cell(cells.get((model, name)), best[name]) for name in names]

@@ -13,10 +13,10 @@ METRIC = "weighted_f1"
 """The metric that models are told apart by."""
 
 AHEAD, BEHIND, PERHAPS, ALIKE = (
-    "the first is ahead",
-    "the first is behind",
-    "perhaps a difference, but not beyond doubt once all comparisons are counted",
-    "no difference that can be told from chance",
+    "the first is better, significant after Holm correction",
+    "the first is worse, significant after Holm correction",
+    "not significant after Holm correction, though the interval excludes zero",
+    "no significant difference",
 )
 
 _DIGITS = (1, 2, 3, 4)
@@ -77,7 +77,7 @@ def verdict(pair: Mapping[str, Any], confidence_level: float) -> str:
 
 
 def standing(models: pl.DataFrame, pairs: pl.DataFrame, confidence_level: float) -> list[str]:
-    """Return sentences that name the best model and what it is ahead of, and how sure that is; ablations are left out.
+    """Return sentences that name the best model and what it is better than, and how sure; ablations are left out.
 
     Args:
         models: as in :class:`~emofuse.scoring.scores.Scores`
@@ -93,9 +93,9 @@ def standing(models: pl.DataFrame, pairs: pl.DataFrame, confidence_level: float)
     mean, low, high = (f"{percent(best[name]):.1f}" for name in ("mean", "low", "high"))
     counted = f"{pairs.filter(pl.col('metric') == METRIC).height:,}"
     titles = {
-        AHEAD: "It is ahead, in points",
-        PERHAPS: f"Perhaps ahead, but not beyond doubt once all {counted} comparisons are counted",
-        ALIKE: "No difference that can be told from chance",
+        AHEAD: f"Significantly better than, in points, after Holm correction over {counted} pairs",
+        PERHAPS: "Not significantly better after that correction, though the interval excludes zero",
+        ALIKE: "No significant difference to",
     }
     among = f" of {len(rows)} models" if len(rows) > 1 else ""
     first = f"{best['model']} has the best weighted F1{among}: {mean} % [{low}, {high}]."

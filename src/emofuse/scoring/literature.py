@@ -1,5 +1,6 @@
 """What others have published for a task, from ``literature.yaml`` beside this file, which cites each figure."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from emofuse.core.params import STRICT, validate
 
-__all__ = ["Published", "published"]
+__all__ = ["Published", "paper", "published"]
 
 _FILE = Path(__file__).with_name("literature.yaml")
 
@@ -47,5 +48,19 @@ def published(task: str) -> list[Published]:
     Raises:
         ParamsError: an entry of the file lacks a key or has an unknown one
     """
-    entries = validate(yaml.safe_load(_FILE.read_text(encoding="utf-8")), list[Published], _FILE.name)
-    return [entry for entry in entries if task in entry.published]
+    return [entry for entry in _entries() if task in entry.published]
+
+
+def paper(model: str) -> tuple[str, str] | None:
+    """Return who published a model of this project, and the paper's address; None of those that nobody did.
+
+    >>> paper("cma")
+    ('Krishna 2021, arXiv 2108.09669', 'https://arxiv.org/abs/2108.09669')
+    """
+    source = next((entry.source for entry in _entries() if entry.model.lower() == model), None)
+    number = re.search(r"arXiv (\S+)$", source or "")
+    return (source, f"https://arxiv.org/abs/{number[1]}") if source and number else None
+
+
+def _entries() -> list[Published]:
+    return validate(yaml.safe_load(_FILE.read_text(encoding="utf-8")), list[Published], _FILE.name)

@@ -39,6 +39,7 @@ __all__ = [
     "ALL",
     "BEST_ON_TEST",
     "DECIMALS",
+    "DEV",
     "ECE",
     "FOLD_MEAN",
     "NONZERO",
@@ -48,6 +49,9 @@ __all__ = [
     "ScoringConfig",
     "score",
 ]
+
+DEV = "dev/"
+"""Prefix of the metrics on dev, by which models, settings and experiments are chosen."""
 
 FOLD_MEAN = "fold_mean/"
 """Prefix of the metrics that are means over folds, printed beside those of pooled folds."""

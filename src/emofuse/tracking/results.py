@@ -23,6 +23,7 @@ from emofuse.core.params import ParamsError
 from emofuse.core.store import DEFAULT_ROOT, Store
 from emofuse.features.shards import FeatureError, metadata
 from emofuse.plan import Plan, params_of_task
+from emofuse.scoring.scores import DEV
 
 __all__ = ["CURRENT", "EXPERIMENT", "KEY", "LOCK", "PLACE", "SECONDS", "Card", "Dataset", "Model", "read_models"]
 
@@ -45,9 +46,6 @@ SECONDS = "training_seconds"
 """Metric with the wall-clock time of a run's own stage. It is from the work store: no time stands in an out."""
 
 CURVES = ("loss", "dev_weighted_f1")
-
-DEV = "dev/"
-"""Prefix of the metrics on dev, by which models and experiments are compared."""
 
 
 @dataclass(frozen=True)
@@ -283,7 +281,7 @@ def _pictures_and_table(metrics: Path, model: str) -> list[Path]:
     """A pair's pictures, results table and page, without the confusion matrices of other models."""
     own = f"confusion-{model.replace('/', '-')}"
     pages = [path for path in (metrics / "report.html", metrics / "table.md") if path.exists()]
-    paths = [*pages, *sorted(metrics.rglob("*.png"))]
+    paths = [*pages, *sorted(metrics.rglob("*.svg"))]
     return [path for path in paths if path.stem == own or not path.stem.startswith("confusion-")]
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emofuse.reporting.verdicts import METRIC
-from emofuse.scoring.scores import BEST_ON_TEST
+from emofuse.scoring.scores import ALL, BEST_ON_TEST
 from emofuse.tracking.results import CURRENT, EXPERIMENT, KEY, PLACE, Card, Dataset, Model
 
 if TYPE_CHECKING:
@@ -246,7 +246,10 @@ def _log_batches(
 @contextmanager
 def _artifacts(card: Card) -> Iterator[Path]:
     """A temporary folder with the files of a card, and the picture of its confusion matrix."""
-    from emofuse.reporting.plots import plot_confusion
+    import polars as pl
+
+    from emofuse.reporting.figures import confusion
+    from emofuse.reporting.svg import as_file
 
     with tempfile.TemporaryDirectory(prefix="emofuse-") as name:
         folder = Path(name)
@@ -254,5 +257,6 @@ def _artifacts(card: Card) -> Iterator[Path]:
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, folder / place)
         if card.confusion is not None:
-            (folder / "confusion.png").write_bytes(plot_confusion(card.confusion, card.name))
+            whole = card.confusion.filter(pl.col("utterances") == ALL)
+            (folder / "confusion.svg").write_text(as_file(confusion(whole, card.name)), encoding="utf-8")
         yield folder

@@ -134,19 +134,21 @@ class AttentionPooling(nn.Module):
 class AttentionBlock(nn.Module):
     """Multi-head attention, dropout, residual and layer norm (Vaswani et al. 2017, sections 3.1 and 3.2).
 
-    With the same sequence as query and key it is self-attention.
+    With the same sequence as query and key it is self-attention. The norm gives every turn's vector one length, and the
+    length may be what says how sure a modality is.
 
     Args:
         hidden: size H of queries and keys
         heads: number of heads, a divisor of H
         dropout: on the attention's output
+        layer_norm: whether there is one behind
     """
 
-    def __init__(self, hidden: int, heads: int, dropout: float) -> None:
+    def __init__(self, hidden: int, heads: int, dropout: float, layer_norm: bool = True) -> None:
         super().__init__()
         self.attention = nn.MultiheadAttention(hidden, heads, batch_first=True)
         self.dropout = nn.Dropout(dropout)
-        self.norm = nn.LayerNorm(hidden)
+        self.norm = nn.LayerNorm(hidden) if layer_norm else nn.Identity()
 
     def forward(self, query_BLH: Tensor, key_BSH: Tensor, mask: Tensor) -> Tensor:
         """Return ``[B, L, H]``.

@@ -66,7 +66,7 @@ class Recurrent(nn.Module):
         return x_UTD * frame_mask(x_UTD, lengths_U)[..., None]
 
     def _gru(self, x_UTD: Tensor, places_UT: Tensor, index: int) -> Tensor:
-        """Return one layer's states, ``[U, T, R H]``; after a sequence's end they stand for nothing."""
+        """Return one layer's states, ``[U, T, R H]``; after a sequence's end they are to be ignored."""
         weights = (self._weights(index, direction) for direction in self._directions)
         weight_RGD, weight_RGH, bias_RG, state_bias_RG = (torch.stack(each) for each in zip(*weights, strict=True))
         gates_UTG = functional.linear(x_UTD, weight_RGD.flatten(0, 1), bias_RG.flatten())

@@ -1,0 +1,83 @@
+"""What made a task's results: versions, and digests of the code and of what was scored.
+
+The commit is not among them: results are part of the commit that has them, so that none can name it.
+"""
+
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version_tuple
+from typing import Any
+
+from emofuse.core.files import digest, file_digest
+from emofuse.core.imports import closure, source_of
+
+__all__ = ["commit_of", "provenance", "provenance_lines"]
+
+_PACKAGES = ("numpy", "polars")
+"""What scores are computed with."""
+
+_SHOWN = 16
+"""Digits of a digest, for people to compare."""
+
+
+def provenance(utterances: Path, runs: Sequence[Path]) -> dict[str, Any]:
+    """Return versions and digests of a scoring.
+
+    Args:
+        utterances: the corpus's table
+        runs: folders of all runs
+    """
+    sources = [source_of(module).read_text(encoding="utf-8") for module in closure("reporting.benchmark")]
+    return {
+        "versions": {
+            "emofuse": _release(version("emofuse")),
+            "python": ".".join(python_version_tuple()[:2]),
+            **{name: ".".join(version(name).split(".")[:2]) for name in _PACKAGES},
+        },
+        "sha256": {
+            "scoring code": digest(sources)[:_SHOWN],
+            "utterances": file_digest(utterances)[:_SHOWN],
+            "predictions": digest([file_digest(folder / "predictions.parquet") for folder in runs])[:_SHOWN],
+        },
+    }
+
+
+def provenance_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return versions and digests in words, as pairs of name and text.
+
+    Args:
+        protocol: what :func:`emofuse.reporting.benchmark.protocol` gave
+    """
+    found = protocol["provenance"]
+    lines = [("Scored with", _listed(found["versions"]))]
+    for name, made in protocol["features"].items():
+        if made.get("versions"):
+            lines.append((f"Features, {name}", _listed(made["versions"])))
+        lines += [(f"Weights, {name}, SHA-256", made["weights"][:_SHOWN])] if made.get("weights") else []
+    return lines + [(f"{name.capitalize()}, SHA-256", text) for name, text in found["sha256"].items()]
+
+
+def commit_of(path: Path) -> str | None:
+    """Return the commit that has a file as it is; None where it is not committed, or git cannot be asked."""
+    command = ["git", "-c", "safe.directory=*", "-C", str(path.parent)]
+    asked = (["status", "--porcelain", "--", path.name], ["log", "-1", "--format=%H", "--", path.name])
+    try:
+        changed, commit = (
+            subprocess.run([*command, *each], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+            for each in asked
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit if commit and not changed else None
+
+
+def _release(number: str) -> str:
+    """A version's release, without what a build from git adds, which is another after each commit."""
+    return re.match(r"\d+(\.\d+)*", number)[0]  # type: ignore[index]
+
+
+def _listed(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions.items())

@@ -1,0 +1,56 @@
+"""Where results come from: the same of equal inputs, another of others, and the commit that has them."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from emofuse.reporting.provenance import commit_of, provenance, provenance_lines
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/predictions.parquet").write_bytes(b"one")
+    (tmp_path / "utterances.parquet").write_bytes(b"two")
+    return tmp_path / "run"
+
+
+def test_digests_follow_what_was_scored(run: Path) -> None:
+    before = provenance(run.parent / "utterances.parquet", [run])
+    assert provenance(run.parent / "utterances.parquet", [run]) == before
+    (run / "predictions.parquet").write_bytes(b"another")
+    after = provenance(run.parent / "utterances.parquet", [run])
+    changed = {name for name, value in before["sha256"].items() if after["sha256"][name] != value}
+    assert changed == {"predictions"}
+    assert after["versions"] == before["versions"]
+    assert "+" not in before["versions"]["emofuse"]
+
+
+def test_lines_name_versions_and_digests(run: Path) -> None:
+    found = provenance(run.parent / "utterances.parquet", [run])
+    made = {"versions": {"torch": "2.11"}, "weights": "ab" * 32}
+    lines = dict(provenance_lines({"provenance": found, "features": {"audio": made, "text": {}}}))
+    assert lines["Features, audio"] == "torch 2.11"
+    assert lines["Weights, audio, SHA-256"] == "ab" * 8
+    assert lines["Predictions, SHA-256"] == found["sha256"]["predictions"]
+    assert "Features, text" not in lines
+
+
+def test_the_commit_is_the_one_that_has_the_file_as_it_is(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    path = tmp_path / "scores.json"
+    path.write_text("{}")
+    assert commit_of(path) is None  # no repository
+    git("init", "-q")
+    assert commit_of(path) is None  # not committed
+    git("add", "-A")
+    git("commit", "-qm", "results")
+    committed = git("rev-parse", "HEAD")
+    git("commit", "-q", "--allow-empty", "-m", "something else")
+    assert commit_of(path) == committed
+    path.write_text("{1}")
+    assert commit_of(path) is None
