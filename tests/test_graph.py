@@ -74,6 +74,7 @@ run:
   conditions:
     audio: []
     text: []
+    both: []
   external: []
 """
 
@@ -389,10 +390,13 @@ NOT_FOLLOWED = {
     "extract-text": {"corpora": "the class of an error"},
     "corrupt-audio": {"corpora.base": "the class of an error"},
     "corrupt-text": {"corpora.base": "the class of an error"},
+    "corrupt-both-audio": {"corpora.base": "the class of an error"},
+    "corrupt-both-text": {"corpora.base": "the class of an error"},
     "score": {"tracking.address": _TRACKER, "tracking.sync": _TRACKER},
     **{stage: {"tracking.live": _TRACKER} for stage in _SHOWN},
     "robustness-audio": _ROBUSTNESS,
     "robustness-text": _ROBUSTNESS,
+    "robustness-both": _ROBUSTNESS,
 }
 """By stage: modules that its script can import and whose change changes no out, with the reason."""
 

@@ -80,10 +80,13 @@ def test_worse_conditions_are_asked_about_while_they_are_on_and_change_no_other_
     path = project / "params.yaml"
     off = path.read_text()
     before = {each: each.read_bytes() for each in (project / METRICS).glob("*.*")}
-    path.write_text(off.replace("audio: []\n    text: []", "audio: [noise-0]\n    text: [words-40, no-text]"))
+    named = "audio: [noise-0]\n    text: [words-40, no-text]\n    both: [found]"
+    path.write_text(off.replace("audio: []\n    text: []\n    both: []", named))
     ran = re.findall("Running stage '(.*)'", dvc(project, "repro").stdout)
     asked = {"audio-noise-0": "logmel", "text-words-40": "minilm", "text-no-text": "minilm"}
     encoded = {f"corrupt-{name}-{encoder}" for name, encoder in asked.items()}
+    encoded |= {"corrupt-both-audio-found-logmel", "corrupt-both-text-found-minilm"}
+    asked["both-found"] = ""
     assert {each.replace("@", "-") for each in ran} == encoded | {
         f"robustness-{name}-demo-logmel-minilm" for name in asked
     }

@@ -118,7 +118,9 @@ BAD_NAMES = ["a.b", "a b", "a/b", "../a", "a+b", "a@b", "-a", "", "${a}"]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-@pytest.mark.parametrize("key", ["tasks", "audio", "text", "models.features", "models.networks", "conditions.text"])
+@pytest.mark.parametrize(
+    "key", ["tasks", "audio", "text", "models.features", "models.networks", "conditions.text", "conditions.both"]
+)
 def test_a_name_that_could_not_be_part_of_a_path_is_refused(tmp_path: Path, name: str, key: str) -> None:
     """Though there be an entry of that name: a dot parts keys, a plus encoders, a slash folders."""
     sections = {**deepcopy(SHARED), **corpus()}

@@ -35,10 +35,11 @@ class Models:
 
 @dataclass(frozen=True, config=STRICT)
 class Conditions:
-    """The worse conditions under which test is asked about once more, by the modality that they change."""
+    """The worse conditions under which test is asked about once more, by the modality that they change, or both."""
 
     audio: Names = ()
     text: Names = ()
+    both: Names = ()
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -199,6 +200,7 @@ def _references(run: Selection, params: Params) -> Iterator[tuple[str, Names, Se
     yield "models.ablations", run.models.ablations, [name for name in MODELS if name in trained]
     yield "conditions.audio", run.conditions.audio, conditions
     yield "conditions.text", run.conditions.text, conditions
+    yield "conditions.both", run.conditions.both, conditions
 
 
 def _refuse_other_graph(params: Params) -> None:
