@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 PORT ?= 5000
-TRACKER = http://127.0.0.1:$(PORT)/\#/experiments/1/runs?workflowType=machine_learning
+TRACKER = http://127.0.0.1:$(PORT)/\#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=models
 COVERAGE ?= --cov --cov-report=term
 # Of what DVC prints, stages say themselves what they did; errors and progress bars go to standard error.
 QUIET := -E -e '/^(Running stage|> |Updating lock|Generating lock|Use `dvc push`|$$)/d' -e "/^Stage '.*skipping$$/d" \
@@ -79,8 +79,7 @@ kills: setup  ## kill a small pipeline forty times, and see that it heals
 	python benchmarks/kills.py
 
 ui: setup  ## show the runs at http://127.0.0.1:5000 (PORT=... for another port)
-	emofuse track
-	@echo 'open $(TRACKER)'
+	emofuse track --port $(PORT)
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
 		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 

@@ -25,12 +25,11 @@ from emofuse.corpora.tables import TableConfig
 from emofuse.encoders import FAMILIES
 from emofuse.features.extract import ExtractConfig
 from emofuse.models.registry import MODELS, UNIMODAL
-from emofuse.plan import Conditions, Models, Selection
+from emofuse.plan import Conditions, External, Models, Selection
 from emofuse.robustness.conditions import Found, Noise, WordErrors
-from emofuse.scoring.external import ExternalConfig
 from emofuse.scoring.scores import ScoringConfig
 from emofuse.tasks import Interval, SplitRule, TaskConfig
-from emofuse.tracking.sync import TrackingConfig
+from emofuse.tracking.address import TrackingConfig
 from emofuse.training.fit import FitConfig
 
 PACKAGE = Path(emofuse.__file__).parent
@@ -74,13 +73,17 @@ def _sections() -> dict[str, list[Section]]:
             *(Section("tasks.<task>", TaskConfig), Section("tasks.<task>.splits", SplitRule)),
             *(Section("tasks.<task>.classes.<class>, by sentiment", Interval),),
             *(Section("run", Selection), Section("run.models", Models), Section("run.conditions", Conditions)),
+            Section("run.external, a list", External),
         ],
         "Encoders": list(_with_keys("encoders.<name>.options, of the family {}", "encoders", FAMILIES)),
         "Conditions": [Section(f"conditions.<name>, {each.__name__}", each) for each in (Noise, WordErrors, Found)],
         "Models": [*_networks(), Section("models.<model>.fit", FitConfig)],
         "Scoring, tracking, extraction": [
-            *(Section("scoring", ScoringConfig), Section("scoring.external.<name>", ExternalConfig)),
-            *(Section("tracking", TrackingConfig), Section("extract", ExtractConfig)),
+            *(
+                Section("scoring", ScoringConfig),
+                Section("tracking", TrackingConfig),
+                Section("extract", ExtractConfig),
+            ),
         ],
     }
 
@@ -242,7 +245,14 @@ def files() -> str:
 
 def _folders() -> Iterator[tuple[str, str]]:
     layout, pair = Layout(Path("<root>")), Pair("<audio>", "<text>")
-    places = {"corpus": "<corpus>", "encoder": "<encoder>", "task": "<task>", "pair": pair, "condition": "<condition>"}
+    places = {
+        "corpus": "<corpus>",
+        "encoder": "<encoder>",
+        "task": "<task>",
+        "pair": pair,
+        "condition": "<condition>",
+        "name": "<name>",
+    }
     for name, member in vars(Layout).items():
         if name.startswith("_") or not member.__doc__:
             continue

@@ -24,6 +24,9 @@ SIZE = (1200, 800)
 ASSISTANT = 413
 """Width of the panel with which MLflow opens, which is cut off."""
 
+VIEW = "#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=models"
+"""The view of the models that `emofuse track` makes."""
+
 COLORS = 128
 
 PATIENCE_S = 120
@@ -34,7 +37,11 @@ def main(project: Path) -> None:
     (report,) = (project / "data/scores/demo").glob("*/report.html")
     take(report.resolve().as_uri(), IMAGES / "report.png")
     with tracker(project) as address:
-        take(f"{address}/#/experiments/1/runs", IMAGES / "tracker.png", beyond=ASSISTANT)
+        take(
+            f"{address}/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=models",
+            IMAGES / "tracker.png",
+            beyond=ASSISTANT,
+        )
 
 
 def take(address: str, picture: Path, beyond: int = 0) -> None:
