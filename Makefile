@@ -65,8 +65,7 @@ kills: setup  ## kill a small pipeline forty times, and see that it heals
 	python benchmarks/kills.py
 
 ui: setup  ## show the runs at http://127.0.0.1:5000 (PORT=... for another port)
-	emofuse track
-	@echo 'open http://127.0.0.1:$(PORT)/#/experiments/1/runs?workflowType=machine_learning'
+	emofuse track --port $(PORT)
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
 		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 

@@ -19,7 +19,8 @@ def main(file: str, task: str, pair: str) -> None:
         from emofuse.reporting.benchmark import benchmark
         from emofuse.scoring.scores import ScoringConfig
         from emofuse.tasks import Task
-        from emofuse.tracking.sync import TrackingConfig, try_sync
+        from emofuse.tracking.address import TrackingConfig
+        from emofuse.tracking.sync import try_sync
 
         params = Params.load(file)
         table = benchmark(

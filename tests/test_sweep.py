@@ -15,7 +15,8 @@ import torch
 from mlflow.entities import Run
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from emofuse.tracking.sync import TrackingConfig, sync
+from emofuse.tracking.address import TrackingConfig
+from emofuse.tracking.sync import sync
 
 Dvc = Callable[..., subprocess.CompletedProcess[str]]
 

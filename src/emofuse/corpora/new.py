@@ -224,7 +224,7 @@ def _lines(proposal: Proposal) -> Iterator[str]:
     yield from ("  tasks:", f"  - {name}", "  audio:  # encoders; `emofuse encoders` lists them", "  - whisper-tiny")
     yield from ("  text:", "  - minilm", "  models:", "    features:", "    - majority", "    - linear", "    - cma")
     yield from ("    networks:", "    - concat", "    - late", "    - hcam", "    - hbaf", "    ablations: []")
-    yield from ("  conditions:", "    audio: []", "    text: []")
+    yield from ("  conditions:", "    audio: []", "    text: []", "    both: []", "  external: []")
 
 
 def _options(proposal: Proposal) -> Iterator[str]:
