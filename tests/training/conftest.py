@@ -218,6 +218,7 @@ def _tree() -> dict[str, Any]:
         {
             "root": ".",
             "file": "params.yaml",
+            "tracking": {"enabled": False},
             "corpus": {"name": "toy"},
             "tasks": {
                 "tiny": {
