@@ -129,6 +129,7 @@ def train(folder: Path) -> None:
     """Run the stages on a small corpus."""
     tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     tree["corpus"]["options"]["dialogues"] = 20
+    tree["run"] |= {each: [encoder] for each, encoder in ENCODERS.items()}
     tree["tasks"]["demo"]["seeds"] = 1
     for name in ("audio", "text"):
         for level in tree["models"][name].values():

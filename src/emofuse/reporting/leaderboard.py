@@ -100,7 +100,7 @@ def write_leaderboard(metrics: Path) -> str:
 
 
 def _of_model(scores: dict[str, dict[str, Any]], *, dev: bool) -> dict[str, dict[str, Any]]:
-    return {metric: scores[metric] for metric in COLUMNS if dev or not metric.startswith("dev/")}
+    return {metric: scores[metric] for metric in COLUMNS if dev or not metric.startswith(DEV)}
 
 
 def markdown(rows: Sequence[Row]) -> str:
