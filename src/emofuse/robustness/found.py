@@ -21,7 +21,7 @@ import numpy as np
 from torchaudio.functional import edit_distance
 
 from emofuse.core.files import digest, file_digest
-from emofuse.core.imports import closure, source_of
+from emofuse.core.imports import closure, code_of
 from emofuse.core.process import computing_alone
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders.sources import model_folder
@@ -139,7 +139,7 @@ def identity(name: str) -> dict[str, Any]:
     folder = model_folder(name)
     files = {} if folder is None else {each.name: file_digest(each) for each in folder.iterdir() if each.is_file()}
     modules = closure("inference.transcripts", "robustness.found")
-    code = digest({each: source_of(each).read_text(encoding="utf-8") for each in modules})
+    code = digest({each: code_of(each) for each in modules})
     return {"name": name, "files": files, "code": code, "versions": {each: version(each) for each in _PACKAGES}}
 
 

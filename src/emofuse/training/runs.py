@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from emofuse.core import schema
 from emofuse.core.files import digest, write_json, write_table
-from emofuse.core.imports import closure, source_of
+from emofuse.core.imports import closure, code_of
 from emofuse.core.pool import WorkerError, call_all
 from emofuse.core.process import cores, quiet, start_worker
 from emofuse.core.schema import SPLITS
@@ -175,15 +175,15 @@ def read_vectors(folder: Path, name: str) -> Tensor:
 
 
 def code_digest(*modules: str) -> str:
-    """Digest of the source of modules and all that they run, and of torch's version: what a result depends on in code.
+    """Digest of the code of modules and all that they run, and of torch's version: what a result depends on in code.
 
     Take it before work begins: a file that is edited while a stage runs is not the code that runs.
 
     Args:
         modules: dotted, below this package, such as ``training.fuse``
     """
-    sources = {name: source_of(name).read_text(encoding="utf-8") for name in closure(*modules)}
-    return digest([torch.__version__, schema.SCHEMA_VERSION, sources])
+    code = {name: code_of(name) for name in closure(*modules)}
+    return digest([torch.__version__, schema.SCHEMA_VERSION, code])
 
 
 def fold_digest(fold: Fold) -> str:
