@@ -17,6 +17,7 @@ Usage: python .ci/golden.py, or with --record before results are committed, whic
 
 import json
 import math
+import os
 import platform
 import re
 import subprocess
@@ -41,14 +42,15 @@ TIMES = 4.0
 _ROUNDED = 1e-6
 
 
-def processor() -> dict[str, str]:
-    """Return the kind of this machine: its processor, which instructions torch uses, and the version of Python."""
+def processor() -> dict[str, Any]:
+    """Return the kind of this machine: processor, cores, torch's instructions, and Python."""
     import torch
 
     about = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", about.read_text()) if about.exists() else []
     return {
         "name": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
         "torch": torch.backends.cpu.get_cpu_capability(),
         "python": ".".join(platform.python_version_tuple()[:2]),
     }
