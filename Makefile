@@ -8,10 +8,17 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 PORT ?= 5000
+TRACKER = http://127.0.0.1:$(PORT)/\#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=models
+COVERAGE ?= --cov --cov-report=term
+# Of what DVC prints, stages say themselves what they did; errors and progress bars go to standard error.
+QUIET := -E -e '/^(Running stage|> |Updating lock|Generating lock|Use `dvc push`|$$)/d' -e "/^Stage '.*skipping$$/d" \
+	-e '/^To track the changes with git/,/core.autostage/d'
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint format types bench fuzz kills ui lock clean
+.PHONY: help setup repro test lint format types docs bench fuzz kills ui lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -36,16 +43,18 @@ $(VENV)/.ready: requirements.lock pyproject.toml Makefile
 
 repro: setup  ## rebuild what changed of the pipeline and print the results
 	@emofuse heal
-	dvc repro
-	@emofuse table --time
-	@echo "To look at: data/scores/<task>/report.html, a page for the browser; \`make ui\` shows every run."
+	@dvc repro | sed -u $(QUIET)
+	@emofuse leaderboard
+	@for page in data/scores/*/*/report.html; do echo "report   file://$(CURDIR)/$$page"; done
+	@echo "tracker  $(TRACKER), once \`make ui\` runs"
 
-test: setup  ## run the whole test suite
-	python -m pytest --numprocesses logical --maxprocesses 4
+test: setup  ## run the whole test suite and measure its coverage (COVERAGE= leaves that out)
+	python -m pytest --numprocesses logical --maxprocesses 4 $(COVERAGE)
 
-lint: setup  ## check style
+lint: setup  ## check style and spelling
 	ruff check .
 	ruff format --check .
+	codespell
 
 format: setup  ## put style right
 	ruff check --fix .
@@ -55,8 +64,13 @@ format: setup  ## put style right
 types: setup  ## check types
 	mypy
 
+docs: setup  ## build the documentation, strictly and offline, into docs/_build/html
+	python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env \
+		--doctree-dir docs/_build/doctrees --builder html docs docs/_build/html
+	@echo "file://$(CURDIR)/docs/_build/html/index.html"
+
 bench: setup  ## measure speed; prints the tables of benchmarks/
-	@for each in $(filter-out benchmarks/fuzz.py benchmarks/kills.py, $(wildcard benchmarks/*.py)); do python $$each; done
+	@for each in extraction ingest levels predict scoring shards training whisper; do python benchmarks/$$each.py; done
 
 fuzz: setup  ## read damaged inputs of all kinds for a while (SECONDS=600 for ten minutes)
 	python benchmarks/fuzz.py $(SECONDS)
@@ -65,8 +79,7 @@ kills: setup  ## kill a small pipeline forty times, and see that it heals
 	python benchmarks/kills.py
 
 ui: setup  ## show the runs at http://127.0.0.1:5000 (PORT=... for another port)
-	emofuse track
-	@echo 'open http://127.0.0.1:$(PORT)/#/experiments/1/runs?workflowType=machine_learning'
+	emofuse track --port $(PORT)
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
 		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 

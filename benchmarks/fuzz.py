@@ -48,7 +48,7 @@ from emofuse.plan import plans
 from emofuse.robustness.conditions import Change
 from emofuse.scoring.scores import ScoringConfig
 from emofuse.tasks import TaskConfig, TaskError
-from emofuse.tracking.sync import TrackingConfig
+from emofuse.tracking.address import TrackingConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_SECONDS, MOST_BYTES = 30.0, 1_000_000_000

@@ -48,7 +48,8 @@ def main() -> None:
         METRICS.mkdir(parents=True, exist_ok=True)
         _measure(arguments).write_csv(METRICS / f"{arguments.task}.csv", float_precision=6)
     head = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
-    write_text(PAGE, head + MARK + "".join(_section(pl.read_csv(path)) for path in sorted(METRICS.glob("*.csv"))))
+    sections = [_section(pl.read_csv(path)) for path in sorted(METRICS.glob("*.csv"))]
+    write_text(PAGE, head + MARK + ("".join(sections) or "\nNothing has been measured yet.\n"))
 
 
 def _measure(arguments: argparse.Namespace) -> pl.DataFrame:

@@ -32,9 +32,9 @@ def main(file: str, encoder: str) -> None:
             plan.modality(encoder),
         )
         if done.masked == done.encoded + done.reused:
-            hint = "`emofuse corpora` says what is expected where; docs/encoders.md how to take published values"
+            hint = "`emofuse corpora` says what is expected where; docs/how-to/encoders.md how to take published values"
             raise CorpusError(f"{plan.corpus} has nothing that {encoder} could encode; {hint}")
-        print(done)
+        print(f"extract {plan.corpus} {encoder}: {done}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def main(file: str) -> None:
         plan = Plan.load(params)
         config = params.get("corpus", CorpusConfig)
         out, summary = Layout().corpus(plan.corpus), Path("metrics/corpora") / f"{plan.corpus}.json"
-        ingest(config, out, summary, lambda table: print(report(plan, params, table)))
+        ingest(config, out, summary, lambda *read: print(report(plan, params, *read)))
         write_overview(plan.corpus, out, summary, summary.with_suffix(".html"))
 
 

@@ -6,16 +6,17 @@ Usage: python stages/pretrain.py FILE TASK MODALITY ENCODER
 import sys
 
 from emofuse.core.process import stage
+from emofuse.tracking.live import shown
 
 
 def main(file: str, task: str, modality: str, encoder: str) -> None:
     """Train the networks without context and with it, and the linear baseline."""
-    with stage(f"pretrain {task} {encoder}") as name:
+    with stage(f"pretrain {task} {encoder}") as name, shown() as progress:
         from emofuse.training.jobs import Work
         from emofuse.training.linear import pretrain_linear
         from emofuse.training.pretrain import pretrain
 
-        work = Work.load(name, file, task)
+        work = Work.load(name, file, task, progress)
         pretrain(work, modality, encoder)
         pretrain_linear(work, modality, encoder)
 

@@ -19,13 +19,15 @@ def main(file: str, task: str, pair: str) -> None:
         from emofuse.reporting.benchmark import benchmark
         from emofuse.scoring.scores import ScoringConfig
         from emofuse.tasks import Task
-        from emofuse.tracking.sync import TrackingConfig, try_sync
+        from emofuse.tracking.address import TrackingConfig
+        from emofuse.tracking.sync import try_sync
 
         params = Params.load(file)
         table = benchmark(
             Task.load(task, params), Pair.parse(pair), Plan.load(params), params.get("scoring", ScoringConfig), Layout()
         )
-        print(f"\n{task}, {pair}\n\n{table}")
+        first = next(line for line in table.splitlines() if line.startswith("- "))
+        print(f"score {task} {pair}: {first.removeprefix('- ')}")
         try_sync(Path(), params.get("tracking", TrackingConfig))
 
 

@@ -12,8 +12,8 @@ import pytest
 from emofuse.cli import main
 from emofuse.core.store import Store
 from emofuse.reporting.readme import BEGIN, END, with_results
-from emofuse.tracking.address import TrackingError
-from emofuse.tracking.sync import Summary, TrackingConfig
+from emofuse.tracking.address import TrackingConfig, TrackingError
+from emofuse.tracking.sync import Summary
 
 COMMANDS = [
     *(
@@ -144,6 +144,7 @@ def test_track_says_what_it_added_and_fails_where_a_model_could_not_be_registere
             unchanged=("demo/concat",),
             registered=("emofuse-demo-hcam",),
             refused=("demo/late: no text network",),
+            view="/#/experiments/1/runs",
         )
 
     monkeypatch.setattr("emofuse.tracking.sync.sync", sync)
@@ -159,6 +160,7 @@ def test_track_says_what_it_added_and_fails_where_a_model_could_not_be_registere
         "not registered demo/late: no text network",
         "tracking: 2 runs added, 1 updated, 1 unchanged, 1 model registered, 1 model not registered "
         "in sqlite:////mlflow.db",
+        "view: `make ui`, then http://127.0.0.1:5000/#/experiments/1/runs",
     ]
 
 
@@ -203,14 +205,14 @@ def test_store_shows_sizes(root: Path, capsys: pytest.CaptureFixture[str]) -> No
     fill(root)
     assert main(["store"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines == [["runs", "1", "entry", "1.6", "kB"], [".emofuse:", "1.6", "kB"]]
+    assert lines == [["runs", "1", "entry", "1.7", "kB"], [".emofuse:", "1.7", "kB"]]
 
 
 def test_prune_removes_what_was_not_used_for_long(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fill(root, days=3)
     assert main(["store", "prune", "--older-than-days", "4"]) == 0
     assert main(["store", "prune", "--older-than-days", "2.5"]) == 0
-    assert capsys.readouterr().out == "removed 0 entries, 0 B\nremoved 1 entry, 1.6 kB\n"
+    assert capsys.readouterr().out == "removed 0 entries, 0 B\nremoved 1 entry, 1.7 kB\n"
     assert not (root / ".emofuse/runs/abc").exists()
 
 

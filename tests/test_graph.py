@@ -74,6 +74,8 @@ run:
   conditions:
     audio: []
     text: []
+    both: []
+  external: []
 """
 
 
@@ -327,6 +329,48 @@ def changed_stages(project: Path, dvc: Dvc, *graphs: str) -> set[str]:
     return set(told)
 
 
+# Predictions that others made.
+
+
+def test_predictions_of_others_are_a_row_of_the_same_table(project: Path, dvc: Dvc) -> None:
+    """Taken in by a stage that depends on the file, and scored with the rest; refused where an utterance is missing."""
+    file, out = project / "data/raw/asked.csv", project / "metrics/toy-2/logmel+minilm"
+    with (project / "data/raw/toy/utterances.csv").open(encoding="utf-8", newline="") as stream:
+        labels = {row["utterance_id"]: row["label"] for row in csv.DictReader(stream) if row["split"] == "test"}
+    entry = "{name: asked, task: toy-2, file: data/raw/asked.csv, source: 'a model, asked', labels_seen: unknown}"
+    params = project / FILE
+    params.write_text(params.read_text().replace("  external: []", f"  external:\n  - {entry}"))
+    stages = {f"{GRAPH}:external@logmel-minilm-external0", f"{GRAPH}:score@toy-2-logmel-minilm"}
+
+    def answer(said: dict[str, str], **how: bool) -> subprocess.CompletedProcess[str]:
+        file.write_text("\n".join(["utterance_id,label", *map(",".join, said.items())]) + "\n")
+        return dvc(project, "repro", GRAPH, **how)
+
+    def scored() -> dict[str, str]:
+        with (out / "scores.csv").open(encoding="utf-8", newline="") as stream:
+            (row,) = (row for row in csv.DictReader(stream) if (row["model"], row["metric"]) == ("asked", "accuracy"))
+        return row
+
+    assert set(ran(answer(labels))) == stages
+    assert (scored()["mean"], scored()["n_runs"]) == ("1.0", "1")
+    table = (out / "table.md").read_text()
+    assert (
+        "- Made elsewhere, asked: a model, asked; gives labels; labels of test perhaps seen: it is not known" in table
+    )
+    assert re.search(r"^- asked over \S+: Weighted F1 ", table, re.MULTILINE)
+    assert "- Splits: read from the column `split` of the corpus's table; who made them is not known here" in table
+
+    first, *others = labels
+    wrong = labels | {first: "loud" if labels[first] == "calm" else "calm"}
+    assert set(ran(answer(wrong))) == stages
+    assert float(scored()["mean"]) == pytest.approx(1 - 1 / len(labels), abs=1e-6)
+    said = answer({name: labels[name] for name in others}, fails=True)
+    assert f"asked.csv: utterances missing: '{first}'" in said.stdout + said.stderr
+    params.write_text(params.read_text().replace(f"  external:\n  - {entry}", "  external: []"))
+    assert ran(dvc(project, "repro", GRAPH)) == [f"{GRAPH}:score@toy-2-logmel-minilm"]
+    assert "asked" not in (out / "table.md").read_text()
+
+
 # The code that a stage names.
 
 _ROBUSTNESS = {
@@ -336,15 +380,23 @@ _ROBUSTNESS = {
     "inference.manifest": "no bundle is read or written",
 }
 
+_TRACKER = "it writes to the tracker, not into an out"
+
+_SHOWN = ("pretrain-audio", "pretrain-text", "fuse-features", "fuse-networks", "ablate")
+
 NOT_FOLLOWED = {
     "ingest": {"health.check": "it refuses or prints; nothing of it is written"},
     "extract-audio": {"corpora": "the class of an error"},
     "extract-text": {"corpora": "the class of an error"},
     "corrupt-audio": {"corpora.base": "the class of an error"},
     "corrupt-text": {"corpora.base": "the class of an error"},
-    "score": {"tracking.sync": "it writes to the tracker, not into an out"},
+    "corrupt-both-audio": {"corpora.base": "the class of an error"},
+    "corrupt-both-text": {"corpora.base": "the class of an error"},
+    "score": {"tracking.address": _TRACKER, "tracking.sync": _TRACKER},
+    **{stage: {"tracking.live": _TRACKER} for stage in _SHOWN},
     "robustness-audio": _ROBUSTNESS,
     "robustness-text": _ROBUSTNESS,
+    "robustness-both": _ROBUSTNESS,
 }
 """By stage: modules that its script can import and whose change changes no out, with the reason."""
 

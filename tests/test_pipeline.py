@@ -43,7 +43,7 @@ def test_plain_repro_fills_the_tracker(finished: Path, small: dict[str, int]) ->
     children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
     assert len(children) == len(UNSEEDED) + len(MODELS - UNSEEDED) * small["seeds"]
     assert len(runs) - len(children) == len(MODELS)
-    assert all("weighted_f1" in run.data.metrics for run in children)
+    assert all("test/weighted_f1" in run.data.metrics for run in children)
     inputs = {run.data.tags["model"]: {each.dataset.name for each in run.inputs.dataset_inputs} for run in children}
     assert inputs["hcam"] == inputs["concat"] == {"demo/utterances", "demo/logmel", "demo/minilm"}
     assert inputs["text-context"] == {"demo/utterances", "demo/minilm"}
@@ -80,10 +80,13 @@ def test_worse_conditions_are_asked_about_while_they_are_on_and_change_no_other_
     path = project / "params.yaml"
     off = path.read_text()
     before = {each: each.read_bytes() for each in (project / METRICS).glob("*.*")}
-    path.write_text(off.replace("audio: []\n    text: []", "audio: [noise-0]\n    text: [words-40, no-text]"))
+    named = "audio: [noise-0]\n    text: [words-40, no-text]\n    both: [found]"
+    path.write_text(off.replace("audio: []\n    text: []\n    both: []", named))
     ran = re.findall("Running stage '(.*)'", dvc(project, "repro").stdout)
     asked = {"audio-noise-0": "logmel", "text-words-40": "minilm", "text-no-text": "minilm"}
     encoded = {f"corrupt-{name}-{encoder}" for name, encoder in asked.items()}
+    encoded |= {"corrupt-both-audio-found-logmel", "corrupt-both-text-found-minilm"}
+    asked["both-found"] = ""
     assert {each.replace("@", "-") for each in ran} == encoded | {
         f"robustness-{name}-demo-logmel-minilm" for name in asked
     }

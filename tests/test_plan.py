@@ -15,7 +15,7 @@ from emofuse.plan import Plan, params_of_task, plans
 SHARED: dict[str, Any] = {
     "encoders": {name: {} for name in ("logmel", "prosody", "bert", "minilm")},
     "conditions": {"noise-0": {}, "no-text": "missing"},
-    "models": {},
+    "models": {"hcam": {"ablations": {"no-context": {}}}},
 }
 
 
@@ -61,6 +61,17 @@ def models(**changes: Any) -> dict[str, Any]:
     return {"models": {"features": ["cma"], "networks": ["hcam"]} | changes}
 
 
+ASKED = {"name": "asked", "task": "toy-2", "file": "asked.csv", "source": "a model, asked", "labels_seen": "unknown"}
+
+
+def test_ablations_are_planned_by_name_and_none_takes_that_of_all_seeds(tmp_path: Path) -> None:
+    own = models(ablations=["hcam"])
+    assert load(corpus(**own), tmp_path).ablations == {"hcam": ("no-context",)}
+    sections = {**corpus(**own), "models": {"hcam": {"ablations": {"ensemble": {}}}}}
+    with pytest.raises(ParamsError, match=r"models\.hcam\.ablations: 'ensemble' is the row of all seeds; rename it"):
+        load(sections, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("run", "fault"),
     [
@@ -86,7 +97,14 @@ def models(**changes: Any) -> dict[str, Any]:
         ({"audio": [1]}, "audio: [1]: names are text: put numbers"),
         ({"models": {"features": ["cma"]}}, "models.networks: missing: "),
         (models(unimodal=["audio"]), "models.unimodal: ['audio']: unknown key; allowed are ['ablations', 'features', "),
-        ({"model": ["hcam"]}, "model: ['hcam']: unknown key; allowed are ['audio', 'conditions', 'models', 'tasks', "),
+        (
+            {"model": ["hcam"]},
+            "model: ['hcam']: unknown key; allowed are ['audio', 'conditions', 'external', 'models', ",
+        ),
+        ({"external": [ASKED | {"task": "toy-7"}]}, "external: asked: task 'toy-7'; expected one of toy-2"),
+        ({"external": [ASKED | {"name": "hcam"}]}, "external: 'hcam' is a model of this project; choose another"),
+        ({"external": [ASKED, ASKED]}, "external, task toy-2: ['asked'] stand twice; expected once each"),
+        ({"external": [ASKED | {"name": "a/b"}]}, "external.0.name: 'a/b': "),
     ],
 )
 def test_a_bad_selection_is_refused(tmp_path: Path, run: dict[str, Any], fault: str) -> None:
@@ -100,7 +118,9 @@ BAD_NAMES = ["a.b", "a b", "a/b", "../a", "a+b", "a@b", "-a", "", "${a}"]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-@pytest.mark.parametrize("key", ["tasks", "audio", "text", "models.features", "models.networks", "conditions.text"])
+@pytest.mark.parametrize(
+    "key", ["tasks", "audio", "text", "models.features", "models.networks", "conditions.text", "conditions.both"]
+)
 def test_a_name_that_could_not_be_part_of_a_path_is_refused(tmp_path: Path, name: str, key: str) -> None:
     """Though there be an entry of that name: a dot parts keys, a plus encoders, a slash folders."""
     sections = {**deepcopy(SHARED), **corpus()}

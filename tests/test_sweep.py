@@ -15,7 +15,8 @@ import torch
 from mlflow.entities import Run
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from emofuse.tracking.sync import TrackingConfig, sync
+from emofuse.tracking.address import TrackingConfig
+from emofuse.tracking.sync import sync
 
 Dvc = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -113,7 +114,7 @@ def test_each_run_says_its_experiment_and_its_encoder(project: Path) -> None:
 
 
 def test_the_documented_comparison_has_a_row_for_each_encoder(root: Path, project: Path) -> None:
-    (code,) = re.findall("```python\n(import mlflow\n.*?)```", (root / "docs/team.md").read_text(), re.DOTALL)
+    (code,) = re.findall("```python\n(import mlflow\n.*?)```", (root / "docs/how-to/sweeps.md").read_text(), re.DOTALL)
     command = [sys.executable, "-c", code.replace("hcam", "audio-context")]
     output = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True, timeout=120).stdout
     for _, name in ENCODERS.values():

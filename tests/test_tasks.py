@@ -296,7 +296,7 @@ def test_sessions_that_are_taken_together() -> None:
     utterances = sessions()
     small = by_session(utterances, "next", "each", [["4", "1"], ["2"], ["5"]])
     assert groups(small, utterances) == [("35", "2", "14"), ("134", "5", "2"), ("23", "14", "5")]
-    assert small.split_source == "by session: dev next, test each of 4 1; 2; 5"
+    assert small.split_source == "made here by session: dev next, test each of 4 1; 2; 5"
     with pytest.raises(TaskError, match=r"splits name the sessions \['6'\]"):
         by_session(utterances, "next", "each", [["1", "6"], ["2"], ["5"]])
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Nothing heavy is imported up here, so that help is there at once.
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 Command = Callable[[argparse.Namespace], None]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments, those of the process by default
     """
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     command: Command = arguments.command
     try:
         command(arguments)
@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, from which help, completion and the reference are made."""
     parser = argparse.ArgumentParser(
         prog="emofuse",
         parents=[_common()],
@@ -266,7 +267,7 @@ def _add_completion(commands: Commands) -> None:
 def _completion(arguments: argparse.Namespace) -> None:
     import shtab
 
-    parser = _parser()
+    parser = build_parser()
     for command in _choices(parser).values():
         for action in command._actions:
             if action.type is Path or action.dest in ("model", "transcribe"):
@@ -280,7 +281,7 @@ def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
 
 
 def _add_track(commands: Commands) -> None:
-    _add(
+    parser = _add(
         commands,
         "track",
         _track,
@@ -288,16 +289,18 @@ def _add_track(commands: Commands) -> None:
         "Log the trained runs that the MLflow tracker lacks, update those whose scores have changed, and register of "
         "each model the run that is best on dev, as emofuse-<task>-<model>, an ablation's slash a hyphen. Nothing is "
         "logged twice. The tracker is mlflow.db in this folder, or the one that MLFLOW_TRACKING_URI names. The exit "
-        "status is 1 if a model could not be registered because something that it needs is not on disk.",
+        "status is 1 if a model could not be registered because something that it needs is not on disk. The address "
+        "that is printed last opens MLflow's page with the models sorted by weighted F1 on dev.",
         "dvc pull && emofuse track",
     )
+    parser.add_argument("--port", type=int, default=5000, help="of `make ui`, for that address (default: 5000)")
 
 
 def _track(arguments: argparse.Namespace) -> None:
     _heal(arguments)
     from emofuse.core.params import Params
-    from emofuse.tracking.address import TrackingError
-    from emofuse.tracking.sync import TrackingConfig, sync
+    from emofuse.tracking.address import TrackingConfig, TrackingError
+    from emofuse.tracking.sync import sync
 
     summary = sync(Path(), Params.load().get("tracking", TrackingConfig))
     for what, names in (("added", summary.added), ("updated", summary.updated)):
@@ -308,6 +311,9 @@ def _track(arguments: argparse.Namespace) -> None:
     for reason in summary.refused:
         print(f"not registered {reason}")
     print(summary)
+    if summary.view:
+        local = f"`make ui`, then http://127.0.0.1:{arguments.port}"
+        print(f"view: {summary.tracker if summary.tracker.startswith('http') else local}{summary.view}")
     if summary.refused:
         count = len(summary.refused)
         raise TrackingError(f"{count} {'model was' if count == 1 else 'models were'} not registered; see above")
@@ -388,7 +394,8 @@ def _report(arguments: argparse.Namespace) -> None:
     from emofuse.core.params import Params
     from emofuse.reporting.provenance import commit_of
     from emofuse.reporting.report import with_known
-    from emofuse.tracking.sync import TrackingConfig, training_seconds
+    from emofuse.tracking.address import TrackingConfig
+    from emofuse.tracking.sync import training_seconds
 
     place = f"{arguments.task}/{arguments.pair or '*'}/report.html"
     pages = [page for folder in ("data/scores", "metrics") for page in sorted(Path(folder).glob(place))]
@@ -405,8 +412,8 @@ Seconds: TypeAlias = "dict[tuple[str, str, str], float]"
 
 def _seconds(params: "Params") -> Seconds:
     """How long a run of each model took to train; none, and a line that says why, where the tracker cannot be asked."""
-    from emofuse.tracking.address import TrackingError
-    from emofuse.tracking.sync import TrackingConfig, training_seconds
+    from emofuse.tracking.address import TrackingConfig, TrackingError
+    from emofuse.tracking.sync import training_seconds
 
     try:
         return training_seconds(Path(), params.get("tracking", TrackingConfig))
@@ -456,7 +463,7 @@ def _add_corpus(commands: Commands) -> None:
     new.add_argument(
         "folder", type=Path, metavar="FOLDER", help="has utterances.csv, or sound files with telling names"
     )
-    new.add_argument("--names", metavar="PATTERN", help="regular expression of the files' paths: docs/own-corpus.md")
+    new.add_argument("--names", metavar="PATTERN", help="regular expression of the files' paths: docs/how-to/corpus.md")
     new.add_argument(
         "--folds",
         type=_folds,

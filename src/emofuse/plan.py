@@ -1,17 +1,19 @@
 """What is run of a corpus, the section ``run`` of its file: tasks, encoders, models, conditions, all by name."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from itertools import product
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from emofuse.core.layout import Pair
 from emofuse.core.params import STRICT, Name, Params, ParamsError, corpus_files
-from emofuse.models.registry import FUSION, MODELS
+from emofuse.models.registry import ENSEMBLE, FUSION, MODELS
 
-__all__ = ["Conditions", "Models", "Plan", "Selection", "params_of_task", "plans"]
+__all__ = ["Conditions", "External", "Models", "Plan", "Selection", "params_of_task", "plans"]
 
 Names = tuple[Name, ...]
 
@@ -33,10 +35,36 @@ class Models:
 
 @dataclass(frozen=True, config=STRICT)
 class Conditions:
-    """The worse conditions under which test is asked about once more, by the modality that they change."""
+    """The worse conditions under which test is asked about once more, by the modality that they change.
+
+    Attributes:
+        audio: conditions that change the sound
+        text: conditions that change the words
+        both: conditions that change both
+    """
 
     audio: Names = ()
     text: Names = ()
+    both: Names = ()
+
+
+@dataclass(frozen=True, config=STRICT)
+class External:
+    """A row of the tables that this project did not train.
+
+    Attributes:
+        name: of its row
+        task: whose classes it predicts
+        file: CSV or Parquet, from the project's root folder; see :mod:`emofuse.scoring.external`
+        source: who made it and how, in the words that the table shall have
+        labels_seen: whether what made it may have seen the labels of test, as where a language model has read the web
+    """
+
+    name: Name
+    task: Name
+    file: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    labels_seen: bool | Literal["unknown"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -49,6 +77,7 @@ class Selection:
         text: encoders of the words
         models: which models
         conditions: worse conditions
+        external: predictions of others
     """
 
     tasks: Names
@@ -56,6 +85,7 @@ class Selection:
     text: Names
     models: Models
     conditions: Conditions = field(default_factory=Conditions)
+    external: tuple[External, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,11 +96,13 @@ class Plan:
         corpus: its name
         file: its parameter file, from the project's root folder
         run: the selection
+        ablations: names of the ablations of each model whose ablations are run
     """
 
     corpus: str
     file: str
     run: Selection
+    ablations: Mapping[str, Names] = field(default_factory=dict)
 
     @classmethod
     def load(cls, params: Params) -> "Plan":
@@ -89,10 +121,17 @@ class Plan:
             for name in names:
                 if name not in known:
                     raise ParamsError(f"{where}.{key}: {name!r}; expected some of {', '.join(known)}")
+        _check_external(run, f"{where}.external")
         both = sorted(set(run.audio) & set(run.text))
         if both:
             raise ParamsError(f"{where}: {both} stand under audio and text; expected each under what it encodes")
-        return cls(corpus, file, run)
+        named = {name: params.get(f"models.{name}.ablations", dict[Name, Any]) for name in run.models.ablations}
+        for name, own in named.items():
+            if ENSEMBLE in own:
+                raise ParamsError(
+                    f"{params.shared}: models.{name}.ablations: {ENSEMBLE!r} is the row of all seeds; rename it"
+                )
+        return cls(corpus, file, run, {name: tuple(own) for name, own in named.items()})
 
     @property
     def pairs(self) -> list[Pair]:
@@ -104,6 +143,10 @@ class Plan:
         """The models that are trained of each pair, in the order of tables."""
         chosen = {*self.run.models.features, *self.run.models.networks}
         return [each.name for each in FUSION if each.name in chosen]
+
+    def external(self, task: str) -> list[External]:
+        """Return the predictions of others of a task."""
+        return [each for each in self.run.external if each.task == task]
 
     def modality(self, encoder: str) -> str:
         """Return what an encoder that is run encodes, ``audio`` or ``text``."""
@@ -163,6 +206,7 @@ def _references(run: Selection, params: Params) -> Iterator[tuple[str, Names, Se
     yield "models.ablations", run.models.ablations, [name for name in MODELS if name in trained]
     yield "conditions.audio", run.conditions.audio, conditions
     yield "conditions.text", run.conditions.text, conditions
+    yield "conditions.both", run.conditions.both, conditions
 
 
 def _refuse_other_graph(params: Params) -> None:
@@ -173,6 +217,16 @@ def _refuse_other_graph(params: Params) -> None:
     graph, shared = (path.with_name("dvc.yaml") for path in (params.path, params.shared))
     if graph.exists() and shared.exists() and graph.read_bytes() != shared.read_bytes():
         raise ParamsError(f"{graph}: differs from {shared}; expected a copy: `cp {shared} {graph}`")
+
+
+def _check_external(run: Selection, where: str) -> None:
+    for each in run.external:
+        if each.task not in run.tasks:
+            raise ParamsError(f"{where}: {each.name}: task {each.task!r}; expected one of {', '.join(run.tasks)}")
+        if each.name in MODELS:
+            raise ParamsError(f"{where}: {each.name!r} is a model of this project; choose another name")
+    for task in run.tasks:
+        _refuse_doubles(f"{where}, task {task}", tuple(each.name for each in run.external if each.task == task))
 
 
 def _refuse_doubles(where: str, names: Names) -> None:

@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from emofuse.core.layout import Layout
 from emofuse.core.params import STRICT, Params
-from emofuse.core.schema import IGNORE, SPLITS
+from emofuse.core.schema import IGNORE, SPLIT_SOURCE, SPLITS
 
 __all__ = ["Fold", "Interval", "SplitRule", "Task", "TaskConfig", "TaskError"]
 
@@ -30,7 +30,12 @@ class TaskError(ValueError):
 
 @dataclass(frozen=True, config=STRICT)
 class Interval:
-    """The sentiments that a class takes, ``at_least`` ≤ sentiment < ``below``; an end that is not given is open."""
+    """The sentiments that a class takes, ``at_least`` ≤ sentiment < ``below``.
+
+    Attributes:
+        at_least: the smallest sentiment; open if left out
+        below: sentiments are smaller than this; open if left out
+    """
 
     at_least: float = -math.inf
     below: float = math.inf
@@ -157,13 +162,17 @@ class Task:
         config: the task
         utterances: the corpus's utterance table, :data:`emofuse.core.schema.UTTERANCES`
         corpus: the corpus's name
+        split_source: who made the corpus's own splits, in words
 
     Raises:
         TaskError: a split or a class is empty, a label or a group is unknown, or a split leaks
     """
 
-    def __init__(self, name: str, config: TaskConfig, utterances: pl.DataFrame, corpus: str = "") -> None:
+    def __init__(
+        self, name: str, config: TaskConfig, utterances: pl.DataFrame, corpus: str = "", split_source: str = ""
+    ) -> None:
         self.name, self.config, self.corpus = name, config, corpus
+        self._split_source = split_source
         self.classes = tuple(config.classes)
         unknown = sorted(set(config.labels) - set(utterances["label"]))
         if unknown:
@@ -190,8 +199,9 @@ class Task:
             layout: the project's folders; by default those of the working folder
         """
         corpus = params.get("corpus.name", str)
-        table = pl.read_parquet((layout or Layout()).corpus(corpus) / "utterances.parquet")
-        return cls(name, params.get(f"tasks.{name}", TaskConfig), table, corpus)
+        path = (layout or Layout()).corpus(corpus) / "utterances.parquet"
+        source = pl.read_parquet_metadata(path).get(SPLIT_SOURCE, "")
+        return cls(name, params.get(f"tasks.{name}", TaskConfig), pl.read_parquet(path), corpus, source)
 
     @property
     def folds(self) -> int:
@@ -250,16 +260,16 @@ class Task:
 
     @property
     def split_source(self) -> str:
-        """Where the splits come from, in words."""
+        """Who made the splits and how, in words; ``official`` are those alone that the corpus's publisher made."""
         rule = self.config.splits
         if isinstance(rule, str):
-            return "as the corpus has them"
+            return self._split_source or "read from the corpus; who made them is not known here"
         parts = [
             f"{name} {each if isinstance(each, str) else ' '.join(each)}"
             for name, each in (("dev", rule.dev), ("test", rule.test))
         ]
         of = f" of {'; '.join(map(' '.join, rule.together))}" if rule.together else ""
-        return f"by {rule.by}: {', '.join(parts)}{of}"
+        return f"made here by {rule.by}: {', '.join(parts)}{of}"
 
     def differences(self) -> list[str]:
         """Say where the corpus does not give the counts of a full one, one line each; none if it gives them all."""

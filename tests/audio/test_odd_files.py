@@ -211,6 +211,17 @@ def test_channels_that_do_not_cancel_are_averaged() -> None:
     assert silent.defects == ("audio_silent",)
 
 
+@pytest.mark.parametrize(("channels", "subtype"), [(2, "FLOAT"), (12, "PCM_16"), (20, "FLOAT"), (20, "PCM_24")])
+def test_ffmpeg_gives_every_channel_in_its_place(tmp_path: Path, channels: int, subtype: str) -> None:
+    """Also of more than eight, which it keeps elsewhere than the first ones."""
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (RATE, channels)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype=subtype)
+    packed(tmp_path / "a.wav", tmp_path / "a.mka")
+    expected, _ = soundfile.read(tmp_path / "a.wav", dtype="float32")
+    sound = read_sound((tmp_path / "a.mka").read_bytes(), "a")
+    np.testing.assert_allclose(sound.samples, expected.T, atol=1e-6)
+
+
 # No more is decoded than is kept
 
 

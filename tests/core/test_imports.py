@@ -72,6 +72,18 @@ def test_the_digest_is_of_the_code_that_a_run_depends_on(package: Path, module: 
     assert (code_digest("training.fuse", "models.hcam") != before) is changes
 
 
+def test_prose_is_no_code(write: Callable[[str, str], None]) -> None:
+    write("core.sums", "def half(x):\n    return x / 2\n")
+    bare = imports.code_of("core.sums")
+    write(
+        "core.sums",
+        '"""Sums."""\n\n\ndef half(x):\n    """Half of it."""\n    return x / 2  # exact\n\n\n"""Done."""\n',
+    )
+    assert imports.code_of("core.sums") == bare
+    write("core.sums", "def half(x):\n    return x // 2\n")
+    assert imports.code_of("core.sums") != bare
+
+
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_a_model_depends_on_no_other(name: str) -> None:
     assert set(closure("training.fuse", name)) & MODELS == {name}

@@ -324,7 +324,7 @@ def test_every_section_that_is_shared_is_known_and_valid(root: Path, shared: str
     from emofuse.features.extract import EncoderConfig, ExtractConfig
     from emofuse.robustness.conditions import Change
     from emofuse.scoring.scores import ScoringConfig
-    from emofuse.tracking.sync import TrackingConfig
+    from emofuse.tracking.address import TrackingConfig
     from emofuse.training.fuse import settings
     from emofuse.training.pretrain import UnimodalConfig
 

@@ -229,7 +229,8 @@ def test_what_looks_at_the_corpus_can_stop_it_before_its_sound_is_decoded(
     config = CorpusConfig("small", "meld", str(meld), shards=2, max_seconds=10.0, max_defective=1.0)
     monkeypatch.setattr("emofuse.corpora.ingest.prepare_all", lambda *_: pytest.fail("sound was decoded"))
 
-    def refuse(utterances: pl.DataFrame) -> None:
+    def refuse(utterances: pl.DataFrame, split_source: str) -> None:
+        assert split_source == "official: MELD's own"
         assert utterances["label"].drop_nulls().unique().sort().to_list() == ["joy", "neutral", "sadness"]
         raise ValueError("not this corpus")
 

@@ -66,7 +66,7 @@ def test_published_values_stand_in_for_sound(tmp_path: Path) -> None:
     assert any(line.startswith("  absent    sound: 2,199 files ") for line in found)
     found = lines(tmp_path, "films", entry)
     assert any(
-        line.startswith("  features  audio features are computed from its sound; docs/encoders.md says how")
+        line.startswith("  features  audio features are computed from its sound; docs/how-to/encoders.md says how")
         for line in found
     )
     assert any(line.startswith("  MISSING   sound: ") for line in found)

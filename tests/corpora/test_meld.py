@@ -41,6 +41,7 @@ def test_rows_come_in_order_with_the_split_in_front(read_rows: Callable[..., Cor
         ("dev_dia10_utt0", "dev_dia10", 0),
     ]
     assert [each.split for each in corpus.utterances] == ["train", *["dev"] * 4, "test"]
+    assert corpus.split_source == "official: MELD's own"
     check(corpus)
 
 

@@ -176,6 +176,7 @@ def test_a_table_of_utterances(tmp_path: Path) -> None:
     ]
     assert corpus.tables["opensmile73"].rows() == [("d_1", 1.0, None), ("-a_b_1", 2.5, -3.0)]
     assert {each.audio for each in corpus.utterances} == {None}
+    assert "mosi_utterances.csv, which differs from the standard folds" in corpus.split_source
 
 
 @pytest.mark.parametrize(
@@ -240,6 +241,7 @@ def test_real_counts(real: Corpus) -> None:
     videos = {(each.split, each.dialogue_id) for each in real.utterances}
     assert Counter(split for split, _ in videos) == {"train": 52, "dev": 10, "test": 31}
     assert list(real.notes) == []
+    assert real.split_source == "official: the standard folds of CMU-MOSI, 52 / 10 / 31 videos"
     assert {each.defects for each in real.utterances} == {()}
     assert real.tables["opensmile73"].shape == (2_199, 74)
     assert set(real.tables["opensmile73"]["utterance_id"]) == {each.utterance_id for each in real.utterances}

@@ -384,6 +384,22 @@ def test_an_error_is_short_whatever_it_quotes(tmp_path: Path) -> None:
 SPEAKERS = "utterance_id,speaker,dialogue_id\n" + "".join(f"u{n},p{n % 5},d{n}\n" for n in range(20))
 
 
+@pytest.mark.parametrize(
+    ("header", "cells", "splits", "said"),
+    [
+        ("utterance_id", "", None, ""),
+        ("utterance_id,split", ",train", None, "read from the column `split` of the corpus's table; who made them is"),
+        ("utterance_id", "", Splits("dialogue", 0.2, ("b",)), "made here by dialogue: dev 20% of them, drawn, test b"),
+    ],
+)
+def test_it_says_who_made_the_splits(tmp_path: Path, header: str, cells: str, splits: Any, said: str) -> None:
+    (tmp_path / "utterances.csv").write_text("\n".join([header, *(f"{name}{cells}" for name in "abcde")]))
+    found = read(tmp_path, Config(splits=splits)).split_source
+    assert found.startswith(said)
+    assert bool(found) is bool(said)
+    assert "official" not in found
+
+
 def test_named_groups(tmp_path: Path) -> None:
     splits = {"by": "speaker", "dev": ["p1"], "test": ["p2", "p3"]}
     found = corpus(tmp_path, SPEAKERS, splits=splits).utterances

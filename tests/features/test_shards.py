@@ -367,7 +367,7 @@ def test_others_open_shards_with_one_line(
         for each in rows
     }
     assert frames == {"a": [[1, 2], [3, 4]], "b": [[5, 6]]}
-    assert reader in (root / "docs/team.md").read_text(encoding="utf-8")
+    assert reader in (root / "docs/how-to/team.md").read_text(encoding="utf-8")
 
 
 @given(st.text(), st.integers(1, 64))

@@ -50,7 +50,7 @@ def tree(root: Path) -> dict[str, Any]:
 
 def check(tree: dict[str, Any], table: pl.DataFrame | None = None) -> str:
     params = Params(tree, Path("params.yaml"))
-    return report(Plan.load(params), params, utterances() if table is None else table)
+    return report(Plan.load(params), params, utterances() if table is None else table, "drawn by hand")
 
 
 def put(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -63,7 +63,7 @@ def put(tree: dict[str, Any], key: str, value: Any) -> None:
 def test_classes_are_counted_by_split_and_labels_that_no_class_takes_are_told(tree: dict[str, Any]) -> None:
     assert check(tree).splitlines() == [
         "demo, task demo:",
-        "  splits as the corpus has them; no speaker in two splits",
+        "  splits drawn by hand; no speaker in two splits",
         "  train: 10 labelled: neutral 2, happy 4, sad 2, angry 2",
         "  dev: 8 labelled: neutral 2, happy 2, sad 2, angry 2",
         "  test: 8 labelled: neutral 2, happy 2, sad 2, angry 2",
@@ -76,7 +76,7 @@ def test_every_fold_is_counted_and_what_a_full_corpus_has_is_told(tree: dict[str
     put(tree, "tasks.demo.classes.surprised", ["surprised"])
     put(tree, "tasks.demo.counts", {"all": 5531})
     lines = check(tree).splitlines()
-    assert lines[1] == "  splits by session: dev next, test each, 3 folds; no speaker in two splits"
+    assert lines[1] == "  splits made here by session: dev next, test each, 3 folds; no speaker in two splits"
     assert lines[2:5] == [
         "  train of fold 0: 10 labelled: neutral 2, happy 2, sad 2, angry 2, surprised 2",
         "  dev of fold 0: 10 labelled: neutral 2, happy 2, sad 2, angry 2, surprised 2",
@@ -195,7 +195,7 @@ def test_nothing_is_decoded_and_nothing_written_where_something_is_wrong(
     monkeypatch.chdir(root)
     monkeypatch.setattr(ingest_module, "prepare_all", decode)
     with pytest.raises(kind, match=fault):
-        ingest(config, tmp_path / "out", tmp_path / "demo.json", lambda table: report(plan, params, table) and None)
+        ingest(config, tmp_path / "out", tmp_path / "demo.json", lambda *read: report(plan, params, *read) and None)
     assert list(tmp_path.iterdir()) == []
 
 

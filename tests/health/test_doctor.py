@@ -270,7 +270,7 @@ def test_a_remote_of_a_kind_that_is_not_installed(project: Path) -> None:
 def test_a_project_without_a_remote_is_told_how_to_share(project: Path) -> None:
     (project / ".dvc/config").write_text("[core]\n    no_scm = True\n")
     (found,) = doctor._remotes(project)
-    assert (found.state, "docs/team.md" in found.mend) == ("absent", True)
+    assert (found.state, "docs/how-to/team.md" in found.mend) == ("absent", True)
 
 
 def test_a_tracker_over_http(tmp_path: Path, web: str, nobody: str, monkeypatch: pytest.MonkeyPatch) -> None:

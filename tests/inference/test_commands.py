@@ -98,7 +98,7 @@ def test_the_words_of_a_recording_are_written_down_and_that_is_said(
     talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With nothing but the file: turns by voice activity, words by the recogniser of the package."""
-    turns = json.loads((talk / "turns.json").read_text())[:3]
+    turns = json.loads((talk / "turns.json").read_text())[:8]
     clips = [soundfile.read(talk / turn["audio"], dtype="float32")[0] for turn in turns]
     pause = np.zeros(12_800, np.float32)
     path = tmp_path / "talk.wav"
@@ -117,7 +117,7 @@ def test_the_words_of_a_recording_are_written_down_and_that_is_said(
     assert any("written down by Whisper tiny.en" in each for each in output["remarks"])
     assert main([*command, "--transcribe", "none", "--csv"]) == 0
     out, error = capsys.readouterr()
-    assert len(out.splitlines()) == 1 + 3
+    assert len(out.splitlines()) == 1 + len(turns)
     assert "the audio network alone answers" in error
     assert "written down" not in error
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from emofuse.cli import main
 from emofuse.encoders import EncoderError
-from emofuse.inference.transcripts import Recogniser
+from emofuse.inference.pipelines import Recogniser
 
 Project = Any
 KINDS = ("wav2vec2", "whisper")

@@ -355,6 +355,30 @@ def test_the_contrastive_losses_can_be_switched_off(name: str, losses: set[str])
     assert all(loss > 0 for loss in found.values())
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "loss"),
+    [
+        ("context", "contrastive", "contrastive"),
+        ("hcam", "contrastive", "contrastive"),
+        ("hbaf", "absolute", "absolute"),
+        ("hbaf", "relative", "relative"),
+    ],
+)
+def test_each_contrastive_loss_has_the_weight_that_is_asked_for(name: str, option: str, loss: str) -> None:
+    network, batch = network_of(name), batch_of(name, dialogues_of(name, [4, 3]))
+    before = network(batch).auxiliary_losses
+    network.config = replace(network.config, **{option: 3 * getattr(network.config, option)})  # type: ignore[type-var]
+    after = network(batch).auxiliary_losses
+    close(after[loss], 3 * before[loss])
+    assert all(torch.equal(after[other], before[other]) for other in before if other != loss)
+
+
+def test_each_head_of_hbaf_has_the_weight_that_is_asked_for() -> None:
+    output = network_of("hbaf")(batch_of("hbaf", dialogues_of("hbaf", [4, 3])))
+    assert {name: weight for name, (weight, _) in output.auxiliary_heads.items()} == {"audio": 0.2, "text": 0.5}
+    assert not torch.equal(output.auxiliary_heads["audio"][1], output.auxiliary_heads["text"][1])
+
+
 def test_the_contrastive_loss_of_hcam_sees_two_views_of_an_utterance() -> None:
     network = network_of("hcam")
     batch = batch_of("hcam", dialogues_of("hcam", [3, 2]), targets=[0, 1, IGNORE, 1, 2])

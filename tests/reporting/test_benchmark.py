@@ -1,7 +1,9 @@
 """From run folders to a benchmark: the right files, comparisons and protocol, from the right runs."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ from emofuse.core.schema import SPLITS
 from emofuse.features.shards import FeatureError, Row, write_shard
 from emofuse.models.registry import in_order
 from emofuse.models.registry import model as find_model
-from emofuse.plan import Models, Plan, Selection
+from emofuse.plan import External, Models, Plan, Selection
 from emofuse.reporting.benchmark import benchmark, comparisons
+from emofuse.reporting.leaderboard import leaderboard, write_leaderboard
 from emofuse.reporting.protocol import protocol_lines
+from emofuse.scoring.external import take_in
 from emofuse.scoring.inputs import model_folders
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import Scores, ScoringConfig, score
@@ -78,7 +82,8 @@ def make_task() -> Task:
 
 
 def make_plan(models: Models = MODELS) -> Plan:
-    return Plan("toy", "corpora/toy/params.yaml", Selection(("tiny",), (PAIR.audio,), (PAIR.text,), models))
+    run = Selection(("tiny",), (PAIR.audio,), (PAIR.text,), models)
+    return Plan("toy", "corpora/toy/params.yaml", run, dict.fromkeys(models.ablations, ("no-contrastive",)))
 
 
 def predictions(task: Task, skill: float, seed: int) -> np.ndarray:
@@ -229,7 +234,7 @@ def test_the_protocol_tells_what_the_numbers_rest_on(scored: Path) -> None:
         "classes": list(LABELS),
         "labelled_utterances": [{"train": 16, "dev": 16, "test": 16}],
         "unlike_a_full_corpus": [],
-        "splits": "as the corpus has them",
+        "splits": "read from the corpus; who made them is not known here",
         "folds": 1,
         "seeds": 2,
         "context": "causal",
@@ -241,6 +246,42 @@ def test_the_protocol_tells_what_the_numbers_rest_on(scored: Path) -> None:
     assert expected.items() <= protocol.items()
     assert written["test"]["n_utterances"] == 16
     assert written["test"]["n_dialogues"] == 4
+
+
+def test_what_is_drawn_for_intervals_is_named(scored: Path) -> None:
+    assert "- Intervals and p over: 4 dialogues of test, and runs" in (metrics_of(scored) / "table.md").read_text()
+
+
+def test_predictions_of_others_stand_in_table_page_and_leaderboard(root: Path) -> None:
+    """Labels of test alone: no calibration, no score on dev, no size."""
+    task, truth = make_task(), make_task().truth().filter(split="test")
+    right = {name: LABELS[target] for name, target in truth.select("utterance_id", "target").rows()}
+    (root / "asked.csv").write_text("\n".join(["utterance_id,label", *map(",".join, right.items())]))
+    config = External("asked", "tiny", "asked.csv", "a model, asked", True)
+    plan = replace(make_plan(), run=replace(make_plan().run, external=(config,)))
+    assert take_in(task, PAIR, config, Layout(root)) == f"asked: labels of 16 utterances, from {root / 'asked.csv'}"
+    table = benchmark(task, PAIR, plan, CONFIG, Layout(root))
+    assert re.search(r"^\| asked \| 100\.0 \[", table, re.MULTILINE), (
+        "it may have seen the labels and is never the best"
+    )
+    assert re.search(r"^- hcam has the best weighted F1 of 9 models", table, re.MULTILINE)
+    assert re.search(r"^\| hcam \| \*\*", table, re.MULTILINE)
+    assert re.search(r"^- asked over \S+: Weighted F1 \+", table, re.MULTILINE)
+    assert "| asked | unknown | unknown | unknown | yes |" in table
+    assert "- Made elsewhere, asked: a model, asked; gives labels; labels of test may have been seen" in table
+    page = (metrics_of(root) / "report.html").read_text()
+    assert "labels of test may have been seen" in page
+    (row,) = (each for each in leaderboard(root / "metrics") if each.model == "asked")
+    assert set(row.scores) == {"weighted_f1", "accuracy", "balanced_accuracy"}
+    board = write_leaderboard(root / "metrics")
+    assert re.search(r"\| asked \| 100\.0 .* \|  \| 1 \|", board)
+    assert re.search(r"\| hcam \| \*\*", board)
+    config = replace(config, labels_seen=False)
+    take_in(task, PAIR, config, Layout(root))
+    table = benchmark(task, PAIR, plan, CONFIG, Layout(root))
+    assert re.search(r"^- asked has the best weighted F1 of 10 models", table, re.MULTILINE)
+    assert re.search(r"^\| asked \| \*\*100\.0\*\* \[", table, re.MULTILINE)
+    assert "asked" in (root / "metrics/leaderboard.html").read_text()
 
 
 def test_words_and_labels_stay_out_of_git(scored: Path) -> None:

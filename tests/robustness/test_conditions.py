@@ -10,7 +10,7 @@ from emofuse.plan import Plan
 from emofuse.robustness.conditions import Change, Found, Noise, WordErrors, read_condition
 
 NOISE, ERRORS = {"noise_db": 20.0, "seed": 0}, {"word_errors": 0.1, "seed": 3}
-FOUND = {"recogniser": "folder"}
+FOUND = {"recogniser": "folder", "pause_s": 0.6}
 
 
 def params(condition: Any, name: str = "x") -> Params:
@@ -22,7 +22,8 @@ def params(condition: Any, name: str = "x") -> Params:
     [
         (NOISE, "audio", Noise(20.0, 0)),
         (ERRORS, "text", WordErrors(0.1, 3)),
-        (FOUND, "text", Found("folder")),
+        (FOUND, "both", Found("folder", 0.6)),
+        (FOUND | {"dialogues": 3}, "both", Found("folder", 0.6, 3)),
         ("missing", "audio", "missing"),
         ("missing", "text", "missing"),
     ],
@@ -45,7 +46,7 @@ def test_a_condition_that_is_none_is_refused(given: Any, fault: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "named", "changed"), [(NOISE, "text", "audio"), (ERRORS, "audio", "text"), (FOUND, "audio", "text")]
+    ("given", "named", "changed"), [(NOISE, "text", "audio"), (ERRORS, "audio", "text"), (FOUND, "audio", "both")]
 )
 def test_a_change_of_the_other_modality_is_refused(given: Any, named: str, changed: str) -> None:
     with pytest.raises(ParamsError, match=rf"run.conditions.{named}: 'x' changes {changed}; name it under {changed}"):

@@ -1,10 +1,8 @@
 """The stages `corrupt` and `robustness`: the corpus, the encoders and the networks are the real ones."""
 
-import hashlib
 import json
-import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,7 @@ from emofuse.core.store import Store
 from emofuse.corpora import CorpusError
 from emofuse.features.shards import FeatureError, FeatureStore
 from emofuse.plan import Plan
-from emofuse.robustness import features as features_module
-from emofuse.robustness import found as found_module
+from emofuse.robustness import listening as listening_module
 from emofuse.robustness import predictions as predictions_module
 from emofuse.robustness.conditions import Noise, WordErrors
 from emofuse.robustness.features import corrupt, extract_corrupted
@@ -61,7 +58,8 @@ def read_params(root: Path, conditions: dict[str, tuple[str, Any]]) -> Params:
     tree = yaml.safe_load(path.read_text())
     tree["conditions"] = {name: change for name, (_, change) in conditions.items()}
     tree["run"]["conditions"] = {
-        each: [name for name, (modality, _) in conditions.items() if modality == each] for each in ("audio", "text")
+        each: [name for name, (modality, _) in conditions.items() if modality == each]
+        for each in ("audio", "text", "both")
     }
     tree["extract"]["workers"] = 1
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
@@ -280,6 +278,7 @@ def test_scores_stand_beside_those_without_the_condition(
             "high",
             "n_runs",
             "word_error_rate",
+            "dialogues",
         ]
         assert table.select("model", "metric", mean="as_recorded").equals(recorded.select("model", "metric", "mean"))
     of_answers = written["noise-200"].filter(pl.col("metric") != "ece")
@@ -299,58 +298,51 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / ".emofuse")
 
 
-class HardOfHearing:
-    """In place of a recogniser: says what a clip's utterance has, but that every first word is wrong.
-
-    Attributes:
-        asked: how many clips it has heard
-        texts: of the corpus, by the digest of a clip's samples
-    """
-
-    asked = 0
-    texts: Mapping[str, str] = {}
-
-    def __init__(self, name: str) -> None:
-        assert name == "hard-of-hearing"
-
-    def __call__(self, clips: Sequence[np.ndarray]) -> list[str]:
-        type(self).asked += len(clips)
-        names = [hashlib.sha256((32_768 * clip).astype("<i2").tobytes()).hexdigest() for clip in clips]
-        return [" ".join(["Um", *self.texts[name].split()[1:]]) for name in names]
-
-
-def test_found_words_stand_in_place_of_the_corpus_s_with_their_error_rate(
+def test_found_turns_stand_in_place_of_the_corpus_s_with_their_error_rate(
     folder: Path, task: Task, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: None
 ) -> None:
+    """Of two dialogues: what is heard is heard by the real voice activity; every word that is written down is wrong."""
     shutil.copytree(folder, tmp_path, symlinks=True, dirs_exist_ok=True, ignore=lambda *_: [".emofuse"])
-    layout, store = Layout(tmp_path), Store(tmp_path / ".emofuse")
-    test = pl.read_parquet(tmp_path / "data/corpora/demo/utterances.parquet").filter(split="test")
-    monkeypatch.setattr(HardOfHearing, "texts", dict(test.select("audio_sha256", "text").rows()))
-    monkeypatch.setattr(HardOfHearing, "asked", 0)
-    monkeypatch.setattr(features_module, "Recogniser", HardOfHearing)
-    monkeypatch.setattr(found_module, "find_turns", lambda samples: [None])
-    params = read_params(tmp_path, {"found": ("text", {"recogniser": "hard-of-hearing"})})
+    layout, store, asked = Layout(tmp_path), Store(tmp_path / ".emofuse"), []
+
+    def recogniser(name: str) -> Callable[[Sequence[np.ndarray]], list[str]]:
+        def recognise(clips: Sequence[np.ndarray]) -> list[str]:
+            asked.append(name)
+            return ["Um."] * len(clips)
+
+        return recognise
+
+    monkeypatch.setattr(listening_module, "recogniser", recogniser)
+    found = {"recogniser": "hard-of-hearing", "pause_s": 0.8, "dialogues": 2}
+    params = read_params(tmp_path, {"found": ("both", found)})
     for _ in range(2):
-        extract_corrupted(Plan.load(params), params, "found", "minilm", layout, store)
-        assert HardOfHearing.asked == len(test), "what was written down is kept"
-    place = layout.corrupted("demo", "found", "minilm")
-    expected = len(test) / sum(len(re.findall(r"[\w']+", text)) for text in test["text"])
-    measured = json.loads((place / "words.json").read_text())["word_error_rate"]
-    assert measured == pytest.approx(expected, abs=1e-6)
-    changed, plain = FeatureStore(place), FeatureStore(tmp_path / "data/features/demo/minilm")
-    same = [np.array_equal(changed[name], plain[name]) for name in test["utterance_id"]]
-    assert not any(same)
-    config = Params.load(root=tmp_path).get("scoring", ScoringConfig)
-    robustness(task, PAIR, plan, "found", "text", config, layout, store)
+        for encoder in (PAIR.audio, PAIR.text):
+            extract_corrupted(Plan.load(params), params, "found", encoder, layout, store)
+    shards = len(list((tmp_path / "data/corpora/demo/audio").glob("*.parquet")))
+    assert 1 <= len(asked) <= shards, "what was written down is kept"
+    test = pl.read_parquet(tmp_path / "data/corpora/demo/utterances.parquet").filter(split="test")
+    names = test["dialogue_id"].unique(maintain_order=True)
+    chosen = test.filter(pl.col("dialogue_id").is_in([names[0], names[len(names) // 2]]))
+    for encoder in (PAIR.audio, PAIR.text):
+        changed = FeatureStore(layout.corrupted("demo", "found", encoder))
+        assert set(changed.utterance_ids) == set(chosen["utterance_id"])
+        plain = FeatureStore(tmp_path / "data/features/demo" / encoder)
+        assert not any(np.array_equal(changed[name], plain[name]) for name in chosen["utterance_id"])
+    measured = json.loads((layout.corrupted("demo", "found", PAIR.text) / "words.json").read_text())
+    assert measured["word_error_rate"] == 1
+    assert (measured["dialogues"], measured["turns"]) == (2, len(chosen))
+    assert measured["found"] >= measured["own"] >= len(chosen) / 2
+    robustness(task, PAIR, plan, "found", "both", ScoringConfig(resamples=100), layout, store)
     table = pl.read_csv(layout.metrics("demo", PAIR) / "robustness/found.csv")
-    assert set(table["word_error_rate"]) == {measured}
-    other = table.filter(pl.col("model") == "audio-context", pl.col("metric") == "weighted_f1").row(0, named=True)
-    assert other["mean"] == other["as_recorded"]
+    assert (set(table["word_error_rate"]), set(table["dialogues"])) == ({1.0}, {2})
+    same = table.filter(pl.col("mean") == pl.col("as_recorded"), pl.col("metric") == "weighted_f1")["model"].to_list()
+    assert "majority" in same
+    assert {"audio-context", "text-context"}.isdisjoint(same)
 
 
 @pytest.mark.parametrize("db", [20.0, 10.0, 0.0])
 def test_stored_noise_is_as_loud_as_it_should_be(data: Path, tmp_path: Path, db: float, store: Store) -> None:
-    corrupt(data / "corpora/demo", Noise(db, 0), tmp_path, store)
+    corrupt(data / "corpora/demo", Noise(db, 0), tmp_path, store, "audio")
     speech, mixed = clips(data / "corpora/demo"), clips(tmp_path)
     assert 0 < len(mixed) < len(speech)
     for name, samples in mixed.items():
@@ -372,7 +364,7 @@ def clips(corpus: Path) -> dict[str, np.ndarray]:
 def test_stored_transcripts_have_the_word_errors_that_they_should_have(
     data: Path, tmp_path: Path, rate: float, store: Store
 ) -> None:
-    corrupt(data / "corpora/demo", WordErrors(rate, 0), tmp_path, store)
+    corrupt(data / "corpora/demo", WordErrors(rate, 0), tmp_path, store, "text")
     changed = pl.read_parquet(tmp_path / "utterances.parquet")
     corrupted = changed.select("utterance_id", corrupted=pl.col("text").fill_null(""))
     whole = pl.read_parquet(data / "corpora/demo/utterances.parquet")
@@ -426,11 +418,11 @@ def test_noise_needs_sound(published: Path, store: Store) -> None:
     with pytest.raises(CorpusError, match=r"condition x: values has published values; they can only be missing"):
         extract_values(published, {"noise_db": 0.0, "seed": 0})
     with pytest.raises(CorpusError, match="no sound in it"):
-        corrupt(published / "data/corpora/shown", Noise(0.0, 0), published / "out", store)
+        corrupt(published / "data/corpora/shown", Noise(0.0, 0), published / "out", store, "text")
 
 
 def test_a_corpus_without_splits_is_changed_as_a_whole(published: Path, store: Store) -> None:
-    corrupt(published / "data/corpora/shown", WordErrors(0.5, 0), published / "out", store)
+    corrupt(published / "data/corpora/shown", WordErrors(0.5, 0), published / "out", store, "text")
     corrupted = pl.read_parquet(published / "out/utterances.parquet")["text"]
     assert len(corrupted) == 6
     assert sum(edit_distance(["a", "b", "c"], (text or "").split()) for text in corrupted) == 9

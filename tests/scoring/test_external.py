@@ -11,7 +11,8 @@ import yaml
 
 from emofuse.core import schema
 from emofuse.core.params import ParamsError, validate
-from emofuse.scoring.external import ExternalConfig, ExternalPredictions, read_external
+from emofuse.plan import External
+from emofuse.scoring.external import ExternalPredictions, read_external
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import ScoringConfig, score
 
@@ -142,15 +143,15 @@ def test_folds_that_test_the_same_utterances_are_answered_once_and_others_each(
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("{file: a.csv, source: a model of 2025, labels_seen: maybe}", "labels_seen"),
-        ("{file: a.csv, source: a model of 2025}", "labels_seen"),
-        ("{file: a.csv, source: '', labels_seen: true}", "source"),
-        ("{file: a.csv, source: a model of 2025, labels_seen: true, label: x}", "label"),
+        ("{name: a, task: t, file: a.csv, source: a model of 2025, labels_seen: maybe}", "labels_seen"),
+        ("{name: a, task: t, file: a.csv, source: a model of 2025}", "labels_seen"),
+        ("{name: a, task: t, file: a.csv, source: '', labels_seen: true}", "source"),
+        ("{name: a/b, task: t, file: a.csv, source: a model of 2025, labels_seen: true}", "letters, digits"),
     ],
 )
 def test_an_entry_says_who_made_it_and_whether_it_may_have_seen_the_labels(text: str, fault: str) -> None:
     for seen in ("yes", "no", "unknown"):  # The first two are booleans of YAML.
-        entry: Any = yaml.safe_load(f"{{file: a.csv, source: a model of 2025, labels_seen: {seen}}}")
-        assert validate(entry, ExternalConfig, "external").labels_seen in (True, False, "unknown")
+        entry: Any = yaml.safe_load(f"{{name: a, task: t, file: a.csv, source: a model of 2025, labels_seen: {seen}}}")
+        assert validate(entry, External, "external").labels_seen in (True, False, "unknown")
     with pytest.raises(ParamsError, match=fault):
-        validate(yaml.safe_load(text), ExternalConfig, "external")
+        validate(yaml.safe_load(text), External, "external")

@@ -1,5 +1,6 @@
 """What scoring reads: every run of every model that is run, from where the training stages leave it."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,8 @@ FOLDERS = {
 
 
 def plan(features: tuple[str, ...] = ("majority",), ablations: tuple[str, ...] = ("hcam",)) -> Plan:
-    return Plan(
-        "toy", "params.yaml", Selection(("tiny",), ("ears",), ("eyes",), Models(features, ("hcam",), ablations))
-    )
+    run = Selection(("tiny",), ("ears",), ("eyes",), Models(features, ("hcam",), ablations))
+    return Plan("toy", "params.yaml", run, dict.fromkeys(ablations, ("no-context", "no-ensemble")))
 
 
 def task(classes: Any = None) -> Task:
@@ -98,6 +98,13 @@ def test_a_missing_run_is_an_error(layout: Layout, model: str) -> None:
     (folder / "seed-0-fold-0" / "record.json").unlink()
     message = rf"{FOLDERS[model].replace('+', '.')}: {expected - 1} runs; expected {expected}; run its training stage"
     with pytest.raises(ScoringError, match=message):
+        run_folders(task(), PAIR, plan(), layout)
+
+
+@pytest.mark.parametrize("folder", ["no-ensemble", "."])
+def test_ablations_that_are_wholly_missing_are_an_error(layout: Layout, folder: str) -> None:
+    shutil.rmtree(layout.fusion("tiny", PAIR) / "ablations/hcam" / folder)
+    with pytest.raises(ScoringError, match=r"ablations/hcam/no-(context|ensemble): 0 runs; expected 2"):
         run_folders(task(), PAIR, plan(), layout)
 
 

@@ -3,7 +3,6 @@
 import json
 import shutil
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,10 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from emofuse.inference.bundle import BundleError
-from emofuse.tracking.address import TrackingError
+from emofuse.tracking.address import TrackingConfig, TrackingError
 from emofuse.tracking.fetch import find, load
-from emofuse.tracking.registry import Registry
 from emofuse.tracking.results import Model, read_models
-from emofuse.tracking.runs import Runs
-from emofuse.tracking.sync import TrackingConfig, sync
+from emofuse.tracking.sync import sync
 
 Project = Any
 CONFIG = TrackingConfig()
@@ -118,6 +115,15 @@ def test_nothing_is_registered_twice(trained: Path) -> None:
     assert best(trained).last_updated_timestamp == written
 
 
+def test_of_two_machines_the_second_version_goes_at_the_next_look(trained: Path) -> None:
+    sync(trained, CONFIG)
+    first = best(trained)
+    double = client(trained).create_model_version(HCAM, first.source, first.run_id, tags=first.tags)
+    client(trained).set_registered_model_alias(HCAM, "best-on-dev", double.version)
+    assert sync(trained, CONFIG).registered == (HCAM,)
+    assert (best(trained).version, list(versions(trained))) == (first.version, [int(first.version)])
+
+
 def test_a_new_seed_that_is_better_on_dev_gets_the_alias(trained: Path) -> None:
     runs = trained / "data/models/demo/logmel+minilm/hcam"
     later = trained / "later"
@@ -198,53 +204,6 @@ def test_a_tracker_that_goes_away_while_it_registers_costs_nothing_but_the_next_
     summary = sync(trained, CONFIG)
     assert (summary.added, summary.updated, set(summary.registered)) == ((), (), NAMES)
     assert list(versions(trained)) == [1]
-
-
-@pytest.fixture
-def machine(trained: Path) -> Callable[[str], tuple[Runs, Registry]]:
-    """What another machine's process knows of the tracker when it begins."""
-    tracker = client(trained)
-    found = tracker.get_experiment_by_name("emofuse")
-    artifacts = (trained / "mlartifacts").as_uri()
-    experiment = found.experiment_id if found else tracker.create_experiment("emofuse", artifact_location=artifacts)
-    return lambda name: (Runs(tracker, experiment, name, None), Registry(tracker))
-
-
-def test_two_machines_make_and_register_each_result_once(trained: Path, machine: Callable[[str], Any]) -> None:
-    """Step by step in the orders that do harm: each has looked before the other has written."""
-    models = read_models(trained)
-    hcam = next(model for model in models if model.folder.name == "hcam")
-    (runs, registry), (others, other_registry) = machine("one"), machine("two")
-    runs.make(models)
-    others.make(models)
-    for model in models:
-        others.show(model, lambda: None)
-        other_registry.show(model, others)  # Everything is in the hands of the first.
-    assert (others.added, others.updated, other_registry.registered) == ([], [], [])
-    for model in models:
-        runs.show(model, lambda: None)
-    assert len(runs.added) == 24
-    late, late_registry = machine("three")
-    registry.show(hcam, runs)
-    late_registry.show(hcam, late)
-    assert [version.run_id for version in versions(trained).values()] == [runs.of(hcam.best).info.run_id]
-    assert best(trained).version == 1
-    tracked = client(trained).search_runs(["1"])
-    assert len(tracked) == len({run.data.tags["emofuse.key"] for run in tracked}) == 24
-
-
-def test_what_a_dead_machine_left_is_completed_by_another_after_some_minutes(
-    trained: Path, machine: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (majority,) = (model for model in read_models(trained) if model.folder.name == "majority")
-    machine("dead")[0].make([majority])
-    runs, _ = machine("living")
-    runs.make([majority])
-    assert runs.of(majority.best) is None
-    monkeypatch.setattr("emofuse.tracking.runs.PATIENCE", -1)
-    runs.show(majority, lambda: None)
-    assert (runs.added, runs.updated) == ([], ["demo/labels/majority", "demo/labels/majority/seed-0-fold-0"])
-    assert {run.info.status for run in client(trained).search_runs(["1"])} == {"FINISHED"}
 
 
 def test_of_equal_runs_the_lowest_seed_is_the_best(trained: Path) -> None:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,10 +25,15 @@ from emofuse.core.store import Store
 from emofuse.features.shards import write_shard
 from emofuse.models.registry import MODALITIES, model
 from emofuse.tasks import Fold
-from emofuse.tracking.address import TrackingError
-from emofuse.tracking.sync import Summary, TrackingConfig, sync, training_seconds, try_sync
+from emofuse.tracking.address import TrackingConfig, TrackingError
+from emofuse.tracking.experiment import tags_of_machine
+from emofuse.tracking.live import shown
+from emofuse.tracking.results import Card, Results, opened
+from emofuse.tracking.runs import Runs
+from emofuse.tracking.sync import Summary, sync, training_seconds, try_sync
 from emofuse.training import runs as run_files
 from emofuse.training.fit import Fitted
+from emofuse.training.progress import Progress
 
 CONFIG = TrackingConfig()
 CLASSES = ("angry", "happy+excited", "neutral", "sad")
@@ -69,6 +74,7 @@ def run_only(root: Path, pair: Pair, task: str = "demo") -> None:
         "tasks": {task: {}},
         "encoders": {"logmel": {}, "minilm": {}, "bert": {}},
         "conditions": {},
+        "tracking": {},
         "run": {
             "tasks": [task],
             "audio": [pair.audio],
@@ -115,7 +121,12 @@ def write_run(root: Path, task: str, name: str, seed: int, right: int | None = N
         context="full",
     )
     history = [
-        {"epoch": n, "loss": 1.4 / n**0.5 + 0.02 * seed, "dev_weighted_f1": 0.4 + 0.03 * n + percent / 1000}
+        {
+            "epoch": n,
+            "loss": 1.4 / n**0.5 + 0.02 * seed,
+            "dev_accuracy": 0.5,
+            "dev_weighted_f1": 0.4 + 0.03 * n + percent / 1000,
+        }
         for n in range(1, 9)
     ]
     probabilities = np.eye(4, dtype=np.float32)[output]
@@ -257,9 +268,11 @@ def test_a_run_has_what_the_record_and_the_scores_say(logged: Path) -> None:
     run, parent = runs["demo/logmel+minilm/hcam/seed-1-fold-0"], runs["demo/logmel+minilm/hcam"]
     assert run.info.status == "FINISHED"
     assert run.data.params == {"network.hidden": "128", "fit.learning_rate": "0.0005"}
-    names = {*SUMMARY, "f1/angry", "f1/happy_excited", "f1/neutral", "f1/sad", *(f"dev/{name}" for name in SUMMARY)}
-    assert set(run.data.metrics) == names | {"loss", "dev_weighted_f1", "n_parameters", "best_epoch"}
-    assert run.data.metrics["weighted_f1"] == pytest.approx(0.66)
+    classes = ("f1/angry", "f1/happy_excited", "f1/neutral", "f1/sad")
+    names = {f"test/{name}" for name in (*SUMMARY, *classes)} | {f"dev/{name}" for name in SUMMARY}
+    curves = {"curves/loss", "curves/dev_accuracy", "curves/dev_weighted_f1"}
+    assert set(run.data.metrics) == names | curves | {"n_parameters", "best_epoch"}
+    assert run.data.metrics["test/weighted_f1"] == pytest.approx(0.66)
     assert run.data.metrics["dev/weighted_f1"] == pytest.approx(0.68)
     tags = run.data.tags
     assert tags["mlflow.parentRunId"] == parent.info.run_id
@@ -275,8 +288,8 @@ def test_a_run_has_what_the_record_and_the_scores_say(logged: Path) -> None:
 def test_learning_curves_have_one_point_an_epoch(logged: Path) -> None:
     run = by_name(logged)["demo/logmel/audio-context/seed-0-fold-0"]
     record = json.loads((run_folder(logged, "demo", "audio-context", 0) / "record.json").read_text())
-    for name in ("loss", "dev_weighted_f1"):
-        assert history(logged, run, name) == [(epoch["epoch"], epoch[name]) for epoch in record["history"]]
+    for name in ("loss", "dev_accuracy", "dev_weighted_f1"):
+        assert history(logged, run, f"curves/{name}") == [(epoch["epoch"], epoch[name]) for epoch in record["history"]]
 
 
 def test_a_unimodal_run_names_one_encoder(logged: Path) -> None:
@@ -324,7 +337,7 @@ def test_an_ablation_is_a_model_of_its_own(project: Path) -> None:
 def test_the_parent_has_the_means_and_the_pictures(logged: Path) -> None:
     parent = by_name(logged)["demo/logmel+minilm/hcam"]
     metrics = parent.data.metrics
-    assert metrics["weighted_f1"] == pytest.approx(0.65)
+    assert metrics["test/weighted_f1"] == pytest.approx(0.65)
     assert (metrics["dev/weighted_f1"], metrics["dev/weighted_f1_sd"]) == pytest.approx((0.68, 0.0))
     assert "seed" not in parent.data.tags
     assert artifacts(logged, parent) == {"report.html", "table.md", "plots/scores.svg", "plots/confusion-hcam.svg"}
@@ -345,19 +358,19 @@ def test_a_changed_score_updates_the_same_run(project: Path) -> None:
     assert counts(sync(project, CONFIG)) == (0, RUNS, 0)
     after = by_name(project)
     assert {name: run.info.run_id for name, run in after.items()} == {n: r.info.run_id for n, r in before.items()}
-    assert after["demo/logmel+minilm/hcam/seed-0-fold-0"].data.metrics["weighted_f1"] == pytest.approx(0.55)
-    assert after["demo/logmel+minilm/hcam"].data.metrics["weighted_f1"] == pytest.approx(0.55)
+    assert after["demo/logmel+minilm/hcam/seed-0-fold-0"].data.metrics["test/weighted_f1"] == pytest.approx(0.55)
+    assert after["demo/logmel+minilm/hcam"].data.metrics["test/weighted_f1"] == pytest.approx(0.55)
     assert (pictures["demo/logmel+minilm/hcam/seed-0-fold-0"] / "confusion.svg").read_bytes() != drawn
-    assert len(history(project, after["demo/logmel+minilm/hcam/seed-0-fold-0"], "loss")) == 8
+    assert len(history(project, after["demo/logmel+minilm/hcam/seed-0-fold-0"], "curves/loss")) == 8
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
 
 
 def test_a_column_that_was_switched_off_is_no_number_any_more(project: Path) -> None:
     """MLflow deletes no metric. What a person has logged to a run stays."""
-    column = "best_on_test_epoch/weighted_f1"
+    column = "test/best_on_test_epoch/weighted_f1"
     client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     shown = []
-    for further in ((column,), (), (), (column,)):
+    for further in (("best_on_test_epoch/weighted_f1",), (), (), ("best_on_test_epoch/weighted_f1",)):
         write_scores(project, "demo", SEEDS, MODELS, further=further)
         done = counts(sync(project, CONFIG))
         runs = by_name(project)
@@ -402,8 +415,8 @@ def test_a_model_trained_again_is_a_new_run_and_the_old_one_stays(project: Path)
     assert by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"].info.run_id == old.info.run_id
 
 
-def test_training_times_are_logged_where_the_work_store_has_them_and_stay(project: Path) -> None:
-    """Seconds are of the store of the machine that trained a run; who synchronizes later changes nothing."""
+def test_times_are_those_of_training_where_the_work_store_has_them_and_stay(project: Path) -> None:
+    """They are of the store of the machine that trained a run; who synchronizes later changes nothing."""
     record = run_folder(project, "demo", "hcam", 0) / "record.json"
 
     def train(folder: Path) -> None:
@@ -411,15 +424,15 @@ def test_training_times_are_logged_where_the_work_store_has_them_and_stay(projec
         shutil.copy(record, folder)
 
     assert training_seconds(project, CONFIG) == {}
-    store = Store(project / ".emofuse")
-    entry = store.ensure("runs", "abc", train)
+    entry = Store(project / ".emofuse").ensure("runs", "abc", train)
     sync(project, CONFIG)
     first = training_seconds(project, CONFIG)
-    assert list(first) == [("demo", "logmel+minilm", "hcam")]
-    assert first["demo", "logmel+minilm", "hcam"] == pytest.approx(entry.seconds)
+    assert first == {("demo", "logmel+minilm", "hcam"): pytest.approx(entry.seconds, abs=0.002)}
+    runs = by_name(project)
+    run, parent = runs["demo/logmel+minilm/hcam/seed-0-fold-0"].info, runs["demo/logmel+minilm/hcam"].info
+    assert (parent.start_time, parent.end_time) == (run.start_time, run.end_time)
+    assert runs["demo/logmel+minilm/hcam/seed-1-fold-0"].info.end_time is None
     shutil.rmtree(entry.path)
-    assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
-    store.ensure("runs", "abc", train)
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
     assert training_seconds(project, CONFIG) == first
 
@@ -470,9 +483,9 @@ def test_an_experiment_of_dvc_logs_what_differs_beside_the_project_in_the_projec
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
     runs = by_name(project)
     assert len(runs) == RUNS + 1 + SEEDS
-    assert runs["demo/logmel+minilm/hcam"].data.metrics["weighted_f1"] == pytest.approx(0.65)
+    assert runs["demo/logmel+minilm/hcam"].data.metrics["test/weighted_f1"] == pytest.approx(0.65)
     metrics = runs["wide: demo/logmel+minilm/hcam"].data.metrics
-    assert (metrics["weighted_f1"], metrics["dev/weighted_f1"]) == pytest.approx((0.75, 0.84))
+    assert (metrics["test/weighted_f1"], metrics["dev/weighted_f1"]) == pytest.approx((0.75, 0.84))
     tags = runs["wide: demo/logmel+minilm/hcam/seed-0-fold-0"].data.tags
     assert tags["emofuse.experiment"] == "wide"
     assert tags["mlflow.parentRunId"] == runs["wide: demo/logmel+minilm/hcam"].info.run_id
@@ -537,11 +550,11 @@ def test_scores_are_of_a_pair_that_is_run(project: Path) -> None:
     write_scores(project, "demo", SEEDS, MODELS, better=-0.3, pair=left)
     sync(project, CONFIG)
     name = "demo/logmel/audio-context"
-    shown = [by_name(project)[each].data.metrics["weighted_f1"] for each in (name, f"{name}/seed-0-fold-0")]
+    shown = [by_name(project)[each].data.metrics["test/weighted_f1"] for each in (name, f"{name}/seed-0-fold-0")]
     assert shown == pytest.approx([0.6, 0.6])
     run_only(project, left)
     sync(project, CONFIG)
-    assert by_name(project)[name].data.metrics["weighted_f1"] == pytest.approx(0.3)
+    assert by_name(project)[name].data.metrics["test/weighted_f1"] == pytest.approx(0.3)
 
 
 def test_a_project_without_dvc_and_without_scores_is_shown_too(project: Path) -> None:
@@ -550,7 +563,7 @@ def test_a_project_without_dvc_and_without_scores_is_shown_too(project: Path) ->
     shutil.rmtree(project / "metrics")
     sync(project, CONFIG)
     run = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"]
-    assert "weighted_f1" not in run.data.metrics
+    assert "test/weighted_f1" not in run.data.metrics
     assert by_name(project)["demo/logmel+minilm/hcam"].data.metrics["dev/weighted_f1"] == pytest.approx(0.68)
     assert "emofuse.lock" not in run.data.tags
     assert not inputs(run)
@@ -558,14 +571,17 @@ def test_a_project_without_dvc_and_without_scores_is_shown_too(project: Path) ->
 
     write_project(project)
     assert counts(sync(project, CONFIG)) == (0, RUNS, 0)
-    assert by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"].data.metrics["weighted_f1"] == pytest.approx(0.65)
+    assert by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"].data.metrics["test/weighted_f1"] == pytest.approx(
+        0.65
+    )
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from mlflow import MlflowClient
-from emofuse.tracking.sync import TrackingConfig, sync
+from emofuse.tracking.address import TrackingConfig
+from emofuse.tracking.sync import sync
 
 log, calls = MlflowClient.log_artifacts, []
 
@@ -584,12 +600,14 @@ def test_what_a_killed_process_left_is_completed(project: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(project)], capture_output=True, timeout=300)
     assert done.returncode == -signal.SIGKILL, done.stderr
     before = {run.info.run_id: run.info.status for run in all_runs(project)}
-    assert sorted(before.values()) == ["FINISHED"] * 4 + ["RUNNING"] * (RUNS - 4)
-    assert counts(sync(project, CONFIG)) == (0, RUNS - 4, 4)
-    assert {run.info.run_id: run.info.status for run in all_runs(project)} == dict.fromkeys(before, "FINISHED")
+    assert sorted(before.values()) == ["FINISHED"] * 4 + ["RUNNING"]
+    assert counts(sync(project, CONFIG)) == (RUNS - 5, 1, 4)
+    after = {run.info.run_id: run.info.status for run in all_runs(project)}
+    assert before.keys() <= after.keys()
+    assert set(after.values()) == {"FINISHED"}
     for each in by_name(project).values():
-        assert len(history(project, each, "weighted_f1")) == 1
-        assert len(history(project, each, "loss")) == (8 if "seed" in each.data.tags else 0)
+        assert len(history(project, each, "test/weighted_f1")) == 1
+        assert len(history(project, each, "curves/loss")) == (8 if "seed" in each.data.tags else 0)
         assert artifacts(project, each)
 
 
@@ -612,7 +630,7 @@ def test_the_git_commit_is_a_tag_of_new_runs(project: Path) -> None:
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     sync(project, CONFIG)
     tags = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"].data.tags
-    assert tags["git_commit"] == tags["mlflow.source.git.commit"] == commit
+    assert tags["mlflow.source.git.commit"] == commit
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "second"], check=True)
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
 
@@ -654,6 +672,104 @@ def test_a_damaged_lock_file_is_named(project: Path) -> None:
     (project / "dvc.lock").write_text("stages: [")
     with pytest.raises(ValueError, match=r"dvc\.lock: not a lock file of DVC"):
         sync(project, CONFIG)
+
+
+def begin(folder: Path, project: Path, seed: int) -> Progress:
+    """What a run of HCAM writes of itself before its first epoch."""
+    out = run_folder(project, "demo", "hcam", seed)
+    run = run_files.Run("demo", "hcam", encoders("hcam", PAIR), stage("demo", "hcam"), seed, 0)
+    return Progress(
+        folder, run, {"network": {"hidden": 128}, "fit": {"learning_rate": 0.0005}}, out.relative_to(project)
+    )
+
+
+def wait_for(project: Path, name: str, ready: Callable[[Run], bool]) -> Run:
+    deadline = time.monotonic() + 120
+    while True:
+        found = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}").get_experiment_by_name("emofuse")
+        runs = {run.info.run_name: run for run in all_runs(project)} if found else {}
+        if name in runs and ready(runs[name]):
+            return runs[name]
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_a_run_is_shown_while_it_trains(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, loss = "demo/logmel+minilm/hcam/seed-0-fold-0", "curves/loss"
+    out = run_folder(project, "demo", "hcam", 0)
+    epochs = json.loads((out / "record.json").read_text())["history"]
+    shutil.move(out.parent, tmp_path / "later")
+    monkeypatch.chdir(project)
+    with shown() as folder:
+        first, _ = begin(folder, project, 0), begin(folder, project, 1)
+        first(epochs[0])
+        run = wait_for(project, name, lambda run: loss in run.data.metrics)
+        assert run.info.status == "RUNNING"
+        assert run.data.tags["mlflow.parentRunId"] in {each.info.run_id for each in all_runs(project)}
+        for epoch in epochs[1:]:
+            first(epoch)
+        wait_for(project, name, lambda run: run.data.metrics[loss] == epochs[-1]["loss"])
+        shutil.move(tmp_path / "later/seed-0-fold-0", out)
+        finished = wait_for(project, name, lambda run: run.info.status == "FINISHED")
+    assert (finished.info.run_id, finished.data.metrics["dev/weighted_f1"]) == (run.info.run_id, pytest.approx(0.68))
+    assert history(project, finished, loss) == [(epoch["epoch"], epoch["loss"]) for epoch in epochs]
+    assert wait_for(project, name.replace("seed-0", "seed-1"), lambda _: True).info.status == "FAILED"
+    means = wait_for(project, "demo/logmel+minilm/hcam", lambda run: run.info.status == "FINISHED")
+    assert means.data.metrics["dev/weighted_f1"] == pytest.approx(0.68)
+
+    shutil.move(tmp_path / "later/seed-1-fold-0", out.parent)
+    sync(project, CONFIG)
+    runs = by_name(project)
+    assert len(all_runs(project)) == len(runs) == RUNS
+    assert (runs[name].info.run_id, runs[name].info.end_time) == (run.info.run_id, finished.info.end_time)
+    assert runs[name].data.metrics["test/weighted_f1"] == pytest.approx(0.65)
+    assert len(history(project, runs[name], loss)) == len(epochs)
+    assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
+
+
+@pytest.fixture
+def live(project: Path) -> Runs:
+    """The tracker as the process sees it that shows runs while they train."""
+    sync(project, CONFIG)
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    return Runs(client, client.get_experiment_by_name("emofuse").experiment_id, tags_of_machine(project))
+
+
+def in_training(live: Runs, project: Path) -> tuple[Card, Run]:
+    record, card = Results(project, "demo").run(run_folder(project, "demo", "hcam", 0))
+    card, parent = opened(record)
+    return parent, live.create(card, parent, (time.time(),) * 2)
+
+
+def test_what_a_killed_process_was_showing_goes_with_the_next_look(project: Path, live: Runs) -> None:
+    in_training(live, project)
+    assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
+    assert len(all_runs(project)) == len(by_name(project)) == RUNS
+
+
+def test_an_equal_result_trained_again_stays_one_run(project: Path, live: Runs) -> None:
+    before = {run.info.run_id for run in all_runs(project)}
+    parent, run = in_training(live, project)
+    _, card = Results(project, "demo").run(run_folder(project, "demo", "hcam", 0))
+    live.finish(run, card, parent)
+    assert {run.info.run_id for run in all_runs(project)} == before
+
+
+def test_of_two_machines_the_younger_run_goes_at_the_next_look(project: Path, live: Runs) -> None:
+    before = {run.info.run_id for run in all_runs(project)}
+    for run in all_runs(project):
+        live._client.create_run(run.info.experiment_id, run_name=run.info.run_name, tags=run.data.tags)
+    assert len(all_runs(project)) == 2 * RUNS
+    assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
+    assert {run.info.run_id for run in all_runs(project)} == before
+
+
+def test_a_stage_with_tracking_off_starts_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    path = Path("params.yaml")
+    path.write_text(path.read_text().replace("tracking: {}", "tracking: {enabled: false}"))
+    with shown() as folder:
+        assert folder is None
 
 
 @pytest.fixture
@@ -701,6 +817,20 @@ def test_a_stage_waits_for_a_silent_tracker_no_longer_than_it_is_told(
     try_sync(project, TrackingConfig(timeout_s=2.0))
     assert time.perf_counter() - start < 30
     assert capsys.readouterr().out == "tracking: incomplete, `emofuse track` catches up (not done after 2 s)\n"
+
+
+@pytest.mark.parametrize("port", ["silent", "closed"])
+def test_training_waits_for_no_tracker(
+    project: Path, silent_port: int, port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = silent_port if port == "silent" else closed_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{chosen}")
+    monkeypatch.chdir(project)
+    start = time.perf_counter()
+    with shown() as folder:
+        begin(folder, project, 0)
+        time.sleep(3)
+    assert time.perf_counter() - start < 3 + 3
 
 
 def test_a_stage_says_what_it_added(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -250,12 +251,12 @@ def _ffmpeg(stream: BinaryIO) -> Iterator[_Opened]:
 def _frames(container: "InputContainer") -> Iterator[np.ndarray]:
     import av
 
-    resampler = av.AudioResampler(format="fltp")  # planes of float; rate and channels stay as they are
-    for frame in container.decode(audio=0):
+    # Interleaved float, since PyAV reads beside its memory where more than eight channels have a plane each. Rate and
+    # channels stay as they are.
+    resampler = av.AudioResampler(format="flt")
+    for frame in chain(container.decode(audio=0), [None]):
         for each in resampler.resample(frame):
-            yield each.to_ndarray()
-    for each in resampler.resample(None):
-        yield each.to_ndarray()
+            yield each.to_ndarray().reshape(-1, len(each.layout.channels)).T
 
 
 class _Nameless:

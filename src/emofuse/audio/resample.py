@@ -11,7 +11,7 @@ from emofuse.core.schema import SAMPLE_RATE
 if TYPE_CHECKING:
     from torchaudio.transforms import Resample
 
-__all__ = ["downmix", "into_range", "resample"]
+__all__ = ["Channels", "Levels", "Resampler", "downmix", "into_range", "resample"]
 
 _LARGEST_FILTER = 10_000_000
 """Taps of the resampler's filter above which the source's rate is rounded first; it takes 40 bytes a tap to make."""
@@ -26,6 +26,51 @@ _CLIPPED = 0.01
 """Share of samples beyond full scale above which the cut-off is reported."""
 
 _INT16 = 32_768
+
+_REACH = 8
+"""Samples at the lower of the two rates that the resampler's filter reaches to either side, and two more."""
+
+
+class Levels:
+    """How loud samples are, which may come piece by piece; see :func:`into_range`.
+
+    Attributes:
+        finite: whether all are numbers
+    """
+
+    def __init__(self) -> None:
+        self.finite = True
+        self._peak, self._beyond, self._count, self._whole = 0.0, 0, 0, True
+
+    def add(self, samples: np.ndarray) -> None:
+        """Take some more, float32 ``[channels, n_samples]``, not empty."""
+        peak = max(float(samples.max()), -float(samples.min()))
+        self.finite = self.finite and math.isfinite(peak)
+        self._peak = max(self._peak, peak)
+        self._count += samples.size
+        if peak > 1:
+            self._beyond += int(np.count_nonzero((samples > 1) | (samples < -1)))
+        if self._whole and (samples != np.rint(samples)).any():
+            self._whole = False
+
+    def verdict(self) -> tuple[float, dict[str, str]]:
+        """Return what samples are to be multiplied by, and what is wrong with them, by defect.
+
+        Raises:
+            ValueError: they are far beyond full scale, and nothing says what full scale is
+        """
+        if self._peak <= 1:
+            return 1.0, {}
+        if self._peak > _LOUDEST:
+            if self._peak > _INT16 or not self._whole:
+                raise ValueError(
+                    f"samples reach {self._peak:,.1f} where full scale is 1; export it again, as 16-bit integers"
+                )
+            words = f"whole numbers up to {self._peak:,.0f}, as of 16-bit integers, which were divided by 32,768"
+            return 1 / _INT16, {"audio_rescaled": words}
+        share = self._beyond / self._count
+        faults = {"audio_clipped": f"{share:.0%} of samples are beyond full scale and are cut off there"}
+        return 1.0, faults if share > _CLIPPED else {}
 
 
 def into_range(samples: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
@@ -43,17 +88,36 @@ def into_range(samples: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
     Raises:
         ValueError: samples are far beyond full scale, and nothing says what full scale is
     """
-    peak = max(float(samples.max()), -float(samples.min()))
-    if peak <= 1:
-        return samples, {}
-    if peak > _LOUDEST:
-        if peak > _INT16 or (samples != np.rint(samples)).any():
-            raise ValueError(f"samples reach {peak:,.1f} where full scale is 1; export it again, as 16-bit integers")
-        words = f"whole numbers up to {peak:,.0f}, as of 16-bit integers, which were divided by 32,768"
-        return samples / np.float32(_INT16), {"audio_rescaled": words}
-    share = float(np.mean((samples > 1) | (samples < -1)))
-    faults = {"audio_clipped": f"{share:.0%} of samples are beyond full scale and are cut off there"}
-    return samples, faults if share > _CLIPPED else {}
+    levels = Levels()
+    levels.add(samples)
+    factor, told = levels.verdict()
+    return (samples if factor == 1 else samples * np.float32(factor)), told
+
+
+class Channels:
+    """Whether channels cancel each other, told from all of their samples, which may come piece by piece."""
+
+    def __init__(self) -> None:
+        self._powers: list[float] = []
+        self._of_mean = 0.0
+
+    def add(self, samples: np.ndarray) -> np.ndarray:
+        """Take some more, float32 ``[channels, n_samples]``, and return their mean."""
+        if len(samples) == 1:
+            return samples[0]
+        # Channel by channel: numpy's mean goes sample by sample, which took half of an ingest.
+        total: np.ndarray = reduce(np.add, samples)
+        mean: np.ndarray = total / np.float32(len(samples))
+        powers = [float(np.dot(each, each)) for each in samples]
+        self._powers = [sum(each) for each in zip(self._powers or [0.0] * len(powers), powers, strict=True)]
+        self._of_mean += float(np.dot(mean, mean))
+        return mean
+
+    def loudest(self) -> int | None:
+        """Return the channel to take in place of the mean; None if they do not cancel."""
+        if self._of_mean * len(self._powers) ** 2 >= _CANCELLED * sum(self._powers):
+            return None
+        return int(np.argmax(self._powers))
 
 
 def downmix(samples: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
@@ -62,15 +126,11 @@ def downmix(samples: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
     Returns:
         the samples, and what is wrong with them, by defect
     """
-    if len(samples) == 1:
-        return samples[0], {}
-    # Channel by channel: numpy's mean goes sample by sample, which took half of an ingest.
-    total: np.ndarray = reduce(np.add, samples)
-    mean = total / np.float32(len(samples))
-    powers = [float(np.dot(each, each)) for each in samples]
-    if float(np.dot(mean, mean)) * len(samples) ** 2 >= _CANCELLED * sum(powers):
+    channels = Channels()
+    mean = channels.add(samples)
+    loudest = channels.loudest()
+    if loudest is None:
         return mean, {}
-    loudest = int(np.argmax(powers))
     return samples[loudest], {"audio_channels_cancel": f"its channels cancel, so channel {loudest + 1} was taken"}
 
 
@@ -83,6 +143,43 @@ def resample(samples: np.ndarray, rate: int) -> np.ndarray:
 
     result: np.ndarray = _resampler(rate)(torch.from_numpy(samples)).numpy()
     return result
+
+
+class Resampler:
+    """As :func:`resample`, of sound that comes piece by piece: each is resampled with what stands around it.
+
+    Args:
+        rate: in Hz
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._rate = _near(rate)
+        step = self._rate // math.gcd(self._rate, SAMPLE_RATE)
+        reach = math.ceil(_REACH * max(1.0, self._rate / SAMPLE_RATE)) + step
+        self._step, self._around = step, -(-reach // step) * step
+        self._left, self._before = np.zeros(0, np.float32), 0
+
+    def feed(self, samples: np.ndarray) -> np.ndarray:
+        """Return what can be resampled with some more, both float32 ``[n_samples]``."""
+        if self._rate == SAMPLE_RATE:
+            return samples.copy()
+        self._left = np.concatenate([self._left, samples])
+        whole = (len(self._left) - self._before - self._around) // self._step * self._step
+        return self._take(whole) if whole > 0 else np.zeros(0, np.float32)
+
+    def end(self) -> np.ndarray:
+        """Return the rest."""
+        if not len(self._left) - self._before:
+            return np.zeros(0, np.float32)
+        return resample(self._left, self._rate)[self._before * SAMPLE_RATE // self._rate :]
+
+    def _take(self, whole: int) -> np.ndarray:
+        """Resample so many samples, a multiple of the step, behind those that are kept for their sake."""
+        start, stop = self._before * SAMPLE_RATE // self._rate, (self._before + whole) * SAMPLE_RATE // self._rate
+        done = resample(self._left[: self._before + whole + self._around], self._rate)[start:stop]
+        drop = max(0, self._before + whole - self._around)
+        self._left, self._before = self._left[drop:].copy(), self._before + whole - drop
+        return done
 
 
 def _near(rate: int) -> int:

@@ -30,7 +30,7 @@ _DEPTH = 2
 
 OUTSIDE = (
     "leads out of the project, and DVC refuses outs behind such a link once they are made; put DVC's cache on the "
-    "other disk instead, see docs/faults.md"
+    "other disk instead, see docs/how-to/faults.md"
 )
 """What is wrong with a path that :func:`outside` finds."""
 

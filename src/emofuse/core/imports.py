@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-__all__ = ["PLUMBING", "closure", "imported", "source_of"]
+__all__ = ["PLUMBING", "closure", "code_of", "imported", "source_of"]
 
 _ROOT = Path(__file__).parents[1]
 
@@ -45,6 +45,23 @@ def source_of(module: str) -> Path:
     """Return the file of a module of this package."""
     path = _ROOT.joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def code_of(module: str) -> str:
+    """Return what a module of this package does, without comments and docstrings: editing prose recomputes nothing."""
+    tree = ast.parse(source_of(module).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [statement for statement in node.body if not _is_prose(statement)]
+    return ast.dump(tree)
+
+
+def _is_prose(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 @cache

@@ -74,6 +74,10 @@ class Layout:
         """The models that read a pair of encoders, a folder each."""
         return self.models / task / str(pair)
 
+    def external(self, task: str, pair: Pair, name: str) -> Path:
+        """The predictions of others that stand in the table of a pair of encoders."""
+        return self.fusion(task, pair) / "external" / name
+
     def scores(self, task: str, pair: Pair) -> Path:
         """What scoring says of each run, and the page with the corpus's words."""
         return self.data / "scores" / task / str(pair)

@@ -13,6 +13,7 @@ __all__ = [
     "SAMPLE_RATE",
     "SCHEMA_VERSION",
     "SPLITS",
+    "SPLIT_SOURCE",
     "TERMS",
     "UTTERANCES",
     "SchemaError",
@@ -36,6 +37,9 @@ IGNORE = -1
 
 TERMS = "terms"
 """Metadata key of the utterance table: whose terms the corpus, and all that is made of it, falls under."""
+
+SPLIT_SOURCE = "split_source"
+"""Metadata key of the utterance table: who made the column ``split`` and how, in words; empty where there is none."""
 
 UTTERANCES = pa.schema(
     [

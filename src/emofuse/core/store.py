@@ -107,16 +107,19 @@ class Store:
                         raise _vanished(path) from error
                     raise
                 seconds = time.perf_counter() - start
-                _write_manifest(folder, {"files": _digests(folder), "seconds": seconds})
+                _write_manifest(
+                    folder, {"files": _digests(folder), "seconds": seconds, "finished": round(time.time(), 3)}
+                )
             return Entry(path, reused=False, seconds=seconds)
 
-    def seconds(self, kind: str) -> dict[str, float]:
-        """Return how many wall-clock seconds entries took to make, by the SHA-256 of each of their files."""
-        result: dict[str, float] = {}
+    def times(self, kind: str) -> dict[str, tuple[float, float]]:
+        """Return when entries were made, start and end in seconds since 1970, by the SHA-256 of each of their files."""
+        result: dict[str, tuple[float, float]] = {}
         for path in sorted(self.root.glob(f"{kind}/[!.]*/{_MANIFEST}")):
-            with suppress(OSError, ValueError, KeyError):  # pruned meanwhile, or damaged: the time is not known then
+            with suppress(OSError, ValueError, KeyError):  # pruned meanwhile, or damaged: nothing is known then
                 manifest = _manifest(path.parent)
-                result |= dict.fromkeys(manifest["files"].values(), float(manifest["seconds"]))
+                end = float(manifest["finished"])
+                result |= dict.fromkeys(manifest["files"].values(), (end - float(manifest["seconds"]), end))
         return result
 
     def sizes(self) -> dict[str, tuple[int, int]]:

@@ -50,11 +50,13 @@ class Corpus:
         utterances: every utterance, unlabelled ones too, dialogue by dialogue in the order of the turns
         tables: published feature tables by name, each with a column ``utterance_id`` and numeric columns
         notes: what was found that concerns no single utterance, one sentence each
+        split_source: who made the split of the utterances and how, for the protocol; empty where they have none
     """
 
     utterances: Sequence[Utterance]
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    split_source: str = ""
 
 
 def required(path: Path, what: str) -> Path:

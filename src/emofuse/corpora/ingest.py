@@ -84,7 +84,7 @@ def utterance_table(corpus: Corpus) -> pl.DataFrame:
 
 
 def ingest(
-    config: CorpusConfig, out: Path, summary: Path, look: Callable[[pl.DataFrame], None] = lambda table: None
+    config: CorpusConfig, out: Path, summary: Path, look: Callable[[pl.DataFrame, str], None] = lambda *_: None
 ) -> None:
     """Read a corpus and write it in the project's own form.
 
@@ -92,13 +92,14 @@ def ingest(
         config: what to read and how
         out: folder for ``utterances.parquet``, ``audio/`` and ``tables/``
         summary: JSON file for counts and defects
-        look: called with the utterances before any sound is decoded; what it raises stops the work
+        look: called with the utterances and their splits' source before any sound is decoded; what it raises stops the
+            work
 
     Raises:
         CorpusError: the corpus or a table cannot be read, ids are doubled, or too many utterances are defective
     """
     corpus = read(config)
-    look(utterance_table(corpus))
+    look(utterance_table(corpus), corpus.split_source)
     known = [each.utterance_id for each in corpus.utterances]
     absent = {table: set(known) - set(values["utterance_id"]) for table, values in corpus.tables.items()}
     sweep(out)
@@ -110,7 +111,8 @@ def ingest(
         _print_defects(rows, clips)
         _refuse_if_defective(rows, config.max_defective)
         utterances = schema.conform(pa.Table.from_pylist(rows, schema.UTTERANCES), schema.UTTERANCES, config.name)
-        described = utterances.replace_schema_metadata({schema.TERMS: config.terms or terms_of(config.reader)})
+        about = {schema.TERMS: config.terms or terms_of(config.reader), schema.SPLIT_SOURCE: corpus.split_source}
+        described = utterances.replace_schema_metadata(about)
         write_table(folder / "utterances.parquet", described)
         (folder / "audio").mkdir(exist_ok=True)  # DVC looks for it, whatever the corpus has.
         (folder / "tables").mkdir()

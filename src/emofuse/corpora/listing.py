@@ -97,7 +97,7 @@ KNOWN = {
     "own": Known(
         "a corpus of your own",
         "you",
-        "docs/own-corpus.md says how to lay it out",
+        "docs/how-to/corpus.md says how to lay it out",
         (
             Part("table", ("utterances.csv", "utterances.parquet"), 1),
             Part("sound", (_ANY_SOUND,), optional=True),
@@ -149,7 +149,7 @@ def _corpus(name: str, reader: str, folder: Path, entry: Mapping[str, Any] | Non
     else:
         yield f"  run       dvc repro corpora/{name}/dvc.yaml"
     if any(part.gives == "published" for part in known.parts):
-        hint = "computed from its sound; docs/encoders.md says how to take those that others published"
+        hint = "computed from its sound; docs/how-to/encoders.md says how to take those that others published"
         yield f"  features  audio features are {'values that others published' if published else hint}"
     for link in linked_folders(folder) if there else []:
         yield f"  REFUSED   {link}: a link to a folder, which DVC does not follow"

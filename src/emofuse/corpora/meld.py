@@ -89,7 +89,7 @@ def read(source: Path, config: Config) -> Corpus:
         tables["prosody"] = _prosody(folders)
     else:
         notes.append("no published prosody: meld_{train,dev,test}_audio_features.csv are not all there")
-    return Corpus(utterances, tables, notes)
+    return Corpus(utterances, tables, notes, "official: MELD's own")
 
 
 def _folders(source: Path) -> list[Path]:

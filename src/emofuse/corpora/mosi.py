@@ -146,8 +146,8 @@ def read(source: Path, config: Config) -> Corpus:
     for file, layout in layouts.items():
         if (source / file).exists():
             notes: list[str] = []
-            utterances = _utterances(layout(source, notes), notes)
-            return Corpus(utterances, _tables(source), notes)
+            segments = layout(source, notes)
+            return Corpus(_utterances(segments, notes), _tables(source), notes, _split_source(segments, file))
     raise CorpusError(f"{source}: no CMU-MOSI in it; expected one of the files {', '.join(layouts)}")
 
 
@@ -232,6 +232,13 @@ def _annotations(folder: Path) -> dict[tuple[str, int], str]:
 
 def _folds() -> dict[str, str]:
     return {video: split for split, videos in _FOLDS.items() for video in videos.split()}
+
+
+def _split_source(segments: list[_Segment], file: str) -> str:
+    folds = _folds()
+    if all(each.split == folds.get(each.video) for each in segments):
+        return "official: the standard folds of CMU-MOSI, 52 / 10 / 31 videos"
+    return f"read from {file}, which differs from the standard folds of CMU-MOSI; who made them is not known here"
 
 
 def _utterances(segments: list[_Segment], notes: list[str]) -> list[Utterance]:

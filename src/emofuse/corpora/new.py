@@ -79,7 +79,7 @@ def propose(
         if scheme is None:
             raise CorpusError(
                 f"{folder}: no utterances.csv, and the files' names follow no pattern that is known; name one with "
-                "--names, as docs/own-corpus.md says, or write the table"
+                "--names, as docs/how-to/corpus.md says, or write the table"
             )
     options: dict[str, Any] = {}
     if scheme is not None:
@@ -224,7 +224,7 @@ def _lines(proposal: Proposal) -> Iterator[str]:
     yield from ("  tasks:", f"  - {name}", "  audio:  # encoders; `emofuse encoders` lists them", "  - whisper-tiny")
     yield from ("  text:", "  - minilm", "  models:", "    features:", "    - majority", "    - linear", "    - cma")
     yield from ("    networks:", "    - concat", "    - late", "    - hcam", "    - hbaf", "    ablations: []")
-    yield from ("  conditions:", "    audio: []", "    text: []")
+    yield from ("  conditions:", "    audio: []", "    text: []", "    both: []", "  external: []")
 
 
 def _options(proposal: Proposal) -> Iterator[str]:

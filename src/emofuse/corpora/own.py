@@ -30,7 +30,7 @@ whole of each sound file's path below the source folder, without its ending, wit
 
     names: wav/(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<label>[WLEAFTN])[a-z]
 
-Files are utterances in the order of their names, where 2 comes before 10. ``docs/own-corpus.md`` walks through one.
+Files are utterances in the order of their names, where 2 comes before 10. ``docs/how-to/corpus.md`` walks through one.
 """
 
 import hashlib
@@ -137,7 +137,22 @@ def read(source: Path, config: Config) -> Corpus:
     _refuse_doubles(utterances, source)
     if config.splits is not None:
         utterances = split(utterances, config.splits, str(source))
-    return Corpus(utterances, notes=notes)
+    return Corpus(utterances, notes=notes, split_source=_split_source(utterances, config))
+
+
+def _split_source(utterances: Sequence[Utterance], config: Config) -> str:
+    """Who made the split and how, in words; never an official one, since nobody published the corpus in this form."""
+    if config.splits is not None:
+        parts = [(name, getattr(config.splits, name)) for name in ("dev", "test")]
+        told = [
+            f"{name} {each:.0%} of them, drawn" if isinstance(each, float) else f"{name} {' '.join(each)}"
+            for name, each in parts
+        ]
+        return f"made here by {config.splits.by}: {', '.join(told)}"
+    if all(each.split is None for each in utterances):
+        return ""
+    where = "names of the sound files" if config.names is not None else "column `split` of the corpus's table"
+    return f"read from the {where}; who made them is not known here"
 
 
 def split(utterances: Sequence[Utterance], splits: Splits, where: str) -> list[Utterance]:

@@ -12,7 +12,7 @@ train, valid and test each in one of these forms          ``sections: [train, va
 
 What is keyed by position alone (a bare array, dialogues by number) is refused: one dropped or moved utterance would
 shift all that follow, and nothing would tell. Open such a file with :func:`emofuse.corpora.pickles.load`, give it ids
-in a way that can be checked, such as by its texts, and save a CSV or Parquet; ``docs/own-corpus.md`` does it for one.
+in a way that can be checked, such as by its texts, and save a CSV or Parquet, as ``docs/how-to/corpus.md`` shows.
 
 Several frames an utterance, ``[n_frames, dim]``, are refused or pooled, as ``pool`` says, for a table has one row an
 utterance; frames of zeros at either end are padding and never enter a mean, and what is padding alone has no row.

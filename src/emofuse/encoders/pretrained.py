@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from emofuse.core.params import STRICT
 from emofuse.encoders.base import EncoderError, code_version, series
+from emofuse.encoders.plain import WhisperLayer
 from emofuse.encoders.sources import Source, locate
 
 __all__ = [
@@ -240,7 +240,10 @@ def compile_layers(network: nn.Module, name: str) -> None:
     Raises:
         EncoderError: there is no compiler, or the architecture does not say what its layers are
     """
-    layers = [each for each in network.modules() if isinstance(each, GradientCheckpointingLayer)]
+    from transformers.modeling_layers import GradientCheckpointingLayer  # here, as transformers is slow to import
+
+    kinds = (GradientCheckpointingLayer, WhisperLayer)
+    layers = [each for each in network.modules() if isinstance(each, kinds)]
     if not layers:
         raise EncoderError(
             f"compile: true: {name} has no layers that are known to transformers as such; set it to false"

@@ -15,10 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, constants, snapshot_download
 from safetensors import SafetensorError
-from transformers import AutoFeatureExtractor, AutoModel
-from transformers.utils import logging as transformers_logging
 
 from emofuse.core.files import digest, file_digest
 from emofuse.encoders import ctranslate2
@@ -149,6 +146,8 @@ def is_cached(model: str, revision: str) -> bool:
     Raises:
         ValueError: it is no hub id
     """
+    from huggingface_hub import snapshot_download
+
     try:
         folder = Path(snapshot_download(model, revision=revision, local_files_only=True))
     except FileNotFoundError:
@@ -162,10 +161,13 @@ def load_network(source: Source) -> Any:
     Raises:
         EncoderError: it is damaged, holds more than weights, or its weights do not fit
     """
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()  # Its report of weights that do not fit is an error of ours.
     if source.weights == ctranslate2.WEIGHTS:
-        return ctranslate2.load(source.folder, source.name).model.eval().requires_grad_(False)
+        return ctranslate2.load(source.folder, source.name)
+    from transformers import AutoModel  # here, as transformers is slow to import
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # Its report of weights that do not fit is an error of ours.
     safe = source.weights.startswith("model.safetensors")
     if not safe:
         _check_pickles(source)
@@ -183,6 +185,8 @@ def load_extractor(source: Source) -> Any:
     """
     if source.weights == ctranslate2.WEIGHTS:
         return ctranslate2.load_extractor(source.folder)
+    from transformers import AutoFeatureExtractor
+
     return source.load(AutoFeatureExtractor)
 
 
@@ -222,6 +226,8 @@ def _weights(folder: Path) -> list[Path]:
 
 def _snapshot(model: str, revision: str, needs: Sequence[str], ask_hub: bool) -> Path:
     """Return a commit's folder in the local cache, filled from the hub if it lacks something."""
+    from huggingface_hub import HfApi, constants, snapshot_download
+
     try:
         folder = Path(snapshot_download(model, revision=revision, local_files_only=True))
         lacking = _lacking(folder, needs)

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
-from transformers.masking_utils import create_bidirectional_mask
 
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders.convolutions import ConvolutionStack, Filter
+from emofuse.encoders.plain import WhisperEncoder
 from emofuse.encoders.pretrained import bucketed, to_device
 from emofuse.encoders.windows import Window
 
@@ -188,11 +188,22 @@ class Whisper:
         embedded_BTC = gelu(network.conv2(gelu(network.conv1(mel_BMT))))[..., :size].mT
         states_BTC: torch.Tensor = embedded_BTC + network.embed_positions.weight[:size]
         mask_BT = _mask(lengths, size, network.device)
-        mask = create_bidirectional_mask(network.config, inputs_embeds=states_BTC, attention_mask=mask_BT)
+        mask = self._attended(states_BTC, mask_BT)
         for block in self.blocks:
             states_BTC = block(states_BTC, mask)
         normed_BTC: torch.Tensor = network.layer_norm(states_BTC)
         return normed_BTC
+
+    def _attended(self, states_BTC: torch.Tensor, mask_BT: torch.Tensor | None) -> torch.Tensor | None:
+        """A mask as the layers take it."""
+        if isinstance(self.transformer, WhisperEncoder):
+            return None if mask_BT is None else mask_BT[:, None, None, :]
+        from transformers.masking_utils import create_bidirectional_mask  # here, as it is slow to import
+
+        found: Any = create_bidirectional_mask(
+            self.transformer.config, inputs_embeds=states_BTC, attention_mask=mask_BT
+        )
+        return found
 
     def _spectrogram(self, signals: Sequence[np.ndarray], size: int) -> torch.Tensor:
         """Return ``[n, bands, 2 size + 1]``: the last frame reads a step beyond its own two, unless 30 s end there."""

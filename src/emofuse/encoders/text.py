@@ -10,11 +10,11 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
-from transformers import AutoTokenizer
 
 from emofuse.core.params import STRICT
 from emofuse.encoders.base import EncoderError
 from emofuse.encoders.batches import cheapest
+from emofuse.encoders.plain import Bert, Words, load_bert, load_words
 from emofuse.encoders.pretrained import (
     InFlight,
     Layers,
@@ -31,7 +31,7 @@ from emofuse.encoders.sources import Source, load_network
 
 __all__ = ["Config", "TextEncoder", "load"]
 
-_CODE = ("batches", "text")
+_CODE = ("batches", "plain", "text")
 
 _NEEDS = (
     "tokenizer.json",
@@ -78,8 +78,10 @@ class TextEncoder:
     def __init__(self, config: Config) -> None:
         source = config.locate(_NEEDS)
         self._name, self._config = source.name, config
-        self._tokenizer = _load_tokenizer(source)
-        self._network = load_network(source).to(device())
+        plain = _load_plain(source) if config.attention == "sdpa" and not config.compile else None
+        self._tokenizer: Any
+        self._tokenizer, network = plain or (_load_tokenizer(source), load_network(source))
+        self._network = network.to(device())
         shape = self._network.config
         if shape.is_encoder_decoder or getattr(shape, "is_decoder", False):
             raise EncoderError(f"{self._name} is of the type {shape.model_type!r}, which is no encoder of text")
@@ -147,7 +149,18 @@ def load(config: Config) -> TextEncoder:
     return TextEncoder(config)
 
 
+def _load_plain(source: Source) -> tuple[Words, Bert] | None:
+    """Tokenizer and network without transformers, where they are of the kind that needs none."""
+    if source.weights != "model.safetensors":
+        return None
+    words = load_words(source.folder)
+    network = load_bert(source.folder) if words else None
+    return (words, network) if words and network else None
+
+
 def _load_tokenizer(source: Source) -> Any:
+    from transformers import AutoTokenizer  # here, as transformers is slow to import
+
     tokenizer = source.load(AutoTokenizer)
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         # transformers makes up a tokenizer to which every word is unknown.

@@ -45,16 +45,17 @@ def check_corpus(name: str, root: Path = Path()) -> str:
         *(f"  defect {defect}: {count:,}" for defect, count in sorted(defects.items())),
         *(f"  note: {note}" for note in corpus.notes),
     ]
-    return "\n".join(lines) + "\n\n" + report(plan, params, table)
+    return "\n".join(lines) + "\n\n" + report(plan, params, table, corpus.split_source)
 
 
-def report(plan: Plan, params: Params, utterances: pl.DataFrame) -> str:
+def report(plan: Plan, params: Params, utterances: pl.DataFrame, split_source: str = "") -> str:
     """Check tasks, encoders and models that are run, and describe each task: counts, labels that no class takes.
 
     Args:
         plan: what is run of the corpus
         params: the corpus's
         utterances: its table, :data:`emofuse.core.schema.UTTERANCES`
+        split_source: who made the corpus's own splits, in words
 
     Raises:
         ParamsError: an option of an encoder or a model is not allowed
@@ -68,7 +69,7 @@ def report(plan: Plan, params: Params, utterances: pl.DataFrame) -> str:
     _check_models(plan, params)
     blocks = []
     for name in plan.run.tasks:
-        task = Task(name, params.get(f"tasks.{name}", TaskConfig), utterances, plan.corpus)
+        task = Task(name, params.get(f"tasks.{name}", TaskConfig), utterances, plan.corpus, split_source)
         blocks.append("\n".join([f"{plan.corpus}, task {name}:", *_lines(task)]))
     return "\n\n".join(blocks)
 

@@ -258,7 +258,7 @@ def _remotes(root: Path) -> Iterator[Finding]:
     remotes = repo.config["remote"]
     if not remotes:
         yield Finding("remote", "absent", "none; features and models stay on this machine",
-                      "`dvc remote add --default NAME URL` shares them, see docs/team.md")  # fmt: skip
+                      "`dvc remote add --default NAME URL` shares them, see docs/how-to/team.md")  # fmt: skip
     for name in remotes:
         yield _remote(repo, name)
 

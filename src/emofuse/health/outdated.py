@@ -68,6 +68,9 @@ def _extracted(plan: Plan, layout: Layout) -> Iterator[tuple[str, Path, str]]:
             for condition in worse:
                 folder = layout.corrupted(plan.corpus, condition, name)
                 yield name, folder, f"{graph}corrupt-{modality}@{condition}-{name}"
+            for condition in conditions.both:
+                folder = layout.corrupted(plan.corpus, condition, name)
+                yield name, folder, f"{graph}corrupt-both-{modality}@{condition}-{name}"
 
 
 def _differs(model: Path, features: Path) -> bool:

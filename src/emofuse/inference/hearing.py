@@ -8,6 +8,7 @@ import numpy as np
 
 from emofuse.audio.clips import prepare
 from emofuse.audio.flac import decode
+from emofuse.audio.source import AudioSource, Sound
 from emofuse.inference.recording import Turn
 
 __all__ = ["Heard", "Transcriber", "hear"]
@@ -63,11 +64,17 @@ def hear(turns: Sequence[Turn], max_seconds: float, transcribe: Transcriber | No
     return heard
 
 
+def _shared(source: AudioSource, samples: np.ndarray) -> np.ndarray:
+    """The samples as the source has them already, if it does, so that an hour is in memory once."""
+    own = source.samples[0] if isinstance(source, Sound) and len(source.samples) == 1 else None
+    return samples if own is None or not np.array_equal(own, samples) else own
+
+
 def _heard(turn: Turn, max_seconds: float) -> Heard:
     if turn.audio is None:
         return Heard(turn, None, turn.text, ())
     clip = prepare(turn.audio, max_seconds)
-    samples = decode(clip.data) if clip.data else None
+    samples = _shared(turn.audio, decode(clip.data)) if clip.data else None
     notes = (clip.reason,) if clip.reason else ()
     # With words beside it, silence is what training had of such turns, too. Without, a model would make up an emotion.
     if samples is not None and turn.text is None and np.abs(samples).max(initial=0) < _QUIET:

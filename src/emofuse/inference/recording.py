@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emofuse.audio.resample import downmix, into_range, resample
+from emofuse.audio.recordings import NoSoundError, decode_recording
+from emofuse.audio.resample import downmix
 from emofuse.audio.source import AudioSource, Sound
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.inference.segments import Segment, SegmentError, read_segments
@@ -119,11 +120,8 @@ def read_mono(source: AudioSource, where: str) -> tuple[Sound, tuple[str, ...]]:
         ConversationError: there is no sound in it
         OSError: it cannot be decoded
     """
-    samples, rate, rescaled = _samples(source, where)
-    mono, cancelled = downmix(samples)
-    del samples  # of an hour in stereo more than a gigabyte, which the resampler can use
-    remarks = tuple(f"{source.name}: {each}" for each in (rescaled | cancelled).values())
-    return Sound(source.name, resample(mono, rate)[None], SAMPLE_RATE), remarks
+    samples, told = _decoded(source, where, apart=False)
+    return Sound(source.name, samples, SAMPLE_RATE), tuple(f"{source.name}: {each}" for each in told.values())
 
 
 def cut(sound: Sound, start_s: float, end_s: float, where: str) -> Sound:
@@ -146,37 +144,33 @@ def cut(sound: Sound, start_s: float, end_s: float, where: str) -> Sound:
 
 
 def _of_channels(source: AudioSource, where: str) -> Conversation:
-    samples, rate, rescaled = _samples(source, where)
+    samples, told = _decoded(source, where, apart=True)
     if len(samples) < 2:
         raise ConversationError(f"{where}: one channel; expected a channel for each speaker")
     if any(np.abs(each - samples[0]).max() < _ALIKE for each in samples[1:]):
         raise ConversationError(f"{where}: its channels hold the same sound; expected a channel for each speaker")
-    sounds = [Sound(source.name, resample(np.ascontiguousarray(each), rate)[None], SAMPLE_RATE) for each in samples]
+    sounds = [Sound(source.name, each[None], SAMPLE_RATE) for each in samples]
     found = [
         (segment, sound)
         for number, sound in enumerate(sounds, start=1)
         for segment in _spoken(sound, f"channel {number}")
     ]
-    mono, _ = downmix(np.concatenate([each.samples for each in sounds]))
+    mono, _ = downmix(samples)
     whole = Sound(source.name, mono[None], SAMPLE_RATE)
     if not found:
         raise ConversationError(f"{where}: nobody is heard to speak in its {_seconds(whole):.1f} s")
-    remarks = tuple(f"{source.name}: {each}" for each in rescaled.values())
+    remarks = tuple(f"{source.name}: {each}" for each in told.values())
     return Conversation(source.name, tuple(_turns(found, source.name)), remarks, whole)
 
 
-def _samples(source: AudioSource, where: str) -> tuple[np.ndarray, int, dict[str, str]]:
-    """Samples in range, their rate, and what is wrong with them, by defect."""
-    samples, rate = source.load()
-    if samples.size == 0:
-        raise ConversationError(f"{where}: no samples in it")
-    if not np.isfinite(samples).all():
-        raise ConversationError(f"{where}: a sample is not a finite number")
+def _decoded(source: AudioSource, where: str, apart: bool) -> tuple[np.ndarray, dict[str, str]]:
+    """Samples as the stored form has them, in place: so a turn's sound is a part of them and no copy."""
     try:
-        samples, rescaled = into_range(samples)
-    except ValueError as error:
+        samples, told = decode_recording(source, apart)
+    except NoSoundError as error:
         raise ConversationError(f"{where}: {error}") from error
-    return samples, rate, rescaled
+    np.clip(np.rint(np.multiply(samples, 32_768, out=samples), out=samples), -32_768, 32_767, out=samples)
+    return np.divide(samples, 32_768, out=samples), told
 
 
 def _spoken(sound: Sound, speaker: str) -> list[Segment]:

@@ -50,8 +50,8 @@ _LONGEST = round(30 * SAMPLE_RATE / WINDOW)
 _AROUND = round(0.1 * SAMPLE_RATE)
 """Samples that a turn has before and after its speech, for the soft sounds at its ends."""
 
-_BLOCK = 2**12
-"""Windows that pass the convolutions at once, two minutes: some 300 MB."""
+_BLOCK = 2**10
+"""Windows that pass the convolutions at once, half a minute: some 75 MB."""
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,9 @@ def find_turns(samples: np.ndarray) -> list[Span]:
     Raises:
         EncoderError: the package with the network is not there
     """
-    finder = TurnFinder()
-    return [*finder.feed(samples), *finder.end()]
+    finder, step = TurnFinder(), _BLOCK * WINDOW
+    parts = (samples[start : start + step] for start in range(0, len(samples), step))
+    return [*(span for part in parts for span in finder.feed(part)), *finder.end()]
 
 
 @lru_cache

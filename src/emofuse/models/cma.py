@@ -1,11 +1,17 @@
 """CMA: cross-modal attention with statistics pooling (Krishna 2021, arXiv 2108.09669); utterance level, no context.
 
-The paper says: frames of wav2vec 2.0 and of BERT each pass a one-dimensional convolution and a bidirectional LSTM;
-multi-head attention lets audio query text and text query audio; statistics pooling (mean and standard deviation over
-time) makes one vector a modality; early fusion concatenates them and classifies. Published: 1.88 points absolute over
-its reference [3] on IEMOCAP-4, five folds, one session left out.
+The paper itself was not read, and what is known of it comes from these places:
 
-Our reading, for frames ``x_m`` ``[T_m, D_m]`` of modality m, audio or text (sizes and padding are not published)::
+* the abstract says (https://arxiv.org/abs/2108.09669): wav2vec 2.0 and BERT as encoders; cross-modal attention learns
+  their alignment; statistics pooling makes utterance vectors of the frames of both, and early fusion combines them;
+  1.88 points of accuracy above its reference [3] on IEMOCAP
+* a sibling paper says (Krishna and Patil 2020, https://doi.org/10.21437/Interspeech.2020-1190, as the description of a
+  talk on it has it, https://aiplus.odsc.com/courses/multimodal-emotion-recognition-using-cross-modal-attention-and-1d-convolutional-neural-networks):
+  features of the audio encoder attend to those of the text encoder and vice versa; one-dimensional convolutions read
+  the sound
+
+Our reading, for frames ``x_m`` ``[T_m, D_m]`` of modality m, audio or text: a convolution and a bidirectional LSTM over
+both modalities' frames, mean and standard deviation as the statistics, and all sizes::
 
     h_m = BiLSTM(ReLU(Conv1D(x_m)))                                       [T_m, H]
     a   = MHA(query h_audio, key and value h_text)                        t = MHA(query h_text, key and value h_audio)
@@ -44,9 +50,9 @@ class CMAConfig:
         hidden: size of the LSTM's output, both directions together
         heads: attention heads
         dropout: on the frames after the LSTM and before the classes
-        attention: whether modalities attend to each other; off is the paper's comparison without cross-attention
+        attention: whether modalities attend to each other; off leaves each to itself
         pooling: ``statistics`` (mean and standard deviation) or the ``mean`` alone
-        residual: whether the attended frames are added to the modality's own, with a layer norm; the paper is silent
+        residual: whether the attended frames are added to the modality's own, with a layer norm; the abstract is silent
     """
 
     channels: Annotated[int, Field(ge=2)]

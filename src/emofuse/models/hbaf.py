@@ -1,14 +1,18 @@
 """HBAF: heterogeneous bimodal attention fusion (Luo, Phan, Wang and Reiss 2025, arXiv 2503.06405).
 
-The paper says: a uni-modal representation module brings the dialogue's content into the low-level audio vectors (audio
-context network), to bridge the gap to the text's high-level ones; a fusion module uses dynamic bimodal attention, self-
-attention inside a modality and cross-attention between the two, with a dynamic gate that can close a wrong cross-modal
-relation, and residuals; an inter-modal contrastive module learns absolute relations (an utterance's audio and text
-match) and relative ones (the similarity structure between utterances agrees across modalities); audio, text and the
-fusion each have a cross-entropy.
+The paper itself was not read, and what is known of it comes from these places:
 
-Our reading, for the utterance vectors ``x_a, x_t`` of HCAM's stage I (the paper's encoders are unpublished in part),
-``[L, .]`` of a dialogue's L turns, narrow ``a'`` and ``[L, H]`` from there on::
+* the abstract says (https://arxiv.org/abs/2503.06405): a uni-modal representation module brings contextual content into
+  low-level audio representations, to bridge the gap to the text's high-level ones; a fusion module uses dynamic bimodal
+  attention and a dynamic gating mechanism to filter wrong cross-modal relations, inside and between modalities; an
+  inter-modal contrastive module captures absolute and relative interactions of audio and text
+* a third party's summary says (https://www.sciencestack.ai/paper/2503.06405): the fusion module has residual
+  connections; the audio context network, the fusion module and the contrastive module are ablated
+
+Our reading: bimodal attention is self-attention inside a modality and cross-attention between the two, which the gate
+closes; an absolute relation is that an utterance's audio and text match, a relative one that similarities between
+utterances agree across modalities; audio, text and the fusion each have a cross-entropy. For the utterance vectors
+``x_a, x_t`` of HCAM's stage I, ``[L, .]`` of a dialogue's L turns, narrow ``a'`` and ``[L, H]`` from there on::
 
     t = W_t x_t + GRU(W_t x_t)                       a' = V_a x_a,  a = W_a LN(a' + GRU(a') + MHA(a', a', a'))
     t* = LN(t + MHA(t, t, t) + g_t MHA(t, a, a))     g_t = sigmoid(U_t [t; MHA(t, a, a)] + c)       and so for a*
@@ -60,7 +64,7 @@ class HBAFConfig:
         relative: weight of the relative contrastive loss
         temperature: of the absolute contrastive loss
         speaker: what it knows of the speakers
-        skip: whether the classifier also reads the turn's own vectors, beside the paper
+        skip: whether the classifier also reads the turn's own vectors: ours
         layer_norm: whether a layer norm stands behind every attention
         audio_dropout: on the audio's vectors, and around the GRU and the attention of its context
     """

@@ -1,20 +1,27 @@
 """HCAM stage III: co-attention over the two modalities of a dialogue (Dutta and Ganapathy 2023, arXiv 2304.06910).
 
-The paper says: stages I and II are frozen; co-attention blocks let the text's turns query the audio's and the audio's
-query the text's, with residual and layer norm; self-attention follows in each modality; the two are concatenated and
-classified, with cross-entropy and a supervised contrastive loss over the two modalities' vectors as two views of an
-utterance; at test time the probabilities of audio, text and fusion are ensembled, with weights chosen on dev.
+The paper itself was not read, and what is known of it comes from these places:
 
-Our reading, with ``a, t`` ``[L, H]`` the contextual vectors of stage II of a dialogue's L turns, projected to one
-size, and each block being attention, residual and layer norm::
+* the abstract says (https://arxiv.org/abs/2304.06910): a co-attention layer combines the utterances' audio and text
+  embeddings; the audio, text and co-attention layers are trained hierarchically
+* a third party's summary says (https://www.sciencestack.ai/paper/2304.06910): three stages; cross-attention in both
+  directions; a supervised contrastive loss beside the cross-entropy; ensembling at test time
+* the authors' later code does, for another system (https://github.com/iiscleap/MiSTER-E, ``hierarchical_moe.py``,
+  ``train_moe.py``): text's turns query audio's and audio's query text's, then self-attention in each modality, each
+  step with residual and layer norm; both are concatenated and classified; the contrastive loss takes the two
+  modalities' vectors as two views of an utterance
+
+Our reading: stages I and II are frozen, and the weights of the ensemble are chosen on dev. With ``a, t`` ``[L, H]`` the
+contextual vectors of stage II of a dialogue's L turns, projected to one size, and each block being attention, residual
+and layer norm::
 
     a' = LN(a + MHA(a, t, t))        t' = LN(t + MHA(t, a, a))          co-attention, `blocks` times
     a" = LN(a' + MHA(a', a', a'))    t" = LN(t' + MHA(t', t', t'))      self-attention
     logits = W [a"; t"] + b          loss = CE + w SupCon({P a", P t"})
 
 Without ``layer_norm``, LN is left out: it gives a modality that is unsure of a turn a vector as long as one that is
-sure. With co-attention off, ``a, t`` go to self-attention as they are, and fusion is the concatenation alone. The
-paper uses no speaker identity. Ensembling is in :mod:`emofuse.models.parts.mixture`.
+sure. With co-attention off, ``a, t`` go to self-attention as they are, and fusion is the concatenation alone. None of
+these places speaks of speakers. Ensembling is in :mod:`emofuse.models.parts.mixture`.
 """
 
 from collections.abc import Mapping
@@ -46,14 +53,14 @@ class HCAMConfig:
 
     Attributes:
         hidden: size of each modality's vectors
-        co_attention: whether the modalities attend to each other; off is the paper's comparison with concatenation
+        co_attention: whether the modalities attend to each other; off leaves the concatenation
         blocks: number of co-attention blocks
         heads: attention heads, a divisor of ``hidden``
         dropout: on the inputs, in the attention and before the classes
         contrastive: weight of the supervised contrastive loss; 0 switches it off
         temperature: of the contrastive loss
         speaker: what it knows of the speakers
-        skip: whether the classifier also reads the turn's own vectors, beside the paper
+        skip: whether the classifier also reads the turn's own vectors: ours
         layer_norm: whether a layer norm stands behind every attention
     """
 

@@ -1,11 +1,18 @@
 """HCAM stages I and II: the unimodal networks (Dutta and Ganapathy 2023, arXiv 2304.06910, hierarchical modelling).
 
-The paper says: in stage I the frames of an utterance pass a bidirectional GRU with self-attention and the network is
-trained to classify the utterance; stage I is then frozen, and in stage II the utterance vectors of a conversation pass
-a bidirectional GRU with self-attention, trained with cross-entropy and a supervised contrastive loss.
+The paper itself was not read, and what is known of it comes from these places:
 
-Our reading: a linear path around each stage, so that a layer can only add to what went in. Stage I pools with additive
-attention, stage II adds multi-head self-attention with residual and layer norm::
+* the abstract says (https://arxiv.org/abs/2304.06910): bidirectional recurrent layers with self-attention make a vector
+  of each utterance; the layers are trained hierarchically
+* a third party's summary says (https://www.sciencestack.ai/paper/2304.06910): stage I learns utterance embeddings of a
+  modality, stage II adds the context of other utterances with a GRU and self-attention; a supervised contrastive loss
+  stands beside the cross-entropy
+* the authors' earlier code does, for another system (https://github.com/iiscleap/multimodal_emotion_recognition,
+  ``model_lstm_tranformers.py``): a bidirectional GRU with self-attention over a conversation's utterances, for each
+  modality, trained first and frozen while the fusion learns
+
+Our reading: which stage has which loss, and a linear path around each stage, so that a layer can only add to what went
+in. Stage I pools with additive attention, stage II adds multi-head self-attention with residual and layer norm::
 
     u = sum_t a_t h_t + R [mean_t(x_t); max_t(x_t)]      h = GRU(P x),  a = softmax_t(v . tanh(W h_t))
     c = LN(h + MHA(h, h, h)) + R u                       h = GRU(u) over the dialogue
@@ -111,7 +118,7 @@ class ContextConfig:
         dropout: on the input vectors, between GRU layers, in the attention and before the classes
         contrastive: weight of the supervised contrastive loss; 0 switches it off
         temperature: of the contrastive loss
-        speaker: what it knows of the speakers; the paper has no speaker identity
+        speaker: what it knows of the speakers: ours
     """
 
     hidden: Size

@@ -10,11 +10,11 @@ import polars as pl
 from emofuse.core.files import write_text
 from emofuse.core.layout import Layout, Pair
 from emofuse.features.shards import cut, defects, metadata
-from emofuse.models.registry import FUSION, MODALITIES, base_name, in_order, is_ablation, unimodal
+from emofuse.models.registry import FUSION, MODALITIES, MODELS, base_name, in_order, is_ablation, unimodal
 from emofuse.plan import Plan
 from emofuse.reporting.dialogues import read_dialogues, words
 from emofuse.reporting.layers import read_layer_shares
-from emofuse.reporting.protocol import cut_off, losses, model_sizes, protocol_markdown
+from emofuse.reporting.protocol import cut_off, losses, model_sizes, protocol_markdown, sizes_of_others, unranked
 from emofuse.reporting.provenance import provenance
 from emofuse.reporting.report import confusion_figures, report, scores_figure
 from emofuse.reporting.svg import as_file
@@ -29,6 +29,7 @@ from emofuse.reporting.tables import (
 )
 from emofuse.reporting.turns import read_turns
 from emofuse.scoring.ensembles import of_seeds
+from emofuse.scoring.external import taken_in
 from emofuse.scoring.inputs import run_folders, truth_of
 from emofuse.scoring.literature import published
 from emofuse.scoring.scores import ALL, NONZERO, Scores, ScoringConfig, score
@@ -55,14 +56,18 @@ def benchmark(task: Task, pair: Pair, plan: Plan, config: ScoringConfig, layout:
     """
     folders = run_folders(task, pair, plan, layout)
     records, configs = (_read(folders, name) for name in ("record.json", "config.json"))
-    runs = pl.concat([pl.read_parquet(folder / "predictions.parquet") for folder in folders])
+    others, about = taken_in(task.name, pair, plan, layout)
+    runs = pl.concat([*(pl.read_parquet(folder / "predictions.parquet") for folder in folders), *others])
     kept_epochs = [pl.read_parquet(path) for path in (folder / "epochs.parquet" for folder in folders) if path.exists()]
     epochs = pl.concat(kept_epochs) if kept_epochs else None
     whole = runs.filter(~pl.col("model").map_elements(is_ablation, pl.Boolean))
     scores, dev = score(runs, truth_of(task), task.classes, config, epochs, of_seeds(whole)), dev_scores(records)
-    pairs, rules = comparisons(scores), protocol(task, pair, layout, records, configs)
-    rules["provenance"] = provenance(layout.corpus(task.corpus) / "utterances.parquet", folders)
-    table = f"{markdown_table(scores, pairs)}\n{protocol_markdown(rules, published(task.name))}"
+    pairs, rules = comparisons(scores, list(about)), protocol(task, pair, layout, records, configs, about)
+    rules["intervals_over"] = {"unit": scores.unit, "units": scores.n_units}
+    scored = [*folders, *(layout.external(task.name, pair, name) for name in about)]
+    rules["provenance"] = provenance(layout.corpus(task.corpus) / "utterances.parquet", scored)
+    text = markdown_table(scores, pairs, unranked=unranked(rules))
+    table = f"{text}\n{protocol_markdown(rules, published(task.name))}"
     out, kept = layout.metrics(task.name, pair), layout.scores(task.name, pair)
     write_scores(out, scores, dev, rules, table)
     write_csv(out / "learning.csv", learning_curves(records))
@@ -76,11 +81,15 @@ def benchmark(task: Task, pair: Pair, plan: Plan, config: ScoringConfig, layout:
     return table
 
 
-def comparisons(scores: Scores) -> list[tuple[str, str]]:
+def comparisons(scores: Scores, others: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Return the pairs that a reader asks for.
 
     They are context against none; each fusion against the better unimodal network; each that is no baseline against
-    those that are; and each model against itself without a part.
+    those that are; each model against itself without a part; and what others predicted against the best of ours.
+
+    Args:
+        scores: what :func:`emofuse.scoring.scores.score` gave
+        others: rows of predictions of others
     """
     known = set(scores.models["model"])
     contextual = [unimodal(name, "context").name for name in MODALITIES]
@@ -94,6 +103,7 @@ def comparisons(scores: Scores) -> list[tuple[str, str]]:
     baselines = [each.name for each in FUSION if each.baseline and each.modalities]
     pairs += [(each.name, baseline) for each in FUSION if not each.baseline for baseline in baselines]
     pairs += [(base_name(name), name) for name in in_order(list(known)) if is_ablation(name)]
+    pairs += [(name, best_model(scores, sorted(known & set(MODELS)))) for name in others]
     return [pair for pair in pairs if set(pair) <= known]
 
 
@@ -103,6 +113,7 @@ def protocol(
     layout: Layout,
     records: Sequence[Mapping[str, Any]],
     configs: Sequence[Mapping[str, Any]],
+    others: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return what the numbers rest on: task, splits, context, features, models, and how epochs were chosen.
 
@@ -112,6 +123,7 @@ def protocol(
         layout: the project's folders
         records: the ``record.json`` of all runs
         configs: the ``config.json`` of those that have one
+        others: ``source, labels_seen, kind`` of the predictions of others, by name
 
     Raises:
         ScoringError: a network that a model reads from is not among the runs
@@ -127,6 +139,7 @@ def protocol(
         "cut_off": cut_off(records),
         "labels_no_class_takes": task.untaken(),
         "utterances_cut": cuts,
+        "external": dict(others or {}),
     }
     return {
         "task": task.name,
@@ -145,7 +158,7 @@ def protocol(
         "epoch_chosen_on": "dev weighted F1",
         "features": features,
         "utterances_without_features": without,
-        "models": model_sizes(records, configs, features),
+        "models": model_sizes(records, configs, features) | sizes_of_others(others or {}),
     } | {name: each for name, each in stated.items() if each}
 
 

@@ -10,6 +10,7 @@ from emofuse.core.files import write_text
 from emofuse.core.markdown import plain, table
 from emofuse.models.registry import base_name, in_order
 from emofuse.reporting.pages import render
+from emofuse.reporting.protocol import unranked
 from emofuse.reporting.verdicts import METRIC, percent
 from emofuse.scoring.literature import Published, published
 from emofuse.scoring.predictions import ScoringError
@@ -41,8 +42,10 @@ class Row:
         audio: name of the sound's encoder
         text: name of the words' encoder
         model: its name
-        scores: by metric of :data:`COLUMNS` ``mean, sd, low, high, n_runs``; fractions
+        scores: by metric of :data:`COLUMNS` ``mean, sd, low, high, n_runs``; fractions; nothing of dev where others
+            predicted test alone
         confidence_level: probability with which an interval holds what it is of
+        ranked: whether it may be the best of a column
     """
 
     task: str
@@ -51,6 +54,7 @@ class Row:
     model: str
     scores: dict[str, dict[str, Any]]
     confidence_level: float
+    ranked: bool = True
 
 
 def leaderboard(metrics: Path) -> list[Row]:
@@ -69,7 +73,12 @@ def leaderboard(metrics: Path) -> list[Row]:
             protocol, scores, level = found["protocol"], found["scores"], found["intervals"]["confidence_level"]
             place = (protocol["task"], protocol["encoders"]["audio"], protocol["encoders"]["text"])
             models = [model for model in in_order(scores) if model == base_name(model)]
-            rows += [Row(*place, model, {name: scores[model][name] for name in COLUMNS}, level) for model in models]
+            others = protocol.get("external", {})
+            beside = unranked(protocol)
+            rows += [
+                Row(*place, model, _of_model(scores[model], dev=model not in others), level, model not in beside)
+                for model in models
+            ]
         except (ValueError, KeyError, TypeError) as error:
             raise ScoringError(f"{path}: not the scores of a task: {error!r}; run its scoring stage again") from error
     return rows
@@ -90,6 +99,10 @@ def write_leaderboard(metrics: Path) -> str:
     return text
 
 
+def _of_model(scores: dict[str, dict[str, Any]], *, dev: bool) -> dict[str, dict[str, Any]]:
+    return {metric: scores[metric] for metric in COLUMNS if dev or not metric.startswith(DEV)}
+
+
 def markdown(rows: Sequence[Row]) -> str:
     """Return a table a task, the best of each column in bold, and below it what others published."""
     return "\n\n".join(_of_task(task, own) for task, own in _by_task(rows).items())
@@ -103,14 +116,22 @@ def _by_task(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _of_task(task: str, rows: Sequence[Row]) -> str:
-    best = {metric: max(row.scores[metric]["mean"] for row in rows) for metric in COLUMNS}
+    best = _best(rows)
     lines = []
     for row in rows:
-        cells = [_cell(row.scores[metric], bold=row.scores[metric]["mean"] == best[metric]) for metric in COLUMNS]
+        cells = [_cell(row.scores.get(metric), best[metric] if row.ranked else None) for metric in COLUMNS]
         lines.append([row.audio, row.text, row.model, *cells, str(row.scores[METRIC]["n_runs"])])
     head = ["Audio", "Text", "Model", *COLUMNS.values(), "Runs"]
     rule = [*["---"] * 3, *["---:"] * (len(COLUMNS) + 1)]
     return "\n\n".join([f"## {plain(task)}", table(head, rule, lines), *_others(published(task), task)])
+
+
+def _best(rows: Sequence[Row]) -> dict[str, float | None]:
+    known = {
+        metric: [row.scores[metric]["mean"] for row in rows if row.ranked and metric in row.scores]
+        for metric in COLUMNS
+    }
+    return {metric: max(means, default=None) for metric, means in known.items()}
 
 
 def _others(found: Sequence[Published], task: str) -> Iterator[str]:
@@ -120,10 +141,12 @@ def _others(found: Sequence[Published], task: str) -> Iterator[str]:
         yield table(head, ["---", "---:", *["---"] * 3], rows)
 
 
-def _cell(row: dict[str, Any], *, bold: bool) -> str:
+def _cell(row: dict[str, Any] | None, best: float | None) -> str:
+    if row is None:
+        return ""
     mean = f"{percent(row['mean']):.1f}"
     interval = "" if row["low"] is None else f" [{percent(row['low']):.1f}, {percent(row['high']):.1f}]"
-    return (f"**{mean}**" if bold else mean) + interval
+    return (f"**{mean}**" if row["mean"] == best else mean) + interval
 
 
 def _page(rows: Sequence[Row]) -> str:
@@ -133,7 +156,10 @@ def _page(rows: Sequence[Row]) -> str:
             "rows": [
                 {
                     "names": [row.audio, row.text, row.model],
-                    "cells": [_numbers(row.scores[metric]) for metric in COLUMNS],
+                    "cells": [
+                        _numbers(row.scores.get(metric), best if row.ranked else None)
+                        for metric, best in _best(own).items()
+                    ],
                     "runs": row.scores[METRIC]["n_runs"],
                     "page": f"{task}/{row.audio}+{row.text}/report.html",
                 }
@@ -149,6 +175,9 @@ def _page(rows: Sequence[Row]) -> str:
     )
 
 
-def _numbers(row: dict[str, Any]) -> dict[str, Any]:
+def _numbers(row: dict[str, Any] | None, best: float | None) -> dict[str, Any]:
+    if row is None:
+        return {"value": -1, "mean": "", "interval": "", "best": False}
     interval = "" if row["low"] is None else f"[{percent(row['low']):.1f}, {percent(row['high']):.1f}]"
-    return {"value": row["mean"], "mean": f"{percent(row['mean']):.1f}", "interval": interval}
+    own, mean = row["mean"], f"{percent(row['mean']):.1f}"
+    return {"value": own, "mean": mean, "interval": interval, "best": own == best}

@@ -14,13 +14,17 @@ from emofuse.scoring.predictions import ScoringError
 __all__ = [
     "PARAMETERS",
     "TIMES",
+    "count",
     "cut_off",
     "losses",
     "model_sizes",
     "protocol_lines",
     "protocol_markdown",
     "repeat",
+    "seen",
+    "sizes_of_others",
     "times_markdown",
+    "unranked",
 ]
 
 
@@ -31,7 +35,7 @@ PARAMETERS = (
 """What the numbers of parameters count."""
 
 TIMES = (
-    "Training times are in the tracker, as training_seconds of each run: emofuse table --time and emofuse report show "
+    "Training times are in the tracker, as the duration of each run: emofuse table --time and emofuse report show "
     "them beside the scores. No time stands in a file that has to come out the same again."
 )
 """Where to look for times."""
@@ -94,6 +98,21 @@ def cut_off(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {model: f"{ended[model]} of {counts[model]}" for model in in_order(list(ended))}
 
 
+def sizes_of_others(others: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return what :func:`model_sizes` returns, of predictions of others, whose sizes are not known.
+
+    Args:
+        others: ``source, labels_seen, kind`` by name
+    """
+    unknown = {"n_parameters": None, "n_parameters_in_all": None, "modalities": ["unknown"]}
+    return {name: unknown | {"labels_seen": own["labels_seen"]} for name, own in others.items()}
+
+
+def unranked(protocol: Mapping[str, Any]) -> list[str]:
+    """Return the predictions of others that may have seen the labels of test, which no table tells to be the best."""
+    return [name for name, own in protocol.get("external", {}).items() if own["labels_seen"] is not False]
+
+
 def losses(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return in words what the cross-entropy of a model is in its own stage, where it is not the plain one.
 
@@ -139,7 +158,7 @@ def protocol_markdown(protocol: Mapping[str, Any], published: Sequence[Published
 
 def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The protocol in words, as pairs of name and text."""
-    counts = [", ".join(f"{split} {count:,}" for split, count in fold.items()) for fold in _folds(protocol)]
+    counts = [", ".join(f"{split} {n:,}" for split, n in fold.items()) for fold in _folds(protocol)]
     encoders = protocol["encoders"]
     lines = [
         ("Corpus", protocol["corpus"]),
@@ -154,19 +173,22 @@ def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Epoch chosen on", protocol["epoch_chosen_on"]),
         *((f"Features, {name}", f"{encoders[name]}: {_features(made)}") for name, made in protocol["features"].items()),
     ]
+    if over := protocol.get("intervals_over"):
+        lines.append(("Intervals and p over", f"{over['units']:,} {over['unit']}s of test, and runs"))
     for name, kinds in protocol.get("utterances_without_features", {}).items():
         lines += [(f"Utterances without features, {name}", _kinds(kinds))] if kinds else []
-    for name, count in protocol.get("utterances_cut", {}).items():
+    for name, n in protocol.get("utterances_cut", {}).items():
         most = protocol["features"][name].get("max_tokens")
-        lines.append((f"Utterances cut, {name}", f"{count:,}, longer than the {most} tokens that the encoder reads"))
+        lines.append((f"Utterances cut, {name}", f"{n:,}, longer than the {most} tokens that the encoder reads"))
     lines += [(f"Cross-entropy of {model}", text) for model, text in protocol.get("losses", {}).items()]
+    lines += [(f"Made elsewhere, {name}", _of_others(own)) for name, own in protocol.get("external", {}).items()]
     ended = protocol.get("cut_off", {})
     if ended:
         listed = ", ".join(f"{model} {runs} runs" for model, runs in ended.items())
         lines.append(("Best at the end of the budget", f"{listed}; a larger one might have scored higher"))
     untaken = protocol.get("labels_no_class_takes", {})
     if untaken:
-        listed = ", ".join(f"{label} {count:,}" for label, count in untaken.items())
+        listed = ", ".join(f"{label} {n:,}" for label, n in untaken.items())
         lines.append(("Labels that no class takes", listed))
     return lines + [("Unlike a full corpus", text) for text in protocol["unlike_a_full_corpus"]]
 
@@ -197,6 +219,16 @@ def _folds(protocol: Mapping[str, Any]) -> list[dict[str, int]]:
     return found
 
 
+def count(number: int | None) -> str:
+    """Return a number of parameters as it is printed."""
+    return "unknown" if number is None else f"{number:,}"
+
+
+def seen(labels: bool | str) -> str:
+    """Return whether labels have been seen, as it is printed."""
+    return labels if isinstance(labels, str) else "yes" if labels else "no"
+
+
 def _words(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
@@ -204,22 +236,31 @@ def _words(value: Any) -> str:
 def _features(made: Mapping[str, Any]) -> str:
     layer = made.get("layer")
     where = f", layer {_words(layer)}" if layer is not None else ""
-    seen = "seen" if made["labels_seen"] else "not seen"
-    return f"{made.get('id', 'unknown')}, revision {made.get('revision', 'unknown')}{where}, emotion labels {seen}"
+    labels = "seen" if made["labels_seen"] else "not seen"
+    return f"{made.get('id', 'unknown')}, revision {made.get('revision', 'unknown')}{where}, emotion labels {labels}"
+
+
+def _of_others(own: Mapping[str, Any]) -> str:
+    labels = {
+        True: "may have been seen, so that it is never told to be the best",
+        False: "not seen",
+        "unknown": "perhaps seen, so that it is never told to be the best",
+    }
+    return f"{own['source'].rstrip('.')}; gives {own['kind']}; labels of test {labels[own['labels_seen']]}"
 
 
 def _kinds(kinds: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in sorted(kinds.items()))
+    return ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in sorted(kinds.items()))
 
 
 def _models(models: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [
         [
             name,
-            f"{own['n_parameters']:,}",
-            f"{own['n_parameters_in_all']:,}",
+            count(own["n_parameters"]),
+            count(own["n_parameters_in_all"]),
             ", ".join(own["modalities"]) or "nothing",
-            "yes" if own["labels_seen"] else "no",
+            seen(own["labels_seen"]),
         ]
         for name, own in models.items()
     ]

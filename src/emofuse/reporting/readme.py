@@ -23,7 +23,8 @@ def results(metrics: Path) -> str:
     places: dict[tuple[str, str, str], dict[str, Row]] = {}
     for row in leaderboard(metrics):
         places.setdefault((row.task, row.audio, row.text), {})[row.model] = row
-    best = {place: max(row.scores[METRIC]["mean"] for row in rows.values()) for place, rows in places.items()}
+    ranked = {place: [row for row in rows.values() if row.ranked] for place, rows in places.items()}
+    best = {place: max(row.scores[METRIC]["mean"] for row in rows) for place, rows in ranked.items()}
     titles = [f"{task}<br>{audio} + {text}" for task, audio, text in places]
     lines = [["Model", *titles], ["---", *["---:"] * len(titles)]]
     for model in in_order(name for rows in places.values() for name in rows):
@@ -54,4 +55,4 @@ def _cell(row: Row | None, best: float) -> str:
         return ""
     score = row.scores[METRIC]
     mean, low, high = (f"{percent(score[name]):.1f}" for name in ("mean", "low", "high"))
-    return f"{f'**{mean}**' if score['mean'] == best else mean} [{low}, {high}]"
+    return f"{f'**{mean}**' if row.ranked and score['mean'] == best else mean} [{low}, {high}]"

@@ -17,7 +17,7 @@ from emofuse.reporting.figures import Estimate, calibration, confusion, dots, le
 from emofuse.reporting.layers import LayerShares
 from emofuse.reporting.pages import render
 from emofuse.reporting.palette import emotion_colours
-from emofuse.reporting.protocol import PARAMETERS, TIMES, protocol_lines, repeat
+from emofuse.reporting.protocol import PARAMETERS, TIMES, count, protocol_lines, repeat, seen, unranked
 from emofuse.reporting.provenance import provenance_lines
 from emofuse.reporting.svg import Markup
 from emofuse.reporting.tables import (
@@ -85,10 +85,10 @@ def report(
         not_covered=NOT_COVERED,
         compared=COMPARED,
         bins=BINS,
-        summary=standing(scores.models, scores.pairs, scores.config.confidence_level),
-        tables=_tables(scores, models, protocol["models"]),
+        summary=standing(scores.models, scores.pairs, scores.config.confidence_level, unranked(protocol)),
+        tables=_tables(scores, models, protocol),
         intervals=scores_figure(scores),
-        best=best_model(scores, own),
+        best=best_model(scores, [model for model in own if model not in unranked(protocol)]),
         reference=_reference(scores, own),
         forests=_forests(scores, own),
         pairs=_pairs(scores, scores.pairs),
@@ -235,25 +235,24 @@ def _means(scores: Scores) -> dict[str, float]:
     return dict(scores.models.filter(pl.col("metric") == METRIC).select("model", "mean").rows())
 
 
-def _tables(
-    scores: Scores, models: Sequence[str], sizes: Mapping[str, Mapping[str, Any]]
-) -> dict[str, list[dict[str, Any]]]:
+def _tables(scores: Scores, models: Sequence[str], protocol: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """The tables of scores by what their rows are."""
     found: dict[str, list[dict[str, Any]]] = {MODEL: [], "ensemble": [], "ablation": []}
     for grid in grids(scores):
-        found[grid.rows].append(_grid(scores, models, sizes, grid))
+        found[grid.rows].append(_grid(scores, models, protocol, grid))
     return found
 
 
-def _grid(scores: Scores, models: Sequence[str], sizes: Mapping[str, Mapping[str, Any]], grid: Grid) -> dict[str, Any]:
+def _grid(scores: Scores, models: Sequence[str], protocol: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
     cells = {(row["model"], row["metric"]): row for row in shown(scores).to_dicts()}
     names = sorted(grid.columns, key=lambda name: METRIC not in name)  # what rows are ranked by stands first
     models = [model for model in models_of(grid, models) if (model, names[0]) in cells]
-    values = {name: [cells[model, name]["mean"] for model in models if (model, name) in cells] for name in names}
+    sizes, ranked = protocol["models"], [model for model in models if grid.bold and model not in unranked(protocol)]
+    values = {name: [cells[model, name]["mean"] for model in ranked if (model, name) in cells] for name in names}
     best = {name: best_value(name, own or [math.nan]) for name, own in values.items()}
     rows = []
     for model in _ranked(models, {model: cells[model, names[0]]["mean"] for model in models}):
-        own = [_score_cell(cells.get((model, name)), best[name] if grid.bold else math.nan) for name in names]
+        own = [_score_cell(cells.get((model, name)), best[name] if model in ranked else math.nan) for name in names]
         rows.append({"model": model, "cells": own + _size_cells(sizes[model], cells[model, names[0]])})
     titles = [*(grid.columns[name] for name in names), *SIZES]
     return {"title": grid.title, "titles": titles, "rows": rows}
@@ -269,11 +268,11 @@ def _score_cell(cell: Mapping[str, Any] | None, best: float) -> dict[str, Any]:
 
 
 def _size_cells(sizes: Mapping[str, Any], cell: Mapping[str, Any]) -> list[dict[str, Any]]:
-    size, seen = sizes["n_parameters_in_all"], sizes["labels_seen"]
+    size, labels = sizes["n_parameters_in_all"], seen(sizes["labels_seen"])
     return [
         _cell(cell["n_runs"], str(cell["n_runs"])),
-        _cell(size, f"{size:,}", f"own stage {sizes['n_parameters']:,}"),
-        _cell(int(seen), "yes" if seen else "no"),
+        _cell(size or 0, count(size), "" if size is None else f"own stage {sizes['n_parameters']:,}"),
+        _cell(("no", "unknown", "yes").index(labels), labels),
     ]
 
 

@@ -1,7 +1,7 @@
 """Scores as files: CSV and JSON for programs, Markdown for people."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -211,7 +211,10 @@ def best_model(scores: Scores, among: Sequence[str], metric: str = METRIC) -> st
 
 
 def markdown_table(
-    scores: Scores, comparisons: Sequence[tuple[str, str]] = (), metrics: Sequence[str] = (METRIC,)
+    scores: Scores,
+    comparisons: Sequence[tuple[str, str]] = (),
+    metrics: Sequence[str] = (METRIC,),
+    unranked: Collection[str] = (),
 ) -> str:
     """What people read: which model is best, then a row a model, in percent, with the best of each column in bold.
 
@@ -219,12 +222,13 @@ def markdown_table(
         scores: what :func:`emofuse.scoring.scores.score` gave
         comparisons: pairs of models; below the table one line a pair says by how much the first is better
         metrics: the metrics that these lines tell
+        unranked: models that are never told to be the best
 
     Raises:
         ScoringError: a model of ``comparisons`` was not scored
     """
-    lines = standing(scores.models, scores.pairs, scores.config.confidence_level)
-    first, *others = (_grid(scores, grid) for grid in grids(scores))
+    lines = standing(scores.models, scores.pairs, scores.config.confidence_level, unranked)
+    first, *others = (_grid(scores, grid, unranked) for grid in grids(scores))
     parts = ["\n".join(f"- {plain(line)}" for line in lines), first, _legend(scores), *others]
     if comparisons:
         lines = [_comparison(scores, a, b, metric) for a, b in comparisons for metric in metrics]
@@ -288,14 +292,15 @@ def _columns(prefix: str, suffix: str, found: Sequence[str]) -> dict[str, str]:
     return {name: title for name, title in names.items() if name in found}
 
 
-def _grid(scores: Scores, grid: Grid) -> str:
+def _grid(scores: Scores, grid: Grid, unranked: Collection[str]) -> str:
     cells = {(row["model"], row["metric"]): row for row in shown(scores).to_dicts()}
     names = list(grid.columns)
     models = [model for model in models_of(grid, _models(scores)) if (model, names[0]) in cells]
-    best = {name: best_value(name, _known(cells, models, name)) if grid.bold else math.nan for name in names}
+    ranked = [model for model in models if model not in unranked and grid.bold]
+    best = {name: best_value(name, _known(cells, ranked, name)) for name in names}
     lines = []
     for model in models:
-        row = [_cell(cells.get((model, name)), best[name]) for name in names]
+        row = [_cell(cells.get((model, name)), best[name] if model in ranked else math.nan) for name in names]
         lines.append([model, *row, str(cells[model, names[0]]["n_runs"])])
     above = f"{grid.title}:\n\n" if grid.title else ""
     return above + table(["Model", *grid.columns.values(), "Runs"], ["---", *["---:"] * (len(names) + 1)], lines)

@@ -1,6 +1,6 @@
 """Which model is better, by how much and how sure that is, in words: of two models, and of the best and all others."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import polars as pl
@@ -76,15 +76,19 @@ def verdict(pair: Mapping[str, Any], confidence_level: float) -> str:
     return PERHAPS if pair["low"] > 0 or pair["high"] < 0 else ALIKE
 
 
-def standing(models: pl.DataFrame, pairs: pl.DataFrame, confidence_level: float) -> list[str]:
+def standing(
+    models: pl.DataFrame, pairs: pl.DataFrame, confidence_level: float, unranked: Collection[str] = ()
+) -> list[str]:
     """Return sentences that name the best model and what it is better than, and how sure; ablations are left out.
 
     Args:
         models: as in :class:`~emofuse.scoring.scores.Scores`
         pairs: likewise
         confidence_level: probability with which an interval holds what it is of
+        unranked: models that are left out too
     """
-    rows = models.filter((pl.col("metric") == METRIC) & ~pl.col("model").str.contains("/")).to_dicts()
+    ranked = ~pl.col("model").str.contains("/") & ~pl.col("model").is_in(list(unranked))
+    rows = models.filter((pl.col("metric") == METRIC) & ranked).to_dicts()
     best = max(rows, key=lambda row: row["mean"])
     by_verdict: dict[str, list[str]] = {AHEAD: [], PERHAPS: [], ALIKE: []}
     for name in (row["model"] for row in rows if row is not best):

@@ -10,7 +10,7 @@ from emofuse.core.params import STRICT, Params, ParamsError
 __all__ = ["MEASURED", "Change", "Found", "Noise", "WordErrors", "read_condition"]
 
 MEASURED = "words.json"
-"""File beside the features of changed words, with the word error rate that was measured."""
+"""File beside the features of changed words: the word error rate that was measured, and how many turns were found."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -41,13 +41,17 @@ class WordErrors:
 
 @dataclass(frozen=True, config=STRICT)
 class Found:
-    """Words as a recogniser writes them down, of the sound as it was recorded.
+    """Turns as voice activity finds them in the sound of each dialogue, and words as a recogniser writes them down.
 
     Attributes:
-        recogniser: its name, as of :class:`emofuse.inference.transcripts.Recogniser`
+        recogniser: its name, as of :func:`emofuse.inference.transcripts.recogniser`
+        pause_s: seconds of silence between two turns where the corpus does not tell their times
+        dialogues: so many of test are heard, spread evenly; null for all
     """
 
     recogniser: Annotated[str, Field(min_length=1)]
+    pause_s: Annotated[float, Field(ge=0, le=60)]
+    dialogues: Annotated[int, Field(ge=1)] | None = None
 
 
 Change = Noise | WordErrors | Found | Literal["missing"]
@@ -60,13 +64,13 @@ def read_condition(params: Params, name: str, modality: str) -> Change:
     Args:
         params: of any corpus
         name: of the condition
-        modality: that it is to change
+        modality: that it is to change, or ``both``
 
     Raises:
-        ParamsError: there is no such condition, or it changes the other modality
+        ParamsError: there is no such condition, or it changes another modality
     """
     change: Change = params.get(f"conditions.{name}", Change)  # type: ignore[arg-type]
-    changed = {Noise: "audio", WordErrors: "text", Found: "text"}.get(type(change), modality)
+    changed = {Noise: "audio", WordErrors: "text", Found: "both"}.get(type(change), modality)
     if changed != modality:
         raise ParamsError(
             f"{params.path}: run.conditions.{modality}: {name!r} changes {changed}; name it under {changed}"

@@ -1,4 +1,4 @@
-"""A corpus under worse conditions: noise in its sound, errors in its words, found words, or nothing of either.
+"""A corpus under worse conditions: noise in its sound, errors in its words, found turns, or nothing of either.
 
 What comes out is a corpus again, for the extraction to encode as it encodes any other. It has the utterances of one
 split, the changed modality and nothing else, so that whatever is encoded of it is under the condition.
@@ -13,13 +13,11 @@ and the seed, so it is the same at every ratio.
 transcripts that are changed. Wrong and added words are drawn from the transcripts of train, or from all where the whole
 corpus is changed, so that frequent words come often. An utterance may lose all its words.
 
-**Found** words are what a recogniser writes down of each utterance's own sound; see :mod:`emofuse.robustness.found`.
+**Found** turns and words stand in place of the corpus's own; see :mod:`emofuse.robustness.found`.
 """
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache, partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,23 +27,21 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from torchaudio.functional import edit_distance
-from tqdm import tqdm
 
 from emofuse.audio.clips import Clip, prepare
-from emofuse.audio.flac import decode
 from emofuse.audio.source import Sound
 from emofuse.core import schema
-from emofuse.core.files import digest, file_digest, write_json, write_table
+from emofuse.core.files import write_json, write_table
 from emofuse.core.layout import Layout
 from emofuse.core.params import Params
 from emofuse.core.store import Store
 from emofuse.corpora.base import CorpusError
 from emofuse.encoders.catalogue import EncoderConfig
 from emofuse.features.extract import ExtractConfig, Extracted, extract
-from emofuse.inference.transcripts import Recogniser
 from emofuse.plan import Plan
 from emofuse.robustness.conditions import MEASURED, Change, Found, Noise, WordErrors, read_condition
-from emofuse.robustness.found import identity, word_error_rate, write_down
+from emofuse.robustness.found import word_error_rate
+from emofuse.robustness.listening import audio_shards, listen, measure, read_clips, spread
 
 __all__ = ["add_noise", "corrupt", "extract_corrupted", "long_term_spectrum", "shaped_noise", "with_word_errors"]
 
@@ -73,30 +69,22 @@ def extract_corrupted(
         EncoderError, ExecutorError, FeatureError: as in :func:`~emofuse.features.extract.extract`
     """
     modality = plan.modality(encoder)
-    change = read_condition(params, condition, modality)
+    change = read_condition(params, condition, "both" if condition in plan.run.conditions.both else modality)
     config = params.get(f"encoders.{encoder}", EncoderConfig)
     if change != "missing" and config.family == "published":
         raise CorpusError(f"condition {condition}: {encoder} has published values; they can only be missing")
     how, shards = params.get("extract", ExtractConfig), params.get("corpus.shards", int)
     with TemporaryDirectory(prefix="emofuse-") as folder:
         corpus = Path(folder)
-        corrupt(layout.corpus(plan.corpus), change, corpus, store)
+        measured = corrupt(layout.corpus(plan.corpus), change, corpus, store, modality)
         out = layout.corrupted(plan.corpus, condition, encoder)
         extracted = extract(encoder, config, how, shards, corpus, out, store, modality)
-        if isinstance(change, WordErrors | Found):
-            write_json(out / MEASURED, {"word_error_rate": _measured(layout.corpus(plan.corpus), corpus)})
+        if measured:
+            write_json(out / MEASURED, measured)
         return extracted
 
 
-def _measured(corpus: Path, changed: Path) -> float | None:
-    before, after = (pl.DataFrame(pq.read_table(each / "utterances.parquet")) for each in (corpus, changed))
-    transcripts = after.select("utterance_id", transcript="text")
-    texts = transcripts.join(before, on="utterance_id", how="left", maintain_order="left")
-    rate = word_error_rate(texts["text"].to_list(), texts["transcript"].to_list())
-    return None if rate is None else round(rate, 6)
-
-
-def corrupt(corpus: Path, change: Change, out: Path, store: Store) -> None:
+def corrupt(corpus: Path, change: Change, out: Path, store: Store, modality: str) -> dict[str, float | None]:
     """Write the test split of a corpus under a condition; all of a corpus that has no splits of its own.
 
     Args:
@@ -104,6 +92,10 @@ def corrupt(corpus: Path, change: Change, out: Path, store: Store) -> None:
         change: what is done to it
         out: empty folder for ``utterances.parquet``, ``audio/`` and ``tables/``
         store: where found words are kept
+        modality: that is wanted of it, where both are changed
+
+    Returns:
+        what was measured of changed words
 
     Raises:
         CorpusError: the corpus has nothing that could be changed so
@@ -113,19 +105,32 @@ def corrupt(corpus: Path, change: Change, out: Path, store: Store) -> None:
     has_splits = "test" in set(whole["split"])
     chosen = whole.filter(pl.col("split") == "test") if has_splits else whole
     bare = chosen.with_columns(text=pl.lit(None, pl.String), audio_sha256=pl.lit(None, pl.String), n_samples=None)
+    measured: dict[str, float | None] = {}
     if isinstance(change, Noise):
         rows = _with_noise(corpus, bare, change, out / "audio")
     elif isinstance(change, WordErrors):
         words = whole.filter(pl.col("split") == "train") if has_splits else whole
         rows = bare.with_columns(text=_changed(corpus, chosen["text"].to_list(), words["text"], change))
+        measured = {"word_error_rate": word_error_rate(chosen["text"].to_list(), rows["text"].to_list())}
     elif isinstance(change, Found):
-        rows = bare.with_columns(text=_found(corpus, chosen["utterance_id"].to_list(), change, store))
+        kept = spread(chosen, change.dialogues)
+        bare = bare.join(kept, on="utterance_id", how="semi", maintain_order="left")
+        heard = listen(corpus, kept, change, store, words=modality == "text")
+        if modality == "audio":
+            rows = _with_clips(bare, [_write(out / "audio" / each.file, each.sounds()) for each in heard])
+        else:
+            texts = {name: text for each in heard for name, text in each.texts().items()}
+            rows = bare.with_columns(
+                text=pl.Series([texts.get(name) for name in bare["utterance_id"]], dtype=pl.String)
+            )
+            measured = measure(kept, heard)
     else:
         rows = bare
         for path in (corpus / "tables").glob("*.parquet"):
             write_table(out / "tables" / path.name, pq.read_table(path).slice(0, 0))
     described = schema.conform(rows.to_arrow(), schema.UTTERANCES, str(corpus))
     write_table(out / "utterances.parquet", described.replace_schema_metadata(table.schema.metadata))
+    return measured
 
 
 def _with_noise(corpus: Path, bare: pl.DataFrame, change: Noise, out: Path) -> pl.DataFrame:
@@ -135,55 +140,42 @@ def _with_noise(corpus: Path, bare: pl.DataFrame, change: Noise, out: Path) -> p
         spectrum = long_term_spectrum(samples for _, samples in _clips(corpus))
     if not spectrum.any():
         raise CorpusError(f"{corpus}: no sound in it that noise could be added to")
-    clips: dict[str, Clip] = {}
-    for path in _shards(corpus):
-        stored = []
-        for name, samples in _read(path):
-            if name in own:
-                generator = np.random.default_rng([change.seed, *hashlib.sha256(name.encode()).digest()])
-                noisy = add_noise(samples, shaped_noise(len(samples), spectrum, generator), change.noise_db)
-                sound = Sound(name, noisy[None], schema.SAMPLE_RATE)
-                clips[name] = prepare(sound, max_seconds=len(noisy) / schema.SAMPLE_RATE + 1)
-                stored.append({"utterance_id": name, "audio": {"bytes": clips[name].data, "path": f"{name}.flac"}})
-        write_table(out / path.name, pa.Table.from_pylist(stored, schema.AUDIO), compression="none")
-    rows = [(name, clip.sha256, clip.n_samples) for name, clip in clips.items()]
-    heard = pl.DataFrame(rows, schema=["utterance_id", "audio_sha256", "n_samples"], orient="row")
-    return bare.drop("audio_sha256", "n_samples").join(heard, on="utterance_id", how="left", maintain_order="left")
+
+    def noisy(name: str, samples: np.ndarray) -> np.ndarray:
+        generator = np.random.default_rng([change.seed, *hashlib.sha256(name.encode()).digest()])
+        return add_noise(samples, shaped_noise(len(samples), spectrum, generator), change.noise_db)
+
+    clips = [
+        _write(out / path.name, {n: noisy(n, each) for n, each in read_clips(path) if n in own})
+        for path in audio_shards(corpus)
+    ]
+    return _with_clips(bare, clips)
 
 
-def _found(corpus: Path, ids: Sequence[str], change: Found, store: Store) -> pl.Series:
-    """What is found in the sound of utterances, shard by shard, each of which is kept."""
-    heard_by, own = identity(change.recogniser), set(ids)
-    recogniser = cache(partial(Recogniser, change.recogniser))  # not loaded where all is kept already
-    transcripts: dict[str, str | None] = {}
-    for path in tqdm(_shards(corpus), desc="recognise", unit="shard", disable=None):
-        clips = ((name, samples) for name, samples in _read(path) if name in own)
+def _write(path: Path, sounds: Mapping[str, np.ndarray]) -> dict[str, Clip]:
+    """Write a shard of sound, and return its clips."""
+    clips = {
+        name: prepare(Sound(name, samples[None], schema.SAMPLE_RATE), len(samples) / schema.SAMPLE_RATE + 1)
+        for name, samples in sounds.items()
+    }
+    rows = [
+        {"utterance_id": name, "audio": {"bytes": clip.data, "path": f"{name}.flac"}} for name, clip in clips.items()
+    ]
+    write_table(path, pa.Table.from_pylist(rows, schema.AUDIO), compression="none")
+    return clips
 
-        def make(folder: Path, clips: Iterator[tuple[str, np.ndarray]] = clips) -> None:
-            write_json(folder / "transcripts.json", write_down(clips, lambda heard: recogniser()(heard)))
 
-        key = digest({"recogniser": heard_by, "shard": file_digest(path), "ids": sorted(own)})
-        kept = store.ensure("recognised", key, make).path / "transcripts.json"
-        transcripts |= json.loads(kept.read_text(encoding="utf-8"))
-    if not transcripts:
-        raise CorpusError(f"{corpus}: no sound in it whose words could be found")
-    return pl.Series([transcripts.get(each) for each in ids], dtype=pl.String)
+def _with_clips(bare: pl.DataFrame, shards: Iterable[Mapping[str, Clip]]) -> pl.DataFrame:
+    rows = [(name, clip.sha256, clip.n_samples) for clips in shards for name, clip in clips.items()]
+    stored = pl.DataFrame(
+        rows, {"utterance_id": pl.String, "audio_sha256": pl.String, "n_samples": pl.Int64}, orient="row"
+    )
+    return bare.drop("audio_sha256", "n_samples").join(stored, on="utterance_id", how="left", maintain_order="left")
 
 
 def _clips(corpus: Path) -> Iterator[tuple[str, np.ndarray]]:
-    for path in _shards(corpus):
-        yield from _read(path)
-
-
-def _shards(corpus: Path) -> list[Path]:
-    return sorted((corpus / "audio").glob("*.parquet"))
-
-
-def _read(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the id and the samples of each clip of an audio shard."""
-    for batch in pq.ParquetFile(path).iter_batches(64):
-        for row in batch.to_pylist():
-            yield row["utterance_id"], decode(row["audio"]["bytes"])
+    for path in audio_shards(corpus):
+        yield from read_clips(path)
 
 
 def long_term_spectrum(clips: Iterable[np.ndarray]) -> np.ndarray:

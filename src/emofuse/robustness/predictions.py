@@ -5,7 +5,7 @@ has nothing to encode: a missing value, for which it takes the mean over train. 
 dev has chosen, with features as they were.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from emofuse.core.pool import call_all
 from emofuse.core.process import cores, quiet, start_worker
 from emofuse.core.schema import SPLITS
 from emofuse.core.store import Store
-from emofuse.features.shards import FeatureError, metadata
+from emofuse.features.shards import FeatureError, FeatureStore, metadata
 from emofuse.inference.bundle import FILES, read_json
 from emofuse.inference.graph import Graph
 from emofuse.inference.project import folders_of_run
@@ -41,8 +41,8 @@ class _Job:
     Attributes:
         run: its folder
         layout: the project's folders
-        changed: the modality that is changed
-        features: folders of the features by modality, the changed one among them
+        changed: the modalities that are changed
+        features: folders of the features by modality, the changed ones among them
         digests: of these features
         fold: the dialogues of test
         store: where finished predictions are kept
@@ -51,7 +51,7 @@ class _Job:
 
     run: Path
     layout: Layout
-    changed: str
+    changed: tuple[str, ...]
     features: Mapping[str, Path]
     digests: Mapping[str, str]
     fold: Fold
@@ -71,7 +71,7 @@ def predict_corrupted(
         pair: the encoders that the runs read
         runs: their folders
         condition: its name
-        changed: the modality that it changes
+        changed: the modality that it changes, or ``both``
         layout: the project's folders
         store: where finished predictions are kept
 
@@ -81,17 +81,20 @@ def predict_corrupted(
         WorkerError: a process ended while it predicted
     """
     plain = {each: layout.features(task.corpus, pair.encoder(each)) for each in MODALITIES}
-    features = plain | {changed: layout.corrupted(task.corpus, condition, pair.encoder(changed))}
-    if metadata(features[changed]) != metadata(plain[changed]):
-        raise FeatureError(f"{features[changed]}: made by another encoder than {plain[changed]}; run the stage corrupt")
+    modalities = MODALITIES if changed == "both" else (changed,)
+    features = plain | {each: layout.corrupted(task.corpus, condition, pair.encoder(each)) for each in modalities}
+    for each in modalities:
+        if metadata(features[each]) != metadata(plain[each]):
+            raise FeatureError(f"{features[each]}: made by another encoder than {plain[each]}; run the stage corrupt")
     digests = {
         name: digest([file_digest(path) for path in sorted(folder.glob("*.parquet"))])
         for name, folder in features.items()
     }
-    folds = [test_dialogues(task.fold(number)) for number in range(task.folds)]
+    asked = set(FeatureStore(features[modalities[0]]).utterance_ids)
+    folds = [test_dialogues(task.fold(number), asked) for number in range(task.folds)]
     code = code_digest("robustness.predictions", *(f"models.{each.module}" for each in MODELS.values()))
     jobs = [
-        _Job(run, layout, changed, features, digests, folds[read_json(run / "record.json")["fold"]], store, code)
+        _Job(run, layout, modalities, features, digests, folds[read_json(run / "record.json")["fold"]], store, code)
         for run in runs
     ]
     calls = call_all(_predict, jobs, cores(), start_worker)
@@ -100,9 +103,15 @@ def predict_corrupted(
     return pl.concat(tables[run] for run in runs)
 
 
-def test_dialogues(fold: Fold) -> Fold:
-    """Return the dialogues of test alone, whole: none is in two splits."""
+def test_dialogues(fold: Fold, asked: Collection[str]) -> Fold:
+    """Return the dialogues of test that are asked about, whole: none is in two splits.
+
+    Args:
+        fold: of a task
+        asked: the utterances of those dialogues that are asked about
+    """
     inside = fold.splits == SPLITS.index("test")
+    inside &= np.array([name in asked for name in fold.utterance_ids])
     sizes = np.add.reduceat(inside, fold.dialogues[:-1])
     return replace(
         fold,
@@ -116,8 +125,9 @@ def test_dialogues(fold: Fold) -> Fold:
 
 
 def _predict(job: _Job) -> pl.DataFrame:
-    known = pl.read_parquet(job.run / _PREDICTIONS).filter(pl.col("split") == "test")
-    return _predict_again(job, known) if job.changed in model(known["model"][0]).modalities else known
+    asked = pl.col("utterance_id").is_in(job.fold.utterance_ids)
+    known = pl.read_parquet(job.run / _PREDICTIONS).filter(pl.col("split") == "test", asked)
+    return _predict_again(job, known) if set(job.changed) & set(model(known["model"][0]).modalities) else known
 
 
 def _predict_again(job: _Job, known: pl.DataFrame) -> pl.DataFrame:

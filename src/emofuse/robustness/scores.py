@@ -28,27 +28,34 @@ def robustness(
 ) -> None:
     """Write ``metrics/<task>/<pair>/robustness/<condition>.csv``.
 
-    Its columns are ``model, metric, as_recorded, mean, sd, low, high, n_runs, word_error_rate``; ``as_recorded`` is the
-    mean without the condition, and the word error rate is what was measured of changed words, the same in every row.
+    Its columns are ``model, metric, as_recorded, mean, sd, low, high, n_runs, word_error_rate, dialogues``;
+    ``as_recorded`` is the mean without the condition, of the same utterances. The word error rate is what was measured
+    of changed words, and ``dialogues`` how many were asked about, the same in every row.
 
     Args:
         task: with its test labels
         pair: the encoders
         plan: what is run of the corpus
         condition: its name
-        modality: that the condition changes
+        modality: that the condition changes, or ``both``
         config: of intervals
         layout: the project's folders
         store: where finished predictions are kept
     """
     folders = run_folders(task, pair, plan, layout)
     predictions = predict_corrupted(task, pair, folders, condition, modality, layout, store)
-    models = score(predictions, truth_of(task), task.classes, config).models
-    plain = pl.read_csv(layout.metrics(task.name, pair) / "scores.csv").select("model", "metric", as_recorded="mean")
+    asked = predictions["utterance_id"].unique()
+    truth = truth_of(task).filter(pl.col("utterance_id").is_in(asked.implode()))
+    models = score(predictions, truth, task.classes, config).models
+    recorded = pl.concat(pl.read_parquet(each / "predictions.parquet") for each in folders)
+    recorded = recorded.filter(pl.col("split") == "test", pl.col("utterance_id").is_in(asked.implode()))
+    plain = score(recorded, truth, task.classes, config).models.select("model", "metric", as_recorded="mean")
     table = models.join(plain, on=["model", "metric"], how="left", maintain_order="left")
-    measured = layout.corrupted(plan.corpus, condition, pair.encoder(modality)) / MEASURED
+    measured = (
+        layout.corrupted(plan.corpus, condition, pair.encoder("audio" if modality == "audio" else "text")) / MEASURED
+    )
     rate = read_json(measured)["word_error_rate"] if measured.exists() else None
-    table = table.with_columns(word_error_rate=pl.lit(rate, pl.Float64))
-    columns = ["model", "metric", "as_recorded", "mean", "sd", "low", "high", "n_runs", "word_error_rate"]
+    table = table.with_columns(word_error_rate=pl.lit(rate, pl.Float64), dialogues=truth["dialogue_id"].n_unique())
+    columns = ["model", "metric", "as_recorded", "mean", "sd", "low", "high", "n_runs", "word_error_rate", "dialogues"]
     path = layout.metrics(task.name, pair) / "robustness" / f"{condition}.csv"
     write_text(path, table.select(columns).write_csv())

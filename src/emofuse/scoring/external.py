@@ -5,41 +5,31 @@ with a class's name. It is joined by id. It predicts every utterance of test, an
 train or of turns without a label is left aside.
 """
 
+import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass as plain_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 
-from emofuse.core.params import STRICT
+from emofuse.core import schema
+from emofuse.core.files import write_json, write_table
+from emofuse.core.layout import Layout, Pair
+from emofuse.plan import External, Plan
 from emofuse.scoring.predictions import ScoringError, first_ids, folds_are_pooled, scored_utterances
+from emofuse.tasks import Task
 
-__all__ = ["ExternalConfig", "ExternalPredictions", "read_external"]
+__all__ = ["ExternalPredictions", "read_external", "take_in", "taken_in"]
+
+_PREDICTIONS, _ABOUT = "predictions.parquet", "about.json"
 
 TOLERANCE = 0.01
 """Probabilities that were rounded for a file add up to one within this; they are divided by their sum."""
 
 
-@dataclass(frozen=True, config=STRICT)
-class ExternalConfig:
-    """Where a row comes from that this project did not train.
-
-    Attributes:
-        file: CSV or Parquet
-        source: who made it and how, as the table shall say it
-        labels_seen: whether what made it may have seen the labels of test, as where a language model has read the web
-    """
-
-    file: Annotated[str, Field(min_length=1)]
-    source: Annotated[str, Field(min_length=1)]
-    labels_seen: bool | Literal["unknown"]
-
-
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class ExternalPredictions:
     """The predictions of a file.
 
@@ -51,6 +41,39 @@ class ExternalPredictions:
 
     rows: pl.DataFrame
     kind: Literal["probabilities", "labels"]
+
+
+def take_in(task: Task, pair: Pair, config: External, layout: Layout) -> str:
+    """Check a file of predictions and write it as those of a run, with where it comes from.
+
+    Args:
+        task: that it predicts
+        pair: the encoders whose table the row is in
+        config: the file and its source
+        layout: the project's folders
+
+    Returns:
+        a line that says what was read
+
+    Raises:
+        ScoringError: see :func:`read_external`
+        OSError: the file cannot be read
+    """
+    everything = pl.read_parquet(layout.corpus(task.corpus) / "utterances.parquet", columns=["utterance_id"])
+    path = layout.root / config.file
+    found = read_external(path, config.name, task.name, task.truth(), task.classes, everything["utterance_id"])
+    out = layout.external(task.name, pair, config.name)
+    rows = schema.conform(found.rows.to_arrow(compat_level=pl.CompatLevel.oldest()), schema.PREDICTIONS, str(path))
+    write_table(out / _PREDICTIONS, rows)
+    write_json(out / _ABOUT, {"source": config.source, "labels_seen": config.labels_seen, "kind": found.kind})
+    return f"{config.name}: {found.kind} of {len(found.rows):,} utterances, from {path}"
+
+
+def taken_in(task: str, pair: Pair, plan: Plan, layout: Layout) -> tuple[list[pl.DataFrame], dict[str, dict[str, Any]]]:
+    """Return what :func:`take_in` wrote for a table: the predictions, and by name ``source, labels_seen, kind``."""
+    folders = {each.name: layout.external(task, pair, each.name) for each in plan.external(task)}
+    about = {name: json.loads((folder / _ABOUT).read_text(encoding="utf-8")) for name, folder in folders.items()}
+    return [pl.read_parquet(folder / _PREDICTIONS) for folder in folders.values()], about
 
 
 def read_external(

@@ -14,7 +14,7 @@ __all__ = ["model_folders", "run_folders", "truth_of"]
 
 
 def model_folders(task: str, pair: Pair, plan: Plan, layout: Layout) -> dict[str, Path]:
-    """Return the folder of each model that is run, by its name in the tables; those of ablations are found on disk.
+    """Return the folder of each model that is run, by its name in the tables; that of each ablation too.
 
     Args:
         task: key of the task
@@ -30,9 +30,9 @@ def model_folders(task: str, pair: Pair, plan: Plan, layout: Layout) -> dict[str
         if each.modalities == (modality,)
     }
     ablations = {
-        f"{name}/{folder.name}": folder
-        for name in plan.run.models.ablations
-        for folder in sorted((fusion / "ablations" / name).glob("*/"))
+        f"{name}/{ablation}": fusion / "ablations" / name / ablation
+        for name, own in plan.ablations.items()
+        for ablation in own
     }
     return {**unimodal, **{name: fusion / name for name in plan.fusion}, **ablations}
 

@@ -1,6 +1,8 @@
-"""Run records to MLflow: the tracker is brought in line with what the stages left on disk, as often as one likes.
+"""Runs in MLflow: while they train, and as the stages left them on disk.
 
-:mod:`~emofuse.tracking.results` reads the disk and says what a tracker should show; :mod:`~emofuse.tracking.runs` and
-:mod:`~emofuse.tracking.registry` compare that with what it does show and log the difference, and
-:mod:`~emofuse.tracking.sync` calls them. Training itself never talks to a tracker.
+A training stage writes what its runs say of themselves into files; :mod:`~emofuse.tracking.live` starts a process that
+reads along and logs it. :mod:`~emofuse.tracking.sync` brings the tracker in line with what is on disk, as often as one
+likes: :mod:`~emofuse.tracking.results` reads it, :mod:`~emofuse.tracking.runs` and
+:mod:`~emofuse.tracking.registry` log what the tracker lacks. A run is found again by the tag of its key, so that
+nothing is logged twice; training never waits for a tracker.
 """

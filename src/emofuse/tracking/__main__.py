@@ -1,21 +1,31 @@
-"""One synchronization as a process of its own, which :func:`~emofuse.tracking.sync.try_sync` ends where it takes long.
+"""What stages ask of the tracker, as a process of its own, which can be ended whatever it hangs in.
 
-Usage: python -m emofuse.tracking ROOT EXPERIMENT
+Usage: python -m emofuse.tracking ROOT EXPERIMENT [FOLDER]
+
+With a folder it follows the runs that write there; without, it brings the tracker in line with what is on disk and
+prints what was done, as one line. An error is one line on standard error.
 """
 
 import sys
 from pathlib import Path
 
 from emofuse.core.process import die_with_parent
-from emofuse.tracking.address import TrackingError
-from emofuse.tracking.sync import TrackingConfig, sync
+from emofuse.tracking.address import TrackingConfig, TrackingError
 
 
-def main(root: str, experiment: str) -> None:
-    """Bring the tracker in line and print what was done, as one line; an error is one line on standard error."""
+def main(root: str, experiment: str, folder: str | None = None) -> None:
+    """Follow or synchronize."""
     die_with_parent()
+    config = TrackingConfig(experiment=experiment)
     try:
-        print(sync(Path(root), TrackingConfig(experiment=experiment)))
+        if folder:
+            from emofuse.tracking.follow import follow
+
+            follow(Path(root), config, Path(folder))
+        else:
+            from emofuse.tracking.sync import sync
+
+            print(sync(Path(root), config))
     except TrackingError as error:
         sys.exit(str(error))
 

@@ -1,14 +1,25 @@
-"""Where the tracker is: MLflow's address of it, and errors in one line that names it."""
+"""Where the tracker is: MLflow's address and client of it, and errors in one line that names it."""
 
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import unquote
 
-__all__ = ["TrackingError", "database", "errors_of", "public", "tracker_uri"]
+from filelock import FileLock
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from emofuse.core.params import STRICT
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["TrackingConfig", "TrackingError", "alone", "client_of", "database", "errors_of", "public", "tracker_uri"]
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -24,6 +35,25 @@ _SQLITE = "sqlite:///"
 
 _ESCAPED = "sqlite+pysqlite:///"
 """The same with its driver. Of the short form MLflow takes an escaped path for a plain one, and makes its folder."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrackingConfig:
+    """Where runs are shown."""
+
+    experiment: Annotated[str, Field(min_length=1)] = "emofuse"
+    """Name of the MLflow experiment; the environment variable MLFLOW_EXPERIMENT_NAME chooses another."""
+
+    enabled: bool = True
+    """Whether stages log to the tracker; ``emofuse track`` does in any case."""
+
+    timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    """Longest time in seconds that the scoring stage waits for the tracker; training stages never wait."""
+
+    @property
+    def name(self) -> str:
+        """The experiment's name, of the environment if that has one."""
+        return os.environ.get("MLFLOW_EXPERIMENT_NAME") or self.experiment
 
 
 class TrackingError(RuntimeError):
@@ -47,9 +77,33 @@ def tracker_uri(root: Path) -> str:
     if not uri.startswith(_SQLITE):
         return uri
     given, mark, query = uri.removeprefix(_SQLITE).partition("?")
-    path = str((home / unquote(given)).resolve())
-    escaped = path.replace("%", "%25").replace("?", "%3F")
-    return f"{_SQLITE if escaped == path else _ESCAPED}{escaped}{mark}{query}"
+    return f"{_sqlite((home / unquote(given)).resolve())}{mark}{query}"
+
+
+def _sqlite(path: Path) -> str:
+    escaped = str(path).replace("%", "%25").replace("?", "%3F")
+    return f"{_SQLITE if escaped == str(path) else _ESCAPED}{escaped}"
+
+
+def client_of(uri: str) -> "MlflowClient":
+    """Return MLflow's client of a tracker; the file of a SQLite tracker is made first, whole or not at all."""
+    from mlflow import MlflowClient
+
+    file = database(uri)
+    if file and not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # MLflow makes one table after the other, and refuses a database that it finds half-made.
+        with alone(uri), tempfile.TemporaryDirectory(prefix=f"{file.name}-", dir=file.parent) as folder:
+            if not file.exists():
+                MlflowClient(_sqlite(Path(folder) / file.name)).search_experiments()
+                (Path(folder) / file.name).replace(file)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def alone(uri: str) -> AbstractContextManager[object]:
+    """Return the lock of a SQLite tracker; others have none, and what two write at once is there twice for a while."""
+    file = database(uri)
+    return FileLock(file.with_name(f"{file.name}-lock")) if file else nullcontext()
 
 
 def database(uri: str) -> Path | None:

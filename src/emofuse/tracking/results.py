@@ -1,15 +1,16 @@
 """What the stages left on disk, as the runs that a tracker should show for it.
 
-All paths are relative to the project's root. A trained run is a folder with ``record.json`` and
-``predictions.parquet`` under ``data/models/<task>/``; its test scores are in ``data/scores/<task>/<pair>/``, written by
-the scoring stage and absent before it ran; ``metrics/<task>/<pair>/`` has the means and the pictures of the whole task.
+A trained run is a folder with ``record.json`` and ``predictions.parquet`` under ``data/models/<task>/``; its test
+scores are in ``data/scores/<task>/<pair>/``, written by the scoring stage; ``metrics/<task>/<pair>/`` has the means and
+the pictures of the whole task.
 """
 
 import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -19,22 +20,38 @@ import yaml
 
 from emofuse.core.files import digest, file_digest
 from emofuse.core.layout import Layout, Pair
-from emofuse.core.params import ParamsError
+from emofuse.core.params import Params, ParamsError
 from emofuse.core.store import DEFAULT_ROOT, Store
 from emofuse.features.shards import FeatureError, metadata
 from emofuse.plan import Plan, params_of_task
 from emofuse.scoring.scores import DEV
 
-__all__ = ["CURRENT", "EXPERIMENT", "KEY", "LOCK", "PLACE", "SECONDS", "Card", "Dataset", "Model", "read_models"]
+__all__ = [
+    "CURRENT",
+    "CURVES",
+    "DEV_F1",
+    "EXPERIMENT",
+    "KEY",
+    "LEVEL",
+    "PLACE",
+    "TEST",
+    "Card",
+    "Model",
+    "Results",
+    "opened",
+    "read_models",
+]
 
 KEY = "emofuse.key"
 """Tag by which a run is found again."""
 
-LOCK = "emofuse.lock"
-"""Tag with the digest of the stage's entry in ``dvc.lock``."""
+_LOCK = "emofuse.lock"
 
 CURRENT = "emofuse.current"
 """Tag that tells the runs that are on disk from those that a later training has replaced."""
+
+LEVEL = "level"
+"""Tag that tells a ``model``, with its means, from a ``run``, one seed and fold of it."""
 
 EXPERIMENT = "emofuse.experiment"
 """Tag with the name of DVC's experiment that a run was made in; runs of a plain ``dvc repro`` have none."""
@@ -42,10 +59,13 @@ EXPERIMENT = "emofuse.experiment"
 PLACE = ("task", "encoders", "model", "seed", "fold", EXPERIMENT)
 """What a run stands for; a run that is trained again, with another result, takes the place of the earlier one."""
 
-SECONDS = "training_seconds"
-"""Metric with the wall-clock time of a run's own stage. It is from the work store: no time stands in an out."""
+CURVES = {name: f"curves/{name}" for name in ("loss", "dev_accuracy", "dev_weighted_f1")}
+"""Values of an epoch, and the metrics that show them."""
 
-CURVES = ("loss", "dev_weighted_f1")
+TEST = "test/"
+"""Prefix of scores on test, as ``dev/`` is on dev, by which models and experiments are compared."""
+
+DEV_F1 = f"{DEV}weighted_f1"
 
 
 @dataclass(frozen=True)
@@ -68,32 +88,38 @@ class Card:
     """A run as the tracker should show it.
 
     Attributes:
-        key: digest by which the run is found again; other content that belongs to the same run leaves it as it is
+        key: digest by which the run is found again
         name: such as ``demo/logmel+minilm/hcam/seed-0-fold-0``
-        contents: digest of params, curves and artifacts, which are logged again as a whole when it changes
         tags: by name, the key among them
-        metrics: single values by name, as fractions
-        firsts: single values that stay as they were logged first, such as times, which differ each time
         params: by name
+        metrics: single values by name, as fractions
         curves: ``(name, value, epoch)``
-        files: artifacts, by the path that they have in the tracker
+        times: start and end in seconds since 1970, where this machine's work store knows them, since no out holds a
+            time; a model ends as if its runs had followed one another
         datasets: what went in; none where stages ran without DVC
+        files: artifacts, by the path that they have in the tracker
         confusion: ``utterances, true, predicted, count`` of a single run on test, for a picture
         result: digest of what a run gave: the key that it has, or would have, as a run of the project itself
     """
 
     key: str
     name: str
-    contents: str
     tags: Mapping[str, str]
-    metrics: Mapping[str, float]
-    files: Mapping[str, Path]
-    firsts: Mapping[str, float] = field(default_factory=dict)
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str]
+    metrics: Mapping[str, float] = field(default_factory=dict)
     curves: tuple[tuple[str, float, int], ...] = ()
+    times: tuple[float, float] | None = None
     datasets: tuple[Dataset, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
     confusion: pl.DataFrame | None = None
     result: str | None = None
+
+    @cached_property
+    def contents(self) -> str:
+        """Digest of the artifacts and the datasets, which are logged again as a whole when it changes."""
+        files = {name: file_digest(path) for name, path in self.files.items()}
+        datasets = [(each.name, each.digest) for each in self.datasets]
+        return digest([files, datasets, self.confusion.rows() if self.confusion is not None else None])
 
 
 @dataclass(frozen=True)
@@ -120,7 +146,7 @@ class Model:
     @property
     def best(self) -> Card:
         """The run with the best weighted F1 on dev, among equals the first."""
-        return max(self.runs, key=lambda card: card.metrics[f"{DEV}weighted_f1"])
+        return max(self.runs, key=lambda card: card.metrics[DEV_F1])
 
 
 def read_models(root: Path) -> list[Model]:
@@ -135,22 +161,48 @@ def read_models(root: Path) -> list[Model]:
     """
     locked = _locked_stages(root)
     folders = sorted(path for path in root.glob("data/models/*") if path.is_dir())
-    return [model for folder in folders for model in _Task(root, folder.name, locked).models()]
+    return [model for folder in folders for model in Results(root, folder.name, locked).models()]
 
 
-class _Task:
-    """All that is on disk of one task."""
+def opened(record: Mapping[str, Any]) -> tuple[Card, Card]:
+    """Return a run and its model as they are known before any epoch: name, tags and params; the run has no key yet.
 
-    def __init__(self, root: Path, name: str, locked: Mapping[str, Mapping[str, Any]]) -> None:
+    Args:
+        record: of the run, whose ``parameters`` are those of all seeds
+    """
+    place = {name: str(record[name]) for name in ("task", "model", "seed", "fold")}
+    place["encoders"] = "+".join(record["encoders"].values()) or "labels"
+    source = {"stage": record["stage"], "mlflow.source.name": record["stage"], "mlflow.source.type": "LOCAL"}
+    name = "{task}/{encoders}/{model}/seed-{seed}-fold-{fold}".format(**place)
+    if experiment := os.environ.get("DVC_EXP_NAME"):
+        place[EXPERIMENT], name = experiment, f"{experiment}: {name}"
+    params = {_clean(each): str(value) for each, value in record["parameters"].items()}
+    return Card("", name, {**place, **source, LEVEL: "run"}, params), _parent_of(name, {**place, **source}, params)
+
+
+def _parent_of(name: str, tags: Mapping[str, str], params: Mapping[str, str]) -> Card:
+    """A model as it is known from one of its runs; with other parameters it is another model."""
+    own = {each: value for each, value in tags.items() if each not in ("seed", "fold", _LOCK)}
+    key = digest([*(own.get(each) for each in PLACE), params])
+    return Card(key, name.rpartition("/")[0], {**own, KEY: key, CURRENT: "true", LEVEL: "model"}, params)
+
+
+class Results:
+    """All that is on disk of one task.
+
+    Args:
+        root: the project's root folder
+        name: key of the task
+        locked: entries of ``dvc.lock`` by stage; without them, as while a stage trains, what the scoring stage left is
+            out of date, and no part of a run
+    """
+
+    def __init__(self, root: Path, name: str, locked: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self.name = name
-        self._root, self._layout, self._locked = root, Layout(root), locked
-        experiment = os.environ.get("DVC_EXP_NAME")
-        self._tags = {EXPERIMENT: experiment} if experiment else {}
-        self._prefix = f"{experiment}: " if experiment else ""
-        self._pairs = self._scored_pairs()
+        self._root, self._layout, self._locked = root, Layout(root), locked or {}
+        self._pairs = [] if locked is None else self._scored_pairs()
         self._scores = {pair: _by_run(self._layout.scores(name, pair) / "runs.parquet") for pair in self._pairs}
         self._confusion = {pair: _by_run(self._layout.scores(name, pair) / "confusion.parquet") for pair in self._pairs}
-        self._seconds = Store(root / DEFAULT_ROOT).seconds("runs")
 
     def models(self) -> list[Model]:
         """The task's models, by encoders and name.
@@ -159,30 +211,95 @@ class _Task:
         """
         runs: dict[tuple[str, str], dict[Path, list[Card]]] = {}
         encoders: dict[str, dict[str, str]] = {}
-        for path in (self._root / "data/models" / self.name).rglob("record.json"):
-            try:
-                record = json.loads(path.read_text(encoding="utf-8"))
-                card = self._run(record, path.parent)
-                encoders[card.tags["encoders"]] = record["encoders"]
-                folders = runs.setdefault((card.tags["encoders"], record["model"]), {})
-                folders.setdefault(path.parent.parent, []).append(card)
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path}: not a run's record: {error!r}") from error
+        for path in self._layout.models.joinpath(self.name).rglob("record.json"):
+            record, card = self.run(path.parent)
+            encoders[card.tags["encoders"]] = record["encoders"]
+            folders = runs.setdefault((card.tags["encoders"], record["model"]), {})
+            folders.setdefault(path.parent.parent, []).append(card)
         return [self._model(name, encoders[of], folders) for (of, name), folders in sorted(runs.items())]
+
+    def run(self, folder: Path) -> tuple[dict[str, Any], Card]:
+        """Return the record of a trained run and the run.
+
+        Raises:
+            OSError: a file that should stand beside another is missing
+            ValueError: a file is damaged
+        """
+        path = folder / "record.json"
+        try:
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return record, self._run(record, folder)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: not a run's record: {error!r}") from error
+
+    def _run(self, record: dict[str, Any], folder: Path) -> Card:
+        card, _ = opened(record)
+        encoders, pair = record["encoders"], self._pair(record["encoders"])
+        files = {name: folder / name for name in ("record.json", "predictions.parquet")}
+        # The key is of the result itself. The stage's entry in dvc.lock will not do: it changes when a seed is added or
+        # a comment is edited, which leaves the result as it was, and stays when a stage is run without DVC. Nor does
+        # the stage's name, in which the majority has a pair of encoders that it does not read.
+        given = {name: each for name, each in record.items() if name != "stage"}
+        result = digest([given, file_digest(files["predictions.parquet"])])
+        key = digest([result, card.tags[EXPERIMENT]]) if EXPERIMENT in card.tags else result
+        lock = self._locked.get(record["stage"])
+        own = {_LOCK: digest(lock)} if lock else {}
+        run = (record["model"], record["seed"], record["fold"])
+        return Card(
+            key=key,
+            name=card.name,
+            tags={**card.tags, KEY: key, CURRENT: "true", **own, **self._encoder_tags(encoders)},
+            params=card.params,
+            metrics=_metrics(record, self._scores[pair].get(run) if pair else None),
+            curves=tuple(
+                (CURVES[name], epoch[name], epoch["epoch"])
+                for epoch in record["history"]
+                for name in CURVES
+                if name in epoch
+            ),
+            times=self._times.get(file_digest(files["record.json"])),
+            datasets=tuple(dict.fromkeys(self._datasets(lock, list(encoders.values())))),
+            files=files,
+            confusion=self._confusion[pair].get(run) if pair else None,
+            result=result,
+        )
 
     def _model(self, name: str, encoders: Mapping[str, str], folders: Mapping[Path, Sequence[Card]]) -> Model:
         pair = self._pair(encoders)
         folder = min(folders, key=lambda each: (each.parent.name != str(pair), each))
-        runs = tuple(sorted(folders[folder], key=_seed_and_fold))
-        scores = self._layout.metrics(self.name, pair) / "scores.json" if pair else None
+        runs = tuple(sorted(folders[folder], key=lambda card: (int(card.tags["seed"]), int(card.tags["fold"]))))
+        metrics = self._layout.metrics(self.name, pair) if pair else None
+        scores = metrics / "scores.json" if metrics else None
         scored = file_digest(scores) if scores and scores.exists() else None
-        return Model(self._parent(name, encoders, pair, runs), runs, folder, scored)
+        return Model(self._with_means(runs, name, metrics), runs, folder, scored)
+
+    def _with_means(self, runs: Sequence[Card], name: str, metrics: Path | None) -> Card:
+        first, known = runs[0], [card.times for card in runs if card.times]
+        params = {each: value for each, value in first.params.items() if all(c.params.get(each) == value for c in runs)}
+        return replace(
+            _parent_of(first.name, first.tags, params),
+            metrics={**_on_dev(runs), **(_on_test(metrics / "scores.csv", name) if metrics else {})},
+            times=(start := min(known)[0], start + sum(end - begin for begin, end in known)) if known else None,
+            datasets=tuple(dict.fromkeys(each for card in runs for each in card.datasets)),
+            files=_pictures_and_tables(metrics, name) if metrics else {},
+        )
+
+    @cached_property
+    def _times(self) -> dict[str, tuple[float, float]]:
+        return Store(self._root / DEFAULT_ROOT).times("runs")
+
+    @cached_property
+    def _params(self) -> Params | None:
+        try:
+            return params_of_task(self.name, self._root)
+        except ParamsError:
+            return None  # The runs are worth showing without them, such as where only the trained models were pulled.
 
     def _scored_pairs(self) -> list[Pair]:
         """The pairs of encoders with results: first those that are run, since results of others may be out of date."""
         found = [Pair.parse(path.name) for path in sorted((self._root / "metrics" / self.name).glob("*+*/"))]
         try:
-            run = Plan.load(params_of_task(self.name, self._root)).pairs
+            run = Plan.load(self._params).pairs if self._params else ()
         except ParamsError:
             return found
         return sorted(found, key=lambda pair: pair not in run)
@@ -193,61 +310,6 @@ class _Task:
             pair for pair in self._pairs if all(pair.encoder(name) == encoder for name, encoder in encoders.items())
         )
         return next(fits, None)
-
-    def _run(self, record: dict[str, Any], folder: Path) -> Card:
-        encoders = record["encoders"]
-        pair = self._pair(encoders)
-        place = {name: str(record[name]) for name in ("task", "model", "seed", "fold")}
-        place["encoders"] = _named(encoders)
-        run = (record["model"], record["seed"], record["fold"])
-        confusion = self._confusion[pair].get(run) if pair else None
-        files = {name: folder / name for name in ("record.json", "predictions.parquet")}
-        # The key is of the result itself. The stage's entry in dvc.lock will not do: it changes when a seed is added or
-        # a comment is edited, which leaves the result as it was, and stays when a stage is run without DVC. Nor does
-        # the stage's name, in which the majority has a pair of encoders that it does not read.
-        given = {name: each for name, each in record.items() if name != "stage"}
-        result = digest([given, file_digest(files["predictions.parquet"])])
-        key = digest([result, *self._tags.values()]) if self._tags else result
-        lock = self._locked.get(record["stage"])
-        made = file_digest(files["record.json"])
-        return Card(
-            key=key,
-            name=self._prefix + "{task}/{encoders}/{model}/seed-{seed}-fold-{fold}".format(**place),
-            contents=digest([key, confusion.rows() if confusion is not None else None]),
-            tags={KEY: key, CURRENT: "true", **place, "stage": record["stage"], "mlflow.source.name": record["stage"]}
-            | ({LOCK: digest(lock)} if lock else {})
-            | self._tags
-            | self._encoder_tags(encoders),
-            metrics=_metrics(record, self._scores[pair].get(run) if pair else None),
-            firsts={SECONDS: self._seconds[made]} if made in self._seconds else {},
-            files=files,
-            params={_clean(name): str(value) for name, value in record["parameters"].items()},
-            curves=tuple((name, epoch[name], epoch["epoch"]) for epoch in record["history"] for name in CURVES),
-            datasets=tuple(dict.fromkeys(self._datasets(lock, list(encoders.values())))),
-            confusion=confusion,
-            result=result,
-        )
-
-    def _parent(self, model: str, encoders: Mapping[str, str], pair: Pair | None, runs: Sequence[Card]) -> Card:
-        named = _named(encoders)
-        key = digest([self.name, named, model, *self._tags.values()])
-        metrics = self._layout.metrics(self.name, pair) if pair else None
-        files = (
-            {path.relative_to(metrics).as_posix(): path for path in _pictures_and_table(metrics, model)}
-            if metrics
-            else {}
-        )
-        return Card(
-            key=key,
-            name=f"{self._prefix}{self.name}/{named}/{model}",
-            contents=digest({name: file_digest(path) for name, path in files.items()}),
-            tags={KEY: key, CURRENT: "true", "task": self.name, "model": model, "encoders": named}
-            | self._tags
-            | self._encoder_tags(encoders),
-            metrics=(_means(metrics / "scores.csv", model) if metrics else {}) | _on_dev(runs),
-            files=files,
-            datasets=tuple(dict.fromkeys(each for card in runs for each in card.datasets)),
-        )
 
     def _datasets(self, lock: Mapping[str, Any] | None, encoders: Sequence[str]) -> Iterator[Dataset]:
         """The data that a stage depends on: the corpus's table, and features, also by way of unimodal networks."""
@@ -261,51 +323,56 @@ class _Task:
 
     def _encoder_tags(self, encoders: Mapping[str, str]) -> dict[str, str]:
         """What made the features that a model reads."""
-        try:
-            corpus = params_of_task(self.name, self._root).get("corpus.name", str)
-            folders = {name: self._layout.features(corpus, encoder) for name, encoder in encoders.items()}
-            return {
-                f"encoder.{name}": _identity(metadata(folder)) for name, folder in folders.items() if folder.is_dir()
-            }
-        except (ParamsError, FeatureError):
-            # The runs are worth showing without this, such as where only the trained models were pulled.
+        if self._params is None:
             return {}
+        corpus = self._params.get("corpus.name", str)
+        return {f"encoder.{name}": made for name in encoders if (made := self._identity(corpus, encoders[name]))}
+
+    def _identity(self, corpus: str, encoder: str) -> str | None:
+        try:
+            made = metadata(self._layout.features(corpus, encoder))
+        except (OSError, FeatureError):
+            return None  # not pulled
+        labels = "seen" if made["labels_seen"] else "unseen"
+        return f"{made['id']}@{made['revision']}, layer {made['layer']}, labels {labels}"
 
 
-def _named(encoders: Mapping[str, str]) -> str:
-    """The encoders that a model reads, as its folder has them; a model that reads nothing has none."""
-    return "+".join(encoders.values()) or "labels"
-
-
-def _pictures_and_table(metrics: Path, model: str) -> list[Path]:
+def _pictures_and_tables(metrics: Path, model: str) -> dict[str, Path]:
     """A pair's pictures, results table and page, without the confusion matrices of other models."""
     own = f"confusion-{model.replace('/', '-')}"
-    pages = [path for path in (metrics / "report.html", metrics / "table.md") if path.exists()]
-    paths = [*pages, *sorted(metrics.rglob("*.svg"))]
-    return [path for path in paths if path.stem == own or not path.stem.startswith("confusion-")]
+    paths = [*metrics.glob("report.html"), *metrics.glob("table.md"), *sorted(metrics.rglob("*.svg"))]
+    shown = (path for path in paths if path.stem == own or not path.stem.startswith("confusion-"))
+    return {path.relative_to(metrics).as_posix(): path for path in shown}
 
 
-def _means(path: Path, model: str) -> dict[str, float]:
-    """Means over runs of a model on test; their intervals are in ``table.md``."""
+def _on_test(path: Path, model: str) -> dict[str, float]:
+    """Means over runs of a model on test, their standard deviations, and the ends of their intervals."""
     rows = pl.read_csv(path).filter(pl.col("model") == model).to_dicts() if path.exists() else []
-    return {_clean(row["metric"]): row["mean"] for row in rows if not row["metric"].startswith(DEV)}
+    return {
+        _clean(f"{TEST}{row['metric']}{suffix}"): row[column]
+        for row in rows
+        for column, suffix in (("mean", ""), ("sd", "_sd"), ("low", "_low"), ("high", "_high"))
+        if not row["metric"].startswith(DEV) and row[column] is not None
+    }
 
 
 def _on_dev(runs: Sequence[Card]) -> dict[str, float]:
-    """Mean and sample standard deviation of scores on dev over runs; they are there before anything is scored."""
-    names = [name for name in runs[0].metrics if name.startswith(DEV)]
-    values = {name: [card.metrics[name] for card in runs] for name in names}
-    means = {name: fmean(each) for name, each in values.items()}
-    return means | {f"{name}_sd": stdev(each) for name, each in values.items() if len(each) > 1}
-
-
-def _seed_and_fold(card: Card) -> tuple[int, int]:
-    return int(card.tags["seed"]), int(card.tags["fold"])
+    """Mean and sample standard deviation over runs of what is there before anything is scored."""
+    values = {
+        name: [card.metrics[name] for card in runs]
+        for name in runs[0].metrics
+        if name.startswith(DEV) or name == "n_parameters"
+    }
+    deviations = {
+        f"{name}_sd": round(stdev(each), 6) for name, each in values.items() if name.startswith(DEV) and len(each) > 1
+    }
+    return {"n_runs": len(runs), **{name: round(fmean(each), 6) for name, each in values.items()}, **deviations}
 
 
 def _metrics(record: Mapping[str, Any], scores: pl.DataFrame | None) -> dict[str, float]:
-    """Test scores under the names of the results table, dev scores as ``dev/...``, and the size of the network."""
-    test = dict(scores.select("metric", "value").rows()) if scores is not None else {}
+    """Scores on test and on dev, and the size of the network."""
+    rows = scores.select("metric", "value").rows() if scores is not None else []
+    test = {f"{TEST}{name}": value for name, value in rows}
     dev = {f"{DEV}{name}": value for name, value in record["dev"].items()}
     size = {name: record[name] for name in ("n_parameters", "best_epoch") if record[name] is not None}
     return {_clean(name): float(value) for name, value in (test | dev | size).items()}
@@ -347,11 +414,6 @@ def _stage(command: str) -> str:
     script, _, *arguments = command.removeprefix("python ").split()
     name = Path(script).stem
     return " ".join([name, *(each for each in arguments if name != "pretrain" or each not in ("audio", "text"))])
-
-
-def _identity(encoder: Mapping[str, Any]) -> str:
-    labels = "seen" if encoder["labels_seen"] else "unseen"
-    return f"{encoder['id']}@{encoder['revision']}, layer {encoder['layer']}, labels {labels}"
 
 
 def _clean(name: str) -> str:

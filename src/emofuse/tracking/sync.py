@@ -1,47 +1,21 @@
 """The tracker is brought in line with what is on disk: first the runs, then the registry of trained models."""
 
-import os
-import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
-from filelock import FileLock, Timeout
-from pydantic import Field
-from pydantic.dataclasses import dataclass as checked_dataclass
 from tqdm import tqdm
 
-from emofuse.core.files import digest
-from emofuse.core.params import STRICT
 from emofuse.core.process import quiet
-from emofuse.tracking.address import TrackingError, database, errors_of, public, tracker_uri
+from emofuse.tracking.address import TrackingConfig, alone, client_of, database, errors_of, public, tracker_uri
+from emofuse.tracking.experiment import experiment_of, share_view, tags_of_machine, view
 from emofuse.tracking.registry import Registry
-from emofuse.tracking.results import CURRENT, EXPERIMENT, SECONDS, Model, read_models
-from emofuse.tracking.runs import PATIENCE, Runs, all_runs
+from emofuse.tracking.results import CURRENT, EXPERIMENT, LEVEL, read_models
+from emofuse.tracking.runs import Runs, all_pages
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-__all__ = ["Summary", "TrackingConfig", "sync", "training_seconds", "try_sync"]
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class TrackingConfig:
-    """Where runs are shown."""
-
-    experiment: Annotated[str, Field(min_length=1)] = "emofuse"
-    """Name of the MLflow experiment; the environment variable MLFLOW_EXPERIMENT_NAME chooses another."""
-
-    enabled: bool = True
-    """Whether the scoring stage brings the tracker in line; ``emofuse track`` does in any case."""
-
-    timeout_s: Annotated[float, Field(gt=0)] = 120.0
-    """Longest time in seconds that the scoring stage waits for the tracker."""
+__all__ = ["Summary", "sync", "training_seconds", "try_sync"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +26,10 @@ class Summary:
         tracker: its address, without user name and password
         added: names of the runs that are new in the tracker
         updated: names of those whose scores, tags or pictures have changed, or that an interrupted process left
-        unchanged: names of those that were there already, or that another machine is logging just now
+        unchanged: names of those that were there already
         registered: names in the registry of the models with a new version or changed scores, or whose alias has moved
         refused: why a model on disk could not be registered, one line a model
+        view: of the models, as the rest of an address of MLflow's pages; empty where nothing was trained
     """
 
     tracker: str
@@ -63,6 +38,7 @@ class Summary:
     unchanged: tuple[str, ...] = ()
     registered: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    view: str = ""
 
     def __str__(self) -> str:
         parts = [
@@ -95,16 +71,29 @@ def sync(root: Path, config: TrackingConfig) -> Summary:
         ValueError: a file on disk is damaged
     """
     uri = tracker_uri(root)
-    with _alone(uri) as writer:
-        models = read_models(root)  # under the lock, so that what a later call has read is never undone
-        if not models:
-            return Summary(public(uri))
-        with errors_of(uri):
-            return _bring_in_line(uri, _name(config), writer, _git_commit(root), models)
+    if not any(root.glob("data/models/*/**/record.json")):
+        return Summary(public(uri))
+    with errors_of(uri):
+        client = client_of(uri)
+        with alone(uri):
+            models = read_models(root)  # under the lock, so that what a later call has read is never undone
+            experiment = experiment_of(client, uri, config)
+            share_view(client, experiment)
+            runs = Runs(client, experiment, tags_of_machine(root))
+            models = [each for each in map(runs.without_known, models) if each.runs]
+            with tqdm(total=sum(len(each.cards) for each in models), desc="track", unit="run", disable=quiet()) as bar:
+                for model in models:
+                    runs.show(model, bar.update)
+            registry = Registry(client)
+            for model in tqdm(models, desc="register", unit="model", disable=quiet()):
+                registry.show(model, runs)
+    added, updated, unchanged = map(tuple, (runs.added, runs.updated, runs.unchanged))
+    registered, refused = tuple(registry.registered), tuple(registry.refused)
+    return Summary(public(uri), added, updated, unchanged, registered, refused, view(experiment))
 
 
 def training_seconds(root: Path, config: TrackingConfig) -> dict[tuple[str, str, str], float]:
-    """Return the mean wall-clock seconds of a current run's own stage, by task, encoders and model, as far as known.
+    """Return the mean wall-clock seconds that a current run took to train, by task, encoders and model, where known.
 
     Args:
         root: the project's root folder
@@ -117,17 +106,16 @@ def training_seconds(root: Path, config: TrackingConfig) -> dict[tuple[str, str,
     file = database(uri)
     if file and not file.exists():
         return {}
-    from mlflow import MlflowClient
-
     seconds: dict[tuple[str, str, str], list[float]] = {}
     with errors_of(uri):
-        client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(_name(config))
-        for run in all_runs(client, found.experiment_id) if found else ():
+        client = client_of(uri)
+        found = client.get_experiment_by_name(config.name)
+        query = f"tags.{LEVEL} = 'run' AND tags.`{CURRENT}` = 'true'"
+        for run in all_pages(client.search_runs, [found.experiment_id], query, max_results=1000) if found else ():
             tags = run.data.tags
-            if tags.get(CURRENT) == "true" and EXPERIMENT not in tags and SECONDS in run.data.metrics:
+            if EXPERIMENT not in tags and run.info.end_time:
                 model = (tags["task"], tags["encoders"], tags["model"])
-                seconds.setdefault(model, []).append(run.data.metrics[SECONDS])
+                seconds.setdefault(model, []).append((run.info.end_time - run.info.start_time) / 1000)
     return {model: sum(each) / len(each) for model, each in seconds.items()}
 
 
@@ -146,8 +134,8 @@ def try_sync(root: Path, config: TrackingConfig) -> None:
     command = [sys.executable, "-m", "emofuse.tracking", str(root), config.experiment]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=config.timeout_s)
-        failed, counts = done.returncode != 0, done.stderr if done.returncode else done.stdout
-        line = (counts.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        failed, printed = done.returncode != 0, done.stderr if done.returncode else done.stdout
+        line = (printed.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     except subprocess.TimeoutExpired:
         failed, line = True, f"not done after {config.timeout_s:g} s"
     except OSError as error:
@@ -155,82 +143,5 @@ def try_sync(root: Path, config: TrackingConfig) -> None:
     print(f"tracking: incomplete, `emofuse track` catches up ({line})" if failed else line)
 
 
-def _bring_in_line(uri: str, experiment: str, writer: str, commit: str | None, models: Sequence[Model]) -> Summary:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    runs = Runs(client, _experiment(client, uri, experiment), writer, commit)
-    models = runs.new(models)
-    runs.make(models)
-    with tqdm(total=sum(len(model.cards) for model in models), desc="track", unit="run", disable=quiet()) as bar:
-        for model in models:
-            runs.show(model, bar.update)
-    registry = Registry(client)
-    for model in tqdm(models, desc="register", unit="model", disable=quiet()):
-        registry.show(model, runs)
-    counts = (runs.added, runs.updated, runs.unchanged, registry.registered, registry.refused)
-    return Summary(public(uri), *map(tuple, counts))
-
-
-def _name(config: TrackingConfig) -> str:
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.experiment
-
-
-def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
-    """Id of the experiment, made if it is not there; artifacts of a SQLite tracker lie beside its file."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        return _new_experiment(client, uri, name)
-    if found.lifecycle_stage == "deleted":
-        raise TrackingError(
-            f"tracker {public(uri)}: the experiment {name!r} was deleted; restore it with "
-            f"`mlflow experiments restore -x {found.experiment_id}`, or name another one in tracking.experiment"
-        )
-    return found.experiment_id
-
-
-def _new_experiment(client: "MlflowClient", uri: str, name: str) -> str:
-    from mlflow.exceptions import MlflowException
-
-    file = database(uri)
-    try:
-        return client.create_experiment(
-            name, artifact_location=(file.parent / "mlartifacts").as_uri() if file else None
-        )
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-        # Another machine made it at the same moment.
-        return _experiment(client, uri, name)
-
-
-@contextmanager
-def _alone(uri: str) -> Iterator[str]:
-    """Hold the lock of a tracker, against doubles and against two processes that both make the database.
-
-    Gives a digest of the lock: of the processes that have the same, one is at work.
-    """
-    file = database(uri)
-    # A tracker in the network has no folder here: its lock holds for the processes of one user on one machine.
-    shared = Path(tempfile.gettempdir()) / f"emofuse-{os.getuid()}-{digest(uri)[:16]}.lock"
-    lock = FileLock(file.with_name(f"{file.name}-lock") if file else shared)
-    try:
-        with lock.acquire(timeout=PATIENCE):
-            yield digest([socket.gethostname(), lock.lock_file])[:16]
-    except Timeout as error:
-        raise TrackingError(f"another process is writing to {public(uri)}, it holds {lock.lock_file}") from error
-
-
 def _models(names: Sequence[str]) -> str:
     return f"{len(names)} {'model' if len(names) == 1 else 'models'}"
-
-
-def _git_commit(root: Path) -> str | None:
-    """The commit that is checked out, None outside of a repository or before its first commit."""
-    # Also where somebody else owns the checkout, as in a container: reading a commit's name runs nothing of theirs.
-    command = ["git", "-c", "safe.directory=*", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from typing import Annotated, Any, Literal
 
@@ -129,7 +129,7 @@ class Fitted:
         vectors: for each name, float32 ``[n, H]``
         best_epoch: the epoch kept, 1-based
         cut_off: whether that is the last that the budget allows, so that a larger one might have found a better
-        history: loss, and weighted F1 and mean log-likelihood (nats) on dev, by epoch
+        history: loss, and accuracy, weighted F1 and mean log-likelihood (nats) on dev, by epoch
         epochs: by epoch, float32 ``[n, C]`` of test, NaN elsewhere; empty unless they were to be kept
     """
 
@@ -142,7 +142,14 @@ class Fitted:
     epochs: list[np.ndarray]
 
 
-def fit(network: Network, inputs: Inputs, fold: Fold, config: FitConfig, seeds: Seeds) -> Fitted:
+def fit(
+    network: Network,
+    inputs: Inputs,
+    fold: Fold,
+    config: FitConfig,
+    seeds: Seeds,
+    watch: Callable[[Mapping[str, float]], object] | None = None,
+) -> Fitted:
     """Train a network and keep the epoch with the best dev weighted F1; of equals the likeliest on dev, then the first.
 
     Args:
@@ -151,6 +158,7 @@ def fit(network: Network, inputs: Inputs, fold: Fold, config: FitConfig, seeds: 
         fold: dialogues, splits and the targets of train and dev
         config: the schedule
         seeds: of the order of the batches and of dropout
+        watch: called after each epoch with its entry of the history
     """
     torch.manual_seed(seeds.number("dropout"))
     generator = np.random.default_rng(seeds.sequence("batches"))
@@ -170,9 +178,9 @@ def fit(network: Network, inputs: Inputs, fold: Fold, config: FitConfig, seeds: 
             losses.append(learner.step(_to(collate(items, inputs, fold)[1], device), progress))
             seen += len(items)
         probabilities, _ = infer(learner.averaged, inputs, fold, dev, config.batch_size)
-        score, likelihood = dev_scores(probabilities, fold)["weighted_f1"], _dev_log_likelihood(probabilities, fold)
-        on_dev = {"dev_weighted_f1": score, "dev_log_likelihood": likelihood}
-        history.append({"epoch": epoch, "loss": float(np.mean(losses)), **on_dev})
+        history.append({"epoch": epoch, "loss": float(np.mean(losses)), **_on_dev(probabilities, fold)})
+        if watch:
+            watch(history[-1])
         steps += len(losses)
         if config.keep_epochs:
             epochs.append(infer(learner.averaged, inputs, fold, test, config.batch_size)[0])
@@ -310,6 +318,13 @@ def _labelled_dev(fold: Fold) -> np.ndarray:
 def _dev_log_likelihood(probabilities: np.ndarray, fold: Fold) -> float:
     rows = _labelled_dev(fold)
     return -negative_log_likelihood(probabilities[rows], fold.targets[rows])
+
+
+def _on_dev(probabilities: np.ndarray, fold: Fold) -> dict[str, float]:
+    """What the history says of an epoch on dev."""
+    scores = {f"dev_{name}": value for name, value in dev_scores(probabilities, fold).items()}
+    likelihood = _dev_log_likelihood(probabilities, fold)
+    return {name: scores[name] for name in ("dev_accuracy", "dev_weighted_f1")} | {"dev_log_likelihood": likelihood}
 
 
 def _device(seed: int) -> torch.device:

@@ -26,6 +26,7 @@ from emofuse.training.attention import save_attention
 from emofuse.training.data import Inputs, pooled, read_features, single_frames
 from emofuse.training.fit import FitConfig, dev_scores, fit, standardize
 from emofuse.training.jobs import Job, Work, train_all
+from emofuse.training.progress import Progress
 from emofuse.training.runs import (
     Run,
     code_digest,
@@ -186,7 +187,8 @@ class _Training:
         )
         for name, sequences in inputs.items():
             standardize(network.standardize[name], sequences, self.fold)
-        fitted = fit(network, inputs, self.fold, self.settings.fit, self.run.seeds)
+        progress = Progress(self.job.work.progress, self.run, self.config, self.job.out / self.run.folder)
+        fitted = fit(network, inputs, self.fold, self.settings.fit, self.run.seeds, progress)
         if self._mixes:
             probabilities = {**self._probabilities(), "fused": fitted.probabilities}
             build["weights"] = choose_weights(probabilities, self._dev_score)

@@ -28,6 +28,7 @@ class Work:
         params: of its corpus
         layout: the project's folders
         store: where finished runs are kept
+        progress: folder where runs say how far they are, for the tracker; None where it does not read along
     """
 
     stage: str
@@ -35,26 +36,28 @@ class Work:
     params: Params
     layout: Layout
     store: Store
+    progress: Path | None = None
 
     @classmethod
-    def load(cls, stage: str, file: str, task: str) -> "Work":
+    def load(cls, stage: str, file: str, task: str, progress: Path | None = None) -> "Work":
         """Return the work of a stage in the project in the working folder.
 
         Args:
             stage: its name
             file: of the corpus's parameters
             task: key of the task
+            progress: as the attribute
 
         Raises:
             ParamsError: the parameters name what is not there
         """
         params = Params.load(file)
         Plan.load(params)
-        return cls(stage, task, params, Layout(), Store())
+        return cls(stage, task, params, Layout(), Store(), progress)
 
     def __reduce__(self) -> tuple[type["Work"], tuple[object, ...]]:
         # Without the corpus: each worker reads it, rather than getting it with every job.
-        return Work, (self.stage, self.task, self.params, self.layout, self.store)
+        return Work, (self.stage, self.task, self.params, self.layout, self.store, self.progress)
 
     @cached_property
     def opened(self) -> Task:

@@ -15,6 +15,7 @@ from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConf
 from emofuse.training.data import read_features, single_frames
 from emofuse.training.fit import FitConfig, fit, standardize
 from emofuse.training.jobs import Job, Work, train_all
+from emofuse.training.progress import Progress
 from emofuse.training.runs import Run, code_digest, fold_digest, read_vectors, save_fitted
 
 __all__ = ["UnimodalConfig", "pretrain"]
@@ -76,13 +77,16 @@ def _train(job: Job) -> bool:
         if each.modalities == (modality,)
     )
 
+    outs = job.out / "utterance" / first.folder, job.out / "context" / second.folder
+
     def utterance(out: Path) -> None:
         sequences = read_features(folder, fold.utterance_ids)
         torch.manual_seed(first.seeds.number("initialization"))
         layers = {"n_layers": sequences.n_layers} if sequences.n_layers > 1 else {}
         network = UtteranceNetwork(config.utterance.network, sequences.dim, len(fold.classes), **layers)
         standardize(network.standardize, sequences, fold)
-        fitted = fit(network, {modality: sequences}, fold, config.utterance.fit, first.seeds)
+        progress = Progress(job.work.progress, first, asdict(config.utterance), outs[0])
+        fitted = fit(network, {modality: sequences}, fold, config.utterance.fit, first.seeds, progress)
         build = {"reads": "frames", "features": {modality: metadata(folder)}, "dim": sequences.dim, **layers}
         save_fitted(out, first, fold, fitted, asdict(config.utterance), build, "utterance")
 
@@ -92,13 +96,14 @@ def _train(job: Job) -> bool:
         torch.manual_seed(second.seeds.number("initialization"))
         network = ContextNetwork(config.context.network, vectors.dim, len(fold.classes), causal)
         standardize(network.standardize, vectors, fold)
-        fitted = fit(network, {modality: vectors}, fold, config.context.fit, second.seeds)
+        progress = Progress(job.work.progress, second, asdict(config.context), outs[1])
+        fitted = fit(network, {modality: vectors}, fold, config.context.fit, second.seeds, progress)
         build = {"reads": "utterance", "dim": vectors.dim, "causal": causal}
         save_fitted(out, second, fold, fitted, asdict(config.context), build, "context")
 
     key = [job.code, fold_digest(fold), job.work.shards(encoder), asdict(first), asdict(config.utterance)]
     entry = job.work.store.ensure("runs", digest(key), utterance)
     last = job.work.store.ensure("runs", digest([*key, asdict(config.context)]), context)
-    link(entry, job.out / "utterance" / first.folder)
-    link(last, job.out / "context" / second.folder)
+    link(entry, outs[0])
+    link(last, outs[1])
     return entry.reused and last.reused

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from emofuse.core import schema
 from emofuse.core.files import digest, write_json, write_table
-from emofuse.core.imports import closure, source_of
+from emofuse.core.imports import closure, code_of
 from emofuse.core.pool import WorkerError, call_all
 from emofuse.core.process import cores, quiet, start_worker
 from emofuse.core.schema import SPLITS
@@ -33,9 +33,11 @@ from emofuse.training.fit import Fitted, Seeds, dev_scores
 __all__ = [
     "Run",
     "code_digest",
+    "flat",
     "fold_digest",
     "read_probabilities",
     "read_vectors",
+    "rounded",
     "run_all",
     "save_config",
     "save_fitted",
@@ -101,12 +103,12 @@ def save_run(
     """
     record = {
         **asdict(run),
-        "parameters": _flat(parameters),
+        "parameters": flat(parameters),
         "n_parameters": sum(each.numel() for each in fitted.network.parameters()) if fitted else 0,
         "best_epoch": fitted.best_epoch if fitted else None,
         "cut_off": fitted.cut_off if fitted else None,
         "dev": {name: round(value, DECIMALS) for name, value in dev_scores(probabilities, fold).items()},
-        "history": [_rounded(epoch) for epoch in fitted.history] if fitted else [],
+        "history": [rounded(epoch) for epoch in fitted.history] if fitted else [],
     }
     write_json(folder / "record.json", record)
     rows = np.flatnonzero(fold.scored & (fold.splits != SPLITS.index("train")))
@@ -173,15 +175,15 @@ def read_vectors(folder: Path, name: str) -> Tensor:
 
 
 def code_digest(*modules: str) -> str:
-    """Digest of the source of modules and all that they run, and of torch's version: what a result depends on in code.
+    """Digest of the code of modules and all that they run, and of torch's version: what a result depends on in code.
 
     Take it before work begins: a file that is edited while a stage runs is not the code that runs.
 
     Args:
         modules: dotted, below this package, such as ``training.fuse``
     """
-    sources = {name: source_of(name).read_text(encoding="utf-8") for name in closure(*modules)}
-    return digest([torch.__version__, schema.SCHEMA_VERSION, sources])
+    code = {name: code_of(name) for name in closure(*modules)}
+    return digest([torch.__version__, schema.SCHEMA_VERSION, code])
 
 
 def fold_digest(fold: Fold) -> str:
@@ -244,12 +246,14 @@ def _predictions(run: Run, fold: Fold, probabilities: np.ndarray, rows: np.ndarr
     return schema.conform(table, schema.PREDICTIONS, run.model)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a configuration as a record has it, nested names joined by dots."""
     result: dict[str, Any] = {}
     for key, value in tree.items():
-        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        result |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return result
 
 
-def _rounded(epoch: Mapping[str, float]) -> dict[str, float]:
+def rounded(epoch: Mapping[str, float]) -> dict[str, float]:
+    """Return the values of an epoch as a record has them."""
     return {name: value if isinstance(value, int) else round(value, DECIMALS) for name, value in epoch.items()}

@@ -165,7 +165,7 @@ class AttentionBlock(nn.Module):
 
 
 class SpeakerEmbedding(nn.Module):
-    """Adds to a turn's vector what its speaker is to the dialogue: our reading, none of the three papers has it.
+    """Adds to a turn's vector what its speaker is to the dialogue: ours, no source of the three systems speaks of it.
 
     ``same`` learns three vectors: the turn before was the same speaker's, another's, or there is none or it is unknown.
     ``role`` learns one for each place in the order in which a dialogue's speakers first speak, the last one shared by

@@ -8,7 +8,7 @@ import numpy as np
 __all__ = ["STEPS", "choose_weights", "combine"]
 
 STEPS = 10
-"""The weights are multiples of one tenth that add up to one: our reading, HCAM's paper gives no grid."""
+"""The weights are multiples of one tenth that add up to one: our reading, no source of HCAM gives a grid."""
 
 
 def combine(probabilities: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:

@@ -1,0 +1,132 @@
+"""A whole recording to 16 kHz, decoded piece by piece: of an hour no more is in memory than what comes out."""
+
+import math
+
+import numpy as np
+
+from emofuse.audio.decode import Ending, decode_spans
+from emofuse.audio.resample import Channels, Levels, Resampler
+from emofuse.audio.source import AudioBytes, AudioFile, AudioSource
+from emofuse.core.schema import SAMPLE_RATE
+
+__all__ = ["NoSoundError", "decode_recording"]
+
+_PIECE_S = 30.0
+_MOST_PIECES = 24 * 120
+"""Pieces of a day; what comes after is not heard."""
+
+
+_RESERVED = 2 * 3600 * SAMPLE_RATE
+"""Samples that room is made for at first: two hours, which cost nothing before they are filled."""
+
+
+class NoSoundError(ValueError):
+    """A recording has no samples, or such that are none."""
+
+
+def decode_recording(source: AudioSource, apart: bool = False) -> tuple[np.ndarray, dict[str, str]]:
+    """Decode a recording.
+
+    Args:
+        source: a file, or what is in memory already
+        apart: whether channels stay as they are; otherwise they are mixed to one
+
+    Returns:
+        samples, float32 ``[channels, n_samples]`` at 16 kHz, and what is to be told of them, by defect
+
+    Raises:
+        NoSoundError: there is no sample in it, or one that is not a number or far beyond full scale
+        OSError: it cannot be decoded, or is damaged
+    """
+    mixed = _decode(source, _Decoded(apart))
+    samples, factor, told = mixed.finish()
+    loudest = None if apart else mixed.channels.loudest()
+    if loudest is not None:
+        samples, factor, _ = _decode(source, _Decoded(apart, loudest)).finish()
+        told |= {"audio_channels_cancel": f"its channels cancel, so channel {loudest + 1} was taken"}
+    return (samples if factor == 1 else samples * np.float32(factor)), told
+
+
+class _Growing:
+    """Samples that become more; what is reserved and not yet filled takes no memory."""
+
+    def __init__(self) -> None:
+        self._room, self._count = np.empty(_RESERVED, np.float32), 0
+
+    def add(self, samples: np.ndarray) -> None:
+        if self._count + len(samples) > len(self._room):
+            room = np.empty(2 * (self._count + len(samples)), np.float32)
+            room[: self._count] = self._room[: self._count]
+            self._room = room
+        self._room[self._count : self._count + len(samples)] = samples
+        self._count += len(samples)
+
+    def samples(self) -> np.ndarray:
+        return self._room[: self._count]
+
+
+class _Decoded:
+    """What was decoded so far.
+
+    Args:
+        apart: whether channels stay as they are
+        chosen: a channel that is taken in place of their mean
+    """
+
+    def __init__(self, apart: bool, chosen: int | None = None) -> None:
+        self.levels, self.channels = Levels(), Channels()
+        self._apart, self._chosen = apart, chosen
+        self._resamplers: list[Resampler] = []
+        self._kept: list[_Growing] = []
+
+    def take(self, samples: np.ndarray, rate: int) -> None:
+        if not samples.size:
+            return
+        self.levels.add(samples)
+        mean = self.channels.add(samples)
+        kept = samples if self._apart else [mean if self._chosen is None else samples[self._chosen]]
+        if not self._resamplers:
+            self._resamplers, self._kept = [Resampler(rate) for _ in kept], [_Growing() for _ in kept]
+        for resampler, growing, channel in zip(self._resamplers, self._kept, kept, strict=True):
+            growing.add(resampler.feed(channel))
+
+    def finish(self) -> tuple[np.ndarray, float, dict[str, str]]:
+        """Samples, what they are to be multiplied by, and what is to be told."""
+        if not self._resamplers:
+            raise NoSoundError("no samples in it")
+        if not self.levels.finite:
+            raise NoSoundError("a sample is not a finite number")
+        try:
+            factor, told = self.levels.verdict()
+        except ValueError as error:
+            raise NoSoundError(str(error)) from error
+        for resampler, growing in zip(self._resamplers, self._kept, strict=True):
+            growing.add(resampler.end())
+        whole = [each.samples() for each in self._kept]
+        return (whole[0][None] if len(whole) == 1 else np.stack(whole)), factor, told
+
+
+def _decode(source: AudioSource, decoded: _Decoded) -> _Decoded:
+    if not isinstance(source, AudioFile | AudioBytes):
+        samples, rate = source.load()
+        decoded.take(samples, rate)
+        return decoded
+    first, last = source.span
+    starts = [first + _PIECE_S * number for number in range(_MOST_PIECES) if first + _PIECE_S * number < last]
+    spans = [(start, min(start + _PIECE_S, last)) for start in starts]
+    faults: dict[str, str] = {}
+
+    def take(_: int, samples: np.ndarray, ending: Ending) -> None:
+        faults.update(ending.faults)
+        decoded.take(samples, ending.rate)
+
+    try:
+        with source.open() as stream:
+            errors = decode_spans(stream, spans, math.inf, take)
+    except OSError as error:
+        told = str(error)
+        raise OSError(told if told.startswith(source.where) else f"{source.where}: {told}") from error
+    words = list(dict.fromkeys([*errors.values(), *faults.values()]))
+    if words:
+        raise OSError(f"{source.where}: {'; '.join(words)}")
+    return decoded

@@ -1,0 +1,96 @@
+"""A recording that is decoded piece by piece is the one that is decoded at once."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from emofuse.audio import recordings
+from emofuse.audio.recordings import NoSoundError, decode_recording
+from emofuse.audio.resample import Resampler, downmix, resample
+from emofuse.audio.source import AudioFile, Sound
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recordings, "_PIECE_S", 0.7)
+
+
+def noise(channels: int, count: int) -> np.ndarray:
+    return (0.2 * np.random.default_rng(0).standard_normal((channels, count))).astype(np.float32)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("sizes", [[1], [1000, 1, 5000, 20_000], [44_100] * 3])
+def test_pieces_are_resampled_as_the_whole(rate: int, sizes: list[int]) -> None:
+    (whole,) = noise(1, sum(sizes))
+    resampler = Resampler(rate)
+    pieces = [resampler.feed(each) for each in np.split(whole, np.cumsum(sizes)[:-1])]
+    found = np.concatenate([*pieces, resampler.end()])
+    expected = resample(whole, rate)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"), [("a.wav", 44_100), ("a.flac", 16_000), ("a.ogg", 48_000), ("a.mp3", 22_050)]
+)
+def test_a_file_of_any_kind_comes_in_pieces(name: str, rate: int, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / name, noise(2, 3 * rate + 77).T, rate)
+    samples, told = decode_recording(AudioFile(tmp_path / name))
+    whole, _ = AudioFile(tmp_path / name).load()
+    expected = resample(downmix(whole)[0], rate)
+    assert samples.shape == (1, len(expected))
+    np.testing.assert_allclose(samples[0], expected, atol=1e-6)
+    assert told == {}
+    apart, _ = decode_recording(AudioFile(tmp_path / name), apart=True)
+    np.testing.assert_allclose(apart[1], resample(np.ascontiguousarray(whole[1]), rate), atol=1e-6)
+
+
+def test_channels_that_cancel_over_the_whole_are_told_apart(tmp_path: Path) -> None:
+    (one,) = noise(1, 40_000)
+    soundfile.write(tmp_path / "a.wav", np.stack([0.9 * one, -one], axis=1), 16_000, subtype="FLOAT")
+    samples, told = decode_recording(AudioFile(tmp_path / "a.wav"))
+    np.testing.assert_array_equal(samples[0], -one)
+    assert told == {"audio_channels_cancel": "its channels cancel, so channel 2 was taken"}
+
+
+def test_full_scale_is_that_of_the_whole(tmp_path: Path) -> None:
+    numbers = np.rint(noise(1, 40_000)[0] * 20_000)
+    numbers[:20_000] = np.sign(numbers[:20_000])
+    soundfile.write(tmp_path / "a.wav", numbers, 16_000, subtype="FLOAT")
+    samples, told = decode_recording(AudioFile(tmp_path / "a.wav"))
+    np.testing.assert_allclose(samples[0], numbers / 32_768, rtol=1e-6)
+    assert list(told) == ["audio_rescaled"]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda samples: samples[:0], "no samples in it"),
+        (lambda samples: np.append(samples, np.nan), "a sample is not a finite number"),
+        (lambda samples: np.append(samples, 20.5), "samples reach 20.5 where full scale is 1"),
+    ],
+)
+def test_what_is_no_sound_is_one_line(change: Callable[[np.ndarray], np.ndarray], fault: str, tmp_path: Path) -> None:
+    samples = change(noise(1, 30_000)[0]).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
+    with pytest.raises(NoSoundError, match=fault):
+        decode_recording(AudioFile(tmp_path / "a.wav"))
+    with pytest.raises(NoSoundError, match=fault):
+        decode_recording(Sound("a", samples[None], 16_000))
+
+
+def test_of_an_hour_no_more_is_in_memory_than_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest piece that is resampled at once, of ten minutes, is one of half a minute with what is around it."""
+    monkeypatch.setattr(recordings, "_PIECE_S", 30.0)
+    soundfile.write(tmp_path / "a.flac", np.zeros(600 * 8_000, np.int16), 8_000)
+    sizes: list[int] = []
+    resampled = torch.from_numpy
+    monkeypatch.setattr(torch, "from_numpy", lambda samples: sizes.append(len(samples)) or resampled(samples))
+    samples, _ = decode_recording(AudioFile(tmp_path / "a.flac"))
+    assert samples.shape == (1, 600 * 16_000)
+    assert max(sizes) < 31 * 8_000
