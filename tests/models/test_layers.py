@@ -193,7 +193,7 @@ def test_shared_dropout_drops_the_same_features_in_all_frames_of_a_sequence() ->
     assert torch.equal(layer.eval()(x_UTD), x_UTD)
 
 
-def test_frames_inside_are_those_before_the_end() -> None:
+def test_the_frame_mask_shows_those_before_the_end() -> None:
     mask_UT = frame_mask(torch.zeros(3, 4, 2), torch.tensor([1, 4, 2]))
     assert mask_UT.int().tolist() == [[1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]
 
