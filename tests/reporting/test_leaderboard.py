@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from emofuse.reporting.leaderboard import leaderboard, markdown, write_leaderboard
+from emofuse.reporting.leaderboard import WORSE, leaderboard, markdown, write_leaderboard
 from emofuse.scoring.predictions import ScoringError
 
 TagsOf = Callable[[str], list[tuple[str, dict[str, str | None]]]]
@@ -50,7 +50,7 @@ def metrics(tmp_path: Path) -> Path:
     write_scores(folder, "demo", "logmel", "minilm", {"hcam": 0.8})
     robustness = folder / "meld-7" / "wavlm+bert" / "robustness"
     robustness.mkdir()
-    (robustness / "noise-0.csv").write_text("model,metric\n")
+    (robustness / "noise-0.csv").write_text("model,metric,as_recorded,mean,word_error_rate,dialogues\n")
     (folder / "corpora").mkdir()
     (folder / "corpora" / "meld.json").write_text("{}")
     return folder
@@ -193,3 +193,20 @@ def test_weighted_f1_is_in_sight_on_a_phone(browser: Browser, file: Path) -> Non
     browser.show(file, 400, phone=True)
     right = browser.run(f"{TABLE}.tBodies[0].rows[0].cells[1].getBoundingClientRect().right")
     assert right <= 400
+
+
+def test_worse_conditions_stand_below_their_task(metrics: Path) -> None:
+    folder = metrics / "demo" / "logmel+minilm" / "robustness"
+    folder.mkdir()
+    head = "model,metric,as_recorded,mean,sd,low,high,n_runs,word_error_rate,dialogues"
+    rows = ["concat,accuracy,0.9,0.8,,0.7,0.9,1,0.417,15", "concat,weighted_f1,0.848,0.746,,0.66,0.83,1,0.417,15"]
+    (folder / "found.csv").write_text("\n".join([head, *rows]) + "\n")
+    text = write_leaderboard(metrics)
+    below = text[text.index(WORSE) :]
+    assert "found: 15 dialogues, word error rate 41.7 %." in below
+    assert "| concat | 74.6 (84.8) |" in below
+    assert text.count(WORSE) == 1
+    assert "<td>74.6 (84.8)</td>" in (metrics / "leaderboard.html").read_text()
+    (folder / "found.csv").write_text("model\n")
+    with pytest.raises(ScoringError, match=r"found\.csv: not the scores of a condition"):
+        write_leaderboard(metrics)

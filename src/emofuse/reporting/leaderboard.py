@@ -9,6 +9,7 @@ from typing import Any
 from emofuse.core.files import write_text
 from emofuse.core.markdown import plain, table
 from emofuse.models.registry import base_name, in_order
+from emofuse.reporting.conditions import Conditions, read_conditions
 from emofuse.reporting.pages import render
 from emofuse.reporting.protocol import unranked
 from emofuse.reporting.verdicts import METRIC, percent
@@ -16,7 +17,7 @@ from emofuse.scoring.literature import Published, published
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import DEV
 
-__all__ = ["Row", "leaderboard", "markdown", "write_leaderboard"]
+__all__ = ["WORSE", "Row", "leaderboard", "markdown", "write_leaderboard"]
 
 COLUMNS = {
     METRIC: "Weighted F1",
@@ -31,6 +32,9 @@ _NOTE = (
     "protocol, whatever the encoders; the dev column is what settings were chosen by. Figures of others stand under "
     "protocols of their own."
 )
+
+WORSE = "Weighted F1 under worse conditions, and without them on the same utterances in parentheses."
+"""What stands above the tables of conditions."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,10 @@ def write_leaderboard(metrics: Path) -> str:
     rows = leaderboard(metrics)
     if not rows:
         raise ScoringError(f"{metrics}: no results yet; run `dvc repro`")
-    text = f"# Leaderboard\n\n{markdown(rows)}\n"
+    conditions = list(read_conditions(metrics))
+    text = f"# Leaderboard\n\n{markdown(rows, conditions)}\n"
     write_text(metrics / "leaderboard.md", text)
-    write_text(metrics / "leaderboard.html", _page(rows))
+    write_text(metrics / "leaderboard.html", _page(rows, conditions))
     return text
 
 
@@ -103,9 +108,9 @@ def _of_model(scores: dict[str, dict[str, Any]], *, dev: bool) -> dict[str, dict
     return {metric: scores[metric] for metric in COLUMNS if dev or not metric.startswith(DEV)}
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """Return a table a task, the best of each column in bold, and below it what others published."""
-    return "\n\n".join(_of_task(task, own) for task, own in _by_task(rows).items())
+def markdown(rows: Sequence[Row], conditions: Sequence[Conditions] = ()) -> str:
+    """Return a table a task, the best of each column in bold; below it worse conditions, and what others published."""
+    return "\n\n".join(_of_task(task, own, conditions) for task, own in _by_task(rows).items())
 
 
 def _by_task(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -115,7 +120,7 @@ def _by_task(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return tasks
 
 
-def _of_task(task: str, rows: Sequence[Row]) -> str:
+def _of_task(task: str, rows: Sequence[Row], conditions: Sequence[Conditions]) -> str:
     best = _best(rows)
     lines = []
     for row in rows:
@@ -123,7 +128,15 @@ def _of_task(task: str, rows: Sequence[Row]) -> str:
         lines.append([row.audio, row.text, row.model, *cells, str(row.scores[METRIC]["n_runs"])])
     head = ["Audio", "Text", "Model", *COLUMNS.values(), "Runs"]
     rule = [*["---"] * 3, *["---:"] * (len(COLUMNS) + 1)]
-    return "\n\n".join([f"## {plain(task)}", table(head, rule, lines), *_others(published(task), task)])
+    worse = [_of_conditions(each) for each in conditions if each.task == task]
+    return "\n\n".join([f"## {plain(task)}", table(head, rule, lines), *worse, *_others(published(task), task)])
+
+
+def _of_conditions(own: Conditions) -> str:
+    head = [f"{own.audio} + {own.text}", *own.names]
+    rows = [[model, *cells] for model, cells in own.rows.items()]
+    above = f"{WORSE} {'; '.join(own.notes)}."
+    return f"{above}\n\n{table(head, ['---', *['---:'] * len(own.names)], rows)}"
 
 
 def _best(rows: Sequence[Row]) -> dict[str, float | None]:
@@ -149,7 +162,7 @@ def _cell(row: dict[str, Any] | None, best: float | None) -> str:
     return (f"**{mean}**" if row["mean"] == best else mean) + interval
 
 
-def _page(rows: Sequence[Row]) -> str:
+def _page(rows: Sequence[Row], conditions: Sequence[Conditions]) -> str:
     tasks = [
         {
             "name": task,
@@ -165,14 +178,14 @@ def _page(rows: Sequence[Row]) -> str:
                 }
                 for row in sorted(own, key=lambda row: -row.scores[METRIC]["mean"])
             ],
+            "worse": [each for each in conditions if each.task == task],
             "published": published(task),
         }
         for task, own in _by_task(rows).items()
     ]
     levels = " or ".join(f"{100 * level:g} %" for level in sorted({row.confidence_level for row in rows}))
-    return render(
-        "leaderboard.html.jinja", tasks=tasks, titles=list(COLUMNS.values()), note=_NOTE.format(confidence=levels)
-    )
+    note = _NOTE.format(confidence=levels)
+    return render("leaderboard.html.jinja", tasks=tasks, titles=list(COLUMNS.values()), note=note, worse=WORSE)
 
 
 def _numbers(row: dict[str, Any] | None, best: float | None) -> dict[str, Any]:
