@@ -147,7 +147,7 @@ def test_to_and_from_dialogues_are_inverse(sizes: list[int], seed: int, spare: i
         assert torch.equal(laid_BLH[row, :size], x_UH[places_BL[row, :size]])
 
 
-def test_cross_attention_ignores_what_is_masked() -> None:
+def test_cross_attention_ignores_what_is_blocked() -> None:
     torch.manual_seed(0)
     layer = AttentionBlock(8, 4, 0.0)
     query_BLH, key_BSH = random(1, 2, 3, 8), random(2, 2, 5, 8)
@@ -193,7 +193,7 @@ def test_shared_dropout_drops_the_same_features_in_all_frames_of_a_sequence() ->
     assert torch.equal(layer.eval()(x_UTD), x_UTD)
 
 
-def test_the_frame_mask_has_the_frames_before_the_end() -> None:
+def test_the_frame_mask_shows_those_before_the_end() -> None:
     mask_UT = frame_mask(torch.zeros(3, 4, 2), torch.tensor([1, 4, 2]))
     assert mask_UT.int().tolist() == [[1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]
 

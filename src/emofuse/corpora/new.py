@@ -166,9 +166,9 @@ def _once(kept: Sequence[Utterance], by: str, groups: Sequence[str]) -> tuple[Ma
 def _in_folds(kept: Sequence[Utterance], by: str, groups: Sequence[str], folds: int) -> tuple[Mapping[str, Any], str]:
     number = min(folds, len(groups))
     parts, whole = _drawn(kept, by, groups, lambda order: [order[place::number] for place in range(number)])
-    chosen = f"each {by} is test once, in {number} folds, so that no {by} is in two splits"
+    rule = f"each {by} is test once, in {number} folds, so that no {by} is in two splits"
     together = {"together": sorted(parts)} if number < len(groups) else {}
-    return {"by": by, "dev": "next", "test": "each"} | together, chosen + _lacking(whole)
+    return {"by": by, "dev": "next", "test": "each"} | together, rule + _lacking(whole)
 
 
 def _lacking(whole: bool) -> str:
