@@ -56,7 +56,7 @@ lint: setup  ## check style and spelling
 	ruff format --check .
 	codespell
 
-format: setup  ## put style right
+format: setup  ## fix style
 	ruff check --fix .
 	ruff format .
 	@for each in corpora/*/; do cp dvc.yaml $$each; done

@@ -105,7 +105,7 @@ def _add_predict(commands: Commands) -> None:
         _predict,
         "print the emotions of a recording or a conversation, turn by turn",
         "Print for each turn the likeliest emotion and all probabilities. In a sound file the turns are found and the "
-        "words written down; who speaks is told by --segments, --diarize or --channels. A folder has a sound file for "
+        "words written down; speakers come from --segments, --diarize or --channels. A folder has a sound file for "
         "each turn, each with a transcript of the same name (.txt) if there is one; a JSON or CSV file has audio, "
         "text, speaker, start_s and end_s for each turn, and - is JSON on standard input. Several are answered one "
         "after another. Without transcripts the audio network answers alone and says so, if the model has one and its "

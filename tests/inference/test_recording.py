@@ -213,7 +213,7 @@ def test_the_segments_of_another_recording_are_refused(talk: Path) -> None:
     path.write_text("SPEAKER x 1 0.5 1.0 <NA> <NA> ann <NA> <NA>\nSPEAKER x 1 100 1 <NA> <NA> ann <NA> <NA>\n")
     with pytest.raises(SegmentError, match=r"other.rttm: segment 2 is from 100 s to 101 s, but the sound ends at .* s"):
         read_conversation(talk, path)
-    with pytest.raises(ConversationError, match="asked of a recording alone"):
+    with pytest.raises(ConversationError, match="apply to a recording alone"):
         read_conversation(talk.parent, path)
 
 

@@ -26,7 +26,7 @@ def accuracy_on(targets: np.ndarray) -> Callable[[np.ndarray], float]:
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**16), count=st.integers(1, 3))
-def test_weights_lie_on_the_simplex_and_lose_to_no_single_posterior(seed: int, count: int) -> None:
+def test_weights_lie_on_the_simplex_and_lose_to_no_single_model(seed: int, count: int) -> None:
     probabilities = probabilities_of(seed, count)
     dev = accuracy_on(np.random.default_rng(seed + 1).integers(0, 3, 20))
     weights = choose_weights(probabilities, dev)
@@ -36,7 +36,7 @@ def test_weights_lie_on_the_simplex_and_lose_to_no_single_posterior(seed: int, c
     assert dev(combine(probabilities, weights)) >= max(dev(each) for each in probabilities.values())
 
 
-def test_one_good_posterior_takes_part_and_the_best_mixture_wins() -> None:
+def test_the_one_good_model_takes_part_and_the_best_mixture_wins() -> None:
     probabilities = probabilities_of(0, 2)
     wanted = {"audio": 0.2, "text": 0.8}
     best = combine(probabilities, wanted)

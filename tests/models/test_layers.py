@@ -147,7 +147,7 @@ def test_to_and_from_dialogues_are_inverse(sizes: list[int], seed: int, spare: i
         assert torch.equal(laid_BLH[row, :size], x_UH[places_BL[row, :size]])
 
 
-def test_cross_attention_ignores_what_is_blocked() -> None:
+def test_cross_attention_ignores_what_is_masked() -> None:
     torch.manual_seed(0)
     layer = AttentionBlock(8, 4, 0.0)
     query_BLH, key_BSH = random(1, 2, 3, 8), random(2, 2, 5, 8)

@@ -303,7 +303,7 @@ def test_missing_values_give_finite_logits(name: str, missing: tuple[str, ...]) 
 @causal_network
 @settings(max_examples=15, deadline=None)
 @given(size=st.integers(2, 6), turn=st.integers(1, 5), seed=SEEDS)
-def test_past_context_never_sees_the_future(name: str, size: int, turn: int, seed: int) -> None:
+def test_causal_context_never_sees_the_future(name: str, size: int, turn: int, seed: int) -> None:
     turn = min(turn, size - 1)
     network, dialogues = network_of(name, seed), dialogues_of(name, [size, 3], seed)
     changed = [list(dialogue) for dialogue in dialogues]

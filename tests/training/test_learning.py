@@ -238,7 +238,7 @@ def silence(fold: Fold) -> Sequences:
     return single_frames(torch.zeros(len(fold.targets), 1))
 
 
-def test_past_context_cannot_read_the_turn_after(make_fold: MakeFold) -> None:
+def test_causal_context_cannot_read_the_turn_after(make_fold: MakeFold) -> None:
     inputs, fold, targets = previous_turn(make_fold)
     backwards = fold.targets.reshape(160, 6)[:, ::-1].reshape(-1)
     turned = split_dialogues(make_fold, targets.reshape(160, 6)[:, ::-1])
@@ -348,7 +348,7 @@ def test_the_gate_closes_where_the_other_modality_is_wrong(make_fold: MakeFold, 
     assert np.mean(open_right) > 1.5 * np.mean(open_wrong)
 
 
-def test_weights_of_posteriors_are_chosen_by_weighted_f1_and_not_by_accuracy(trained: Project) -> None:
+def test_weights_of_probabilities_are_chosen_by_weighted_f1_and_not_by_accuracy(trained: Project) -> None:
     """All mixtures get five of eight utterances of dev right: those of even weights call almost all of them happy."""
     fold = trained.task().fold(0)
     dev = np.flatnonzero((fold.splits == SPLITS.index("dev")) & (fold.targets != IGNORE))

@@ -1,4 +1,4 @@
-"""Many sources of sound to the stored form on all cores: in order, some ahead of what is taken, whatever dies of it."""
+"""Many sources of sound to the stored form on all cores: in order, read ahead, and safe from a dying decoder."""
 
 import os
 from collections import deque

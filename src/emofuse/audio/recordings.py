@@ -32,19 +32,19 @@ def decode_recording(source: AudioSource, apart: bool = False) -> tuple[np.ndarr
         apart: whether channels stay as they are; otherwise they are mixed to one
 
     Returns:
-        samples, float32 ``[channels, n_samples]`` at 16 kHz, and what is to be told of them, by defect
+        samples, float32 ``[channels, n_samples]`` at 16 kHz, and what is wrong with them, by defect
 
     Raises:
         NoSoundError: there is no sample in it, or one that is not a number or far beyond full scale
         OSError: it cannot be decoded, or is damaged
     """
     mixed = _decode(source, _Decoded(apart))
-    samples, factor, told = mixed.finish()
+    samples, factor, defects = mixed.finish()
     loudest = None if apart else mixed.channels.loudest()
     if loudest is not None:
         samples, factor, _ = _decode(source, _Decoded(apart, loudest)).finish()
-        told |= {"audio_channels_cancel": f"its channels cancel, so channel {loudest + 1} was taken"}
-    return (samples if factor == 1 else samples * np.float32(factor)), told
+        defects |= {"audio_channels_cancel": f"its channels cancel, so channel {loudest + 1} was taken"}
+    return (samples if factor == 1 else samples * np.float32(factor)), defects
 
 
 class _Growing:
@@ -91,19 +91,19 @@ class _Decoded:
             growing.add(resampler.feed(channel))
 
     def finish(self) -> tuple[np.ndarray, float, dict[str, str]]:
-        """Samples, what they are to be multiplied by, and what is to be told."""
+        """Samples, what they are to be multiplied by, and what is wrong with them, by defect."""
         if not self._resamplers:
             raise NoSoundError("no samples in it")
         if not self.levels.finite:
             raise NoSoundError("a sample is not a finite number")
         try:
-            factor, told = self.levels.verdict()
+            factor, defects = self.levels.verdict()
         except ValueError as error:
             raise NoSoundError(str(error)) from error
         for resampler, growing in zip(self._resamplers, self._kept, strict=True):
             growing.add(resampler.end())
         whole = [each.samples() for each in self._kept]
-        return (whole[0][None] if len(whole) == 1 else np.stack(whole)), factor, told
+        return (whole[0][None] if len(whole) == 1 else np.stack(whole)), factor, defects
 
 
 def _decode(source: AudioSource, decoded: _Decoded) -> _Decoded:
@@ -124,8 +124,8 @@ def _decode(source: AudioSource, decoded: _Decoded) -> _Decoded:
         with source.open() as stream:
             errors = decode_spans(stream, spans, math.inf, take)
     except OSError as error:
-        told = str(error)
-        raise OSError(told if told.startswith(source.where) else f"{source.where}: {told}") from error
+        reason = str(error)
+        raise OSError(reason if reason.startswith(source.where) else f"{source.where}: {reason}") from error
     words = list(dict.fromkeys([*errors.values(), *faults.values()]))
     if words:
         raise OSError(f"{source.where}: {'; '.join(words)}")

@@ -90,12 +90,12 @@ def into_range(samples: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
     """
     levels = Levels()
     levels.add(samples)
-    factor, told = levels.verdict()
-    return (samples if factor == 1 else samples * np.float32(factor)), told
+    factor, defects = levels.verdict()
+    return (samples if factor == 1 else samples * np.float32(factor)), defects
 
 
 class Channels:
-    """Whether channels cancel each other, told from all of their samples, which may come piece by piece."""
+    """Whether channels cancel each other, judged by all of their samples, which may come piece by piece."""
 
     def __init__(self) -> None:
         self._powers: list[float] = []

@@ -21,7 +21,7 @@ WINDOW = SAMPLE_RATE // 40
 
 _FLOOR = 1e-10
 _RANGE = 8.0
-"""Powers of ten below the loudest place that are told apart."""
+"""Powers of ten below the loudest place that are distinguished."""
 
 
 def log_mel(samples: np.ndarray, steps: int, bands: int = 80) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which modules of this package a module runs, told from the source: what a result depends on in code."""
+"""Which modules of this package a module runs, read from the source: what a result depends on in code."""
 
 import ast
 from collections.abc import Iterator

@@ -190,7 +190,7 @@ def _epitaph(status: int | None) -> str:
 def _serve(pipe: Connection, parent: int, start: Callable[..., object] | None, arguments: tuple[Any, ...]) -> None:
     """Do what comes through a pipe until its other end is closed."""
     follow_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # An interrupt at the keyboard is told by whoever owns the pool.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # An interrupt at the keyboard is reported by whoever owns the pool.
     if start is not None:
         start(*arguments)
     while True:

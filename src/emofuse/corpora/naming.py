@@ -98,7 +98,7 @@ SCHEMES = (
         "English",
     ),
 )
-"""Corpora that are told by their files' names; the codes are those of their owners' documentation."""
+"""Corpora that are recognised by their files' names; the codes are those of their owners' documentation."""
 
 
 def guess(names: Sequence[str]) -> Scheme | None:

@@ -144,11 +144,11 @@ def _split_source(utterances: Sequence[Utterance], config: Config) -> str:
     """Who made the split and how, in words; never an official one, since nobody published the corpus in this form."""
     if config.splits is not None:
         parts = [(name, getattr(config.splits, name)) for name in ("dev", "test")]
-        told = [
+        chosen = [
             f"{name} {each:.0%} of them, drawn" if isinstance(each, float) else f"{name} {' '.join(each)}"
             for name, each in parts
         ]
-        return f"made here by {config.splits.by}: {', '.join(told)}"
+        return f"made here by {config.splits.by}: {', '.join(chosen)}"
     if all(each.split is None for each in utterances):
         return ""
     where = "names of the sound files" if config.names is not None else "column `split` of the corpus's table"

@@ -237,7 +237,7 @@ def _cache(root: Path) -> Iterator[Finding]:
 
     try:
         damaged = find_damaged(root)
-    except Exception as error:  # DVC's own; what of it is about the project is told with the remotes
+    except Exception as error:  # DVC's own; what of it is about the project is reported with the remotes
         if not _is_no_project(error):
             yield Finding("cache", "broken", _first_line(error), "`emofuse heal`, or see dvc.lock, which git has")
         return

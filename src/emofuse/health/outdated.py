@@ -23,7 +23,7 @@ class Outdated:
     Attributes:
         folder: of the features
         model: folder of the encoder, as the parameters name it
-        stage: that makes the features, as DVC is told of it
+        stage: that makes the features, as DVC names it
     """
 
     folder: Path

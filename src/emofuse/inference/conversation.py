@@ -79,7 +79,7 @@ def read_conversation(path: Path, segments: "Path | Diarizer | None" = None, cha
     if path != STANDARD_INPUT and not path.is_dir() and path.suffix.lower() not in _TABLES:
         return read_recording(AudioFile(path), str(path), segments, channels)
     if segments or channels:
-        raise ConversationError(f"{path}: its turns are told; segments and channels are asked of a recording alone")
+        raise ConversationError(f"{path}: its turns are given; segments and channels apply to a recording alone")
     conversation = _of_folder(path) if path.is_dir() else _of_table(path, path.name)
     if not conversation.turns:
         raise ConversationError(f"{path}: no turns in it; expected sound files, {TABLES[0]} or {TABLES[1]}")

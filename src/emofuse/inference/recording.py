@@ -1,4 +1,4 @@
-"""A recording as a conversation: where its turns are and who speaks them, told, found, or a channel a speaker."""
+"""A recording as a conversation: where its turns are and who speaks them: given, found, or one channel per speaker."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ONE_SPEAKER", "SPEAKER", "Conversation", "ConversationError", "Turn", "cut", "read_mono", "read_recording"]
 
-ONE_SPEAKER = "speakers are not told apart: all turns count as one speaker's"
+ONE_SPEAKER = "speakers are not distinguished: all turns count as one speaker's"
 """The remark on a recording of which nothing is known but its sound."""
 
 _TELLS = "segments, channels or a diarizer would tell"
@@ -66,7 +66,7 @@ class Conversation:
     Attributes:
         name: of the file or folder
         turns: by their starts
-        remarks: such as that speakers are not told apart
+        remarks: such as that speakers are not distinguished
         sound: of a recording, the whole of it: mono at 16 kHz
     """
 
@@ -98,7 +98,7 @@ def read_recording(
     if channels:
         return _of_channels(source, where)
     sound, remarks = read_mono(source, where)
-    found = _told(segments, where, sound) if segments else _spoken(sound, SPEAKER)
+    found = _given(segments, where, sound) if segments else _spoken(sound, SPEAKER)
     if not segments or not any(each.speaker for each in found):
         remarks = (*remarks, f"{ONE_SPEAKER}; {_TELLS}")
     if not found:
@@ -120,8 +120,8 @@ def read_mono(source: AudioSource, where: str) -> tuple[Sound, tuple[str, ...]]:
         ConversationError: there is no sound in it
         OSError: it cannot be decoded
     """
-    samples, told = _decoded(source, where, apart=False)
-    return Sound(source.name, samples, SAMPLE_RATE), tuple(f"{source.name}: {each}" for each in told.values())
+    samples, defects = _decoded(source, where, apart=False)
+    return Sound(source.name, samples, SAMPLE_RATE), tuple(f"{source.name}: {each}" for each in defects.values())
 
 
 def cut(sound: Sound, start_s: float, end_s: float, where: str) -> Sound:
@@ -144,7 +144,7 @@ def cut(sound: Sound, start_s: float, end_s: float, where: str) -> Sound:
 
 
 def _of_channels(source: AudioSource, where: str) -> Conversation:
-    samples, told = _decoded(source, where, apart=True)
+    samples, defects = _decoded(source, where, apart=True)
     if len(samples) < 2:
         raise ConversationError(f"{where}: one channel; expected a channel for each speaker")
     if any(np.abs(each - samples[0]).max() < _ALIKE for each in samples[1:]):
@@ -159,18 +159,18 @@ def _of_channels(source: AudioSource, where: str) -> Conversation:
     whole = Sound(source.name, mono[None], SAMPLE_RATE)
     if not found:
         raise ConversationError(f"{where}: nobody is heard to speak in its {_seconds(whole):.1f} s")
-    remarks = tuple(f"{source.name}: {each}" for each in told.values())
+    remarks = tuple(f"{source.name}: {each}" for each in defects.values())
     return Conversation(source.name, tuple(_turns(found, source.name)), remarks, whole)
 
 
 def _decoded(source: AudioSource, where: str, apart: bool) -> tuple[np.ndarray, dict[str, str]]:
     """Samples as the stored form has them, in place: so a turn's sound is a part of them and no copy."""
     try:
-        samples, told = decode_recording(source, apart)
+        samples, defects = decode_recording(source, apart)
     except NoSoundError as error:
         raise ConversationError(f"{where}: {error}") from error
     np.clip(np.rint(np.multiply(samples, 32_768, out=samples), out=samples), -32_768, 32_767, out=samples)
-    return np.divide(samples, 32_768, out=samples), told
+    return np.divide(samples, 32_768, out=samples), defects
 
 
 def _spoken(sound: Sound, speaker: str) -> list[Segment]:
@@ -180,7 +180,7 @@ def _spoken(sound: Sound, speaker: str) -> list[Segment]:
     return [Segment(span.start / SAMPLE_RATE, span.end / SAMPLE_RATE, speaker) for span in spans]
 
 
-def _told(segments: "Path | Diarizer", where: str, sound: Sound) -> list[Segment]:
+def _given(segments: "Path | Diarizer", where: str, sound: Sound) -> list[Segment]:
     if isinstance(segments, Path):
         return _fitting(read_segments(segments, Path(sound.name).stem), _seconds(sound), str(segments))
     return _fitting(segments(sound), _seconds(sound), where)

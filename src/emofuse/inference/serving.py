@@ -14,7 +14,7 @@ by their voice, and the answer has one row a turn, with ``start_s`` and ``end_s`
 
     {"dataframe_records": [{"recording": "UklGRi..."}]}
 
-What is wrong with a request is told with status 400, a body that is not declared as JSON or CSV with 415, and one of
+A wrong request is answered with status 400 and the reason, a body that is not declared as JSON or CSV with 415, one of
 more than :data:`MAX_BODY` bytes with 413. What a request may ask for is bounded by the constants below, so that none
 takes the memory and the time of all; MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT bounds the wait for an answer, 60 s.
 """

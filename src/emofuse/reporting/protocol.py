@@ -36,7 +36,7 @@ PARAMETERS = (
 
 TIMES = (
     "Training times are in the tracker, as the duration of each run: emofuse table --time and emofuse report show "
-    "them beside the scores. No time stands in a file that has to come out the same again."
+    "them beside the scores. Committed files contain no times, so that two runs give identical files."
 )
 """Where to look for times."""
 
@@ -242,9 +242,9 @@ def _features(made: Mapping[str, Any]) -> str:
 
 def _of_others(own: Mapping[str, Any]) -> str:
     labels = {
-        True: "may have been seen, so that it is never told to be the best",
+        True: "may have been seen, so it is never ranked",
         False: "not seen",
-        "unknown": "perhaps seen, so that it is never told to be the best",
+        "unknown": "perhaps seen, so it is never ranked",
     }
     return f"{own['source'].rstrip('.')}; gives {own['kind']}; labels of test {labels[own['labels_seen']]}"
 

@@ -222,7 +222,7 @@ def markdown_table(
         scores: what :func:`emofuse.scoring.scores.score` gave
         comparisons: pairs of models; below the table one line a pair says by how much the first is better
         metrics: the metrics that these lines tell
-        unranked: models that are never told to be the best
+        unranked: models that are never ranked
 
     Raises:
         ScoringError: a model of ``comparisons`` was not scored

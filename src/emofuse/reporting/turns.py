@@ -68,7 +68,7 @@ def read_turns(task: Task, layout: Layout, runs: pl.DataFrame) -> Turns:
         runs: the predictions of all runs
     """
     table, n_dialogues = shown_utterances(task, layout)
-    answers = (
+    predictions = (
         runs.filter(
             pl.col("split") == "test", pl.col("model").map_elements(lambda each: base_name(each) == each, pl.Boolean)
         )
@@ -76,13 +76,13 @@ def read_turns(task: Task, layout: Layout, runs: pl.DataFrame) -> Turns:
         .join(table.select("utterance_id", "target"), on="utterance_id")
     )
     votes = (
-        answers.group_by("model", "utterance_id", "predicted")
+        predictions.group_by("model", "utterance_id", "predicted")
         .len()
         .sort("len", "predicted", descending=[True, False])
         .unique(["model", "utterance_id"], keep="first", maintain_order=True)
     )
-    right = answers.group_by("model", "utterance_id").agg(right=(pl.col("predicted") == pl.col("target")).sum())
-    models = in_order(answers["model"].to_list())
+    right = predictions.group_by("model", "utterance_id").agg(right=(pl.col("predicted") == pl.col("target")).sum())
+    models = in_order(predictions["model"].to_list())
 
     def column(found: pl.DataFrame, model: str, name: str) -> list[Any]:
         own = found.filter(model=model).select("utterance_id", name)

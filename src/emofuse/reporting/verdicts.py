@@ -10,7 +10,7 @@ from emofuse.scoring.predictions import ScoringError
 __all__ = ["METRIC", "between", "pair_row", "points", "standing", "verdict"]
 
 METRIC = "weighted_f1"
-"""The metric that models are told apart by."""
+"""The metric that models are compared by."""
 
 AHEAD, BEHIND, PERHAPS, ALIKE = (
     "the first is better, significant after Holm correction",
@@ -33,7 +33,7 @@ def points(fraction: float) -> str:
 
 
 def percent(fraction: float) -> float:
-    """Return a fraction in percent, as it is printed, to a tenth; what is best is told by that too.
+    """Return a fraction in percent, as it is printed, to a tenth; the best is chosen by that too.
 
     >>> percent(0.65849), percent(-0.0001)
     (65.8, 0.0)

@@ -44,7 +44,7 @@ TIE = 1e-12
 """Differences smaller than this are none but for rounding."""
 
 SMALLEST_P = 1e-6
-"""No p is told below this: so far out nothing says that a t distribution still fits."""
+"""No p is reported below this: so far out nothing says that a t distribution still fits."""
 
 _HALVINGS = 50
 """Of the bracket of log p, which they narrow to less than a float's last digit."""
