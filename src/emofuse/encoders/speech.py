@@ -44,7 +44,7 @@ from emofuse.encoders.windows import Window, cut
 
 __all__ = ["Config", "SpeechEncoder", "batches", "load"]
 
-_CODE = ("batches", "convolutions", "speech", "speech_networks", "windows")
+_CODE = ("batches", "convolutions", "plain", "speech", "speech_networks", "windows")
 
 _NEEDS = ("preprocessor_config.json",)
 """What the local cache must have beside weights and configuration."""
