@@ -102,6 +102,17 @@ def test_a_committed_lock_file_that_is_broken_too_is_removed(project: Path, dvc:
     dvc(project, "repro")
 
 
+def test_a_lock_file_in_the_middle_of_a_merge_is_left_to_its_owner(project: Path) -> None:
+    """The two sides have stages of two people; whichever is taken drops the other's."""
+    commit(project)
+    path = project / "dvc.lock"
+    ours = path.read_text()
+    merging = f"<<<<<<< HEAD\n{ours}=======\n{ours.replace('made', 'kept')}>>>>>>> theirs\n"
+    path.write_text(merging)
+    assert heal(project) == []
+    assert path.read_text() == merging
+
+
 def test_what_is_whole_is_left_alone(project: Path) -> None:
     (project / ".dvc/tmp/rwlock").write_text(json.dumps({"read": {}, "write": {}}))
     before = {path: path.stat().st_mtime_ns for path in project.rglob("*") if path.is_file()}

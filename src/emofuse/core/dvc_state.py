@@ -129,8 +129,14 @@ def _broken_locks(root: Path) -> list[Path]:
         try:
             locked_stages(path)
         except ValueError:
-            broken.append(path)
+            if not _in_conflict(path):
+                broken.append(path)
     return broken
+
+
+def _in_conflict(path: Path) -> bool:
+    """Whether git left a merge to a person: healing would drop the other side's stages."""
+    return any(line.startswith(b"<<<<<<< ") for line in path.read_bytes().splitlines())
 
 
 def _restore(path: Path) -> str:
