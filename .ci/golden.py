@@ -47,9 +47,10 @@ def processor() -> dict[str, Any]:
     import torch
 
     about = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", about.read_text()) if about.exists() else []
+    # Virtual machines hide the name's end, so that several generations of processors share one.
+    lines = re.findall(r"(?:cpu family|model|model name|stepping)\s*: (.*)", about.read_text() if about.exists() else "")
     return {
-        "name": names[0] if names else platform.processor(),
+        "name": " ".join(lines[:4]) or platform.processor(),
         "cores": os.cpu_count(),
         "torch": torch.backends.cpu.get_cpu_capability(),
         "python": ".".join(platform.python_version_tuple()[:2]),
