@@ -48,7 +48,8 @@ def processor() -> dict[str, Any]:
 
     about = Path("/proc/cpuinfo")
     # Virtual machines hide the name's end, so that several generations of processors share one.
-    lines = re.findall(r"(?:cpu family|model|model name|stepping)\s*: (.*)", about.read_text() if about.exists() else "")
+    text = about.read_text() if about.exists() else ""
+    lines = re.findall(r"(?:cpu family|model|model name|stepping)\s*: (.*)", text)
     return {
         "name": " ".join(lines[:4]) or platform.processor(),
         "cores": os.cpu_count(),
