@@ -70,12 +70,7 @@ def _decompressed(archive: Path) -> Iterator[IO[bytes]]:
     with regular(archive, "an archive").open("rb") as file:
         head = file.read(6)
         file.seek(0)
-        openers: tuple[tuple[bytes, Any], ...] = (
-            (b"\x1f\x8b", gzip.open),
-            (b"BZh", bz2.open),
-            (b"\xfd7zXZ\0", lzma.open),
-        )
-        for sign, opener in openers:
+        for sign, opener in _OPENERS.items():
             if head.startswith(sign):
                 with opener(file, "rb") as stream:
                     yield stream

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from emofuse.models.registry import base_name, in_order
-from emofuse.reporting.verdicts import METRIC, percent
+from emofuse.reporting.verdicts import METRIC, in_percent
 from emofuse.scoring.predictions import ScoringError
 
 __all__ = ["Conditions", "read_conditions"]
@@ -62,10 +62,10 @@ def _read(path: Path) -> pl.DataFrame:
 
 def _cells(table: pl.DataFrame) -> Mapping[str, str]:
     rows = table.select("model", "mean", "as_recorded").rows()
-    return {model: f"{percent(mean):.1f} ({percent(recorded):.1f})" for model, mean, recorded in rows}
+    return {model: f"{in_percent(mean)} ({in_percent(recorded)})" for model, mean, recorded in rows}
 
 
 def _note(name: str, table: pl.DataFrame) -> str:
     rate, dialogues = table.select("word_error_rate", "dialogues").row(0)
-    words = "" if rate is None else f", word error rate {percent(rate):.1f} %"
+    words = "" if rate is None else f", word error rate {in_percent(rate)} %"
     return f"{name}: {dialogues} dialogues{words}"

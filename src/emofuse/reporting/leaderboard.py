@@ -12,7 +12,7 @@ from emofuse.models.registry import base_name, in_order
 from emofuse.reporting.conditions import Conditions, read_conditions
 from emofuse.reporting.pages import render
 from emofuse.reporting.protocol import unranked
-from emofuse.reporting.verdicts import METRIC, percent
+from emofuse.reporting.verdicts import METRIC, bounds, in_percent
 from emofuse.scoring.literature import Published, published
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import DEV
@@ -157,9 +157,9 @@ def _others(found: Sequence[Published], task: str) -> Iterator[str]:
 def _cell(row: dict[str, Any] | None, best: float | None) -> str:
     if row is None:
         return ""
-    mean = f"{percent(row['mean']):.1f}"
-    interval = "" if row["low"] is None else f" [{percent(row['low']):.1f}, {percent(row['high']):.1f}]"
-    return (f"**{mean}**" if row["mean"] == best else mean) + interval
+    mean = in_percent(row["mean"])
+    ends = "" if row["low"] is None else f" {bounds(row['low'], row['high'])}"
+    return (f"**{mean}**" if row["mean"] == best else mean) + ends
 
 
 def _page(rows: Sequence[Row], conditions: Sequence[Conditions]) -> str:
@@ -191,6 +191,6 @@ def _page(rows: Sequence[Row], conditions: Sequence[Conditions]) -> str:
 def _numbers(row: dict[str, Any] | None, best: float | None) -> dict[str, Any]:
     if row is None:
         return {"value": -1, "mean": "", "interval": "", "best": False}
-    interval = "" if row["low"] is None else f"[{percent(row['low']):.1f}, {percent(row['high']):.1f}]"
-    own, mean = row["mean"], f"{percent(row['mean']):.1f}"
-    return {"value": own, "mean": mean, "interval": interval, "best": own == best}
+    own = row["mean"]
+    ends = "" if row["low"] is None else bounds(row["low"], row["high"])
+    return {"value": own, "mean": in_percent(own), "interval": ends, "best": own == best}

@@ -7,7 +7,7 @@ from typing import Any
 from emofuse.core.markdown import plain, table
 from emofuse.models.registry import ENSEMBLE, in_order, is_ablation, sources
 from emofuse.models.registry import model as find_model
-from emofuse.reporting.verdicts import METRIC, percent
+from emofuse.reporting.verdicts import METRIC, in_percent
 from emofuse.scoring.literature import Published
 from emofuse.scoring.predictions import ScoringError
 
@@ -204,7 +204,7 @@ def times_markdown(written: Mapping[str, Any], seconds: Mapping[str, float]) -> 
     rows = [
         [
             model,
-            f"{percent(written['scores'][model][METRIC]['mean']):.1f}",
+            in_percent(written["scores"][model][METRIC]["mean"]),
             f"{written['protocol']['models'][model]['n_parameters']:,}",
             f"{seconds[model]:.1f}",
         ]

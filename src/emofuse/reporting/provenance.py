@@ -12,7 +12,7 @@ from platform import python_version_tuple
 from typing import Any
 
 from emofuse.core.files import digest, file_digest
-from emofuse.core.imports import closure, source_of
+from emofuse.core.imports import closure, code_of
 
 __all__ = ["commit_of", "provenance", "provenance_lines"]
 
@@ -30,7 +30,7 @@ def provenance(utterances: Path, runs: Sequence[Path]) -> dict[str, Any]:
         utterances: the corpus's table
         runs: folders of all runs
     """
-    sources = [source_of(module).read_text(encoding="utf-8") for module in closure("reporting.benchmark")]
+    code = [code_of(module) for module in closure("reporting.benchmark")]
     return {
         "versions": {
             "emofuse": _release(version("emofuse")),
@@ -38,7 +38,7 @@ def provenance(utterances: Path, runs: Sequence[Path]) -> dict[str, Any]:
             **{name: ".".join(version(name).split(".")[:2]) for name in _PACKAGES},
         },
         "sha256": {
-            "scoring code": digest(sources)[:_SHOWN],
+            "scoring code": digest(code)[:_SHOWN],
             "utterances": file_digest(utterances)[:_SHOWN],
             "predictions": digest([file_digest(folder / "predictions.parquet") for folder in runs])[:_SHOWN],
         },

@@ -5,7 +5,7 @@ from pathlib import Path
 from emofuse.core.files import write_text
 from emofuse.models.registry import in_order
 from emofuse.reporting.leaderboard import Row, leaderboard
-from emofuse.reporting.verdicts import METRIC, percent
+from emofuse.reporting.verdicts import METRIC, bounds, in_percent
 from emofuse.scoring.predictions import ScoringError
 
 __all__ = ["BEGIN", "END", "results", "with_results", "write_results"]
@@ -54,5 +54,5 @@ def _cell(row: Row | None, best: float) -> str:
     if row is None:
         return ""
     score = row.scores[METRIC]
-    mean, low, high = (f"{percent(score[name]):.1f}" for name in ("mean", "low", "high"))
-    return f"{f'**{mean}**' if row.ranked and score['mean'] == best else mean} [{low}, {high}]"
+    mean = in_percent(score["mean"])
+    return f"{f'**{mean}**' if row.ranked and score['mean'] == best else mean} {bounds(score['low'], score['high'])}"

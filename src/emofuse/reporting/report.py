@@ -32,7 +32,7 @@ from emofuse.reporting.tables import (
     shown,
 )
 from emofuse.reporting.turns import Turns, as_json
-from emofuse.reporting.verdicts import METRIC, between, pair_row, percent, standing, verdict
+from emofuse.reporting.verdicts import METRIC, between, bounds, in_percent, pair_row, standing, verdict
 from emofuse.scoring.calibration import BINS
 from emofuse.scoring.ensembles import COMPARED
 from emofuse.scoring.literature import paper, published
@@ -140,7 +140,7 @@ def scores_figure(scores: Scores) -> Markup:
             100 * rows[model]["mean"],
             100 * rows[model]["low"],
             100 * rows[model]["high"],
-            f"{_percent(rows[model]['mean'])} {_ends(rows[model]['low'], rows[model]['high'])}",
+            f"{in_percent(rows[model]['mean'])} {bounds(rows[model]['low'], rows[model]['high'])}",
             tuple(100 * value for value in runs.filter(pl.col("model") == model)["value"]),
             outlier=_reads_nothing(model),
         )
@@ -261,10 +261,10 @@ def _grid(scores: Scores, models: Sequence[str], protocol: Mapping[str, Any], gr
 def _score_cell(cell: Mapping[str, Any] | None, best: float) -> dict[str, Any]:
     if cell is None:  # of a model that only names classes: the calibration error
         return _cell(-1.0, "")
-    spread = f"± {_percent(cell['sd'])} " if cell["sd"] is not None else ""
-    interval = "" if cell["low"] is None else _ends(cell["low"], cell["high"])
+    spread = f"± {in_percent(cell['sd'])} " if cell["sd"] is not None else ""
+    interval = "" if cell["low"] is None else bounds(cell["low"], cell["high"])
     beside = f"{spread}{interval}"
-    return _cell(cell["mean"], _percent(cell["mean"]), beside, best=cell["mean"] == best)
+    return _cell(cell["mean"], in_percent(cell["mean"]), beside, best=cell["mean"] == best)
 
 
 def _size_cells(sizes: Mapping[str, Any], cell: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -305,7 +305,7 @@ def _calibrations(scores: Scores, models: Sequence[str], part: str) -> dict[str,
     errors = dict(scores.models.filter(pl.col("metric") == f"{ECE}{SUFFIXES[part]}").select("model", "mean").rows())
     own = scores.calibration.filter(pl.col("utterances") == part)
     return {
-        model: (_percent(errors[model]), calibration(own.filter(pl.col("model") == model).to_dicts(), model))
+        model: (in_percent(errors[model]), calibration(own.filter(pl.col("model") == model).to_dicts(), model))
         for model in models
         if model in errors
     }
@@ -343,11 +343,3 @@ def _strip(title: str, weights: Sequence[float], own: int) -> dict[str, Any]:
     largest = max(weights) or 1.0
     cells = [round(weight / largest, 3) for weight in weights]
     return {"title": title, "cells": cells, "own": own, "strongest": cells.index(max(cells)) + 1}
-
-
-def _percent(fraction: float) -> str:
-    return f"{percent(fraction):.1f}"
-
-
-def _ends(low: float, high: float) -> str:
-    return f"[{_percent(low)}, {_percent(high)}]"

@@ -12,7 +12,7 @@ import polars as pl
 from emofuse.core.files import write_json, write_table, write_text
 from emofuse.core.markdown import plain, table
 from emofuse.models.registry import base_name, in_order, is_ablation, is_ensemble
-from emofuse.reporting.verdicts import METRIC, between, pair_row, percent, standing
+from emofuse.reporting.verdicts import METRIC, between, bounds, in_percent, pair_row, percent, standing
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import (
     ALL,
@@ -320,10 +320,10 @@ def _cell(row: Mapping[str, Any] | None, best: float) -> str:
     """Such as ``**65.8** ± 0.4 [64.1, 67.3]``; no sd for a single run, no interval where there is none."""
     if row is None:
         return ""
-    mean, bold = f"{percent(row['mean']):.1f}", percent(row["mean"]) == best
-    sd = "" if row["sd"] is None else f" ± {percent(row['sd']):.1f}"
-    interval = "" if row["low"] is None else f" [{percent(row['low']):.1f}, {percent(row['high']):.1f}]"
-    return (f"**{mean}**" if bold else mean) + sd + interval
+    mean, bold = in_percent(row["mean"]), percent(row["mean"]) == best
+    sd = "" if row["sd"] is None else f" ± {in_percent(row['sd'])}"
+    ends = "" if row["low"] is None else f" {bounds(row['low'], row['high'])}"
+    return (f"**{mean}**" if bold else mean) + sd + ends
 
 
 def _legend(scores: Scores) -> str:

@@ -7,7 +7,7 @@ import polars as pl
 
 from emofuse.scoring.predictions import ScoringError
 
-__all__ = ["METRIC", "between", "pair_row", "points", "standing", "verdict"]
+__all__ = ["METRIC", "between", "bounds", "in_percent", "pair_row", "percent", "points", "standing", "verdict"]
 
 METRIC = "weighted_f1"
 """The metric that models are compared by."""
@@ -40,6 +40,16 @@ def percent(fraction: float) -> float:
     """
     # Adding zero turns -0.0 into 0.0.
     return round(100 * fraction, 1) + 0.0
+
+
+def in_percent(fraction: float) -> str:
+    """Return a fraction as it is printed, such as ``65.8``."""
+    return f"{percent(fraction):.1f}"
+
+
+def bounds(low: float, high: float) -> str:
+    """Return the ends of an interval of fractions as they are printed, such as ``[61.0, 70.2]``."""
+    return f"[{in_percent(low)}, {in_percent(high)}]"
 
 
 def between(row: Mapping[str, Any]) -> str:
@@ -94,7 +104,6 @@ def standing(
     for name in (row["model"] for row in rows if row is not best):
         pair = pair_row(pairs, best["model"], name)
         by_verdict[verdict(pair, confidence_level)].append(f"{name} {between(pair)}")
-    mean, low, high = (f"{percent(best[name]):.1f}" for name in ("mean", "low", "high"))
     counted = f"{pairs.filter(pl.col('metric') == METRIC).height:,}"
     titles = {
         AHEAD: f"Significantly better than, in points, after Holm correction over {counted} pairs",
@@ -102,5 +111,6 @@ def standing(
         ALIKE: "No significant difference to",
     }
     among = f" of {len(rows)} models" if len(rows) > 1 else ""
-    first = f"{best['model']} has the best weighted F1{among}: {mean} % [{low}, {high}]."
+    score = f"{in_percent(best['mean'])} % {bounds(best['low'], best['high'])}"
+    first = f"{best['model']} has the best weighted F1{among}: {score}."
     return [first, *(f"{titles[each]}: {'; '.join(names)}." for each, names in by_verdict.items() if names)]

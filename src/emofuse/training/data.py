@@ -45,7 +45,7 @@ class Sequences:
     """One modality's ragged sequences, in the order of the fold's utterances.
 
     Attributes:
-        values: ``[total, D]``; a sequence that stands for nothing is one frame of NaN
+        values: ``[total, D]``; a missing sequence is one frame of NaN
         offsets: int64 ``[n + 1]``
         n_layers: of the encoder, side by side in a frame, for the network to weigh; 1 where it takes the frame as it is
     """
