@@ -1,16 +1,20 @@
 """Weighted F1 under worse conditions, beside that without them: the tables of a task, of all its pairs of encoders."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import polars as pl
-
+from emofuse.core.percent import in_percent
 from emofuse.models.registry import base_name, in_order
-from emofuse.reporting.verdicts import METRIC, in_percent
 from emofuse.scoring.predictions import ScoringError
+from emofuse.scoring.scores import METRIC
 
-__all__ = ["Conditions", "read_conditions"]
+__all__ = ["WORSE", "Conditions", "read_conditions"]
+
+WORSE = "Weighted F1 under worse conditions, and without them on the same utterances in parentheses."
+"""What stands above the tables."""
 
 
 @dataclass(frozen=True)
@@ -35,37 +39,37 @@ class Conditions:
     notes: list[str]
 
 
-def read_conditions(metrics: Path) -> Iterator[Conditions]:
-    """Read ``metrics/<task>/<pair>/robustness/*.csv``, of each folder that has some.
+def read_conditions(metrics: Path, place: str = "*/*") -> Iterator[Conditions]:
+    """Read ``metrics/<task>/<pair>/robustness/*.json``, of each folder that has some.
+
+    Args:
+        metrics: the project's metrics folder
+        place: of the tasks and pairs of encoders to read
 
     Raises:
         ScoringError: a file there is damaged
     """
-    for folder in sorted(metrics.glob("*/*/robustness")):
-        read = {path.stem: _read(path) for path in sorted(folder.glob("*.csv"))}
-        tables = {name: own for name, own in read.items() if len(own)}
-        if tables:
+    for folder in sorted(metrics.glob(f"{place}/robustness")):
+        cells, notes = {}, []
+        for path in sorted(folder.glob("*.json")):
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+                cells[path.stem] = {model: _cell(own[METRIC]) for model, own in found["scores"].items()}
+                notes.append(_note(path.stem, found))
+            except (ValueError, KeyError, TypeError) as error:
+                raise ScoringError(f"{path}: not the scores of a condition: {error!r}; run its stage again") from error
+        if cells:
             audio, _, text = folder.parent.name.partition("+")
-            cells = {name: _cells(table) for name, table in tables.items()}
             models = in_order([model for own in cells.values() for model in own if model == base_name(model)])
             rows = {model: [own.get(model, "") for own in cells.values()] for model in models}
-            notes = [_note(name, table) for name, table in tables.items()]
-            yield Conditions(folder.parents[1].name, audio, text, list(tables), rows, notes)
+            yield Conditions(folder.parents[1].name, audio, text, list(cells), rows, notes)
 
 
-def _read(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_csv(path).filter(pl.col("metric") == METRIC)
-    except pl.exceptions.PolarsError as error:
-        raise ScoringError(f"{path}: not the scores of a condition: {error}; run its stage again") from error
+def _cell(scores: Mapping[str, Any]) -> str:
+    return f"{in_percent(scores['mean'])} ({in_percent(scores['as_recorded'])})"
 
 
-def _cells(table: pl.DataFrame) -> Mapping[str, str]:
-    rows = table.select("model", "mean", "as_recorded").rows()
-    return {model: f"{in_percent(mean)} ({in_percent(recorded)})" for model, mean, recorded in rows}
-
-
-def _note(name: str, table: pl.DataFrame) -> str:
-    rate, dialogues = table.select("word_error_rate", "dialogues").row(0)
+def _note(name: str, found: Mapping[str, Any]) -> str:
+    rate = found["word_error_rate"]
     words = "" if rate is None else f", word error rate {in_percent(rate)} %"
-    return f"{name}: {dialogues} dialogues{words}"
+    return f"{name}: {found['dialogues']} dialogues{words}"

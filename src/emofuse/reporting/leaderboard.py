@@ -8,16 +8,16 @@ from typing import Any
 
 from emofuse.core.files import write_text
 from emofuse.core.markdown import plain, table
+from emofuse.core.percent import bounds, in_percent
 from emofuse.models.registry import base_name, in_order
-from emofuse.reporting.conditions import Conditions, read_conditions
+from emofuse.reporting.conditions import WORSE, Conditions, read_conditions
 from emofuse.reporting.pages import render
 from emofuse.reporting.protocol import unranked
-from emofuse.reporting.verdicts import METRIC, bounds, in_percent
 from emofuse.scoring.literature import Published, published
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import DEV
+from emofuse.scoring.scores import DEV, METRIC
 
-__all__ = ["WORSE", "Row", "leaderboard", "markdown", "write_leaderboard"]
+__all__ = ["Row", "leaderboard", "markdown", "write_leaderboard"]
 
 COLUMNS = {
     METRIC: "Weighted F1",
@@ -32,9 +32,6 @@ _NOTE = (
     "protocol, whatever the encoders; the dev column is what settings were chosen by. Figures of others stand under "
     "protocols of their own."
 )
-
-WORSE = "Weighted F1 under worse conditions, and without them on the same utterances in parentheses."
-"""What stands above the tables of conditions."""
 
 
 @dataclass(frozen=True)

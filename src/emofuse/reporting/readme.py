@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from emofuse.core.files import write_text
+from emofuse.core.percent import bounds, in_percent
 from emofuse.models.registry import in_order
 from emofuse.reporting.leaderboard import Row, leaderboard
-from emofuse.reporting.verdicts import METRIC, bounds, in_percent
 from emofuse.scoring.predictions import ScoringError
+from emofuse.scoring.scores import METRIC
 
 __all__ = ["BEGIN", "END", "results", "with_results", "write_results"]
 
