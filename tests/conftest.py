@@ -246,6 +246,58 @@ def _guess(truth: pl.DataFrame, skill: float, model: str, seeds: Sequence[int] =
 
 
 @pytest.fixture(scope="session")
+def leave_run() -> Callable[..., Path]:
+    """Leave a run on disk as training does: ``leave_run(folder, model, seed, right, …)``; the folder is returned.
+
+    It predicts 400 utterances of dev and none of test, and gets ``right`` percent of each of four classes right. With a
+    ``history`` it is of a network that was trained in epochs; with a ``network`` that one's weights are there too.
+    """
+    return _leave_run
+
+
+def _leave_run(
+    folder: Path,
+    model: str,
+    seed: int = 0,
+    right: int = 60,
+    *,
+    task: str = "tiny",
+    encoders: Mapping[str, str] | None = None,
+    stage: str = "by hand",
+    parameters: Mapping[str, Any] | None = None,
+    history: Sequence[dict[str, float]] = (),
+    network: Any = None,
+) -> Path:
+    import torch
+
+    from emofuse.tasks import Fold
+    from emofuse.training.fit import Fitted
+    from emofuse.training.runs import Run, save_fitted, save_run
+
+    n, targets = 400, np.repeat(np.arange(4), 100)
+    fold = Fold(
+        utterance_ids=tuple(f"u{row}" for row in range(n)),
+        dialogues=np.array([0, n]),
+        speakers=np.zeros(n, np.int64),
+        splits=np.ones(n, np.int64),
+        targets=targets,
+        scored=np.ones(n, bool),
+        classes=("angry", "happy+excited", "neutral", "sad"),
+        context="full",
+    )
+    predicted = np.where(np.arange(n) % 100 < right, targets, (targets + 1) % 4)
+    probabilities = np.eye(4, dtype=np.float32)[predicted]
+    trained = network or torch.nn.Linear(10, 4)
+    fitted = Fitted(trained, probabilities, {}, len(history), False, list(history), [])
+    run, kept = Run(task, model, encoders or {}, stage, seed, 0), parameters or {}
+    if network:
+        save_fitted(folder, run, fold, fitted, kept, {}, None)
+    else:
+        save_run(folder, run, fold, probabilities, kept, fitted if history else None)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
     """Address of a test's folder on an SSH server, ``ssh(folder)``; it asks another ``user`` for a password."""
     import asyncssh

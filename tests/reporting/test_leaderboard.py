@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from emofuse.reporting.conditions import WORSE
 from emofuse.reporting.leaderboard import leaderboard, markdown, write_leaderboard
+from emofuse.reporting.robustness import WORSE
 from emofuse.scoring.predictions import ScoringError
 
 TagsOf = Callable[[str], list[tuple[str, dict[str, str | None]]]]

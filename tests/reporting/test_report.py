@@ -13,11 +13,11 @@ import polars as pl
 import pytest
 import soundfile
 
-from emofuse.reporting.conditions import Conditions
 from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.layers import LayerShares
 from emofuse.reporting.protocol import model_sizes
 from emofuse.reporting.report import report, with_known
+from emofuse.reporting.robustness import Conditions
 from emofuse.reporting.turns import Turns
 from emofuse.scoring.scores import Scores, ScoringConfig, score
 

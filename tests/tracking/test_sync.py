@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 import polars as pl
 import pytest
-import torch
 import yaml
 from mlflow.entities import Run
 
@@ -24,45 +24,25 @@ from emofuse.core.params import ParamsError, validate
 from emofuse.core.store import Store
 from emofuse.features.shards import write_shard
 from emofuse.models.registry import MODALITIES, model
-from emofuse.tasks import Fold
 from emofuse.tracking.address import TrackingConfig, TrackingError
 from emofuse.tracking.process import shown, try_sync
 from emofuse.tracking.runs_in_tracker import RunsInTracker
 from emofuse.tracking.runs_on_disk import Card, RunsOnDisk, opened
 from emofuse.tracking.sync import Summary, sync, training_seconds
-from emofuse.training import runs as run_files
-from emofuse.training.fit import Fitted
 from emofuse.training.progress import Progress
+from emofuse.training.runs import Run as TrainingRun
 
 CONFIG = TrackingConfig()
 CLASSES = ("angry", "happy+excited", "neutral", "sad")
 SUMMARY = ("accuracy", "balanced_accuracy", "weighted_f1", "macro_f1")
 PAIR = Pair("logmel", "minilm")
+PARAMETERS = {"network": {"hidden": 128}, "fit": {"learning_rate": 0.0005}}
+Write = Callable[..., Any]
 MODELS = ("audio-context", "hcam")
 SEEDS = 2
 RUNS = len(MODELS) * (1 + SEEDS)
 RIGHT = {"audio-context": 77, "hcam": 68}
 """Percent of dev that a model gets right."""
-
-
-def write_project(
-    root: Path, task: str = "demo", seeds: int = SEEDS, models: tuple[str, ...] = MODELS, pair: Pair = PAIR
-) -> Path:
-    """Leave on disk what the stages leave for a task, with made-up numbers."""
-    for name in models:
-        for seed in range(seeds):
-            write_run(root, task, name, seed, pair=pair)
-    write_lock(root)
-    write_scores(root, task, seeds, models, pair=pair)
-    identity = {"id": "logmel", "revision": "1", "layer": "40 bands", "labels_seen": False}
-    for modality in MODALITIES:
-        folder = Layout(root).features("small", pair.encoder(modality))
-        folder.mkdir(parents=True, exist_ok=True)
-        write_shard(folder / "shard-00000-of-00001.parquet", [], 1, identity)
-    (root / "data/corpora/small").mkdir(parents=True, exist_ok=True)
-    (root / "data/corpora/small/utterances.parquet").touch()
-    run_only(root, pair, task)
-    return root
 
 
 def run_only(root: Path, pair: Pair, task: str = "demo") -> None:
@@ -102,38 +82,6 @@ def run_folder(root: Path, task: str, name: str, seed: int, pair: Pair = PAIR) -
     if len(modalities) == 1:
         return layout.unimodal(task, pair.encoder(modalities[0])) / name.partition("-")[2] / run
     return layout.fusion(task, pair) / ("ablations" if "/" in name else "") / name / run
-
-
-def write_run(root: Path, task: str, name: str, seed: int, right: int | None = None, pair: Pair = PAIR) -> None:
-    """Write a run as training does, of a network that gets so many percent of each class of dev right."""
-    percent = RIGHT.get(name, 60) if right is None else right
-    targets = np.repeat(np.arange(4), 100)
-    output = np.where(np.arange(400) % 100 < percent, targets, (targets + 1) % 4)
-    fold = Fold(
-        utterance_ids=tuple(f"u{row}" for row in range(400)),
-        dialogues=np.array([0, 400]),
-        speakers=np.zeros(400, np.int64),
-        splits=np.ones(400, np.int64),
-        targets=targets,
-        scored=np.ones(400, bool),
-        classes=CLASSES,
-        context="full",
-    )
-    history = [
-        {
-            "epoch": n,
-            "loss": 1.4 / n**0.5 + 0.02 * seed,
-            "dev_accuracy": 0.5,
-            "dev_weighted_f1": 0.4 + 0.03 * n + percent / 1000,
-        }
-        for n in range(1, 9)
-    ]
-    probabilities = np.eye(4, dtype=np.float32)[output]
-    network: torch.nn.Module = torch.nn.Linear(10, 4)
-    fitted = Fitted(network, probabilities, {}, 8, False, history, [])  # type: ignore[arg-type]
-    run = run_files.Run(task, name, encoders(name, pair), stage(task, name, pair), seed, 0)
-    parameters = {"network": {"hidden": 128}, "fit": {"learning_rate": 0.0005}}
-    run_files.save_run(run_folder(root, task, name, seed, pair), run, fold, probabilities, parameters, fitted)
 
 
 def write_scores(
@@ -178,7 +126,54 @@ def write_lock(root: Path, corpus: str = "68ca") -> None:
 
 
 @pytest.fixture(scope="session")
-def two_writers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def write_run(leave_run: Write) -> Write:
+    """Write a run of a network that gets so many percent of each class of dev right."""
+
+    def write(root: Path, task: str, name: str, seed: int, right: int | None = None, pair: Pair = PAIR) -> None:
+        percent = RIGHT.get(name, 60) if right is None else right
+        history = [
+            {
+                "epoch": n,
+                "loss": 1.4 / n**0.5 + 0.02 * seed,
+                "dev_accuracy": 0.5,
+                "dev_weighted_f1": 0.4 + 0.03 * n + percent / 1000,
+            }
+            for n in range(1, 9)
+        ]
+        of = {"task": task, "encoders": encoders(name, pair), "stage": stage(task, name, pair)}
+        folder = run_folder(root, task, name, seed, pair)
+        leave_run(folder, name, seed, percent, **of, parameters=PARAMETERS, history=history)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_project(write_run: Write) -> Write:
+    """Leave on disk what the stages leave for a task, with made-up numbers."""
+
+    def write(
+        root: Path, task: str = "demo", seeds: int = SEEDS, models: tuple[str, ...] = MODELS, pair: Pair = PAIR
+    ) -> Path:
+        for name in models:
+            for seed in range(seeds):
+                write_run(root, task, name, seed, pair=pair)
+        write_lock(root)
+        write_scores(root, task, seeds, models, pair=pair)
+        identity = {"id": "logmel", "revision": "1", "layer": "40 bands", "labels_seen": False}
+        for modality in MODALITIES:
+            folder = Layout(root).features("small", pair.encoder(modality))
+            folder.mkdir(parents=True, exist_ok=True)
+            write_shard(folder / "shard-00000-of-00001.parquet", [], 1, identity)
+        (root / "data/corpora/small").mkdir(parents=True, exist_ok=True)
+        (root / "data/corpora/small/utterances.parquet").touch()
+        run_only(root, pair, task)
+        return root
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def two_writers(tmp_path_factory: pytest.TempPathFactory, write_project: Write) -> tuple[Path, list[str]]:
     """A project that two processes logged at once, into a database that neither found there; and what they printed."""
     root = write_project(tmp_path_factory.mktemp("two"), seeds=1)
     command = [sys.executable, "-m", "emofuse.tracking", str(root), "first"]
@@ -189,14 +184,14 @@ def two_writers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[st
 
 
 @pytest.fixture
-def project(tmp_path: Path, two_writers: tuple[Path, list[str]]) -> Path:
+def project(tmp_path: Path, two_writers: tuple[Path, list[str]], write_project: Write) -> Path:
     """A project with trained models and a database, which takes MLflow seconds to make, without its experiment."""
     shutil.copy(two_writers[0] / "mlflow.db", tmp_path / "mlflow.db")
     return write_project(tmp_path)
 
 
 @pytest.fixture(scope="session")
-def logged(two_writers: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def logged(two_writers: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory, write_project: Write) -> Path:
     """A project whose runs are in the tracker, to look at only."""
     root = tmp_path_factory.mktemp("logged")
     shutil.copy(two_writers[0] / "mlflow.db", root / "mlflow.db")
@@ -305,7 +300,7 @@ def test_other_data_with_an_equal_result_are_a_further_input(project: Path) -> N
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
 
 
-def test_an_ablation_is_a_model_of_its_own(project: Path) -> None:
+def test_an_ablation_is_a_model_of_its_own(project: Path, write_project: Write) -> None:
     write_project(project, task="other", seeds=1, models=("hcam/no-contrastive",))
     assert "other/logmel+minilm/hcam/no-contrastive/seed-0-fold-0" in sync(project, CONFIG).added
     run = by_name(project)["other/logmel+minilm/hcam/no-contrastive"]
@@ -372,7 +367,7 @@ def test_a_column_that_was_switched_off_is_no_number_any_more(project: Path) -> 
     assert by_name(project)["demo/logmel+minilm/hcam"].data.metrics[column] == pytest.approx(0.65)
 
 
-def test_a_model_trained_again_is_a_new_run_and_the_old_one_stays(project: Path) -> None:
+def test_a_model_trained_again_is_a_new_run_and_the_old_one_stays(project: Path, write_run: Write) -> None:
     sync(project, CONFIG)
     old = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"]
     write_run(project, "demo", "hcam", 0, right=84)
@@ -413,7 +408,7 @@ def test_times_are_those_of_training_where_the_work_store_has_them_and_stay(proj
     assert training_seconds(project, CONFIG) == first
 
 
-def test_a_new_seed_adds_its_own_runs_alone(project: Path) -> None:
+def test_a_new_seed_adds_its_own_runs_alone(project: Path, write_project: Write) -> None:
     sync(project, CONFIG)
     write_project(project, seeds=SEEDS + 1)
     assert set(sync(project, CONFIG).added) == {
@@ -433,7 +428,7 @@ def experiment(project: Path, name: str = "wide") -> Iterator[pytest.MonkeyPatch
 
 
 def test_an_experiment_of_dvc_logs_what_differs_beside_the_project_in_the_project_s_tracker(
-    project: Path, tmp_path: Path
+    project: Path, tmp_path: Path, write_project: Write, write_run: Write
 ) -> None:
     sync(project, CONFIG)
     copy = write_project(tmp_path / "copy")
@@ -457,7 +452,9 @@ def test_an_experiment_of_dvc_logs_what_differs_beside_the_project_in_the_projec
     assert tags["mlflow.parentRunId"] == runs["wide: demo/logmel+minilm/hcam"].info.run_id
 
 
-def test_a_seed_that_an_experiment_adds_is_logged_alone_under_the_mean_of_all(project: Path, tmp_path: Path) -> None:
+def test_a_seed_that_an_experiment_adds_is_logged_alone_under_the_mean_of_all(
+    project: Path, tmp_path: Path, write_project: Write, write_run: Write
+) -> None:
     sync(project, CONFIG)
     copy = write_project(tmp_path / "copy")
     write_run(copy, "demo", "hcam", SEEDS, right=86)
@@ -470,7 +467,9 @@ def test_a_seed_that_an_experiment_adds_is_logged_alone_under_the_mean_of_all(pr
     assert means["dev/weighted_f1"] == pytest.approx((2 * 0.68 + 0.86) / 3)
 
 
-def test_an_experiment_logs_what_the_project_no_longer_is(project: Path, tmp_path: Path) -> None:
+def test_an_experiment_logs_what_the_project_no_longer_is(
+    project: Path, tmp_path: Path, write_project: Write, write_run: Write
+) -> None:
     """A value that the project had before is in its runs, but no longer among the current ones."""
     write_run(project, "demo", "hcam", 0, right=84)
     sync(project, CONFIG)
@@ -494,7 +493,7 @@ def test_an_experiment_is_logged_whole_where_the_project_is_not(project: Path) -
     assert counts(sync(project, CONFIG)) == (RUNS, 0, 0)
 
 
-def test_a_model_that_reads_no_encoder_is_logged_once_for_all_pairs(project: Path) -> None:
+def test_a_model_that_reads_no_encoder_is_logged_once_for_all_pairs(project: Path, write_project: Write) -> None:
     other = Pair("logmel", "bert")
     for pair in (PAIR, other):
         write_project(project, seeds=1, models=("majority",), pair=pair)
@@ -526,7 +525,7 @@ def test_scores_are_of_a_pair_that_is_run(project: Path) -> None:
     assert by_name(project)[name].data.metrics["test/weighted_f1"] == pytest.approx(0.3)
 
 
-def test_a_project_without_dvc_and_without_scores_is_shown_too(project: Path) -> None:
+def test_a_project_without_dvc_and_without_scores_is_shown_too(project: Path, write_project: Write) -> None:
     (project / "dvc.lock").unlink()
     shutil.rmtree(project / "data/scores")
     shutil.rmtree(project / "metrics")
@@ -645,10 +644,8 @@ def test_a_damaged_lock_file_is_named(project: Path) -> None:
 def begin(folder: Path, project: Path, seed: int) -> Progress:
     """What a run of HCAM writes of itself before its first epoch."""
     out = run_folder(project, "demo", "hcam", seed)
-    run = run_files.Run("demo", "hcam", encoders("hcam", PAIR), stage("demo", "hcam"), seed, 0)
-    return Progress(
-        folder, run, {"network": {"hidden": 128}, "fit": {"learning_rate": 0.0005}}, out.relative_to(project)
-    )
+    run = TrainingRun("demo", "hcam", encoders("hcam", PAIR), stage("demo", "hcam"), seed, 0)
+    return Progress(folder, run, PARAMETERS, out.relative_to(project))
 
 
 def wait_for(project: Path, name: str, ready: Callable[[Run], bool]) -> Run:

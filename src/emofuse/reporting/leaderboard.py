@@ -10,9 +10,9 @@ from emofuse.core.files import write_text
 from emofuse.core.markdown import plain, table
 from emofuse.core.percent import bounds, in_percent
 from emofuse.models.registry import base_name, in_order
-from emofuse.reporting.conditions import WORSE, Conditions, read_conditions
 from emofuse.reporting.pages import render
 from emofuse.reporting.protocol import unranked
+from emofuse.reporting.robustness import WORSE, Conditions, read_conditions
 from emofuse.scoring.literature import Published, published
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import DEV, METRIC

@@ -14,7 +14,6 @@ import polars as pl
 
 from emofuse.core.percent import bounds, in_percent
 from emofuse.models.registry import MODELS, base_name, in_order, is_ablation, is_ensemble
-from emofuse.reporting.conditions import WORSE, Conditions
 from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.figures import Estimate, calibration, confusion, dots, learning, shares
 from emofuse.reporting.layers import LayerShares
@@ -22,6 +21,7 @@ from emofuse.reporting.pages import render
 from emofuse.reporting.palette import emotion_colours
 from emofuse.reporting.protocol import PARAMETERS, TIMES, count, protocol_lines, repeat, seen, unranked
 from emofuse.reporting.provenance import provenance_lines
+from emofuse.reporting.robustness import WORSE, Conditions
 from emofuse.reporting.svg import Markup
 from emofuse.reporting.tables import MODEL, PART_TITLES, Grid, best_model, best_value, grids, models_of, shown
 from emofuse.reporting.turns import Turns, as_json
@@ -126,7 +126,7 @@ def with_known(
     known = json.dumps({"seconds": seconds, "commit": commit}).replace("<", "\\u003c")
     filled = page.replace(_KNOWN.format("{}"), _KNOWN.format(known))
     if worse:
-        tables = render("conditions.html.jinja", conditions=worse, worse=WORSE)
+        tables = render("robustness.html.jinja", conditions=worse, worse=WORSE)
         filled = _WORSE.sub(lambda _: tables, filled)
     return filled.replace('"../../../../', '"').replace('"../../../sound/', '"data/sound/').replace('"../../../', '"')
 
