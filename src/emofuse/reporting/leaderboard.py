@@ -17,7 +17,7 @@ from emofuse.scoring.literature import Published, published
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import DEV, METRIC
 
-__all__ = ["Row", "leaderboard", "markdown", "write_leaderboard"]
+__all__ = ["Row", "cell", "leaderboard", "markdown", "write_leaderboard"]
 
 COLUMNS = {
     METRIC: "Weighted F1",
@@ -121,7 +121,7 @@ def _of_task(task: str, rows: Sequence[Row], conditions: Sequence[Conditions]) -
     best = _best(rows)
     lines = []
     for row in rows:
-        cells = [_cell(row.scores.get(metric), best[metric] if row.ranked else None) for metric in COLUMNS]
+        cells = [cell(row.scores.get(metric), best[metric] if row.ranked else None) for metric in COLUMNS]
         lines.append([row.audio, row.text, row.model, *cells, str(row.scores[METRIC]["n_runs"])])
     head = ["Audio", "Text", "Model", *COLUMNS.values(), "Runs"]
     rule = [*["---"] * 3, *["---:"] * (len(COLUMNS) + 1)]
@@ -151,12 +151,11 @@ def _others(found: Sequence[Published], task: str) -> Iterator[str]:
         yield table(head, ["---", "---:", *["---"] * 3], rows)
 
 
-def _cell(row: dict[str, Any] | None, best: float | None) -> str:
-    if row is None:
-        return ""
-    mean = in_percent(row["mean"])
-    ends = "" if row["low"] is None else f" {bounds(row['low'], row['high'])}"
-    return (f"**{mean}**" if row["mean"] == best else mean) + ends
+def cell(row: dict[str, Any] | None, best: float | None) -> str:
+    """Return a mean with its interval as Markdown, in bold if it is the best; nothing where there is none."""
+    own = _numbers(row, best)
+    mean = f"**{own['mean']}**" if own["best"] else own["mean"]
+    return f"{mean} {own['interval']}".strip()
 
 
 def _page(rows: Sequence[Row], conditions: Sequence[Conditions]) -> str:

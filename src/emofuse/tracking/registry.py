@@ -63,7 +63,7 @@ class Registry:
         name = f"{_PREFIX}{tags['task']}-{tags['encoders']}-{tags['model']}".translate({ord("+"): "-", ord("/"): "-"})
         run = runs.of(best)
         found = self._found(name, best.key, run)
-        contents = digest([_FORMAT, best.key, len(model.runs), model.scored])
+        contents = digest([_FORMAT, best.key, len(model.runs), model.parent.metrics])
         if not found or found.tags.get(_CONTENTS) != contents:
             if not self._log(model, run):
                 return

@@ -113,13 +113,11 @@ class Model:
         parent: the run of the whole model: means over its runs
         runs: its trained runs, by seed and fold
         folder: where they are
-        scored: digest of the scoring stage's results for the task; None before it ran
     """
 
     parent: Card
     runs: tuple[Card, ...]
     folder: Path
-    scored: str | None
 
     @property
     def cards(self) -> tuple[Card, ...]:
@@ -256,9 +254,7 @@ class RunsOnDisk:
             datasets=first.datasets,
             files=_pictures_and_tables(scores, first.tags["model"]) if scores else {},
         )
-        json_file = scores / "scores.json" if scores else None
-        scored = file_digest(json_file) if json_file and json_file.exists() else None
-        return Model(parent, tuple(runs), folder, scored)
+        return Model(parent, tuple(runs), folder)
 
     @cached_property
     def _times(self) -> dict[str, tuple[float, float]]:
