@@ -92,8 +92,8 @@ def test_worse_conditions_are_asked_about_while_they_are_on_and_change_no_other_
         f"robustness-{name}-demo-logmel-minilm" for name in asked
     }
     for name in asked:
-        path = project / METRICS / "robustness" / f"{name.partition('-')[2]}.json"
-        scores = json.loads(path.read_text())["scores"]
+        found = project / METRICS / "robustness" / f"{name.partition('-')[2]}.json"
+        scores = json.loads(found.read_text())["scores"]
         assert set(scores) == MODELS
         assert all(own["weighted_f1"]["mean"] is not None for own in scores.values())
     assert {each: each.read_bytes() for each in before} == before
