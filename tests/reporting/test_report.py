@@ -13,11 +13,12 @@ import polars as pl
 import pytest
 import soundfile
 
+from emofuse.models.registry import MODELS
 from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.layers import LayerShares
 from emofuse.reporting.protocol import model_sizes
 from emofuse.reporting.report import report, with_known
-from emofuse.reporting.turns import Turns
+from emofuse.reporting.turns import MOST, MOST_BYTES, Turns
 from emofuse.scoring.scores import Scores, ScoringConfig, score
 
 Make = Callable[..., pl.DataFrame]
@@ -72,7 +73,7 @@ def protocol(task: str = "meld-7") -> dict[str, Any]:
         "epoch_chosen_on": "dev weighted F1",
         "features": features,
         "models": model_sizes(records(), [], features),
-        "provenance": {"versions": {"emofuse": "0.1.0"}, "sha256": {"predictions": "0123456789abcdef"}},
+        "provenance": {"versions": {"python": "3.11"}, "sha256": {"predictions": "0123456789abcdef"}},
     }
 
 
@@ -167,6 +168,41 @@ def test_a_page_without_words_says_where_they_are(scores: Scores) -> None:
     bare = replace(shown, turns=shown.turns.drop("speaker", "text", "target"))
     page = report(scores, protocol(), records(), [bare])
     assert "<code>data/scores/meld-7/ears+&lt;eyes&gt;/report.html</code>" in page
+
+
+def test_the_largest_page_with_words_is_small(truth: Make, guess: Make) -> None:
+    """As many turns and words as fit, seven classes, and every model with four runs and a dialogue."""
+    emotions = ("angry", "disgusted", "fearful", "happy", "neutral", "sad", "surprised")
+    per_turn = MOST_BYTES // MOST - 2
+    column = [None, *range(len(emotions))] * (MOST // 4)
+    table = pl.DataFrame(
+        {
+            "utterance_id": [f"dialogue-{number}" for number in range(MOST)],
+            "dialogue_id": [f"d{number // 10}" for number in range(MOST)],
+            "speaker": [f"Speaker {number % 7}" for number in range(MOST)],
+            "text": ["x" * per_turn] * MOST,
+            "sound": [f"{number:016x}.flac" for number in range(MOST)],
+            "target": column[:MOST],
+        }
+    )
+    targets = truth(n_dialogues=20)
+    names = [name for name, model in MODELS.items() if model.title]
+    runs = pl.concat([guess(targets, 0.5, model, range(4)) for model in names])
+    runs = runs.with_columns(probabilities=pl.col("probabilities").list.concat(pl.lit([0.0] * 4, pl.List(pl.Float32))))
+    shown = [replace(dialogue(), model=name) for name in names]
+    per_model = {model: column[:MOST] for model in names}
+    trained = [each | {"model": model} for model in names for each in records() if each["model"] == "hcam"]
+    rules = protocol()
+    page = report(
+        score(runs, targets, emotions, ScoringConfig(resamples=20)),
+        rules | {"models": model_sizes(trained, [], rules["features"])},
+        trained,
+        shown,
+        [],
+        Turns(table, per_model, per_model, MOST // 10),
+    )
+    assert page.count("flac") >= MOST
+    assert 1_000_000 < len(page.encode()) < 1_500_000
 
 
 def test_every_part_is_there(page: str) -> None:

@@ -1,5 +1,6 @@
 """The turns of test that a page and its sound are made of: whole dialogues, what most runs predict, no other split."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,18 @@ def test_a_large_test_is_cut_at_the_end_of_a_dialogue(
         table, n = shown_utterances(task, Layout(project.root))
         assert table.equals(whole.filter(dialogue_id=first))
         assert n == n_dialogues
+
+
+def test_long_words_are_cut_at_the_end_of_a_dialogue(
+    project: Project, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = shown_utterances(task, Layout(project.root))
+    first, second = whole["dialogue_id"].unique(maintain_order=True)[:2]
+    of_two = whole.filter(pl.col("dialogue_id").is_in([first, second]))
+    size = sum(len(json.dumps(each)) for each in of_two["text"])
+    for most, expected in ((1, whole.filter(dialogue_id=first)), (size, of_two)):
+        monkeypatch.setattr(module, "MOST_BYTES", most)
+        assert shown_utterances(task, Layout(project.root))[0].equals(expected)
 
 
 def test_what_most_runs_predict_and_how_many_are_right(project: Project, task: Task) -> None:
