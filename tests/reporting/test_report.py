@@ -190,7 +190,7 @@ def test_the_largest_page_with_words_is_small(truth: Make, guess: Make) -> None:
     runs = pl.concat([guess(targets, 0.5, model, range(4)) for model in names])
     runs = runs.with_columns(probabilities=pl.col("probabilities").list.concat(pl.lit([0.0] * 4, pl.List(pl.Float32))))
     shown = [replace(dialogue(), model=name) for name in names]
-    per_model = {model: column[:MOST] for model in names}
+    per_model = dict.fromkeys(names, column[:MOST])
     trained = [each | {"model": model} for model in names for each in records() if each["model"] == "hcam"]
     rules = protocol()
     page = report(
