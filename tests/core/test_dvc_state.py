@@ -138,7 +138,7 @@ def test_nothing_is_done_while_a_dvc_is_at_work(
         monkeypatch.chdir(project)
         assert main(["heal"]) == 1
         assert capsys.readouterr().err == (
-            f"emofuse: {broken}: broken, and a process of DVC holds the lock; end it, and run this again\n"
+            f"emofuse: {broken}: broken, but a DVC process holds the lock; end it and run this again\n"
         )
     assert main(["heal"]) == 0
 

@@ -176,5 +176,5 @@ def test_what_tells_nothing_is_refused(project: Path, tmp_path: Path, capsys: py
     assert main(["corpus", "new", "a/b", str(tmp_path / "mine")]) != 0
     assert not (project / "corpora").exists()
     said = capsys.readouterr().err
-    assert "'demo': there is a corpus of that name" in said
-    assert "'a/b': a corpus's name has letters, digits, hyphens and underscores alone" in said
+    assert "'demo': there is already a corpus with this name" in said
+    assert "'a/b': expected only letters, digits, hyphens and underscores" in said
