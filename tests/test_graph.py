@@ -354,10 +354,10 @@ def test_predictions_of_others_are_a_row_of_the_same_table(project: Path, dvc: D
     assert set(ran(answer(labels))) == stages
     assert (scored()["mean"], scored()["n_runs"]) == ("1.0", "1")
     table = (out / "table.md").read_text()
-    line = "- Made elsewhere, asked: a model, asked; gives labels; labels of test perhaps seen, so it is never ranked"
+    line = "- Made elsewhere, asked: a model, asked; gives labels; labels of test possibly seen, so it is not ranked"
     assert line in table
     assert re.search(r"^- asked over \S+: Weighted F1 ", table, re.MULTILINE)
-    assert "- Splits: read from the column `split` of the corpus's table; who made them is not known here" in table
+    assert "- Splits: read from the column `split` of the corpus's table; their origin is unknown" in table
 
     first, *others = labels
     wrong = labels | {first: "loud" if labels[first] == "calm" else "calm"}

@@ -233,7 +233,7 @@ def test_a_damaged_cache_file_is_named_and_the_next_pull_heals(member: Path, fir
     (output,) = done.stderr.splitlines()
     assert re.search(r"^pretrain demo minilm: data/.*/shard-\d+-of-\d+\.parquet: not a whole feature shard", output)
     assert re.search(
-        rf"; {TEXT}/shard-\d+-of-\d+\.parquet: was damaged in DVC's cache and is taken away; `dvc pull`", output
+        rf"; {TEXT}/shard-\d+-of-\d+\.parquet: was damaged in DVC's cache and has been removed; `dvc pull`", output
     )
     dvc(member, "pull", TEXT)
     assert {path.name: path.read_bytes() for path in (member / TEXT).iterdir()} == whole

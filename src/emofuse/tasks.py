@@ -66,15 +66,15 @@ class SplitRule:
 
     def __post_init__(self) -> None:
         if (self.dev == "next") != (self.test == "each"):
-            raise ValueError(f"dev {self.dev} and test {self.test} do not go together; only `next` goes with `each`")
+            raise ValueError(f"dev {self.dev} and test {self.test} cannot be combined; `each` only goes with `next`")
         both = sorted(set(self.dev) & set(self.test)) if isinstance(self.dev, tuple) else []
         if both:
             raise ValueError(f"the {self.by}s {both} are in dev and test")
         if self.together and self.test != "each":
-            raise ValueError("`together` goes with `test: each` alone")
+            raise ValueError("`together` only goes with `test: each`")
         doubled = sorted(name for name, count in Counter(chain(*self.together)).items() if count > 1)
         if doubled:
-            raise ValueError(f"the {self.by}s {doubled} stand in `together` more than once")
+            raise ValueError(f"the {self.by}s {doubled} are in `together` more than once")
 
 
 Count = int | tuple[int, ...] | dict[str, int]
@@ -110,7 +110,7 @@ class TaskConfig:
             raise ValueError("classes take labels or sentiments; expected the same of all of them")
         doubled = sorted({label for label in self.labels if list(self.labels).count(label) > 1})
         if doubled:
-            raise ValueError(f"the labels {doubled} stand in more than one place of classes; expected one each")
+            raise ValueError(f"the labels {doubled} are in several classes; expected each in one")
         ordered = sorted(self.intervals, key=lambda each: each.at_least)
         if any(lower.below > upper.at_least for lower, upper in pairwise(ordered)):
             raise ValueError("a sentiment falls into two classes; expected one at most")
@@ -263,7 +263,7 @@ class Task:
         """Who made the splits and how, in words; ``official`` are those alone that the corpus's publisher made."""
         rule = self.config.splits
         if isinstance(rule, str):
-            return self._split_source or "read from the corpus; who made them is not known here"
+            return self._split_source or "read from the corpus; their origin is unknown"
         parts = [
             f"{name} {each if isinstance(each, str) else ' '.join(each)}"
             for name, each in (("dev", rule.dev), ("test", rule.test))
@@ -279,7 +279,7 @@ class Task:
         for split, expected in self.config.counts.items():
             folds = 1 if split == "all" else self.folds
             if isinstance(expected, tuple) and len(expected) != folds:
-                yield f"{split}: {folds} folds; a full corpus gives {len(expected)}"
+                yield f"{split}: {folds} folds; the full corpus has {len(expected)}"
                 continue
             for fold in range(folds):
                 targets = self._split_table(fold).filter((pl.col("split") == split) | (split == "all"))["target"]
@@ -359,7 +359,7 @@ def _unlike(where: str, targets: pl.Series, expected: int | dict[str, int], clas
         found = {name: int((targets == index).sum()) for index, name in enumerate(classes)}
     for name, count in expected.items():
         if found[name] != count:
-            yield f"{where}: {found[name]:,} {name} utterances; a full corpus gives {count:,}"
+            yield f"{where}: {found[name]:,} {name} utterances; the full corpus has {count:,}"
 
 
 def _refuse_shared(table: pl.DataFrame, column: str, where: str) -> None:

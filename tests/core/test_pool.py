@@ -17,7 +17,7 @@ from emofuse.core.pool import Pool, WorkerError, call_all
 
 Start = Callable[..., subprocess.Popen[str]]
 
-KILLED = "a process that worked on it was ended by SIGKILL; the memory may be full"
+KILLED = "a process that worked on it was killed by SIGKILL; the memory may be full"
 
 OWNER = """
 import os, sys, time

@@ -79,7 +79,7 @@ def test_a_killed_process_is_one_error_and_finished_shards_are_kept(
                 workers[0].send_signal(signal.SIGKILL)
                 killed = True
             time.sleep(0.02)
-    with pytest.raises(ExecutorError, match=r"shard-.*: a process that worked on it was ended by SIGKILL; .* are kept"):
+    with pytest.raises(ExecutorError, match=r"shard-.*: a process that worked on it was killed by SIGKILL; .* kept"):
         future.result()
     kept = len(list((tmp_path / "store").glob("features/*/manifest.json")))
     assert 1 <= kept < SHARDS

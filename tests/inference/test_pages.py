@@ -145,7 +145,7 @@ def test_captions_say_the_emotion() -> None:
     )
     with pytest.raises(ConversationError, match="captions need the times of turns"):
         as_srt([prediction("a")])
-    with pytest.raises(ConversationError, match="captions are of one recording; there are 2"):
+    with pytest.raises(ConversationError, match="captions are for a single recording; there are 2"):
         as_srt([timed(), timed()])
 
 

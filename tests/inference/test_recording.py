@@ -186,9 +186,9 @@ def write(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> Path:
     ("samples", "fault"),
     [
         (np.zeros(0), "no samples in it"),
-        (np.zeros(60 * SAMPLE_RATE), "nobody is heard to speak in its 60.0 s"),
+        (np.zeros(60 * SAMPLE_RATE), "no speech was found in its 60.0 s"),
         (np.full(SAMPLE_RATE, np.nan), "a sample is not a finite number"),
-        (0.3 * np.sin(np.arange(20 * SAMPLE_RATE) / 10), "nobody is heard to speak in its 20.0 s"),
+        (0.3 * np.sin(np.arange(20 * SAMPLE_RATE) / 10), "no speech was found in its 20.0 s"),
     ],
     ids=["no samples", "silence", "not a number", "a tone"],
 )

@@ -234,7 +234,7 @@ def test_the_protocol_tells_what_the_numbers_rest_on(scored: Path) -> None:
         "classes": list(LABELS),
         "labelled_utterances": [{"train": 16, "dev": 16, "test": 16}],
         "unlike_a_full_corpus": [],
-        "splits": "read from the corpus; who made them is not known here",
+        "splits": "read from the corpus; their origin is unknown",
         "folds": 1,
         "seeds": 2,
         "context": "causal",
@@ -304,7 +304,7 @@ def test_facts_stand_beside_the_scores(scored: Path) -> None:
     assert "| hcam/no-contrastive | 0 | 0 | audio, text | yes |" in table
     assert "emofuse table --time" in table
     assert "To repeat it: `dvc repro corpora/toy/dvc.yaml:score@tiny-ears-eyes`." in table
-    assert "- Context: causal, the turns before alone" in table
+    assert "- Context: causal, only the turns before" in table
 
 
 def test_two_benchmarks_are_equal_byte_by_byte(scored: Path, root: Path) -> None:

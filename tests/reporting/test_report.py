@@ -62,7 +62,7 @@ def protocol(task: str = "meld-7") -> dict[str, Any]:
         "encoders": {"audio": "ears", "text": "<eyes>"},
         "classes": ["angry", "happy", "sad"],
         "labelled_utterances": [{"train": 1000, "dev": 10, "test": 120}],
-        "unlike_a_full_corpus": ["test: 119 labelled utterances; a full corpus gives 120"],
+        "unlike_a_full_corpus": ["test: 119 labelled utterances; the full corpus has 120"],
         "splits": {"by": "session", "dev": "next", "test": "each"},
         "folds": 1,
         "seeds": 3,
@@ -130,7 +130,7 @@ def test_the_same_results_give_the_same_page(scores: Scores, page: str) -> None:
 
 def test_the_first_lines_say_who_is_better_and_how_sure_that_is(page: str) -> None:
     assert re.search(r"hcam has the best weighted F1 of 3 models: \d\d\.\d % \[\d\d\.\d, \d\d\.\d\]\.", page)
-    better = "<li>Significantly better than, in points, after Holm correction over 6 pairs: majority "
+    better = "<li>Significantly better, after Holm correction over 6 pairs: majority "
     assert re.search(re.escape(better) + r"\+\d\d\.\d \[.*?\]; text-context \+", page)
 
 

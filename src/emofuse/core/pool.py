@@ -183,7 +183,7 @@ def _epitaph(status: int | None) -> str:
     if status is not None and status < 0:
         name = signal.Signals(-status).name
         reason = "; the memory may be full" if -status == signal.SIGKILL else ""
-        return f"a process that worked on it was ended by {name}{reason}"
+        return f"a process that worked on it was killed by {name}{reason}"
     return f"a process that worked on it ended with status {status}"
 
 

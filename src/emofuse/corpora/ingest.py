@@ -297,7 +297,7 @@ def _row(utterance: Utterance, clip: Clip | None, absent: dict[str, set[str]]) -
 def _refuse_doubles(ids: Iterable[str], what: str) -> None:
     doubled = [each for each, count in Counter(ids).items() if count > 1]
     if doubled:
-        raise CorpusError(f"{what}: {len(doubled)} ids stand more than once, such as {doubled[:3]}")
+        raise CorpusError(f"{what}: {len(doubled)} ids occur more than once, such as {doubled[:3]}")
 
 
 def _print_defects(rows: Sequence[dict[str, Any]], clips: dict[str, Clip]) -> None:

@@ -152,7 +152,7 @@ def _split_source(utterances: Sequence[Utterance], config: Config) -> str:
     if all(each.split is None for each in utterances):
         return ""
     where = "names of the sound files" if config.names is not None else "column `split` of the corpus's table"
-    return f"read from the {where}; who made them is not known here"
+    return f"read from the {where}; their origin is unknown"
 
 
 def split(utterances: Sequence[Utterance], splits: Splits, where: str) -> list[Utterance]:
@@ -224,7 +224,7 @@ def _from_table(source: Path, config: Config) -> tuple[list[Utterance], list[str
     table = read_rows(path) if path.suffix == ".csv" else read_parquet(path)
     unknown = [name for name in table.columns if name not in COLUMNS and name not in config.ignore]
     if unknown:
-        allowed = f"known are {list(COLUMNS)}; list in the option `ignore` what shall not be read"
+        allowed = f"known are {list(COLUMNS)}; list columns to skip in the option `ignore`"
         raise CorpusError(f"{path}: unknown columns {shown(unknown)}; {allowed}")
     if not {"utterance_id", "audio"} & set(table.columns):
         columns = shown(table.columns)
@@ -299,7 +299,7 @@ def _found(folder: Path, named: bool) -> tuple[dict[str, Path] | None, list[str]
     for path in files:
         name = composed(path.relative_to(folder).with_suffix("").as_posix())
         if name in found:
-            raise CorpusError(f"{path}: {found[name].name} is there as well; name the one to read in a column `audio`")
+            raise CorpusError(f"{path}: {found[name].name} exists too; name the one to read in a column `audio`")
         found[name] = path
     return found, notes
 
@@ -500,4 +500,4 @@ class _Row:
 def _refuse_doubles(utterances: Sequence[Utterance], source: Path) -> None:
     doubled = [name for name, count in Counter(each.utterance_id for each in utterances).items() if count > 1]
     if doubled:
-        raise CorpusError(f"{source}: {len(doubled)} utterance ids stand more than once, such as {doubled[:3]}")
+        raise CorpusError(f"{source}: {len(doubled)} utterance ids occur more than once, such as {doubled[:3]}")

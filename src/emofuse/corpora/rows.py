@@ -60,7 +60,7 @@ def _table(path: Path, names: Sequence[str], cells: Sequence[Sequence[str | None
     kept = {index: name for index, name in enumerate(names) if name or any(cells[index])}
     doubled = [name for name, count in Counter(kept.values()).items() if count > 1]
     if doubled:
-        raise CorpusError(f"{path}: the column {shown(doubled[0])} stands more than once")
+        raise CorpusError(f"{path}: the column {shown(doubled[0])} occurs more than once")
     columns = {name: cells[index] for index, name in kept.items()}
     return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
 

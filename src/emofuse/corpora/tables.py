@@ -115,7 +115,7 @@ def read_table(source: Path, config: TableConfig) -> pl.DataFrame:
     ids = [_renamed(each, config.rename, str(path)) for each in table["utterance_id"]]
     doubled = sorted({each for each, count in pl.Series(ids, dtype=pl.String).value_counts().iter_rows() if count > 1})
     if doubled:
-        raise CorpusError(f"{path}: {len(doubled)} utterance ids stand more than once, such as {doubled[:3]}")
+        raise CorpusError(f"{path}: {len(doubled)} utterance ids occur more than once, such as {doubled[:3]}")
     return table.with_columns(pl.Series("utterance_id", ids, dtype=pl.String))
 
 

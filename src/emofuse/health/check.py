@@ -99,6 +99,6 @@ def _lines(task: Task) -> Iterator[str]:
     untaken = task.untaken()
     if untaken:
         listed = ", ".join(f"{label} {count:,}" for label, count in untaken.items())
-        yield f"  labels that no class takes, which count as unlabelled: {listed}"
+        yield f"  labels that belong to no class and count as unlabelled: {listed}"
     for line in task.differences():
-        yield f"  unlike a full corpus: {line}"
+        yield f"  differs from the full corpus: {line}"

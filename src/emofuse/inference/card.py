@@ -186,7 +186,7 @@ def _data(manifest: Manifest) -> str:
 
     corpus = corpus_of(manifest)
     if corpus is None:
-        return "Not known: the model was not scored when this bundle was written."
+        return "Unknown: the model had not been scored when this bundle was written."
     title = f"{corpus}, {KNOWN[corpus].title}" if corpus in KNOWN else corpus
     made = ". A synthesizer speaks scripted conversations; no person was recorded" if corpus in SYNTHETIC else ""
     labelled = (manifest.protocol or {}).get("labelled_utterances") or [{}]
@@ -221,7 +221,7 @@ def _fallbacks(manifest: Manifest) -> str:
             f"So the {computed[0]} network answers alone, and says so; without {_NEEDS[computed[0]]} none can."
         )
     elif computed:
-        sentences.append(f"The model reads {_NEEDS[computed[0]]} alone, and cannot answer without.")
+        sentences.append(f"The model only reads {_NEEDS[computed[0]]} and cannot predict without.")
     else:
         sentences.append("So it cannot answer for new recordings.")
     return " ".join(sentences)
@@ -248,7 +248,7 @@ def _encoder(item: tuple[str, Any]) -> tuple[str, str, str]:
 
 def _protocol(protocol: Mapping[str, Any] | None) -> str:
     if protocol is None:
-        return "Not known: the model was not scored when this bundle was written."
+        return "Unknown: the model had not been scored when this bundle was written."
     shown = {
         name: value
         for name, value in protocol.items()
@@ -260,7 +260,7 @@ def _protocol(protocol: Mapping[str, Any] | None) -> str:
 
 def _scores(scores: Mapping[str, Mapping[str, Any]] | None) -> str:
     if scores is None:
-        return "None: the model was not scored when this bundle was written."
+        return "None: the model had not been scored when this bundle was written."
     rows = [
         (
             name.replace("_", " ").replace("f1", "F1"),

@@ -146,7 +146,7 @@ def _kind(path: Path) -> Literal["sound", "text"] | None:
 
 def _left_out(paths: Sequence[Path]) -> str:
     names = ", ".join(os.fsencode(path.name).decode("utf-8", "backslashreplace") for path in paths[:_NAMED])
-    return f"no turns, left out: {names}" + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
+    return f"not turns, left out: {names}" + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
 
 
 def _of_table(path: Path, name: str) -> Conversation:

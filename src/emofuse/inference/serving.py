@@ -114,7 +114,7 @@ def save(bundle: Bundle, out: Path) -> None:
         BundleError: there is something under that name already
     """
     if out.exists() and not (out / "MLmodel").exists():
-        raise BundleError(f"{out}: there is something else already; name a new folder")
+        raise BundleError(f"{out}: already exists and is something else; name a new folder")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with tempfile.TemporaryDirectory(prefix="emofuse-") as temporary:
         write_bundle(bundle, Path(temporary) / "bundle")

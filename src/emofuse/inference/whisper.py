@@ -73,7 +73,7 @@ class Whisper:
             raise EncoderError(f"speech recogniser {name}: {' '.join(str(error).split())}") from error
         if self._network.is_multilingual:
             raise EncoderError(
-                f"speech recogniser {name}: it knows several languages; in this form those of English alone are read"
+                f"speech recogniser {name}: it is multilingual; in this format only English models are supported"
             )
         signs = ("<|startoftranscript|>", "<|notimestamps|>")
         self._prompt = [self._tokenizer.token_to_id(sign) for sign in signs]

@@ -1,7 +1,7 @@
 """What made a task's results: versions, and digests of the code and of what was scored.
 
-Neither the commit nor the version of emofuse is among them. Results are part of the commit that has them, so they cannot
-name it, and the version comes from git tags, so a new tag would change them. The digest of the code stands for both.
+Neither the commit nor the version of emofuse is among them. Results are part of their commit, so they cannot name it,
+and the version comes from git tags, so a new tag would change them. The digest of the code stands for both.
 """
 
 import subprocess

@@ -12,8 +12,8 @@ from emofuse.models.registry import ENSEMBLE
 __all__ = ["COMPARED", "of_seeds"]
 
 COMPARED = (
-    "An ensemble is one run without seeds of its own: it is compared with other ensembles and with models of a single "
-    "seed, and its intervals and p say nothing of the luck of training."
+    "An ensemble is one run without seeds of its own. It is compared with other ensembles and with models of a single "
+    "seed, and its intervals and p-values do not cover the variance between training runs."
 )
 """How ensembles are compared, for the table that holds them."""
 

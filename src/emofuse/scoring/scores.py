@@ -66,9 +66,9 @@ SUFFIXES = {ALL: "", NONZERO: "/nonzero"}
 """What the names of metrics end in, by which utterances are counted."""
 
 NOT_COVERED = (
-    "Intervals and p cover which of the test set's dialogues (or speakers, where the protocol names them) and which of "
-    "a model's training runs were drawn; they do not cover other training data, another split, other speakers or "
-    "recordings than the corpus has, or choices that were made between looks at this test set."
+    "Intervals and p-values cover the choice of dialogues in the test set (or speakers, where the protocol names them) "
+    "and of training runs. They do not cover other training data, another split, speakers or recordings outside the "
+    "corpus, or choices made after looking at this test set."
 )
 """What a reader has to know beside every interval, for the foot of a table."""
 
