@@ -322,6 +322,11 @@ def test_python_of_a_page_runs(
     assert page.endswith("team.md") or re.search(r"(angry|happy|neutral|sad)", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize(("page", "most"), [("README.md", 130), ("docs/decisions.md", 120)])
+def test_a_page_to_read_in_one_go_stays_short(page: str, most: int) -> None:
+    assert len((ROOT / page).read_text(encoding="utf-8").splitlines()) <= most
+
+
 def test_every_page_that_is_named_anywhere_is_there() -> None:
     listing = [
         "git",
