@@ -1,4 +1,4 @@
-"""A task: a corpus, a label map, splits and context; and the checks that no split leaks into another.
+"""A task: a corpus, classes, splits and context, with checks for leaks between splits.
 
 What training is handed (:class:`Fold`) has no test labels in it; what scoring is handed (:meth:`Task.truth`) has.
 """
@@ -30,11 +30,11 @@ class TaskError(ValueError):
 
 @dataclass(frozen=True, config=STRICT)
 class Interval:
-    """The sentiments that a class takes, ``at_least`` ≤ sentiment < ``below``.
+    """The range of sentiment of a class, ``at_least`` ≤ sentiment < ``below``.
 
     Attributes:
-        at_least: the smallest sentiment; open if left out
-        below: sentiments are smaller than this; open if left out
+        at_least: the smallest sentiment; by default there is no limit
+        below: the upper limit, which is excluded; by default there is no limit
     """
 
     at_least: float = -math.inf
@@ -47,14 +47,14 @@ class Interval:
 
 @dataclass(frozen=True, config=STRICT)
 class SplitRule:
-    """Splits made of whole groups, where the protocol is not the corpus's own; what dev and test do not take trains.
+    """Splits made of whole groups; groups that are in neither dev nor test are train.
 
     Attributes:
-        by: what a group is
-        dev: the groups' names; or ``next``, the group after the one of test, and after the last the first; or
-            ``each``, one fold for each group outside test
-        test: the groups' names; or ``each``, one fold for each group, which goes with ``next``
-        together: lists of groups that ``each`` and ``next`` take as one; what stands in none of them always trains
+        by: the kind of group
+        dev: names of groups; or ``next``, the group after the test group, cyclically; or ``each``, one fold for each
+            group that is not in test
+        test: names of groups; or ``each``, one fold for each group, which requires ``next``
+        together: lists of groups that ``each`` and ``next`` treat as one; groups in none of them are always train
 
     Folds are in the order in which the corpus has the groups.
     """
@@ -85,15 +85,15 @@ class TaskConfig:
     """A task of ``params.yaml``.
 
     Attributes:
-        classes: for each class, the corpus labels that it takes, or the sentiments; others count as unlabelled
+        classes: for each class, its corpus labels or its range of sentiment; other utterances count as unlabelled
         seeds: number of training runs of each model, seeds 0, 1, 2 …
-        context: ``full``, the whole dialogue, or ``causal``, the turns before alone
+        context: ``full``, the whole dialogue, or ``causal``, only the turns before
         unlabelled: ``keep`` unlabelled turns as context, or ``drop`` them
         speakers: ``disjoint`` if the protocol promises that no speaker is in two splits, else ``shared``
         transcript: where the words come from, for the protocol
-        splits: the ``official`` ones, which the corpus has, or a rule
+        splits: ``official``, those of the corpus, or a rule
         counts: labelled utterances of the full corpus in a split, or in ``all``: a number, a number for each fold, or
-            one for each class. Differences are reported and stand in the results; they are no error
+            one for each class. Differences are reported with the results; they are not an error
     """
 
     classes: Annotated[dict[str, tuple[str, ...] | Interval], Field(min_length=2)]

@@ -388,7 +388,7 @@ SPEAKERS = "utterance_id,speaker,dialogue_id\n" + "".join(f"u{n},p{n % 5},d{n}\n
     ("header", "cells", "splits", "said"),
     [
         ("utterance_id", "", None, ""),
-        ("utterance_id,split", ",train", None, "read from the column `split` of the corpus's table; their origin is unknown"),
+        ("utterance_id,split", ",train", None, "read from the column `split` of the corpus's table; their origin is"),
         ("utterance_id", "", Splits("dialogue", 0.2, ("b",)), "made here by dialogue: dev 20% of them, drawn, test b"),
     ],
 )

@@ -179,9 +179,7 @@ def test_every_answer_says_what_the_model_was_trained_on(model: Model) -> None:
     assert turn_prediction.startswith("trained on demo (English, synthetic speech, not real people), weighted F1 ")
     assert f"{mean:.1f}" in turn_prediction
     bare = replace(model.manifest, protocol=None, scores=None, task="own")
-    assert trained_on(bare).startswith(
-        "trained on the corpus of the task own (language unknown), weighted F1 "
-    )
+    assert trained_on(bare).startswith("trained on the corpus of the task own (language unknown), weighted F1 ")
 
 
 def test_another_encoder_than_the_model_s_is_refused(project: Project, bundle: Bundle) -> None:

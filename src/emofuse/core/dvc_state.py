@@ -1,4 +1,4 @@
-"""What a killed DVC, or a full disk, leaves of the files that DVC writes in place: empty ones, or cut-off ones.
+"""Repair of the files that a killed DVC or a full disk leaves empty or truncated.
 
 Over ``.dvc/tmp/rwlock``, which says who reads and writes which outs, and ``dvc.lock``, which says what was made of
 what, every later command of DVC falls. Nothing in them is needed: the first is about processes that are gone, and from

@@ -1,4 +1,4 @@
-"""Work in several processes of this machine, of which any may be killed.
+"""A pool of processes that survives the death of any of them.
 
 Each process has a pipe and a thread of its own, and shares no lock with another. So one that is killed, as for want of
 memory, takes the task that it was at along and nothing else: another process takes its place for the tasks that wait.

@@ -1,4 +1,4 @@
-"""What a stage's process owes its surroundings: to die with its parent, to run alone, to use all cores."""
+"""Set-up of a stage's process: it ends with its parent, runs once at a time, and uses all cores."""
 
 import ctypes
 import os

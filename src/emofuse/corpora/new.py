@@ -1,4 +1,4 @@
-"""A first parameter file for a corpus of one's own: what its table or its files' names tell, for a person to edit."""
+"""A first parameter file for a corpus of your own, made from its table or file names."""
 
 import hashlib
 import json

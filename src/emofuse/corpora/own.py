@@ -1,4 +1,4 @@
-r"""A person's own corpus: a table and a folder of audio, or audio files whose names carry the facts.
+r"""A corpus of your own: a table and a folder of audio, or audio files with labels in their names.
 
 With a table, the source folder holds::
 
@@ -75,9 +75,9 @@ class Splits:
     """How a corpus without a column ``split`` is split; whole groups, so that none is in two splits.
 
     Attributes:
-        by: what a group is
-        dev: the groups of dev; or a share of all groups, rounded down to one at least, drawn by a hash of their names
-        test: the same for test; what neither takes is train
+        by: the kind of group
+        dev: the groups of dev; or a share of all groups (at least one), drawn by a hash of their names
+        test: the same for test; all other groups are train
     """
 
     by: Literal["speaker", "session", "dialogue"]
@@ -87,15 +87,15 @@ class Splits:
 
 @dataclass(frozen=True, config=STRICT)
 class Config:
-    """Options of a corpus of one's own.
+    """Options of a corpus of your own.
 
     Attributes:
-        names: pattern of the sound files' paths, where there is no table
-        values: for a column, what its codes mean; a code that is not listed is an error, null says unknown
-        ignore: columns of the table that are not read; any other unknown column is an error
-        splits: how to split, where there is no column ``split``
-        segments: whether a row's sound is the part of its file from ``start_s`` to ``end_s``; by default it is, for all
-            rows that have both, if a file is named by more than one row
+        names: regular expression for the paths of sound files, if there is no table
+        values: by column, the meaning of its codes; null means unknown, and a code that is not listed is an error
+        ignore: columns of the table to skip; any other unknown column is an error
+        splits: how to split, if there is no column ``split``
+        segments: whether a row's sound is the part of its file from ``start_s`` to ``end_s``; by default this is so if
+            several rows name the same file
     """
 
     names: str | None = None

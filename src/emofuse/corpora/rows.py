@@ -1,4 +1,4 @@
-"""Tables of all readers: CSV, TSV and Parquet, read as they are meant, or refused by row.
+"""Strict reading of tables: CSV, TSV and Parquet; a bad row is an error that names it.
 
 Comma- and tab-separated files are UTF-8, with or without a byte order mark, or UTF-16 with one, as spreadsheets write
 them. Rows end where the format says and nowhere else: a line separator inside a cell, U+0085 or U+2028, is part of it.

@@ -1,4 +1,4 @@
-"""What would stop a corpus's stages, or surprise its owner, reported before anything is encoded."""
+"""Checks of a corpus and its tasks before anything is encoded."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Whether the installation works, part by part, and how to mend what does not."""
+"""Checks of the installation, part by part, with remedies."""
 
 import getpass
 import importlib

@@ -1,4 +1,4 @@
-"""Features of a model in a local folder whose files have changed since: DVC compares parameters, not that folder."""
+"""Outdated features of local encoders: DVC compares their parameters, not their files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

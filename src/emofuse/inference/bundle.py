@@ -1,4 +1,4 @@
-"""A trained model with all that predicting takes, as one folder: what is released, and what the tracker registers.
+"""A trained model with everything that prediction needs, as one folder.
 
 ::
 

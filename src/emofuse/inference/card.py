@@ -1,4 +1,4 @@
-"""The model card of a bundle, as Hugging Face has them: front matter for programs, and the rest for people."""
+"""The model card of a bundle, in the form of Hugging Face."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What ``emofuse predict`` does: a model, what it predicts for, and the format of the output."""
+"""The command ``emofuse predict``."""
 
 import json
 import sys

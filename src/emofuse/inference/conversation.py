@@ -1,4 +1,4 @@
-"""What a person hands in to be predicted: a recording, or the turns of a conversation.
+"""Input of a prediction: a recording, or the turns of a conversation.
 
 - A recording is a sound file, in which the turns are found; see :mod:`emofuse.inference.recording`.
 - A folder holds sound files, one a turn in the order of their names (2 before 10), each with a transcript beside it if

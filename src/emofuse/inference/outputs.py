@@ -1,4 +1,4 @@
-"""Predictions to read or to go on with: lines for a terminal, JSON, CSV, and captions."""
+"""Predictions as text, JSON, CSV, and captions."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""A trained model in a project's ``data/models/``, as a bundle: which seed, which networks, which encoders."""
+"""Bundles of the trained models in a project's ``data/models/``."""
 
 import json
 from collections.abc import Mapping

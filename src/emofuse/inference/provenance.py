@@ -1,4 +1,4 @@
-"""Where a model comes from, in a line that stands beside every answer: corpus, language, score, and what it is not."""
+"""A sentence about the origin of a model: corpus, language, score, and limits."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

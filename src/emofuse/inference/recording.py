@@ -1,4 +1,4 @@
-"""A recording as a conversation: where its turns are and who speaks them: given, found, or one channel per speaker."""
+"""Turns and speakers of a recording: given, detected, or one channel per speaker."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

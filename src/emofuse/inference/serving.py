@@ -1,4 +1,4 @@
-"""A trained model as an MLflow model: what the registry holds, and what ``mlflow models serve`` answers requests with.
+"""A trained model as an MLflow model, for the registry and for ``mlflow models serve``.
 
 A request has a row a turn, with the columns ``audio`` (a sound file in base64), ``text``, ``speaker`` and
 ``conversation`` (a name; turns of one name are each other's context, in the order of the rows). All are optional, but a

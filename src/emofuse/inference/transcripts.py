@@ -1,4 +1,4 @@
-"""What writes down the words of turns that have none, by its name."""
+"""Speech recognisers by name."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Whisper as a recogniser, run by CTranslate2: the words of short clips without the 30 s that it was trained with.
+"""Whisper on CTranslate2 as a speech recogniser, without padding to 30 s.
 
 A clip is heard with three seconds of silence or more behind it, up to a multiple of five seconds: a fifth of the work
 for a turn of dialogue; with less, short shouts were repeated. Clips of one length are decoded together, each batch on

@@ -1,4 +1,4 @@
-"""Weighted F1 under worse conditions, beside that without them: the tables of a task, of all its pairs of encoders."""
+"""Tables of weighted F1 under worse conditions, for all pairs of encoders of a task."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A page of figures for a corpus: one HTML file that carries everything with it, the same bytes for the same corpus."""
+"""A page of figures about a corpus: one self-contained HTML file."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""All results side by side: encoders, models and tasks, and what others have published, as a page and as Markdown."""
+"""The leaderboard: all results and published ones, as a page and as Markdown."""
 
 import json
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What stands beside the scores: what each model is, what the numbers rest on, and what others have published."""
+"""The protocol of a result: its models, data and settings, and published results."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

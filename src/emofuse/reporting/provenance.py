@@ -1,4 +1,4 @@
-"""What made a task's results: versions, and digests of the code and of what was scored.
+"""Provenance of a task's results: versions, and digests of code and data.
 
 Neither the commit nor the version of emofuse is among them. Results are part of their commit, so they cannot name it,
 and the version comes from git tags, so a new tag would change them. The digest of the code stands for both.

@@ -1,4 +1,4 @@
-"""The turns of test with what models predict of them, to look for errors; words and labels belong to the corpus."""
+"""Test turns with the predictions of all models, for the error browser."""
 
 import json
 from collections.abc import Sequence

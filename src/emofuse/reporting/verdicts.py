@@ -1,4 +1,4 @@
-"""Which model is better, by how much and how sure that is, in words: of two models, and of the best and all others."""
+"""Comparisons of models in words."""
 
 from collections.abc import Collection, Mapping
 from typing import Any

@@ -1,1 +1,1 @@
-"""Worse conditions than those of training: their features, and the predictions under them."""
+"""Evaluation under worse conditions than in training."""

@@ -1,1 +1,1 @@
-"""Numbers alone: metrics, intervals, paired tests, calibration, and what others published."""
+"""Metrics, intervals, paired tests, calibration, and published results."""

@@ -1,4 +1,4 @@
-"""Ensembles of seeds: one prediction from all networks of a model, as a row of its own.
+"""Ensembles of the seeds of a model, as rows of their own.
 
 The mean of several networks' probabilities is most often better than each of them, so that an ensemble is another
 system than its model, of as many times the size: neither stands in the other's row.

@@ -1,4 +1,4 @@
-"""Runs in MLflow: while they train, and as the stages left them on disk.
+"""Runs in MLflow: live during training, and imported from disk.
 
 A training stage writes what its runs say of themselves into files; :mod:`~emofuse.tracking.live` starts a process that
 reads along and logs it. :mod:`~emofuse.tracking.sync` brings the tracker in line with what is on disk, as often as one

@@ -1,4 +1,4 @@
-"""The process that reads what the runs of a stage write of themselves, and logs it while they train."""
+"""The process that logs the runs of a stage while they train."""
 
 import json
 import sys

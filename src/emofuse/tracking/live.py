@@ -1,4 +1,4 @@
-"""Runs are shown while they train, by a process beside the stage that reads what they write of themselves.
+"""Logging during training, by a process beside the stage.
 
 The stage never waits for it: MLflow takes seconds to import, and a tracker may hang. What is not shown by the end of
 the stage, the next synchronization brings.

@@ -1,4 +1,4 @@
-"""What the stages left on disk, as the runs that a tracker should show for it.
+"""Runs for the tracker from the outputs of stages.
 
 A trained run is a folder with ``record.json`` and ``predictions.parquet`` under ``data/models/<task>/``; its test
 scores are in ``data/scores/<task>/<pair>/``, written by the scoring stage; ``metrics/<task>/<pair>/`` has the means and
