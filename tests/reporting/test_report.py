@@ -209,7 +209,7 @@ def test_every_part_is_there(page: str) -> None:
     titles = re.findall(r"<h2 id=.*?>(.*?)</h2>", page)
     assert titles == [
         *("Leaderboard", "Differences", "Ablations", "F1 of each class", "Confusion matrices", "Errors"),
-        *("Learning curves", "Calibration", "A dialogue of test", "What others published", "Protocol and provenance"),
+        *("Learning curves", "Calibration", "A test dialogue", "Published results", "Protocol and provenance"),
     ]
     assert re.findall(r'<li><a href="#.*?">(.*?)</a>', page) == titles
     assert page.count("<polyline") == 3 * 2 * 3  # loss and dev score of three models that learn, three runs each
@@ -248,8 +248,8 @@ def test_a_single_model_without_anything_else(
     page = report(alone, protocol("tiny"), [each for each in records() if each["model"] == "majority"], [])
     tags_of(page)
     assert "No model of this task was trained in epochs." in page
-    assert "A dialogue of test" not in page
-    assert "What others published" not in page
+    assert "A test dialogue" not in page
+    assert "Published results" not in page
 
 
 # In a browser.
