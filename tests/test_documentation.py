@@ -367,9 +367,9 @@ def test_the_tutorial_takes_a_conversation_and_labels_it(
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)
     (command,) = (each for each in commands(page) if each[:2] == ["emofuse", "predict"])
     assert main([each.replace("whisper-tiny", "logmel") for each in command[1:]]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("demo/cma, seed ")
-    assert len(re.findall(r"^\d+ ", told, re.MULTILINE)) == len(list((tmp_path / "talk").glob("*.flac")))
+    found = capsys.readouterr().out
+    assert found.startswith("demo/cma, seed ")
+    assert len(re.findall(r"^\d+ ", found, re.MULTILINE)) == len(list((tmp_path / "talk").glob("*.flac")))
 
 
 def test_the_tutorial_of_emodb_prints_what_it_shows(

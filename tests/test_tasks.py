@@ -279,8 +279,8 @@ def test_splits_by_session(dev: Any, test: Any, expected: list[tuple[str, ...]])
     for fold in range(small.folds):
         shown = small.fold(fold)
         assert (shown.targets[shown.splits == SPLITS.index("test")] == IGNORE).all()
-        told = truth.filter(pl.col("fold") == fold)
-        assert dict(told["split"].value_counts().iter_rows()) == {
+        found = truth.filter(pl.col("fold") == fold)
+        assert dict(found["split"].value_counts().iter_rows()) == {
             split: count for split, count in small.counts(fold).items() if split != "train"
         }
 
@@ -368,8 +368,8 @@ def test_classes_may_be_made_of_sentiments() -> None:
     config = validate(CONFIG | {"classes": classes}, TaskConfig, "tasks.small")
     small = Task("small", config, scored(-3, -0.2, 0.0, None, 2.6))
     assert small.fold(0).targets[:5].tolist() == [0, 0, 1, IGNORE, 1]
-    told = small.truth().filter(pl.col("split") == "test").select("target", "sentiment").rows()
-    assert told == [(0, -3.0), (0, -0.2), (1, 0.0), (1, 2.6)]
+    found = small.truth().filter(pl.col("split") == "test").select("target", "sentiment").rows()
+    assert found == [(0, -3.0), (0, -0.2), (1, 0.0), (1, 2.6)]
 
 
 def test_sentiments_may_leave_a_gap() -> None:

@@ -99,7 +99,7 @@ def first(interrupted: tuple[Path, set[str]], remote: Remote, dvc: Dvc) -> Path:
 
 
 def not_in_remote(project: Path, dvc: Dvc) -> set[str]:
-    """The outs of which a member is told that they were not pushed."""
+    """The outputs that a member is reminded were not pushed."""
     return set(json.loads(dvc(project, "data", "status", "--not-in-remote", "--json").stdout).get("not_in_remote", []))
 
 

@@ -76,8 +76,8 @@ def test_few_speakers_are_test_once_each_in_five_folds(
     project: Path, emodb: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = begin("emodb", emodb)
-    said = capsys.readouterr().out
-    assert "decided   each speaker is tested once, in 5 folds, and no speaker is in two splits\n" in said
+    found = capsys.readouterr().out
+    assert "decided   each speaker is tested once, in 5 folds, and no speaker is in two splits\n" in found
     assert (task.folds, task.config.seeds) == (5, 3)
     heard = [speakers(task, fold) for fold in range(5)]
     assert Counter(each for _, _, test in heard for each in test) == dict.fromkeys(EMODB_SPEAKERS, 1)
@@ -161,8 +161,8 @@ def test_names_of_files_tell_speaker_and_label(tmp_path: Path, scheme: str) -> N
     assert found.title.startswith(scheme)
     values = {name: dict(each) for name, each in found.values.items()}
     rows = read_own(tmp_path, OwnConfig(names=found.pattern, values=values))
-    told = {each.utterance_id: (each.speaker, each.label) for each in rows.utterances}
-    assert told == {name.rpartition("/")[2]: meant for name, meant in SOUNDS[scheme].items()}
+    result = {each.utterance_id: (each.speaker, each.label) for each in rows.utterances}
+    assert result == {name.rpartition("/")[2]: meant for name, meant in SOUNDS[scheme].items()}
 
 
 def test_what_tells_nothing_is_refused(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,6 +175,6 @@ def test_what_tells_nothing_is_refused(project: Path, tmp_path: Path, capsys: py
     assert main(["corpus", "new", "demo", str(tmp_path / "mine")]) != 0
     assert main(["corpus", "new", "a/b", str(tmp_path / "mine")]) != 0
     assert not (project / "corpora").exists()
-    said = capsys.readouterr().err
-    assert "'demo': there is already a corpus with this name" in said
-    assert "'a/b': expected only letters, digits, hyphens and underscores" in said
+    found = capsys.readouterr().err
+    assert "'demo': there is already a corpus with this name" in found
+    assert "'a/b': expected only letters, digits, hyphens and underscores" in found

@@ -385,18 +385,18 @@ SPEAKERS = "utterance_id,speaker,dialogue_id\n" + "".join(f"u{n},p{n % 5},d{n}\n
 
 
 @pytest.mark.parametrize(
-    ("header", "cells", "splits", "said"),
+    ("header", "cells", "splits", "expected"),
     [
         ("utterance_id", "", None, ""),
         ("utterance_id,split", ",train", None, "read from the column `split` of the corpus's table; their origin is"),
         ("utterance_id", "", Splits("dialogue", 0.2, ("b",)), "made here by dialogue: dev 20% of them, drawn, test b"),
     ],
 )
-def test_it_says_who_made_the_splits(tmp_path: Path, header: str, cells: str, splits: Any, said: str) -> None:
+def test_it_says_who_made_the_splits(tmp_path: Path, header: str, cells: str, splits: Any, expected: str) -> None:
     (tmp_path / "utterances.csv").write_text("\n".join([header, *(f"{name}{cells}" for name in "abcde")]))
     found = read(tmp_path, Config(splits=splits)).split_source
-    assert found.startswith(said)
-    assert bool(found) is bool(said)
+    assert found.startswith(expected)
+    assert bool(found) is bool(expected)
     assert "official" not in found
 
 
@@ -497,9 +497,9 @@ def test_faulty_sound_never_stops_a_corpus(
     assert rows["long"]["n_samples"] == 64_000
     assert json.loads((tmp_path / "mine.json").read_text())["defects"]["audio_unreadable"] == 3
     lines = [line.strip().partition(": ") for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
-    told = {name: reason.removeprefix(f"{source / 'audio'}/") for name, _, reason in lines}
-    assert told.pop("cut").startswith("cut.wav: ")  # in the decoder's words
-    assert told == {
+    found = {name: reason.removeprefix(f"{source / 'audio'}/") for name, _, reason in lines}
+    assert found.pop("cut").startswith("cut.wav: ")  # in the decoder's words
+    assert found == {
         "nan": "nan.wav: a sample is not a finite number",
         "long": "long.flac: 5.0 s, cut at 4 s",
         "nothing": "nothing.wav: no samples in it",

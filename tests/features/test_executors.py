@@ -174,7 +174,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def listening(tmp_path_factory: pytest.TempPathFactory) -> EncoderConfig:
-    """Features by a small group-normalised network, in a type whose cost is told."""
+    """Features by a small group-normalised network, in a smaller type."""
     folder = tmp_path_factory.mktemp("network")
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     torch.manual_seed(0)

@@ -90,7 +90,7 @@ def test_the_front_matter_is_what_the_hub_reads(bundle: Bundle, folder: Path) ->
 
 
 def test_the_front_matter_of_a_corpus_of_one_s_own(bundle: Bundle) -> None:
-    """Whose terms are not the hub's, whose language nobody said, and whose encoder the hub has."""
+    """Terms unknown to the hub, an unknown language, and an encoder from the hub."""
     features = bundle.manifest.features["text"]
     theirs = replace(features, identity=features.identity | {"id": "google-bert/bert-base-uncased"})
     protocol = {**(bundle.manifest.protocol or {}), "corpus": 'my: "corpus"\n- #1'}

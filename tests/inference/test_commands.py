@@ -79,11 +79,11 @@ def test_a_recording_is_answered_in_every_form(
         assert main([*command, *form]) == 0
         return capsys.readouterr().out
 
-    told = json.loads(output("--json"))
-    for turn, start, who in zip(told["turns"], ends, "ABA", strict=False):
+    found = json.loads(output("--json"))
+    for turn, start, who in zip(found["turns"], ends, "ABA", strict=False):
         assert (turn["speaker"], turn["text"], turn["source"]) == (who, "Hello.", "my talk.wav")
         assert turn["start_s"] == pytest.approx(start, abs=1e-3)
-    asked = told["requested"]
+    asked = found["requested"]
     assert (asked["corpus"], asked["language"], asked["synthetic_speech"]) == ("demo", "English", True)
     assert output().splitlines()[1].startswith("trained on demo (English, synthetic speech, not real people)")
     assert len(output("--csv").splitlines()) == 1 + 3

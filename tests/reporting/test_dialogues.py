@@ -25,8 +25,8 @@ def write_example(root: Path, model: str, seed: int) -> Path:
 def folders(tmp_path: Path) -> list[Path]:
     """Runs of two models and an ablation with an example each, and one run without."""
     write_json(tmp_path / "majority/seed-0/record.json", {"model": "majority", "seed": 0, "fold": 0})
-    told = [("hbaf", 0), ("hbaf", 1), ("hcam/no-context", 0), ("hcam", 0), ("hcam", 1)]
-    return [tmp_path / "majority/seed-0", *(write_example(tmp_path, model, seed) for model, seed in told)]
+    found = [("hbaf", 0), ("hbaf", 1), ("hcam/no-context", 0), ("hcam", 0), ("hcam", 1)]
+    return [tmp_path / "majority/seed-0", *(write_example(tmp_path, model, seed) for model, seed in found)]
 
 
 @pytest.fixture

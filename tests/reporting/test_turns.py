@@ -66,9 +66,9 @@ def test_what_most_runs_predict_and_how_many_are_right(project: Project, task: T
     name, target = rows["utterance_id"][0], rows["target"][0]
     other = (target + 1) % 4
     says = {number: [1.0 if each == number else 0.0 for each in range(4)] for number in (target, other)}
-    told = runs([("hcam", 0, name, says[other]), ("hcam", 1, name, says[target]), ("hcam", 2, name, says[other])])
+    result = runs([("hcam", 0, name, says[other]), ("hcam", 1, name, says[target]), ("hcam", 2, name, says[other])])
     ablation = runs([("hcam/no-context", 0, name, says[target])])
-    found = read_turns(task, Layout(project.root), pl.concat([told, ablation]))
+    found = read_turns(task, Layout(project.root), pl.concat([result, ablation]))
     place = table["utterance_id"].to_list().index(name)
     assert list(found.predicted) == ["hcam"]
     assert (found.predicted["hcam"][place], found.right["hcam"][place]) == (other, 1)
