@@ -111,7 +111,7 @@ def test_the_card_has_the_sections_of_a_model_card(bundle: Bundle) -> None:
     ]
     assert "Labelled utterances: train " in card
     assert "Article 5(1)(f)" in card
-    assert "no legal advice" in card
+    assert "not legal advice" in card
     assert "https://arxiv.org/abs/2304.06910" in card
 
 

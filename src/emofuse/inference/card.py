@@ -63,13 +63,13 @@ Research on emotion recognition in conversation, and comparison with other model
 ## Limits
 
 The model was {trained_on}.
-Its numbers hold for that corpus's speakers, language, recordings and labels. It names what raters would call an
+Its scores hold for the speakers, language, recordings and labels of that corpus. It predicts how raters would label an
 utterance, not what a person feels. Do not use it to judge people.
 
-Recognising people's emotions is regulated in places. In the European Union, Article 5(1)(f) of the Artificial
+Emotion recognition is regulated in some places. In the European Union, Article 5(1)(f) of the Artificial
 Intelligence Act (Regulation (EU) 2024/1689) prohibits AI systems that infer the emotions of people at the workplace and
 in education institutions, except for medical or safety reasons; other uses may be high-risk or have to be disclosed.
-This is a pointer and no legal advice.
+This is a pointer, not legal advice.
 
 ## Terms
 
