@@ -1,1 +1,1 @@
-"""Metrics, intervals, paired tests, calibration, and published results."""
+"""Metrics, intervals, paired tests, calibration, published results, and their files."""
