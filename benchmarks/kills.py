@@ -38,7 +38,7 @@ ENVIRONMENT = os.environ | {
 
 def main(rounds: int = 40, seed: int = 0) -> None:
     """Kill so many times, and print what came of it."""
-    choose, told = random.Random(seed), Counter[str]()
+    choose, found = random.Random(seed), Counter[str]()
     with tempfile.TemporaryDirectory(prefix="emofuse-kills-") as folder:
         fresh, finished = Path(folder) / "fresh", Path(folder) / "finished"
         make_project(fresh)
@@ -57,13 +57,13 @@ def main(rounds: int = 40, seed: int = 0) -> None:
             healed = run(project, "emofuse", "heal").stdout.strip()
             repro(project)
             same = (project / "dvc.lock").read_bytes() == expected
-            told.update([f"{'idle' if idle else target}, {left}", *(["healed"] if healed else [])])
+            found.update([f"{'idle' if idle else target}, {left}", *(["healed"] if healed else [])])
             print(f"{number:>3} {'idle' if idle else target:<7} after {after:5.1f} s: {left}; {healed or 'whole'}; "
                   f"{'as undisturbed' if same else 'ANOTHER dvc.lock'}", flush=True)  # fmt: skip
             if not same:
                 sys.exit("the lock file is not the one of an undisturbed run")
             shutil.rmtree(project)
-    for what, count in sorted(told.items()):
+    for what, count in sorted(found.items()):
         print(f"| {what} | {count} |")
 
 

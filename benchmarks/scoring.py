@@ -1,6 +1,6 @@
 """Scoring: 20 models and 10 seeds at MELD's size, against a bootstrap of 10,000 resamples with scikit-learn in a loop.
 
-The resamples here are of the calibration error; all else is told by leaving out a dialogue at a time.
+The resamples here are of the calibration error; everything else follows from leaving out a dialogue at a time.
 
 Usage: python benchmarks/scoring.py
 """

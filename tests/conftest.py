@@ -394,9 +394,9 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """The value of a piece of JavaScript, or of what it promises."""
-        told = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in told, told
-        return told["result"].get("value")
+        found = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
 
     def look(self) -> Any:
         """By how many pixels the page is too wide, and how light its ground and its letters are, up to 255."""
@@ -421,8 +421,8 @@ class Browser:
             assert some, "the browser has ended"
             self._left += some
         message, _, self._left = self._left.partition(b"\0")
-        told: dict[str, Any] = json.loads(message)
-        return told
+        found: dict[str, Any] = json.loads(message)
+        return found
 
 
 @pytest.fixture(scope="session")

@@ -196,7 +196,7 @@ def test_corpora_lists_what_is_there_and_what_is_missing(root: Path, capsys: pyt
     assert "run       dvc repro corpora/mosi/dvc.yaml" in shown
 
 
-def test_an_empty_store_is_said_to_be_empty(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_store_is_shown_as_empty(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["store"]) == 0
     assert capsys.readouterr().out == ".emofuse: empty\n"
 
@@ -289,7 +289,7 @@ def test_report_takes_the_page_with_words_where_it_is_there(
     known = {("demo", "logmel+minilm", "hcam"): 12.34, ("other", "logmel+minilm", "hcam"): 9.9}
     monkeypatch.setattr("emofuse.tracking.sync.training_seconds", lambda *_: known)
     assert main(["report", "demo"]) == 1
-    assert capsys.readouterr().err.startswith("emofuse: metrics/demo/*/report.html: not there yet")
+    assert capsys.readouterr().err.startswith("emofuse: metrics/demo/*/report.html: no report yet")
     for folder in ("metrics/demo/logmel+minilm", "data/scores/demo/logmel+minilm"):
         (root / folder).mkdir(parents=True)
         page = f'<p>{folder}</p><script type="application/json" id="known">{{}}</script>\n'
@@ -310,6 +310,6 @@ def test_table_without_a_tracker_says_so(
     assert main(["table", "--time"]) == 0
     output = capsys.readouterr().out
     assert output.startswith(
-        "Training times are not known: tracker http://x: down\n\ndemo, logmel+minilm\n\ntable with 0.5\n"
+        "Training times are unknown: tracker http://x: down\n\ndemo, logmel+minilm\n\ntable with 0.5\n"
     )
-    assert output.endswith("The tracker has no training times of demo.\n\n")
+    assert output.endswith("The tracker has no training times for demo.\n\n")

@@ -1,16 +1,24 @@
 """What README and the documentation tell a person to type, and where they send them."""
 
+import io
+import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, redirect_stdout
+from importlib import import_module
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
 import pytest
+import soundfile
 import yaml
 
 from emofuse.cli import build_parser, main
@@ -49,12 +57,17 @@ def blocks(page: Path, language: str) -> list[str]:
 def commands(page: Path) -> Iterator[list[str]]:
     """The commands of a page, word by word, those of a pipe or a list one by one."""
     for block in blocks(page, "console"):
-        for line in block.replace("\\\n", " ").splitlines():
-            if line.startswith(PROMPT):
-                words = shlex.split(line.removeprefix(PROMPT), comments=True)
-                for between, command in groupby(words, {"|", "&&", ";"}.__contains__):
-                    if not between:
-                        yield list(command)
+        yield from commands_of(block)
+
+
+def commands_of(block: str) -> Iterator[list[str]]:
+    """The commands of a block."""
+    for line in block.replace("\\\n", " ").splitlines():
+        if line.startswith(PROMPT):
+            words = shlex.split(line.removeprefix(PROMPT), comments=True)
+            for between, command in groupby(words, {"|", "&&", ";"}.__contains__):
+                if not between:
+                    yield list(command)
 
 
 CASES = [
@@ -134,10 +147,184 @@ def check_key(key: str) -> None:
         tree = tree[part]
 
 
+ELSEWHERE = (
+    (r"(pip|pre-commit|uv) |\.venv/bin/|\.ci/run|source ", "installs, or runs the whole suite"),
+    (r"make (setup|repro|lint|types|docs|bench|lock|format|test|ui)", "takes minutes; `test_make_knows_how` plans it"),
+    (r".*(meld|emodb|mosi|MELD\.Raw)", "needs a corpus that is not in the repository"),
+    (r"dvc (exp run|queue) ", "trains; `test_sweep.py` and `test_graph.py` run such experiments"),
+    (
+        r"(ray|mlflow|curl|arecord|RAY_ADDRESS=\S+|.* models:/\S+)( |$)",
+        "needs a server or a microphone; other tests start one",
+    ),
+    (r"dvc (get|import|pull) ", "needs a remote; `test_team.py` has some"),
+)
+"""Commands that no stand-in here can carry, and why; they are parsed all the same."""
+
+STAND_INS = {"whisper-tiny": "logmel", "/big/disk": "{}/disk", "/mnt/team": "{}/team"}
+"""What the small project has in the place of something else."""
+
+
+def runnable() -> Iterator[Any]:
+    """Blocks with a command that is not elsewhere, each once; the tutorials have tests of their own."""
+    seen: list[list[list[str]]] = []
+    for page in PAGES:
+        for number, block in enumerate(blocks(page, "console")):
+            typed = [command for command in commands_of(block) if not elsewhere(command)]
+            if typed and typed not in seen and page.parent.name != "tutorial":
+                seen.append(typed)
+                yield pytest.param(page, number, id=f"{page.relative_to(ROOT)}, block {number}")
+
+
+def elsewhere(command: list[str]) -> bool:
+    """Whether a command is left out here."""
+    return any(re.match(pattern, " ".join(command)) for pattern, _ in ELSEWHERE)
+
+
+@pytest.fixture(scope="module")
+def checkout(
+    make_project: Callable[[Path], Path],
+    dvc: Callable[..., Any],
+    project: "Project",  # noqa: F821
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The small project as a checkout, with a recording, a conversation, and a corpus beside it."""
+    folder = make_project(tmp_path_factory.mktemp("documented") / "checkout")
+    shutil.copy(project.root / "params.yaml", folder)
+    for name in ("data", "metrics", ".emofuse"):
+        shutil.copytree(project.root / name, folder / name, dirs_exist_ok=True)
+    (folder / "metrics/corpora/demo.html").touch()
+    dvc(folder, "commit", "--force", "ingest")
+    talk, *calls = project.conversations.values()
+    shutil.copytree(talk, folder / "talk")
+    _record(talk, folder)
+    _write_corpus(folder.parent / "corpora/calls", calls[:6])
+    for arguments in (["add", "-A"], ["commit", "-qm", "as documented"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=folder, check=True)
+    return folder
+
+
+def _record(talk: Path, folder: Path) -> None:
+    """A recording of a conversation's first two turns, and who speaks when in it."""
+    rows = json.loads((talk / "turns.json").read_text())[:2]
+    parts, lines, start = [], [], 0.0
+    for row in rows:
+        samples, rate = soundfile.read(talk / row["audio"], dtype="float32")
+        lines.append(f"SPEAKER talk 1 {start:.2f} {len(samples) / rate:.2f} <NA> <NA> {row['speaker']} <NA> <NA>")
+        parts += [samples, np.zeros(rate, np.float32)]
+        start += len(samples) / rate + 1
+    soundfile.write(folder / "talk.wav", np.concatenate(parts), rate)
+    (folder / "talk.rttm").write_text("\n".join(lines) + "\n")
+
+
+def _write_corpus(folder: Path, conversations: Sequence[Path]) -> None:
+    """A corpus of one's own as `docs/how-to/corpus.md` describes it."""
+    (folder / "audio").mkdir(parents=True)
+    lines = ["utterance_id,dialogue_id,speaker,text,label"]
+    for number, conversation in enumerate(conversations):
+        for turn, row in enumerate(json.loads((conversation / "turns.json").read_text())):
+            name = f"call{number}_{turn}"
+            shutil.copy(conversation / row["audio"], folder / f"audio/{name}.flac")
+            lines.append(f'{name},call{number},caller-{number},"{row["text"]}",{("angry", "calm")[turn % 2]}')
+    (folder / "utterances.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(("page", "number"), list(runnable()))
+def test_a_documented_block_runs(
+    page: Path, number: int, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each block of commands does what it says on the small project, without error.
+
+    These are the commands of `emofuse`, `dvc` and the shell that need no more than a trained project of twelve
+    dialogues, a recording, a corpus of one's own, and empty folders. Of `dvc repro` the first stage is run and the
+    others are listed, since other tests run them. Those in :data:`ELSEWHERE` are left out: they would install
+    something, take minutes, or need a corpus or a server.
+    """
+    here, block = tmp_path / "checkout", blocks(page, "console")[number]
+    shutil.copytree(checkout, here, symlinks=True)
+    for name in ("disk", "team"):
+        (tmp_path / name).mkdir()
+    if "mkdir /big/disk/emofuse-store" in block:  # a project without results
+        shutil.rmtree(here / ".emofuse")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(checkout.parent))
+    monkeypatch.setenv("PYTHONPATH", str(here / "src"))  # the code of stages
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@b")
+    for command in commands_of(block):
+        if not elsewhere(command):
+            run(_with_stand_ins(command, tmp_path), here)
+
+
+def _with_stand_ins(command: list[str], folder: Path) -> list[str]:
+    """A command as it is typed in the small project."""
+    for name, instead in STAND_INS.items():
+        command = [each.replace(name, instead.format(folder)) for each in command]
+    return [str(Path(each).expanduser()) if each.startswith("~") else each for each in command]
+
+
+def run(command: list[str], folder: Path) -> None:
+    """Run a command: this project's and DVC's in this process, where starting another takes longer than the work."""
+    *command, _, out = command if ">" in command else (*command, ">", "")
+    program, *arguments = command
+    with ExitStack() as stack:
+        stack.enter_context(redirect_stdout((folder / out).open("w") if out else io.StringIO()))
+        if program == "emofuse":
+            if "-" in arguments:
+                samples, _ = soundfile.read(folder / "talk.wav", dtype="int16")
+                piped = stack.enter_context(pytest.MonkeyPatch.context())
+                piped.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(samples.tobytes())))
+            assert main(arguments) == 0
+        elif program == "dvc":
+            from dvc.cli import main as run_dvc
+
+            if arguments[:2] == ["remote", "add"]:  # one of several
+                subprocess.run(["git", "checkout", "-q", ".dvc/config"], cwd=folder, check=True)
+            if arguments[0] == "repro":
+                assert run_dvc(["stage", "list", *arguments[1:]]) == 0
+                arguments = ["repro", "--single-item", f"{arguments[1]}:ingest"]
+            if arguments[0] == "checkout":
+                arguments.append("ingest")  # the one stage that DVC has seen
+            assert run_dvc(arguments) == 0
+        else:
+            subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
+    assert not out or (folder / out).stat().st_size
+
+
+@pytest.mark.parametrize("target", re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+def test_make_knows_how(target: str) -> None:
+    subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True, timeout=60)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_of_a_page_is_python(page: Path) -> None:
     for block in blocks(page, "python"):
         compile(block, str(page), "exec")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/recordings.md", "docs/how-to/team.md"])
+def test_python_of_a_page_runs(
+    page: str, checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of other pages need a corpus that is not in the repository, or a tracker."""
+    monkeypatch.chdir(checkout)
+    if not Path("bert-base").exists():
+        Path("bert-base").symlink_to("data/features/demo/minilm")
+    names = {each: import_module(each) for each in ("datasets", "pandas", "polars")}
+    for block in blocks(ROOT / page, "python"):
+        for name, instead in (
+            STAND_INS | {"meld/bert-base": "demo/minilm", "meld": "demo", "of-00008": "of-00004"}
+        ).items():
+            block = block.replace(name, instead)
+        exec(compile(block, page, "exec"), names)  # noqa: S102
+    assert page.endswith("team.md") or re.search(r"(angry|happy|neutral|sad)", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("page", "most"), [("README.md", 130), ("docs/decisions.md", 120)])
+def test_a_page_to_read_in_one_go_stays_short(page: str, most: int) -> None:
+    assert len((ROOT / page).read_text(encoding="utf-8").splitlines()) <= most
 
 
 def test_every_page_that_is_named_anywhere_is_there() -> None:
@@ -154,10 +341,16 @@ def test_every_page_that_is_named_anywhere_is_there() -> None:
     assert sorted(name for name in set(named) - made if not (ROOT / name).exists()) == []
 
 
-@pytest.mark.parametrize("page", PAGES[:3], ids=lambda page: page.name)
-def test_links_of_pages_outside_the_site_lead_somewhere(page: Path) -> None:
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "docs/reference/python.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere_without_the_site_too(page: Path) -> None:
+    """To files that git has: pages that are made from the code are not on the pages that GitHub shows."""
+    known = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    files = set(known.stdout.splitlines())
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
-        assert (page.parent / link).exists(), link
+        target = (page.parent / link).resolve().relative_to(ROOT).as_posix()
+        assert target in files, link
 
 
 def test_the_tutorial_takes_a_conversation_and_labels_it(
@@ -174,9 +367,9 @@ def test_the_tutorial_takes_a_conversation_and_labels_it(
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)
     (command,) = (each for each in commands(page) if each[:2] == ["emofuse", "predict"])
     assert main([each.replace("whisper-tiny", "logmel") for each in command[1:]]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("demo/cma, seed ")
-    assert len(re.findall(r"^\d+ ", told, re.MULTILINE)) == len(list((tmp_path / "talk").glob("*.flac")))
+    found = capsys.readouterr().out
+    assert found.startswith("demo/cma, seed ")
+    assert len(re.findall(r"^\d+ ", found, re.MULTILINE)) == len(list((tmp_path / "talk").glob("*.flac")))
 
 
 def test_the_tutorial_of_emodb_prints_what_it_shows(

@@ -36,10 +36,10 @@ def test_metrics_diff_names_the_model_and_the_score_that_changed(project: Path, 
     written = json.loads(before)
     written["hcam"]["dev/weighted_f1"] += 0.25
     path.write_text(json.dumps(written))
-    told = json.loads(dvc(project, "metrics", "diff", "--json").stdout)
+    found = json.loads(dvc(project, "metrics", "diff", "--json").stdout)
     path.write_text(before)
-    assert list(told) == [f"{METRICS}/dev.json"]
-    (changed,) = told[f"{METRICS}/dev.json"].items()
+    assert list(found) == [f"{METRICS}/dev.json"]
+    (changed,) = found[f"{METRICS}/dev.json"].items()
     assert changed[0] == "hcam.dev/weighted_f1"
     assert changed[1]["diff"] == pytest.approx(0.25)
 

@@ -325,8 +325,8 @@ def test_one_more_corpus_changes_no_other(both: tuple[Path, list[str]], dvc: Dvc
 
 def changed_stages(project: Path, dvc: Dvc, *graphs: str) -> set[str]:
     """The stages that are not up to date in their own inputs; what they hand on is seen once they have run."""
-    told = json.loads(dvc(project, "status", "--json", *(graphs or ("dvc.yaml", GRAPH))).stdout)
-    return set(told)
+    found = json.loads(dvc(project, "status", "--json", *(graphs or ("dvc.yaml", GRAPH))).stdout)
+    return set(found)
 
 
 # Predictions that others made.
@@ -342,8 +342,8 @@ def test_predictions_of_others_are_a_row_of_the_same_table(project: Path, dvc: D
     params.write_text(params.read_text().replace("  external: []", f"  external:\n  - {entry}"))
     stages = {f"{GRAPH}:external@logmel-minilm-external0", f"{GRAPH}:score@toy-2-logmel-minilm"}
 
-    def answer(said: dict[str, str], **how: bool) -> subprocess.CompletedProcess[str]:
-        file.write_text("\n".join(["utterance_id,label", *map(",".join, said.items())]) + "\n")
+    def answer(found: dict[str, str], **how: bool) -> subprocess.CompletedProcess[str]:
+        file.write_text("\n".join(["utterance_id,label", *map(",".join, found.items())]) + "\n")
         return dvc(project, "repro", GRAPH, **how)
 
     def scored() -> dict[str, str]:
@@ -354,17 +354,17 @@ def test_predictions_of_others_are_a_row_of_the_same_table(project: Path, dvc: D
     assert set(ran(answer(labels))) == stages
     assert (scored()["mean"], scored()["n_runs"]) == ("1.0", "1")
     table = (out / "table.md").read_text()
-    line = "- Made elsewhere, asked: a model, asked; gives labels; labels of test perhaps seen, so it is never ranked"
+    line = "- Made elsewhere, asked: a model, asked; gives labels; labels of test possibly seen, so it is not ranked"
     assert line in table
     assert re.search(r"^- asked over \S+: Weighted F1 ", table, re.MULTILINE)
-    assert "- Splits: read from the column `split` of the corpus's table; who made them is not known here" in table
+    assert "- Splits: read from the column `split` of the corpus's table; their origin is unknown" in table
 
     first, *others = labels
     wrong = labels | {first: "loud" if labels[first] == "calm" else "calm"}
     assert set(ran(answer(wrong))) == stages
     assert float(scored()["mean"]) == pytest.approx(1 - 1 / len(labels), abs=1e-6)
-    said = answer({name: labels[name] for name in others}, fails=True)
-    assert f"asked.csv: utterances missing: '{first}'" in said.stdout + said.stderr
+    found = answer({name: labels[name] for name in others}, fails=True)
+    assert f"asked.csv: utterances missing: '{first}'" in found.stdout + found.stderr
     params.write_text(params.read_text().replace(f"  external:\n  - {entry}", "  external: []"))
     assert ran(dvc(project, "repro", GRAPH)) == [f"{GRAPH}:score@toy-2-logmel-minilm"]
     assert "asked" not in (out / "table.md").read_text()
@@ -555,5 +555,7 @@ def test_make_setup_rebuilds_an_environment_that_came_from_elsewhere(
     if written is not None:
         place = tmp_path.resolve() if written == "its own folder" else "/somewhere/else"
         (tmp_path / ".venv/.ready").write_text(f"{place}\n")
-    told = subprocess.run(["make", "-n", "setup"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
-    assert ("-m venv --clear .venv" in told.stdout) == rebuilds
+    found = subprocess.run(
+        ["make", "-n", "setup"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ("-m venv --clear .venv" in found.stdout) == rebuilds

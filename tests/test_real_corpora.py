@@ -82,9 +82,9 @@ def test_mosi_s_task_has_the_counts_of_the_whole_corpus(root: Path, shared: Path
     task = Task("mosi-2", params.get("tasks.mosi-2", TaskConfig), utterances)
     assert task.differences() == []
     assert task.counts(0) == {"train": 1_284, "dev": 229, "test": 686}
-    told = task.truth().filter(pl.col("split") == "test")
-    assert told["target"].value_counts().sort("target").rows() == [(0, 379), (1, 307)]
-    assert (told["sentiment"] == 0).sum() == 30
+    found = task.truth().filter(pl.col("split") == "test")
+    assert found["target"].value_counts().sort("target").rows() == [(0, 379), (1, 307)]
+    assert (found["sentiment"] == 0).sum() == 30
 
 
 def test_a_stranger_s_corpus_is_emodb_with_its_speakers_apart(root: Path, shared: Path, tmp_path: Path) -> None:

@@ -126,8 +126,8 @@ def test_a_label_that_the_corpus_does_not_have_is_named() -> None:
 @pytest.mark.parametrize(
     ("config", "fault"),
     [
-        ({"classes": {"good": ["joy"], "bad": ["joy"]}}, r"\['joy'\] stand in more than one place of classes"),
-        ({"classes": {"good": ["joy", "joy"], "bad": ["fear"]}}, r"\['joy'\] stand in more than one place of classes"),
+        ({"classes": {"good": ["joy"], "bad": ["joy"]}}, r"\['joy'\] are in several classes"),
+        ({"classes": {"good": ["joy", "joy"], "bad": ["fear"]}}, r"\['joy'\] are in several classes"),
         ({"classes": {"good": ["joy"]}}, "tasks.small.classes: "),
         ({"seeds": 0}, "tasks.small.seeds: 0: .*greater than or equal to 1"),
         ({"context": "future"}, "tasks.small.context: 'future': .*'full' or 'causal'"),
@@ -140,16 +140,16 @@ def test_a_label_that_the_corpus_does_not_have_is_named() -> None:
         ({"classes": {"good": {"above": 1}, "bad": {"below": 0}}}, r"small\.classes\.good\..*above: 1: "),
         ({"splits": "random"}, "tasks.small.splits.*: 'random': .*'official'"),
         ({"splits": {"by": "dialogue", "dev": ["a"], "test": ["b"]}}, "'dialogue': .*'session' or 'speaker'"),
-        ({"splits": {"by": "session", "dev": ["a"], "test": "each"}}, "only `next` goes with `each`"),
-        ({"splits": {"by": "session", "dev": "next", "test": ["a"]}}, "only `next` goes with `each`"),
+        ({"splits": {"by": "session", "dev": ["a"], "test": "each"}}, "`each` only goes with `next`"),
+        ({"splits": {"by": "session", "dev": "next", "test": ["a"]}}, "`each` only goes with `next`"),
         ({"splits": {"by": "session", "dev": ["b", "a"], "test": ["a"]}}, r"sessions \['a'\] are in dev and test"),
         (
             {"splits": {"by": "session", "dev": "next", "test": "each", "together": [["a"], ["b", "a"]]}},
-            r"sessions \['a'\] stand in `together` more than once",
+            r"sessions \['a'\] are in `together` more than once",
         ),
         (
             {"splits": {"by": "session", "dev": ["a"], "test": ["b"], "together": [["a"]]}},
-            "`together` goes with `test: each` alone",
+            "`together` only goes with `test: each`",
         ),
         ({"counts": {"valid": 1}}, "'valid'.*'all', 'train', 'dev' or 'test'"),
         ({"counts": {"dev": {"god": 1}}}, r"counts name \['god'\]; the classes are \['good', 'bad'\]"),
@@ -279,8 +279,8 @@ def test_splits_by_session(dev: Any, test: Any, expected: list[tuple[str, ...]])
     for fold in range(small.folds):
         shown = small.fold(fold)
         assert (shown.targets[shown.splits == SPLITS.index("test")] == IGNORE).all()
-        told = truth.filter(pl.col("fold") == fold)
-        assert dict(told["split"].value_counts().iter_rows()) == {
+        found = truth.filter(pl.col("fold") == fold)
+        assert dict(found["split"].value_counts().iter_rows()) == {
             split: count for split, count in small.counts(fold).items() if split != "train"
         }
 
@@ -343,13 +343,13 @@ def test_counts_that_differ_are_said_by_split_fold_and_class() -> None:
     assert by_session(utterances, "next", "each", counts={"all": 50, "test": [6, 8, 10, 12, 14]}).differences() == []
     counts = {"all": 51, "train": [36, 34], "dev": [8, 10, 13, 14, 6], "test": {"good": 10, "bad": 2}}
     assert by_session(utterances, "next", "each", counts=counts).differences() == [
-        "all: 50 labelled utterances; a full corpus gives 51",
-        "train: 5 folds; a full corpus gives 2",
-        "dev of fold 2: 12 labelled utterances; a full corpus gives 13",
-        *(f"test: {found} good utterances; a full corpus gives 10" for found in (4, 6, 8, 12)),
+        "all: 50 labelled utterances; the full corpus has 51",
+        "train: 5 folds; the full corpus has 2",
+        "dev of fold 2: 12 labelled utterances; the full corpus has 13",
+        *(f"test: {found} good utterances; the full corpus has 10" for found in (4, 6, 8, 12)),
     ]
     assert by_session(utterances, "each", ["5"], counts={"test": 1_300}).differences() == [
-        "test: 14 labelled utterances; a full corpus gives 1,300"
+        "test: 14 labelled utterances; the full corpus has 1,300"
     ]
 
 
@@ -368,8 +368,8 @@ def test_classes_may_be_made_of_sentiments() -> None:
     config = validate(CONFIG | {"classes": classes}, TaskConfig, "tasks.small")
     small = Task("small", config, scored(-3, -0.2, 0.0, None, 2.6))
     assert small.fold(0).targets[:5].tolist() == [0, 0, 1, IGNORE, 1]
-    told = small.truth().filter(pl.col("split") == "test").select("target", "sentiment").rows()
-    assert told == [(0, -3.0), (0, -0.2), (1, 0.0), (1, 2.6)]
+    found = small.truth().filter(pl.col("split") == "test").select("target", "sentiment").rows()
+    assert found == [(0, -3.0), (0, -0.2), (1, 0.0), (1, 2.6)]
 
 
 def test_sentiments_may_leave_a_gap() -> None:

@@ -99,7 +99,7 @@ def first(interrupted: tuple[Path, set[str]], remote: Remote, dvc: Dvc) -> Path:
 
 
 def not_in_remote(project: Path, dvc: Dvc) -> set[str]:
-    """The outs of which a member is told that they were not pushed."""
+    """The outputs that a member is reminded were not pushed."""
     return set(json.loads(dvc(project, "data", "status", "--not-in-remote", "--json").stdout).get("not_in_remote", []))
 
 
@@ -233,7 +233,7 @@ def test_a_damaged_cache_file_is_named_and_the_next_pull_heals(member: Path, fir
     (output,) = done.stderr.splitlines()
     assert re.search(r"^pretrain demo minilm: data/.*/shard-\d+-of-\d+\.parquet: not a whole feature shard", output)
     assert re.search(
-        rf"; {TEXT}/shard-\d+-of-\d+\.parquet: was damaged in DVC's cache and is taken away; `dvc pull`", output
+        rf"; {TEXT}/shard-\d+-of-\d+\.parquet: was damaged in DVC's cache and has been removed; `dvc pull`", output
     )
     dvc(member, "pull", TEXT)
     assert {path.name: path.read_bytes() for path in (member / TEXT).iterdir()} == whole

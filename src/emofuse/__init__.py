@@ -10,7 +10,15 @@ __all__ = ["load"]
 
 
 def load(where: "str | Path") -> "Model":
-    """Load a trained model, as ``load("bundle").predict("talk.json")``; see :func:`emofuse.tracking.fetch.find`."""
+    """Load a trained model, as in ``load("bundle").predict("talk.json")``.
+
+    Args:
+        where: a bundle's folder, a model's folder in a project, or an address in MLflow's registry; see
+            :func:`emofuse.tracking.fetch.find`
+
+    Raises:
+        BundleError: there is no trained model, or it is damaged
+    """
     # Imported here, since every stage imports this package and few load a model.
     from emofuse.tracking.fetch import load as load_model
 

@@ -1,4 +1,4 @@
-"""The ``emofuse`` command: what is done beside the pipeline's stages, from the project's root folder."""
+"""The ``emofuse`` command: everything except the pipeline's stages."""
 
 import argparse
 import math
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from emofuse.core.params import Params
 
-# Nothing heavy is imported up here, so that help is there at once.
+# Heavy modules are imported where they are used, so that help appears at once.
 
 __all__ = ["build_parser", "main"]
 
@@ -21,15 +21,15 @@ Command = Callable[[argparse.Namespace], None]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 END = """exit status:
-  0 done, 1 an error, shown in one line (--debug shows where), 2 wrong use, 130 interrupted
+  0 success, 1 an error, reported in one line (--debug adds a traceback), 2 wrong usage, 130 interrupted
 
 environment:
-  EMOFUSE_DEBUG=1      like --debug; of the pipeline's stages, too: EMOFUSE_DEBUG=1 dvc repro
-  MLFLOW_TRACKING_URI  the tracker; without it mlflow.db in the project's root folder"""
+  EMOFUSE_DEBUG=1      like --debug, also for the pipeline's stages: EMOFUSE_DEBUG=1 dvc repro
+  MLFLOW_TRACKING_URI  the tracker; default: mlflow.db in the project's root folder"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 1 for an error, 2 for a wrong use, 130 when interrupted.
+    """Run the command line and return its exit status: 0, 1 for an error, 2 for wrong usage, 130 if interrupted.
 
     Args:
         argv: the arguments, those of the process by default
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read has had enough, such as `head`; what Python still holds goes nowhere.
+        # The reader, such as `head`, has closed the pipe; discard the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="emofuse",
         parents=[_common()],
         formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=16),
-        description="What is done beside the pipeline's stages. Run it in the project's root folder.",
+        description="Tools around the pipeline. Run them in the project's root folder.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (
@@ -79,10 +79,10 @@ def _examples(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _common() -> argparse.ArgumentParser:
-    """What may stand before and after a command."""
+    """Options that are allowed before and after a command."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
-        "--debug", action="store_true", default=argparse.SUPPRESS, help="show where in the code an error comes from"
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
     )
     return common
 
@@ -90,7 +90,7 @@ def _common() -> argparse.ArgumentParser:
 def _add(
     commands: Commands, name: str, command: Command, summary: str, text: str, example: str
 ) -> argparse.ArgumentParser:
-    """Add a command with its line in the list of all, a description and an example."""
+    """Add a command with a summary, a description and an example."""
     parser = commands.add_parser(
         name, parents=[_common()], help=summary, description=text, epilog=f"example: {example}"
     )
@@ -103,13 +103,13 @@ def _add_predict(commands: Commands) -> None:
         commands,
         "predict",
         _predict,
-        "print the emotions of a recording or a conversation, turn by turn",
-        "Print for each turn the likeliest emotion and all probabilities. In a sound file the turns are found and the "
-        "words written down; speakers come from --segments, --diarize or --channels. A folder has a sound file for "
-        "each turn, each with a transcript of the same name (.txt) if there is one; a JSON or CSV file has audio, "
-        "text, speaker, start_s and end_s for each turn, and - is JSON on standard input. Several are answered one "
-        "after another. Without transcripts the audio network answers alone and says so, if the model has one and its "
-        "features are computed from sound; without sound the text network does.",
+        "print the emotions in a recording or a conversation, turn by turn",
+        "Print the most likely emotion and all probabilities of each turn. In a sound file, turns are detected and "
+        "transcribed; --segments, --diarize or --channels say who speaks. A folder has one sound file per turn, with "
+        "an optional transcript of the same name (.txt). A JSON or CSV file has audio, text, speaker, start_s and "
+        "end_s for each turn; - reads JSON from standard input. Several conversations are predicted one after "
+        "another. Without transcripts the audio network predicts alone and says so, if the model has one that reads "
+        "features of sound; without sound the text network does.",
         "emofuse predict talk.wav --html > talk.html",
     )
     parser.add_argument(
@@ -117,36 +117,36 @@ def _add_predict(commands: Commands) -> None:
     )
     parser.add_argument(
         "--model",
-        help="a model's folder, of whose seeds the best on dev is taken; a bundle's folder; or an address in MLflow's "
-        "registry, models:/NAME@ALIAS; by default the project's best model on dev",
+        help="a model's folder (the best seed on dev is used), a bundle's folder, or an address in MLflow's registry, "
+        "models:/NAME@ALIAS; default: the project's best model on dev",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--csv", action="store_true", help="print CSV, a row a turn")
-    form.add_argument("--srt", action="store_true", help="print captions, for a recording")
-    form.add_argument("--html", action="store_true", help="print a page: sound, emotions over time, turns")
-    parser.add_argument("--link", action="store_true", help="have the page refer to the sound, not carry it")
+    form.add_argument("--csv", action="store_true", help="print CSV, one row per turn")
+    form.add_argument("--srt", action="store_true", help="print captions (recordings only)")
+    form.add_argument("--html", action="store_true", help="print a page with the sound, emotions over time, and turns")
+    parser.add_argument("--link", action="store_true", help="link to the sound file instead of embedding it")
     parser.add_argument(
         "--transcribe",
         metavar="RECOGNISER",
-        help="transcribe turns without text: a transformers speech recogniser, a folder or, in the cache, ID@REVISION; "
-        "or none. By default the words of a recording without any are written down by Whisper tiny.en",
+        help="recogniser for turns without text: a folder, or ID@REVISION in the local cache, of a transformers speech "
+        "recogniser; or none. Default for recordings: Whisper tiny.en",
     )
     speakers = parser.add_mutually_exclusive_group()
     speakers.add_argument(
         "--segments",
         type=Path,
         metavar="FILE",
-        help="who speaks when, and what, of a recording: RTTM, SRT, WebVTT, Audacity labels, TextGrid, WhisperX JSON",
+        help="the turns of a recording: RTTM, SRT, WebVTT, Audacity labels, TextGrid or WhisperX JSON",
     )
-    speakers.add_argument("--channels", action="store_true", help="each channel of a recording is a speaker")
+    speakers.add_argument("--channels", action="store_true", help="treat each channel of a recording as one speaker")
     speakers.add_argument(
-        "--diarize", metavar="PIPELINE", help="find who speaks when with a pipeline of pyannote.audio, if it is there"
+        "--diarize", metavar="PIPELINE", help="find the speakers with a pyannote.audio pipeline, if installed"
     )
     parser.add_argument(
         "--live",
         action="store_true",
-        help="answer each turn as it ends: of a file at the speed of speech; of 16-bit mono samples at 16 kHz with -",
+        help="predict each turn when it ends: a file is played in real time; - reads 16-bit mono samples at 16 kHz",
     )
 
 
@@ -165,13 +165,13 @@ def _add_export(commands: Commands) -> None:
         commands,
         "export",
         _export,
-        "write a trained model as a folder that is used anywhere",
-        "Write a bundle: weights, configuration, labels, encoder identities, protocol, scores and a model card. Using "
-        "it needs no DVC and no MLflow. With --mlflow, write a model for `mlflow models serve` that has it inside.",
+        "write a trained model as a self-contained folder",
+        "Write a bundle: weights, configuration, labels, encoder identities, protocol, scores and a model card. It can "
+        "be used without DVC and MLflow. With --mlflow, write a model for `mlflow models serve` that contains it.",
         "emofuse export data/models/demo/whisper-tiny+minilm/hcam hcam-bundle",
     )
     parser.add_argument("model", metavar="MODEL", help="as in emofuse predict --model")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder to write")
     parser.add_argument("--mlflow", action="store_true", help="write an MLflow model")
 
 
@@ -195,8 +195,8 @@ def _add_doctor(commands: Commands) -> None:
         commands,
         "doctor",
         _doctor,
-        "check the installation, and say how to mend it",
-        "Check Python, torch and torchaudio, the GPU, sound decoders, the encoders of params.yaml, DVC remotes and the "
+        "check the installation and say how to fix it",
+        "Check Python, torch and torchaudio, the GPU, audio decoders, the encoders in params.yaml, DVC remotes and the "
         "tracker. The exit status is 1 if something does not work.",
         "emofuse doctor",
     )
@@ -219,11 +219,11 @@ def _add_heal(commands: Commands) -> None:
         commands,
         "heal",
         _heal_and_warn,
-        "mend what a killed DVC left broken",
-        "Take away an empty .dvc/tmp/rwlock, and take a cut-off dvc.lock from git, or away. A DVC that was killed, or "
-        "had no room on the disk, leaves them so, and every later command of DVC falls over them. `make repro` does it "
-        "first. Nothing but what DVC cannot read is touched, and nothing while a DVC is at work on it. Features of a "
-        "model in a local folder whose files have changed, which DVC does not see, are named with what mends them.",
+        "repair the files that a killed DVC left broken",
+        "Remove a broken .dvc/tmp/rwlock, and restore a broken dvc.lock from git or remove it. DVC leaves such files "
+        "when it is killed or the disk is full, and then fails in every later command. Files that DVC can read, or is "
+        "using, are not touched. `make repro` runs this first. It also lists features that are out of date because the "
+        "files of a local encoder changed, which DVC does not notice.",
         "emofuse heal",
     )
 
@@ -236,8 +236,8 @@ def _heal_and_warn(arguments: argparse.Namespace) -> None:
     try:
         for each in outdated():
             print(f"{each}; {each.mend}")
-    except ParamsError as error:  # of which whatever is run next says more
-        print(f"Features are not compared with their encoders' folders: {_one_line(error)}")
+    except ParamsError as error:  # the next command says more
+        print(f"Features were not compared with the folders of their encoders: {_one_line(error)}")
 
 
 def _heal(arguments: argparse.Namespace) -> None:
@@ -249,7 +249,7 @@ def _heal(arguments: argparse.Namespace) -> None:
     broken = find_broken(Path())
     if broken:
         names = " and ".join(map(str, broken))
-        raise RuntimeError(f"{names}: broken, and a process of DVC holds the lock; end it, and run this again")
+        raise RuntimeError(f"{names}: broken, but a DVC process holds the lock; end it and run this again")
 
 
 def _add_completion(commands: Commands) -> None:
@@ -257,11 +257,11 @@ def _add_completion(commands: Commands) -> None:
         commands,
         "completion",
         _completion,
-        "print a script that completes commands in a shell",
-        "Print a script that makes the shell complete commands, options and files.",
+        "print a script for shell completion",
+        "Print a script that lets the shell complete commands, options and files.",
         'eval "$(emofuse completion bash)"',
     )
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="which shell")
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
 
 
 def _completion(arguments: argparse.Namespace) -> None:
@@ -285,15 +285,14 @@ def _add_track(commands: Commands) -> None:
         commands,
         "track",
         _track,
-        "bring the MLflow tracker in line with what is on disk",
-        "Log the trained runs that the MLflow tracker lacks, update those whose scores have changed, and register of "
-        "each model the run that is best on dev, as emofuse-<task>-<model>, an ablation's slash a hyphen. Nothing is "
-        "logged twice. The tracker is mlflow.db in this folder, or the one that MLFLOW_TRACKING_URI names. The exit "
-        "status is 1 if a model could not be registered because something that it needs is not on disk. The address "
-        "that is printed last opens MLflow's page with the models sorted by weighted F1 on dev.",
+        "add to the MLflow tracker what it lacks",
+        "Log trained runs that the MLflow tracker lacks, update runs with new scores, and register each model's best "
+        "run on dev as emofuse-<task>-<encoders>-<model>. Nothing is logged twice. The tracker is mlflow.db in this "
+        "folder, or the one in MLFLOW_TRACKING_URI. The exit status is 1 if a model cannot be registered because a "
+        "file is missing. The last line is the address of the models, sorted by weighted F1 on dev.",
         "dvc pull && emofuse track",
     )
-    parser.add_argument("--port", type=int, default=5000, help="of `make ui`, for that address (default: 5000)")
+    parser.add_argument("--port", type=int, default=5000, help="port of `make ui` in that address (default: 5000)")
 
 
 def _track(arguments: argparse.Namespace) -> None:
@@ -324,14 +323,12 @@ def _add_table(commands: Commands) -> None:
         commands,
         "table",
         _table,
-        "print results tables",
-        "Print the results tables in metrics/, of the tasks that are named, or of the embedded corpus.",
+        "print the results of tasks",
+        "Print the results in metrics/ of the named tasks, or of the built-in corpus.",
         "emofuse table meld-7 --time",
     )
     parser.add_argument("tasks", nargs="*", metavar="TASK", help="a task of any corpus")
-    parser.add_argument(
-        "--time", action="store_true", help="add how long training took, beside the scores, from the tracker"
-    )
+    parser.add_argument("--time", action="store_true", help="add training times from the tracker")
 
 
 def _table(arguments: argparse.Namespace) -> None:
@@ -344,7 +341,7 @@ def _table(arguments: argparse.Namespace) -> None:
         paths = sorted((layout.root / "metrics" / task).glob("*/table.md"))
         if not paths:
             raise FileNotFoundError(
-                f"metrics/{task}: no results yet; run `dvc repro`, of another corpus with its dvc.yaml"
+                f"metrics/{task}: no results yet; run `dvc repro`, for other corpora with corpora/NAME/dvc.yaml"
             )
         for path in paths:
             print(f"{task}, {path.parent.name}\n\n{path.read_text(encoding='utf-8')}")
@@ -357,12 +354,12 @@ def _add_leaderboard(commands: Commands) -> None:
         commands,
         "leaderboard",
         _leaderboard,
-        "put all results side by side",
-        "Write one page and one Markdown table of all results in metrics/: encoders, models and tasks with intervals, "
-        "and what others have published beside them. Or bring the results in README.md up to date, a cut of it.",
+        "print all results in one table",
+        "Print and write a table of all results in metrics/, with intervals and published results, as Markdown and as "
+        "a page.",
         "emofuse leaderboard",
     )
-    parser.add_argument("--readme", action="store_true", help="write the results into README.md instead")
+    parser.add_argument("--readme", action="store_true", help="update the results in README.md instead")
 
 
 def _leaderboard(arguments: argparse.Namespace) -> None:
@@ -380,14 +377,14 @@ def _add_report(commands: Commands) -> None:
         commands,
         "report",
         _report,
-        "print a task's page with training times and scores under worse conditions",
-        "Print the page of a task and a pair of encoders, to look at in a browser from the project's root folder, with "
-        "training times from the tracker, the commit that has the results, and the scores under worse conditions: the "
-        "page in data/scores/ with the words of the corpus, or else the one in metrics/.",
+        "print a task's report with training times and scores under worse conditions",
+        "Print the HTML report of a task and a pair of encoders, with training times from the tracker, the commit of "
+        "the results, and the scores under worse conditions. It is the report in data/scores/, with the words of the "
+        "corpus, or else the one in metrics/. Its links work from the project's root folder.",
         "emofuse report demo > demo.html",
     )
     parser.add_argument("task", metavar="TASK", help="a task of any corpus")
-    parser.add_argument("pair", nargs="?", metavar="PAIR", help="encoders, as in metrics/; by default the first")
+    parser.add_argument("pair", nargs="?", metavar="PAIR", help="AUDIO+TEXT, as in metrics/; default: the first")
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -401,7 +398,7 @@ def _report(arguments: argparse.Namespace) -> None:
     place = f"{arguments.task}/{arguments.pair or '*'}/report.html"
     pages = [page for folder in ("data/scores", "metrics") for page in sorted(Path(folder).glob(place))]
     if not pages:
-        raise FileNotFoundError(f"metrics/{place}: not there yet; run `dvc repro`")
+        raise FileNotFoundError(f"metrics/{place}: no report yet; run `dvc repro`")
     known = training_seconds(Path(), Params.load().get("tracking", TrackingConfig))
     pair = pages[0].parent.name
     seconds = _of(arguments.task, pair, known)
@@ -414,19 +411,19 @@ Seconds: TypeAlias = "dict[tuple[str, str, str], float]"
 
 
 def _seconds(params: "Params") -> Seconds:
-    """How long a run of each model took to train; none, and a line that says why, where the tracker cannot be asked."""
+    """Training time of a run of each model; empty, with a message, if the tracker cannot be reached."""
     from emofuse.tracking.address import TrackingConfig, TrackingError
     from emofuse.tracking.sync import training_seconds
 
     try:
         return training_seconds(Path(), params.get("tracking", TrackingConfig))
     except TrackingError as error:
-        print(f"Training times are not known: {_one_line(error)}\n")
+        print(f"Training times are unknown: {_one_line(error)}\n")
         return {}
 
 
 def _of(task: str, pair: str, known: Seconds) -> dict[str, float]:
-    """Of a task and a pair: the models of both encoders, of either, or of none."""
+    """Training times of a task and a pair of encoders, including models that read one encoder or none."""
     encoders = {pair, *pair.split("+"), "labels"}
     return {model: seconds for (of, named, model), seconds in known.items() if of == task and named in encoders}
 
@@ -438,7 +435,7 @@ def _times(scores: Path, task: str, pair: str, known: Seconds) -> str:
 
     seconds = _of(task, pair, known)
     if not seconds:
-        return f"The tracker has no training times of {task}.\n"
+        return f"The tracker has no training times for {task}.\n"
     return times_markdown(json.loads(scores.read_text(encoding="utf-8")), seconds)
 
 
@@ -447,8 +444,8 @@ def _add_corpus(commands: Commands) -> None:
         commands,
         "corpus",
         _help_of_corpus,
-        "begin with a corpus of one's own, or check one",
-        "Begin with a corpus of one's own, or check one before anything is encoded.",
+        "add or check a corpus",
+        "Add a corpus of your own, or check a corpus before anything is encoded.",
         "emofuse corpus check meld",
     )
     parser.set_defaults(parser=parser)
@@ -457,32 +454,38 @@ def _add_corpus(commands: Commands) -> None:
         inner,
         "new",
         _corpus_new,
-        "make the folder of a corpus in corpora/",
-        "Read a corpus's table, or its files' names, and write corpora/NAME/ with a parameter file to edit: labels, "
-        "speakers, splits or folds by speakers. The corpus itself is linked into data/raw/.",
+        "add a corpus to corpora/",
+        "Read a corpus's table or file names, and write corpora/NAME/ with a parameter file to edit: labels, speakers, "
+        "and splits or folds by speaker. The corpus itself is linked into data/raw/.",
         "emofuse corpus new emodb ~/corpora/emodb",
     )
     new.add_argument("name", metavar="NAME", help="letters, digits, hyphens, underscores")
     new.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="has utterances.csv, or sound files with telling names"
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="folder with utterances.csv, or with sound files named by label",
     )
-    new.add_argument("--names", metavar="PATTERN", help="regular expression of the files' paths: docs/how-to/corpus.md")
+    new.add_argument(
+        "--names", metavar="PATTERN", help="regular expression for the files' paths; see docs/how-to/corpus.md"
+    )
     new.add_argument(
         "--folds",
         type=_folds,
         metavar="N",
-        help="every speaker is test once, in N folds; 1: some of them once and for all (default: 5 with few speakers)",
+        help="number of folds in which every speaker is tested once; 1 for a single split (default: 5 if there are few "
+        "speakers, else 1)",
     )
     check = _add(
         inner,
         "check",
         _corpus_check,
-        "count and check a corpus, before anything is encoded",
-        "Print the counts of each task by class and split, labels that no class takes, defects of the table, and what "
-        "would stop a later stage. No sound is decoded.",
+        "count and check a corpus before anything is encoded",
+        "Print the utterances of each task by class and split, labels that belong to no class, defects of the table, "
+        "and problems that would stop a later stage. No sound is decoded.",
         "emofuse corpus check emodb",
     )
-    check.add_argument("name", metavar="NAME", help="of a folder in corpora/, or demo")
+    check.add_argument("name", metavar="NAME", help="a folder in corpora/, or demo")
 
 
 def _help_of_corpus(arguments: argparse.Namespace) -> None:
@@ -496,11 +499,11 @@ def _corpus_new(arguments: argparse.Namespace) -> None:
     from emofuse.corpora.new import propose, write_corpus
     from emofuse.plan import plans
 
-    Params.load()  # This is the root folder of a project, or the message says so.
+    Params.load()  # or says that this is not the root folder of a project
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", arguments.name):
-        raise ParamsError(f"{arguments.name!r}: a corpus's name has letters, digits, hyphens and underscores alone")
+        raise ParamsError(f"{arguments.name!r}: expected only letters, digits, hyphens and underscores")
     if arguments.name in {plan.corpus for plan in plans()}:
-        raise ParamsError(f"{arguments.name!r}: there is a corpus of that name; choose another")
+        raise ParamsError(f"{arguments.name!r}: there is already a corpus with this name; choose another")
     proposal = propose(arguments.name, arguments.folder, names=arguments.names, folds=arguments.folds)
     path = write_corpus(proposal, arguments.folder)
     print(f"{path}: written")
@@ -523,9 +526,9 @@ def _add_corpora(commands: Commands) -> None:
         commands,
         "corpora",
         _corpora,
-        "list what of each corpus is expected, there, missing",
-        "Say for each corpus who owns it, how it is asked for, which files are expected where, which of them are there "
-        "and which are missing. Nothing is downloaded.",
+        "list each corpus's owner and files",
+        "List who owns each corpus, how to request it, which files are expected where, and which of them are missing. "
+        "Nothing is downloaded.",
         "emofuse corpora",
     )
 
@@ -553,20 +556,20 @@ def _add_encoders(commands: Commands) -> None:
         commands,
         "encoders",
         _encoders,
-        "list the encoders of the catalogue",
-        "List the encoders of params.yaml: millions of parameters, size of a frame, frames a second, licence, whether "
-        "the weights have seen emotion labels, and whether they are on this machine. No hub is asked.",
+        "list the encoders in the catalogue",
+        "List the encoders in params.yaml: parameters in millions, size of a frame, frames per second, licence, "
+        "whether the weights have seen emotion labels, and whether they are on this machine. No hub is contacted.",
         "emofuse encoders",
     )
     fetch = _add(
         parser.add_subparsers(title="commands", metavar="COMMAND"),
         "fetch",
         _encoders_fetch,
-        "bring an encoder into the local cache",
-        "Bring an encoder into the local cache and load it, such as for machines of a cluster that have no network.",
+        "download an encoder into the local cache",
+        "Download an encoder into the local cache and load it, for example for cluster nodes without a network.",
         "emofuse encoders fetch wav2vec2-base",
     )
-    fetch.add_argument("name", metavar="NAME", help="of the catalogue")
+    fetch.add_argument("name", metavar="NAME", help="name in the catalogue")
 
 
 def _encoders(arguments: argparse.Namespace) -> None:
@@ -606,8 +609,8 @@ def _add_store(commands: Commands) -> None:
         "store",
         _store,
         "show or prune the store of finished work",
-        "Show what the store of finished work in .emofuse/ holds. It may be pruned or deleted at any time: nothing but "
-        "time is lost.",
+        "Show the contents of the store of finished work, .emofuse/. It can be pruned or deleted at any time; "
+        "only time is lost.",
         "emofuse store",
     )
     _add_prune(parser.add_subparsers(title="commands", metavar="COMMAND"))
@@ -631,11 +634,11 @@ def _add_prune(commands: Commands) -> None:
         commands,
         "prune",
         _prune,
-        "remove what was not used for long",
-        "Remove what no stage has used for some days, and what killed processes left behind.",
+        "remove old entries",
+        "Remove entries that no stage has used for some days, and leftovers of killed processes.",
         "emofuse store prune --older-than-days 30",
     )
-    parser.add_argument("--older-than-days", type=_days, required=True, metavar="N", help="0 removes all")
+    parser.add_argument("--older-than-days", type=_days, required=True, metavar="N", help="age; 0 removes everything")
 
 
 def _prune(arguments: argparse.Namespace) -> None:

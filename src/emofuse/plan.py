@@ -1,4 +1,4 @@
-"""What is run of a corpus, the section ``run`` of its file: tasks, encoders, models, conditions, all by name."""
+"""The section ``run`` of a corpus's file: the tasks, encoders, models and conditions to run, by name."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
@@ -20,12 +20,12 @@ Names = tuple[Name, ...]
 
 @dataclass(frozen=True, config=STRICT)
 class Models:
-    """The models that are trained of each task and pair of encoders, by what they read.
+    """The models to train for each task and pair of encoders.
 
     Attributes:
-        features: those that read features, which wait for nothing but these
-        networks: those that read what the unimodal networks give
-        ablations: models whose ablations are trained too
+        features: models that read features
+        networks: models that read the outputs of the unimodal networks
+        ablations: models to train with their ablations
     """
 
     features: Names
@@ -35,7 +35,7 @@ class Models:
 
 @dataclass(frozen=True, config=STRICT)
 class Conditions:
-    """The worse conditions under which test is asked about once more, by the modality that they change.
+    """The conditions under which models are tested again, by the modality that they change.
 
     Attributes:
         audio: conditions that change the sound
@@ -50,14 +50,14 @@ class Conditions:
 
 @dataclass(frozen=True, config=STRICT)
 class External:
-    """A row of the tables that this project did not train.
+    """Predictions from outside this project.
 
     Attributes:
-        name: of its row
-        task: whose classes it predicts
-        file: CSV or Parquet, from the project's root folder; see :mod:`emofuse.scoring.external`
-        source: who made it and how, in the words that the table shall have
-        labels_seen: whether what made it may have seen the labels of test, as where a language model has read the web
+        name: name of the row
+        task: the task that it predicts
+        file: CSV or Parquet, relative to the project's root folder; see :mod:`emofuse.scoring.external`
+        source: who made it and how, as shown under the table
+        labels_seen: whether its source may have seen the labels of test, as a language model trained on the web may
     """
 
     name: Name
@@ -72,12 +72,12 @@ class Selection:
     """The section ``run``.
 
     Attributes:
-        tasks: of the corpus's ``tasks``
-        audio: encoders of the sound; each pair with one of ``text`` has its own models and tables
-        text: encoders of the words
-        models: which models
-        conditions: worse conditions
-        external: predictions of others
+        tasks: names of the corpus's ``tasks``
+        audio: audio encoders; each pair with a text encoder has its own models and tables
+        text: text encoders
+        models: models to train
+        conditions: conditions under which models are tested again
+        external: predictions from outside this project
     """
 
     tasks: Names
@@ -90,7 +90,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run of one corpus, checked.
+    """What to run for one corpus, validated.
 
     Attributes:
         corpus: its name

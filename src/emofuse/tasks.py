@@ -1,4 +1,4 @@
-"""A task: a corpus, a label map, splits and context; and the checks that no split leaks into another.
+"""A task: a corpus, classes, splits and context, with checks for leaks between splits.
 
 What training is handed (:class:`Fold`) has no test labels in it; what scoring is handed (:meth:`Task.truth`) has.
 """
@@ -30,11 +30,11 @@ class TaskError(ValueError):
 
 @dataclass(frozen=True, config=STRICT)
 class Interval:
-    """The sentiments that a class takes, ``at_least`` ≤ sentiment < ``below``.
+    """The range of sentiment of a class, ``at_least`` ≤ sentiment < ``below``.
 
     Attributes:
-        at_least: the smallest sentiment; open if left out
-        below: sentiments are smaller than this; open if left out
+        at_least: the smallest sentiment; by default there is no limit
+        below: the upper limit, which is excluded; by default there is no limit
     """
 
     at_least: float = -math.inf
@@ -47,14 +47,14 @@ class Interval:
 
 @dataclass(frozen=True, config=STRICT)
 class SplitRule:
-    """Splits made of whole groups, where the protocol is not the corpus's own; what dev and test do not take trains.
+    """Splits made of whole groups; groups that are in neither dev nor test are train.
 
     Attributes:
-        by: what a group is
-        dev: the groups' names; or ``next``, the group after the one of test, and after the last the first; or
-            ``each``, one fold for each group outside test
-        test: the groups' names; or ``each``, one fold for each group, which goes with ``next``
-        together: lists of groups that ``each`` and ``next`` take as one; what stands in none of them always trains
+        by: the kind of group
+        dev: names of groups; or ``next``, the group after the test group, cyclically; or ``each``, one fold for each
+            group that is not in test
+        test: names of groups; or ``each``, one fold for each group, which requires ``next``
+        together: lists of groups that ``each`` and ``next`` treat as one; groups in none of them are always train
 
     Folds are in the order in which the corpus has the groups.
     """
@@ -66,15 +66,15 @@ class SplitRule:
 
     def __post_init__(self) -> None:
         if (self.dev == "next") != (self.test == "each"):
-            raise ValueError(f"dev {self.dev} and test {self.test} do not go together; only `next` goes with `each`")
+            raise ValueError(f"dev {self.dev} and test {self.test} cannot be combined; `each` only goes with `next`")
         both = sorted(set(self.dev) & set(self.test)) if isinstance(self.dev, tuple) else []
         if both:
             raise ValueError(f"the {self.by}s {both} are in dev and test")
         if self.together and self.test != "each":
-            raise ValueError("`together` goes with `test: each` alone")
+            raise ValueError("`together` only goes with `test: each`")
         doubled = sorted(name for name, count in Counter(chain(*self.together)).items() if count > 1)
         if doubled:
-            raise ValueError(f"the {self.by}s {doubled} stand in `together` more than once")
+            raise ValueError(f"the {self.by}s {doubled} are in `together` more than once")
 
 
 Count = int | tuple[int, ...] | dict[str, int]
@@ -85,15 +85,15 @@ class TaskConfig:
     """A task of ``params.yaml``.
 
     Attributes:
-        classes: for each class, the corpus labels that it takes, or the sentiments; others count as unlabelled
+        classes: for each class, its corpus labels or its range of sentiment; other utterances count as unlabelled
         seeds: number of training runs of each model, seeds 0, 1, 2 …
-        context: ``full``, the whole dialogue, or ``causal``, the turns before alone
+        context: ``full``, the whole dialogue, or ``causal``, only the turns before
         unlabelled: ``keep`` unlabelled turns as context, or ``drop`` them
         speakers: ``disjoint`` if the protocol promises that no speaker is in two splits, else ``shared``
         transcript: where the words come from, for the protocol
-        splits: the ``official`` ones, which the corpus has, or a rule
+        splits: ``official``, those of the corpus, or a rule
         counts: labelled utterances of the full corpus in a split, or in ``all``: a number, a number for each fold, or
-            one for each class. Differences are reported and stand in the results; they are no error
+            one for each class. Differences are reported with the results; they are not an error
     """
 
     classes: Annotated[dict[str, tuple[str, ...] | Interval], Field(min_length=2)]
@@ -110,7 +110,7 @@ class TaskConfig:
             raise ValueError("classes take labels or sentiments; expected the same of all of them")
         doubled = sorted({label for label in self.labels if list(self.labels).count(label) > 1})
         if doubled:
-            raise ValueError(f"the labels {doubled} stand in more than one place of classes; expected one each")
+            raise ValueError(f"the labels {doubled} are in several classes; expected each in one")
         ordered = sorted(self.intervals, key=lambda each: each.at_least)
         if any(lower.below > upper.at_least for lower, upper in pairwise(ordered)):
             raise ValueError("a sentiment falls into two classes; expected one at most")
@@ -263,7 +263,7 @@ class Task:
         """Who made the splits and how, in words; ``official`` are those alone that the corpus's publisher made."""
         rule = self.config.splits
         if isinstance(rule, str):
-            return self._split_source or "read from the corpus; who made them is not known here"
+            return self._split_source or "read from the corpus; their origin is unknown"
         parts = [
             f"{name} {each if isinstance(each, str) else ' '.join(each)}"
             for name, each in (("dev", rule.dev), ("test", rule.test))
@@ -279,7 +279,7 @@ class Task:
         for split, expected in self.config.counts.items():
             folds = 1 if split == "all" else self.folds
             if isinstance(expected, tuple) and len(expected) != folds:
-                yield f"{split}: {folds} folds; a full corpus gives {len(expected)}"
+                yield f"{split}: {folds} folds; the full corpus has {len(expected)}"
                 continue
             for fold in range(folds):
                 targets = self._split_table(fold).filter((pl.col("split") == split) | (split == "all"))["target"]
@@ -359,7 +359,7 @@ def _unlike(where: str, targets: pl.Series, expected: int | dict[str, int], clas
         found = {name: int((targets == index).sum()) for index, name in enumerate(classes)}
     for name, count in expected.items():
         if found[name] != count:
-            yield f"{where}: {found[name]:,} {name} utterances; a full corpus gives {count:,}"
+            yield f"{where}: {found[name]:,} {name} utterances; the full corpus has {count:,}"
 
 
 def _refuse_shared(table: pl.DataFrame, column: str, where: str) -> None:

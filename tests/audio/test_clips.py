@@ -63,9 +63,9 @@ def test_any_length_keeps_its_duration(rate: int, n_samples: int) -> None:
 
 def test_channels_are_averaged_and_not_put_end_to_end() -> None:
     left, right = tone(440, 16_000), tone(1000, 16_000)
-    mixed, told = downmix(np.stack([left, right]))
+    mixed, found = downmix(np.stack([left, right]))
     np.testing.assert_allclose(mixed, (left + right) / 2, atol=1e-7)
-    assert told == {}
+    assert found == {}
     np.testing.assert_array_equal(downmix(left[None])[0], left)
 
 

@@ -40,12 +40,12 @@ def test_pieces_are_resampled_as_the_whole(rate: int, sizes: list[int]) -> None:
 )
 def test_a_file_of_any_kind_comes_in_pieces(name: str, rate: int, tmp_path: Path) -> None:
     soundfile.write(tmp_path / name, noise(2, 3 * rate + 77).T, rate)
-    samples, told = decode_recording(AudioFile(tmp_path / name))
+    samples, found = decode_recording(AudioFile(tmp_path / name))
     whole, _ = AudioFile(tmp_path / name).load()
     expected = resample(downmix(whole)[0], rate)
     assert samples.shape == (1, len(expected))
     np.testing.assert_allclose(samples[0], expected, atol=1e-6)
-    assert told == {}
+    assert found == {}
     apart, _ = decode_recording(AudioFile(tmp_path / name), apart=True)
     np.testing.assert_allclose(apart[1], resample(np.ascontiguousarray(whole[1]), rate), atol=1e-6)
 
@@ -53,18 +53,18 @@ def test_a_file_of_any_kind_comes_in_pieces(name: str, rate: int, tmp_path: Path
 def test_channels_that_cancel_over_the_whole_are_told_apart(tmp_path: Path) -> None:
     (one,) = noise(1, 40_000)
     soundfile.write(tmp_path / "a.wav", np.stack([0.9 * one, -one], axis=1), 16_000, subtype="FLOAT")
-    samples, told = decode_recording(AudioFile(tmp_path / "a.wav"))
+    samples, found = decode_recording(AudioFile(tmp_path / "a.wav"))
     np.testing.assert_array_equal(samples[0], -one)
-    assert told == {"audio_channels_cancel": "its channels cancel, so channel 2 was taken"}
+    assert found == {"audio_channels_cancel": "its channels cancel, so channel 2 was taken"}
 
 
 def test_full_scale_is_that_of_the_whole(tmp_path: Path) -> None:
     numbers = np.rint(noise(1, 40_000)[0] * 20_000)
     numbers[:20_000] = np.sign(numbers[:20_000])
     soundfile.write(tmp_path / "a.wav", numbers, 16_000, subtype="FLOAT")
-    samples, told = decode_recording(AudioFile(tmp_path / "a.wav"))
+    samples, found = decode_recording(AudioFile(tmp_path / "a.wav"))
     np.testing.assert_allclose(samples[0], numbers / 32_768, rtol=1e-6)
-    assert list(told) == ["audio_rescaled"]
+    assert list(found) == ["audio_rescaled"]
 
 
 @pytest.mark.parametrize(

@@ -112,8 +112,8 @@ def test_a_stage_that_fails_says_what_was_damaged_whatever_it_stumbled_over(proj
     done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert done.stderr == (
-        "read: cannot read it; single: was damaged in DVC's cache and is taken away; "
-        "`dvc pull` brings it again, or `dvc repro` makes it again\n"
+        "read: cannot read it; single: was damaged in DVC's cache and has been removed; "
+        "`dvc pull` downloads it again, `dvc repro` makes it again\n"
     )
 
 

@@ -61,7 +61,7 @@ def test_a_broken_rwlock_is_removed_and_dvc_goes_on(project: Path, dvc: Dvc, lef
     dvc(project, "repro", fails=True)
     assert find_broken(project) == [rwlock]
     (line,) = heal(project)
-    assert line == f"{rwlock}: was left empty by a process of DVC that was killed; removed"
+    assert line == f"{rwlock}: was left empty by a killed DVC process; removed"
     assert "up to date" in dvc(project, "repro").stdout
 
 
@@ -88,7 +88,7 @@ def test_a_broken_lock_file_is_restored_and_nothing_is_made_again(
     dvc(project, "status", "-q", name.replace("lock", "yaml"), fails=True)
     assert find_broken(project) == [project / name]
     (line,) = heal(project)
-    assert ("taken from git" if committed else "removed") in line
+    assert ("restored from git" if committed else "removed") in line
     dvc(project, "repro", "-P")
     assert (project / name).read_bytes() == before
     assert [(project / name).with_name("log").read_text() for name in LOCKS] == ["made\n", "made\n"]
@@ -138,7 +138,7 @@ def test_nothing_is_done_while_a_dvc_is_at_work(
         monkeypatch.chdir(project)
         assert main(["heal"]) == 1
         assert capsys.readouterr().err == (
-            f"emofuse: {broken}: broken, and a process of DVC holds the lock; end it, and run this again\n"
+            f"emofuse: {broken}: broken, but a DVC process holds the lock; end it and run this again\n"
         )
     assert main(["heal"]) == 0
 

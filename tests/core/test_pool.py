@@ -17,7 +17,7 @@ from emofuse.core.pool import Pool, WorkerError, call_all
 
 Start = Callable[..., subprocess.Popen[str]]
 
-KILLED = "a process that worked on it was ended by SIGKILL; the memory may be full"
+KILLED = "a process that worked on it was killed by SIGKILL; the memory may be full"
 
 OWNER = """
 import os, sys, time
@@ -134,11 +134,11 @@ def test_after_an_error_what_is_in_work_is_finished_and_nothing_new_begun(tmp_pa
 
 
 def test_a_killed_process_is_one_error_and_the_end() -> None:
-    told = []
+    found = []
     with pytest.raises(WorkerError, match=KILLED):  # noqa: PT012 (what came before it is looked at)
         for number, _ in call_all(signal.raise_signal, [0, signal.SIGKILL, *[0] * 50], 1):
-            told.append(number)
-    assert told == [0]
+            found.append(number)
+    assert found == [0]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tell a process that its parent has died")

@@ -175,10 +175,10 @@ def test_wording_alone_is_ambiguous(utterances: Sequence[Utterance]):
 
 def test_telling_wording_tells_the_truth_in_a_flat_voice(utterances: Sequence[Utterance]):
     for label, lines in CLEAR.items():
-        told = [utterance for utterance in utterances if fits(utterance.text, lines)]
-        assert len(told) > 50
-        assert {utterance.label for utterance in told} <= {label, None}
-        assert np.mean([abs(speech(utterance).range - 50) < 20 for utterance in told]) > 0.98
+        found = [utterance for utterance in utterances if fits(utterance.text, lines)]
+        assert len(found) > 50
+        assert {utterance.label for utterance in found} <= {label, None}
+        assert np.mean([abs(speech(utterance).range - 50) < 20 for utterance in found]) > 0.98
 
 
 def test_replies_take_over_the_emotion_before_them(utterances: Sequence[Utterance]):

@@ -44,8 +44,8 @@ def test_a_good_corpus_passes() -> None:
     ("utterances", "tables", "fault"),
     [
         ([], {}, "the corpus has no utterances"),
-        ([turn("a", "d", 0), turn("a", "d", 1)], {}, r"utterance_id: 1 ids stand more than once, such as \['a'\]"),
-        ([turn("a", "d", 0), turn("a", "e", 0)], {}, r"utterance_id: 1 ids stand more than once, such as \['a'\]"),
+        ([turn("a", "d", 0), turn("a", "d", 1)], {}, r"utterance_id: 1 ids occur more than once, such as \['a'\]"),
+        ([turn("a", "d", 0), turn("a", "e", 0)], {}, r"utterance_id: 1 ids occur more than once, such as \['a'\]"),
         (
             [turn("a", "d", 0), turn("b", "e", 0), turn("c", "d", 1)],
             {},
@@ -55,7 +55,7 @@ def test_a_good_corpus_passes() -> None:
         ([turn("a", "d", 0), turn("b", "d", 2)], {}, "^b: turn is 2; expected 1"),
         ([turn("a", "d", 0), turn("b", "d", 0)], {}, "^b: turn is 0; expected 1"),
         ([turn("a", "d", 0), turn("b", "e", 1)], {}, "^b: turn is 1; expected 0"),
-        ([turn("a", "d", 0)], {"values": table("a", "x", "x")}, "of table 'values': 1 ids stand more .*'x'"),
+        ([turn("a", "d", 0)], {"values": table("a", "x", "x")}, "of table 'values': 1 ids occur more .*'x'"),
     ],
 )
 def test_what_later_stages_take_for_granted(

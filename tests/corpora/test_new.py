@@ -76,8 +76,8 @@ def test_few_speakers_are_test_once_each_in_five_folds(
     project: Path, emodb: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = begin("emodb", emodb)
-    said = capsys.readouterr().out
-    assert "decided   each speaker is test once, in 5 folds, so that no speaker is in two splits\n" in said
+    found = capsys.readouterr().out
+    assert "decided   each speaker is tested once, in 5 folds, and no speaker is in two splits\n" in found
     assert (task.folds, task.config.seeds) == (5, 3)
     heard = [speakers(task, fold) for fold in range(5)]
     assert Counter(each for _, _, test in heard for each in test) == dict.fromkeys(EMODB_SPEAKERS, 1)
@@ -136,7 +136,7 @@ def test_labels_that_are_rare_are_told_and_taken_by_no_class(
         *(tmp_path / "calls", 6), label=lambda turn, who: rare.get((who, turn), ("happy", "sad")[turn % 2])
     )
     task = begin("calls", folder)
-    assert "no class takes labels that stand less than 10 times: afraid 1, bored 2" in capsys.readouterr().out
+    assert "labels with fewer than 10 utterances are left out: afraid 1, bored 2" in capsys.readouterr().out
     assert (task.classes, task.untaken()) == (("happy", "sad"), {"afraid": 1, "bored": 2})
 
 
@@ -161,20 +161,20 @@ def test_names_of_files_tell_speaker_and_label(tmp_path: Path, scheme: str) -> N
     assert found.title.startswith(scheme)
     values = {name: dict(each) for name, each in found.values.items()}
     rows = read_own(tmp_path, OwnConfig(names=found.pattern, values=values))
-    told = {each.utterance_id: (each.speaker, each.label) for each in rows.utterances}
-    assert told == {name.rpartition("/")[2]: meant for name, meant in SOUNDS[scheme].items()}
+    result = {each.utterance_id: (each.speaker, each.label) for each in rows.utterances}
+    assert result == {name.rpartition("/")[2]: meant for name, meant in SOUNDS[scheme].items()}
 
 
 def test_what_tells_nothing_is_refused(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/recording.wav").touch()
-    with pytest.raises(CorpusError, match="the files' names follow no pattern that is known; name one with --names"):
+    with pytest.raises(CorpusError, match="no known pattern fits the file names; give one with --names"):
         propose("mine", tmp_path / "mine")
-    with pytest.raises(CorpusError, match="0 labels; expected a column or group `label` with two at least"):
+    with pytest.raises(CorpusError, match="0 labels; expected at least two, in a column or group `label`"):
         propose("mine", tmp_path / "mine", names=r"(?P<speaker>\w+)")
     assert main(["corpus", "new", "demo", str(tmp_path / "mine")]) != 0
     assert main(["corpus", "new", "a/b", str(tmp_path / "mine")]) != 0
     assert not (project / "corpora").exists()
-    said = capsys.readouterr().err
-    assert "'demo': there is a corpus of that name" in said
-    assert "'a/b': a corpus's name has letters, digits, hyphens and underscores alone" in said
+    found = capsys.readouterr().err
+    assert "'demo': there is already a corpus with this name" in found
+    assert "'a/b': expected only letters, digits, hyphens and underscores" in found

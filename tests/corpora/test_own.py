@@ -118,7 +118,7 @@ def test_audio_is_found_by_id(tmp_path: Path) -> None:
     assert found.notes == ["sound in audio/ that belongs to no utterance: 1 files, such as z"]
     (tmp_path / "audio" / "._a.wav").touch()
     corpus(tmp_path, table)
-    fails(tmp_path, table, r"a.wav: a.flac is there as well|a.flac: .*is there as well", "audio/a.flac")
+    fails(tmp_path, table, r"a.wav: a.flac exists too|a.flac: .*exists too", "audio/a.flac")
 
 
 def test_turns_follow_the_rows_and_dialogues_come_in_one_piece(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_codes_get_their_meaning(tmp_path: Path) -> None:
         ("utterance_id,lable\na,x\n", r"unknown columns \['lable'\]; known are .*`ignore`"),
         ("label\nx\n", "neither a column utterance_id nor a column audio"),
         ("utterance_id,label\na,x\n,y\n", r"utterances.csv: row 2: utterance_id is None; expected an id"),
-        ("utterance_id,label\na,x\na,y\n", r"1 utterance ids stand more than once, such as \['a'\]"),
+        ("utterance_id,label\na,x\na,y\n", r"1 utterance ids occur more than once, such as \['a'\]"),
         ("utterance_id,dialogue_id\na,\n", "row 1: dialogue_id is None; .*leave the column out"),
         ("utterance_id,turn\na,one\n", "row 1: turn is 'one'; expected a finite number"),
         ("utterance_id,turn\na,1.5\n", "row 1: turn is '1.5'; expected a whole number, 0 or more"),
@@ -220,7 +220,7 @@ def test_names_carry_the_facts(tmp_path: Path) -> None:
 def test_a_group_may_take_no_part(tmp_path: Path) -> None:
     found = corpus(tmp_path, None, "a.wav", "b_x.wav", names=r"(?P<speaker>\w)(?:_(?P<label>\w))?").utterances
     assert [(each.speaker, each.label) for each in found] == [("a", None), ("b", "x")]
-    fails(tmp_path, None, "1 utterance ids stand more than once", "more/a.wav", names=".*")
+    fails(tmp_path, None, "1 utterance ids occur more than once", "more/a.wav", names=".*")
 
 
 @pytest.mark.parametrize(
@@ -385,18 +385,18 @@ SPEAKERS = "utterance_id,speaker,dialogue_id\n" + "".join(f"u{n},p{n % 5},d{n}\n
 
 
 @pytest.mark.parametrize(
-    ("header", "cells", "splits", "said"),
+    ("header", "cells", "splits", "expected"),
     [
         ("utterance_id", "", None, ""),
-        ("utterance_id,split", ",train", None, "read from the column `split` of the corpus's table; who made them is"),
+        ("utterance_id,split", ",train", None, "read from the column `split` of the corpus's table; their origin is"),
         ("utterance_id", "", Splits("dialogue", 0.2, ("b",)), "made here by dialogue: dev 20% of them, drawn, test b"),
     ],
 )
-def test_it_says_who_made_the_splits(tmp_path: Path, header: str, cells: str, splits: Any, said: str) -> None:
+def test_it_says_who_made_the_splits(tmp_path: Path, header: str, cells: str, splits: Any, expected: str) -> None:
     (tmp_path / "utterances.csv").write_text("\n".join([header, *(f"{name}{cells}" for name in "abcde")]))
     found = read(tmp_path, Config(splits=splits)).split_source
-    assert found.startswith(said)
-    assert bool(found) is bool(said)
+    assert found.startswith(expected)
+    assert bool(found) is bool(expected)
     assert "official" not in found
 
 
@@ -497,9 +497,9 @@ def test_faulty_sound_never_stops_a_corpus(
     assert rows["long"]["n_samples"] == 64_000
     assert json.loads((tmp_path / "mine.json").read_text())["defects"]["audio_unreadable"] == 3
     lines = [line.strip().partition(": ") for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
-    told = {name: reason.removeprefix(f"{source / 'audio'}/") for name, _, reason in lines}
-    assert told.pop("cut").startswith("cut.wav: ")  # in the decoder's words
-    assert told == {
+    found = {name: reason.removeprefix(f"{source / 'audio'}/") for name, _, reason in lines}
+    assert found.pop("cut").startswith("cut.wav: ")  # in the decoder's words
+    assert found == {
         "nan": "nan.wav: a sample is not a finite number",
         "long": "long.flac: 5.0 s, cut at 4 s",
         "nothing": "nothing.wav: no samples in it",

@@ -50,7 +50,7 @@ def test_encodings_of_spreadsheets_are_read(tmp_path: Path, encoding: str) -> No
         ('a,"b\n', "the header, from line 1: not valid CSV"),
         ("a,b\n\n1,x\n2\n", "row 2: 1 cells; expected 2, as the header has"),
         ("a,b\n1,x,y\n", "row 1: 3 cells; expected 2"),
-        ("a,a\n1,2\n", "the column 'a' stands more than once"),
+        ("a,a\n1,2\n", "the column 'a' occurs more than once"),
         (b"a\nf\xfcr\n", "not UTF-8: the byte fc in line 2; save the table once more, as CSV in UTF-8"),
         (b"a\n1\n\0\n", "line 3: a zero byte"),
         ("", "empty; expected a table in CSV, with a header"),

@@ -204,7 +204,7 @@ def test_ids_are_renamed_whole(tmp_path: Path) -> None:
     assert table(tmp_path, values, rename=rename)["utterance_id"].to_list() == ["test_dia0_utt1", "x_2"]
     with pytest.raises(CorpusError, match=r"the id 'x\$_\$2' matches none of the patterns"):
         table(tmp_path, values, rename={r"dia(\d+)_utt(\d+)\.wav": "a"})
-    with pytest.raises(CorpusError, match=r"2 utterance ids stand more than once|1 utterance ids stand more than once"):
+    with pytest.raises(CorpusError, match=r"2 utterance ids occur more than once|1 utterance ids occur more than once"):
         table(tmp_path, values, rename={".*": "same"})
     with pytest.raises(ParamsError, match="not a regular expression"):
         validate({"path": "x", "rename": {"(": "a"}}, TableConfig, "corpora.x.tables.y")
@@ -229,7 +229,7 @@ def test_ids_are_renamed_whole(tmp_path: Path) -> None:
         ({"a": np.ones((2, 2, 2))}, {"pool": "mean"}, "values of the shape \\[2, 2, 2\\]"),
         ({"a": [1.0]}, {"columns": ("x",)}, "have no names, so `columns` cannot choose"),
         ({" ": [1.0]}, {}, "row 1: the id is ' '"),
-        ([["a", "a"], VALUES[:2]], {"key": 0, "values": 1}, r"1 utterance ids stand more than once, such as \['a'\]"),
+        ([["a", "a"], VALUES[:2]], {"key": 0, "values": 1}, r"1 utterance ids occur more than once, such as \['a'\]"),
     ],
 )
 def test_what_cannot_be_joined_is_refused(tmp_path: Path, value: Any, options: dict[str, Any], message: str) -> None:

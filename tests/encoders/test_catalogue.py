@@ -50,7 +50,7 @@ def test_what_is_shipped_is_whole(name: str) -> None:
     options = validate(config.options, import_module(f"emofuse.encoders.{config.family}").Config, name)
     model = getattr(options, "model", None)
     if model is not None:
-        assert config.about is not None, "its size and its licence are told"
+        assert config.about is not None, "its size and its licence are stated"
         assert model.startswith("package:") or options.revision, "a commit of the hub is pinned"
 
 

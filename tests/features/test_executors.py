@@ -79,7 +79,7 @@ def test_a_killed_process_is_one_error_and_finished_shards_are_kept(
                 workers[0].send_signal(signal.SIGKILL)
                 killed = True
             time.sleep(0.02)
-    with pytest.raises(ExecutorError, match=r"shard-.*: a process that worked on it was ended by SIGKILL; .* are kept"):
+    with pytest.raises(ExecutorError, match=r"shard-.*: a process that worked on it was killed by SIGKILL; .* kept"):
         future.result()
     kept = len(list((tmp_path / "store").glob("features/*/manifest.json")))
     assert 1 <= kept < SHARDS
@@ -174,7 +174,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def listening(tmp_path_factory: pytest.TempPathFactory) -> EncoderConfig:
-    """Features by a small group-normalised network, in a type whose cost is told."""
+    """Features by a small group-normalised network, in a smaller type."""
     folder = tmp_path_factory.mktemp("network")
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     torch.manual_seed(0)

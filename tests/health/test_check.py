@@ -67,7 +67,7 @@ def test_classes_are_counted_by_split_and_labels_that_no_class_takes_are_told(tr
         "  train: 10 labelled: neutral 2, happy 4, sad 2, angry 2",
         "  dev: 8 labelled: neutral 2, happy 2, sad 2, angry 2",
         "  test: 8 labelled: neutral 2, happy 2, sad 2, angry 2",
-        "  labels that no class takes, which count as unlabelled: surprised 6",
+        "  labels that belong to no class and count as unlabelled: surprised 6",
     ]
 
 
@@ -83,7 +83,7 @@ def test_every_fold_is_counted_and_what_a_full_corpus_has_is_told(tree: dict[str
         "  test of fold 0: 12 labelled: neutral 2, happy 4, sad 2, angry 2, surprised 2",
     ]
     assert len(lines) == 2 + 3 * 3 + 1
-    assert lines[-1] == "  unlike a full corpus: all: 32 labelled utterances; a full corpus gives 5,531"
+    assert lines[-1] == "  differs from the full corpus: all: 32 labelled utterances; the full corpus has 5,531"
 
 
 def test_every_task_that_is_run_is_told(tree: dict[str, Any]) -> None:
@@ -227,7 +227,7 @@ def test_the_stage_tells_misspelt_labels_and_goes_on(tree: dict[str, Any], root:
     labels = ["happy", "sad", "Happy", "sadness", "Happy"]
     status, output, fault = ingest_stage(tree, root, tmp_path, dict.fromkeys(SPLITS, labels))
     assert status == 0, fault
-    assert "  labels that no class takes, which count as unlabelled: Happy 6, sadness 3\n" in output
+    assert "  labels that belong to no class and count as unlabelled: Happy 6, sadness 3\n" in output
     assert (tmp_path / "data/corpora/toy/utterances.parquet").exists()
 
 

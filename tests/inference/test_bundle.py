@@ -64,12 +64,12 @@ def test_it_says_protocol_scores_labels_and_encoders(bundle: Bundle, folder: Pat
     ):
         assert each in card
     assert content["features"]["text"]["identity"]["id"] in card
-    assert "trained on demo (English, a synthesizer's speech and no person's), weighted F1" in card
+    assert "trained on demo (English, synthetic speech, not real people), weighted F1" in card
 
 
 def test_a_model_that_was_not_scored_has_a_card_that_says_so(bundle: Bundle) -> None:
     card = model_card(replace(bundle.manifest, protocol=None, scores=None))
-    assert card.count("not scored when this bundle was written") == 3
+    assert card.count("not been scored when this bundle was written") == 3
 
 
 def test_the_front_matter_is_what_the_hub_reads(bundle: Bundle, folder: Path) -> None:
@@ -90,7 +90,7 @@ def test_the_front_matter_is_what_the_hub_reads(bundle: Bundle, folder: Path) ->
 
 
 def test_the_front_matter_of_a_corpus_of_one_s_own(bundle: Bundle) -> None:
-    """Whose terms are not the hub's, whose language nobody said, and whose encoder the hub has."""
+    """Terms unknown to the hub, an unknown language, and an encoder from the hub."""
     features = bundle.manifest.features["text"]
     theirs = replace(features, identity=features.identity | {"id": "google-bert/bert-base-uncased"})
     protocol = {**(bundle.manifest.protocol or {}), "corpus": 'my: "corpus"\n- #1'}
@@ -111,7 +111,7 @@ def test_the_card_has_the_sections_of_a_model_card(bundle: Bundle) -> None:
     ]
     assert "Labelled utterances: train " in card
     assert "Article 5(1)(f)" in card
-    assert "no legal advice" in card
+    assert "not legal advice" in card
     assert "https://arxiv.org/abs/2304.06910" in card
 
 
@@ -121,8 +121,8 @@ def test_the_card_has_the_sections_of_a_model_card(bundle: Bundle) -> None:
         ("hcam", (), "Where no turn has a transcript, the audio network answers alone"),
         ("hcam", ("audio",), "So the text network answers alone, and says so; without transcripts none can."),
         ("hcam", ("audio", "text"), "So it cannot answer for new recordings."),
-        ("audio-context", (), "The model reads sound alone, and cannot answer without."),
-        ("text-utterance", (), "The model reads transcripts alone, and cannot answer without."),
+        ("audio-context", (), "The model only reads sound and cannot predict without."),
+        ("text-utterance", (), "The model only reads transcripts and cannot predict without."),
     ],
 )
 def test_the_card_says_what_answers_where_something_is_missing(
@@ -165,7 +165,7 @@ def test_a_bundle_is_replaced_and_other_things_are_not(bundle: Bundle, folder: P
     write_bundle(bundle, folder)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(BundleError, match="there is something else already"):
+    with pytest.raises(BundleError, match="already exists and is something else"):
         write_bundle(bundle, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()
 

@@ -79,13 +79,13 @@ def test_a_recording_is_answered_in_every_form(
         assert main([*command, *form]) == 0
         return capsys.readouterr().out
 
-    told = json.loads(output("--json"))
-    for turn, start, who in zip(told["turns"], ends, "ABA", strict=False):
+    found = json.loads(output("--json"))
+    for turn, start, who in zip(found["turns"], ends, "ABA", strict=False):
         assert (turn["speaker"], turn["text"], turn["source"]) == (who, "Hello.", "my talk.wav")
         assert turn["start_s"] == pytest.approx(start, abs=1e-3)
-    asked = told["requested"]
+    asked = found["requested"]
     assert (asked["corpus"], asked["language"], asked["synthetic_speech"]) == ("demo", "English", True)
-    assert output().splitlines()[1].startswith("trained on demo (English, a synthesizer's speech and no person's)")
+    assert output().splitlines()[1].startswith("trained on demo (English, synthetic speech, not real people)")
     assert len(output("--csv").splitlines()) == 1 + 3
     assert output("--srt").count("-->") == 3
     assert "data:audio/flac" in output("--html")
@@ -114,12 +114,12 @@ def test_the_words_of_a_recording_are_written_down_and_that_is_said(
     )
     # A small recogniser and a synthesizer: most words are found, and by no means all.
     assert len(expected & found) >= len(expected) / 2, (expected, found)
-    assert any("written down by Whisper tiny.en" in each for each in output["remarks"])
+    assert any("transcribed by Whisper tiny.en" in each for each in output["remarks"])
     assert main([*command, "--transcribe", "none", "--csv"]) == 0
     out, error = capsys.readouterr()
     assert len(out.splitlines()) == 1 + len(turns)
     assert "the audio network alone answers" in error
-    assert "written down" not in error
+    assert "transcribed by" not in error
 
 
 def test_sound_alone_is_answered_without_what_is_for_text_or_training(talk: Path, tmp_path: Path) -> None:
@@ -144,8 +144,8 @@ def test_sound_alone_is_answered_without_what_is_for_text_or_training(talk: Path
         (["predict", "data", "--model", "data/models/demo"], "no trained runs in it"),
         (["predict", "data", "--model", "nowhere"], "nowhere: no such folder; expected a bundle"),
         (["predict", "data", "--transcribe", "some/recogniser"], "of a hub model name the revision"),
-        (["predict", "data", "--link"], "--link is of the page"),
-        (["export", "data/models/demo/logmel+minilm/majority", "x"], "majority says the same of every utterance"),
+        (["predict", "data", "--link"], "--link only goes with --html"),
+        (["export", "data/models/demo/logmel+minilm/majority", "x"], "majority predicts the same for every utterance"),
     ],
     ids=" ".join,
 )

@@ -29,7 +29,7 @@ def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path: Path, tone: np.n
         Turn(AudioFile(tmp_path / "4.oga"), source="4.oga"),
         Turn(AudioFile(tmp_path / "10.WAV"), source="10.WAV"),
     )
-    assert conversation.remarks == ("no turns, left out: notes.txt",)
+    assert conversation.remarks == ("not turns, left out: notes.txt",)
 
 
 @pytest.mark.parametrize("name", ["talk.json", "talk.csv"])
@@ -123,7 +123,7 @@ def test_the_content_of_a_folder_decides_and_what_is_left_out_is_named(tmp_path:
         Turn(AudioFile(tmp_path / "05.sound"), source="05.sound"),
         Turn(AudioFile(tmp_path / "06"), source="06"),
     )
-    assert conversation.remarks == ("no turns, left out: 08.wav, more, photo.jpg, 07.txt, readme.txt",)
+    assert conversation.remarks == ("not turns, left out: 08.wav, more, photo.jpg, 07.txt, readme.txt",)
 
 
 def test_a_folder_of_texts_alone_is_read(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_model_of_both_directions_sees_the_past_alone_and_says_so(
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     assert main(["predict", str(talk), "--live", "--transcribe", "none", "--model", str(project.model("hcam"))]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any("live it has those before alone" in line for line in lines)
+    assert any("with later turns as context" in line for line in lines)
     assert len([line for line in lines if line[:1].isdigit()]) == len(whole)
 
 
@@ -181,7 +181,7 @@ def test_a_file_comes_at_the_speed_of_speech(monkeypatch: pytest.MonkeyPatch) ->
     [
         (["talk.wav", "--live", "--channels"], "--live follows one recording"),
         (["talk.wav", "talk.wav", "--live"], "--live follows one recording"),
-        (["talk.wav", "--live", "--srt"], "--live prints a line a turn"),
+        (["talk.wav", "--live", "--srt"], "--live prints one line per turn"),
     ],
 )
 def test_what_live_cannot_do_is_told(

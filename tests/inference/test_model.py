@@ -176,12 +176,10 @@ def test_words_that_the_encoder_does_not_read_are_counted(model: Model) -> None:
 def test_every_answer_says_what_the_model_was_trained_on(model: Model) -> None:
     turn_prediction = model.predict([Turn(text="Hello.")]).trained_on
     mean = 100 * (model.manifest.scores or {})["weighted_f1"]["mean"]  # type: ignore[operator]
-    assert turn_prediction.startswith("trained on demo (English, a synthesizer's speech and no person's), weighted F1 ")
+    assert turn_prediction.startswith("trained on demo (English, synthetic speech, not real people), weighted F1 ")
     assert f"{mean:.1f}" in turn_prediction
     bare = replace(model.manifest, protocol=None, scores=None, task="own")
-    assert trained_on(bare).startswith(
-        "trained on the corpus of the task own (its language is not known), weighted F1 "
-    )
+    assert trained_on(bare).startswith("trained on the corpus of the task own (language unknown), weighted F1 ")
 
 
 def test_another_encoder_than_the_model_s_is_refused(project: Project, bundle: Bundle) -> None:
@@ -204,7 +202,7 @@ def test_an_encoder_that_is_not_there_is_named(bundle: Bundle, monkeypatch: pyte
 
 
 def test_a_model_that_says_the_same_of_everything_is_refused(project: Project) -> None:
-    with pytest.raises(BundleError, match="majority says the same of every utterance"):
+    with pytest.raises(BundleError, match="majority predicts the same for every utterance"):
         find(project.model("majority"))
 
 

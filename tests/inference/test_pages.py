@@ -145,7 +145,7 @@ def test_captions_say_the_emotion() -> None:
     )
     with pytest.raises(ConversationError, match="captions need the times of turns"):
         as_srt([prediction("a")])
-    with pytest.raises(ConversationError, match="captions are of one recording; there are 2"):
+    with pytest.raises(ConversationError, match="captions are for a single recording; there are 2"):
         as_srt([timed(), timed()])
 
 
@@ -169,9 +169,9 @@ def page(sound: Sound, tmp_path: Path) -> Path:
 
 PLAYED = """new Promise(done => {
   const audio = document.querySelector("audio");
-  const told = () => done([audio.currentTime, audio.paused]);
-  audio.ontimeupdate = () => audio.currentTime > 0 && !audio.seeking && told();
-  setTimeout(told, 20000);
+  const ready = () => done([audio.currentTime, audio.paused]);
+  audio.ontimeupdate = () => audio.currentTime > 0 && !audio.seeking && ready();
+  setTimeout(ready, 20000);
 })"""
 """Where the player is, once it has moved, and whether it stands still."""
 

@@ -95,7 +95,7 @@ def test_segments_with_words_and_speakers_give_what_the_turns_alone_would(
         {"start": start, "end": end, "speaker": turn["speaker"], "text": turn["text"]}
         for turn, (start, end) in zip(dialogue, places, strict=True)
     ]
-    path = talk.with_name("told.json")
+    path = talk.with_name("written.json")
     path.write_text(json.dumps(segments))
     prediction = model.predict(talk, segments=path)
     folder = read_conversation(next(iter(project.conversations.values())))
@@ -161,8 +161,8 @@ def test_four_clips_of_meld_have_their_times_and_words(shared: Path, tmp_path: P
     for turn, (start, end), words in zip(prediction.turns, places, WORDS, strict=True):
         # Cut for television: laughter and silence stand before and after the words.
         assert start - CLOSE_S < (turn.start_s or 0) < (turn.end_s or 0) < end + CLOSE_S
-        told = set(plain(words))
-        assert len(told & set(plain(turn.text or ""))) >= len(told) / 2, turn.text
+        found = set(plain(words))
+        assert len(found & set(plain(turn.text or ""))) >= len(found) / 2, turn.text
     assert prediction.model == "hcam"
 
 
@@ -186,9 +186,9 @@ def write(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> Path:
     ("samples", "fault"),
     [
         (np.zeros(0), "no samples in it"),
-        (np.zeros(60 * SAMPLE_RATE), "nobody is heard to speak in its 60.0 s"),
+        (np.zeros(60 * SAMPLE_RATE), "no speech was found in its 60.0 s"),
         (np.full(SAMPLE_RATE, np.nan), "a sample is not a finite number"),
-        (0.3 * np.sin(np.arange(20 * SAMPLE_RATE) / 10), "nobody is heard to speak in its 20.0 s"),
+        (0.3 * np.sin(np.arange(20 * SAMPLE_RATE) / 10), "no speech was found in its 20.0 s"),
     ],
     ids=["no samples", "silence", "not a number", "a tone"],
 )

@@ -96,7 +96,7 @@ def test_a_network_that_lacks_weights_is_refused(kind: str, part: str, copied: C
     ("file", "content", "reason"),
     [
         ("config.json", None, "config.json"),
-        ("config.json", '{"model_type": "bert"}', "of the type 'bert', which recognises no speech"),
+        ("config.json", '{"model_type": "bert"}', "of the type 'bert', which does not recognise speech"),
         ("model.safetensors", "half of it", "Error while deserializing header"),
         ("preprocessor_config.json", None, "preprocessor_config.json"),
     ],

@@ -1,4 +1,4 @@
-"""Whisper by CTranslate2 writes down what is said, whatever else is heard with it."""
+"""Whisper by CTranslate2 transcribes speech, independently of the other clips of a batch."""
 
 import shutil
 from pathlib import Path
@@ -57,10 +57,10 @@ def test_what_is_said_aloud_is_written_down_in_any_company(recognise: Whisper) -
 
 def test_four_clips_of_meld_are_transcribed(recognise: Whisper, shared: Path) -> None:
     loaded = [AudioFile(shared / "meld_clips" / f"{name}.wav").load() for name in CLIPS]
-    for found, said in zip(
+    for found, result in zip(
         recognise([resample(downmix(x)[0], rate) for x, rate in loaded]), CLIPS.values(), strict=True
     ):
-        assert said in found.lower()
+        assert result in found.lower()
 
 
 def test_more_than_a_window_is_cut_where_it_is_quiet(recognise: Whisper) -> None:

@@ -164,8 +164,8 @@ def batch_of(
         places_BL[row, : len(dialogue)] = torch.arange(start, start + len(dialogue))
         start += len(dialogue)
     given_targets = torch.tensor(targets if targets is not None else [row % CLASSES for row in range(len(turns))])
-    told = torch.tensor([SPEAKERS[turn % len(SPEAKERS)] for dialogue in dialogues for turn in range(len(dialogue))])
-    return Batch(frames, lengths, places_BL, told, given_targets)
+    found = torch.tensor([SPEAKERS[turn % len(SPEAKERS)] for dialogue in dialogues for turn in range(len(dialogue))])
+    return Batch(frames, lengths, places_BL, found, given_targets)
 
 
 def logits_of(network: Network, name: str, dialogues: Sequence[Dialogue], **options: float) -> list[Tensor]:

@@ -244,7 +244,7 @@ def test_the_protocol_tells_what_the_numbers_rest_on(scored: Path) -> None:
         "classes": list(LABELS),
         "labelled_utterances": [{"train": 16, "dev": 16, "test": 16}],
         "unlike_a_full_corpus": [],
-        "splits": "read from the corpus; who made them is not known here",
+        "splits": "read from the corpus; their origin is unknown",
         "folds": 1,
         "seeds": 2,
         "context": "causal",
@@ -314,7 +314,7 @@ def test_facts_stand_beside_the_scores(scored: Path) -> None:
     assert "| hcam/no-contrastive | 0 | 0 | audio, text | yes |" in table
     assert "emofuse table --time" in table
     assert "To repeat it: `dvc repro corpora/toy/dvc.yaml:score@tiny-ears-eyes`." in table
-    assert "- Context: causal, the turns before alone" in table
+    assert "- Context: causal, only the turns before" in table
 
 
 def test_two_benchmarks_are_equal_byte_by_byte(scored: Path, root: Path) -> None:
@@ -361,22 +361,22 @@ def test_models_that_are_not_asked_for_have_no_say(root: Path) -> None:
 
 def test_what_dev_says_stands_beside_the_scores_and_alone_in_what_experiments_compare(scored: Path) -> None:
     truth = make_task().truth().filter(pl.col("split") == "dev")
-    told = json.loads((metrics_of(scored) / "dev.json").read_text())
+    found = json.loads((metrics_of(scored) / "dev.json").read_text())
     scores = json.loads((metrics_of(scored) / "scores.json").read_text())["scores"]
     csv = pl.read_csv(metrics_of(scored) / "scores.csv")
-    assert list(told) == in_order(SKILLS)
+    assert list(found) == in_order(SKILLS)
     for model in SKILLS:
         paths = sorted(folder_of(scored, model).glob("seed-*/predictions.parquet"))
         joined = [truth.join(pl.read_parquet(path), on="utterance_id", maintain_order="left") for path in paths]
         predicted = [rows["probabilities"].list.arg_max() for rows in joined]
         f1 = [f1_score(truth["target"], each, average="weighted") for each in predicted]
         accuracy = [accuracy_score(truth["target"], each) for each in predicted]
-        assert told[model] == {
+        assert found[model] == {
             "dev/accuracy": pytest.approx(np.mean(accuracy), abs=2e-6),
             "dev/weighted_f1": pytest.approx(np.mean(f1), abs=2e-6),
         }
         row = scores[model]["dev/weighted_f1"]
-        assert (row["mean"], row["n_runs"]) == (told[model]["dev/weighted_f1"], len(paths))
+        assert (row["mean"], row["n_runs"]) == (found[model]["dev/weighted_f1"], len(paths))
         assert (row["low"], row["high"]) == (None, None)
         assert row["sd"] == (None if len(paths) == 1 else pytest.approx(np.std(f1, ddof=1), abs=2e-6))
         assert csv.filter(model=model, metric="dev/weighted_f1")["mean"].to_list() == [row["mean"]]

@@ -92,7 +92,7 @@ def test_a_corpus_of_sentiments_and_one_of_nothing() -> None:
     assert "<h2>Sentiment by split</h2>" in shown
     assert ">train, 7</text>" in shown
     bare = overview("bare", table({}), summary({"none": {"unlabelled": 1}}))
-    assert "<p>Neither labels nor sentiments.</p>" in bare
+    assert "<p>No labels or sentiments.</p>" in bare
     assert bare.count(">unknown</p>") == 2
     assert "<p>None.</p>" in bare
 

@@ -112,9 +112,9 @@ def test_a_page_leads_to_the_pages_that_scoring_writes(metrics: Path, tags_of: T
 def test_names_are_text_and_never_markup(tmp_path: Path, tags_of: TagsOf) -> None:
     """What is in a file of metrics may be anybody's; folders say where it lies, not what it says."""
     path = write_scores(tmp_path, "t", "a", "b", {f"{EVIL[:-1]} model>".replace("/", ""): 0.5})
-    told = json.loads(path.read_text())
-    told["protocol"] = {"task": f"{EVIL}task", "encoders": {"audio": f'"{EVIL}', "text": "javascript:alert(1)"}}
-    path.write_text(json.dumps(told))
+    found = json.loads(path.read_text())
+    found["protocol"] = {"task": f"{EVIL}task", "encoders": {"audio": f'"{EVIL}', "text": "javascript:alert(1)"}}
+    path.write_text(json.dumps(found))
     write_leaderboard(tmp_path)
     page = (tmp_path / "leaderboard.html").read_text()
     tags = tags_of(page)
@@ -142,9 +142,9 @@ def test_a_damaged_file_is_named(metrics: Path, damage: str) -> None:
 def test_a_model_that_lacks_a_score_is_a_damaged_file(metrics: Path) -> None:
     """Such as results of before dev stood among the scores."""
     path = metrics / "demo" / "logmel+minilm" / "scores.json"
-    told = json.loads(path.read_text())
-    del told["scores"]["hcam"]["dev/weighted_f1"]
-    path.write_text(json.dumps(told))
+    found = json.loads(path.read_text())
+    del found["scores"]["hcam"]["dev/weighted_f1"]
+    path.write_text(json.dumps(found))
     with pytest.raises(ScoringError, match=r"demo/logmel\+minilm/scores\.json: not the scores of a task: "):
         write_leaderboard(metrics)
 

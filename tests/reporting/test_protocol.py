@@ -114,6 +114,6 @@ def test_labels_that_no_class_takes_and_texts_that_are_cut_are_in_scores_and_tab
     assert facts["utterances_cut"] == {"text": 2}
     lines = protocol_markdown(facts, []).splitlines()
     listed = "linear 1 of 1 runs, cma 1 of 1 runs"
-    assert f"- Best at the end of the budget: {listed}; a larger one might have scored higher" in lines
-    assert "- Labels that no class takes: &lt;script&gt; 3, Happy 6, a\\|b 3, sadness 3" in lines
+    assert f"- Best at the end of the budget: {listed}; a larger budget might score higher" in lines
+    assert "- Labels that belong to no class: &lt;script&gt; 3, Happy 6, a\\|b 3, sadness 3" in lines
     assert "- Utterances cut, text: 2, longer than the 8 tokens that the encoder reads" in lines

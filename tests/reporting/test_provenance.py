@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,12 @@ def test_digests_follow_what_was_scored(run: Path, leave_run: Callable[..., Path
     changed = {name for name, value in before["sha256"].items() if after["sha256"][name] != value}
     assert changed == {"predictions"}
     assert after["versions"] == before["versions"]
-    assert "+" not in before["versions"]["emofuse"]
+
+
+def test_a_tag_in_git_changes_no_result(run: Path) -> None:
+    found = provenance(run.parent / "utterances.parquet", [run])
+    assert set(found["versions"]) == {"python", "numpy", "polars"}
+    assert version("emofuse") not in str(found)
 
 
 def test_lines_name_versions_and_digests(run: Path) -> None:

@@ -13,12 +13,13 @@ import polars as pl
 import pytest
 import soundfile
 
+from emofuse.models.registry import MODELS
 from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.layers import LayerShares
 from emofuse.reporting.protocol import model_sizes
 from emofuse.reporting.report import report, with_known
 from emofuse.reporting.robustness import Conditions
-from emofuse.reporting.turns import Turns
+from emofuse.reporting.turns import MOST, MOST_BYTES, Turns
 from emofuse.scoring.scores import Scores, ScoringConfig, score
 
 Make = Callable[..., pl.DataFrame]
@@ -62,7 +63,7 @@ def protocol(task: str = "meld-7") -> dict[str, Any]:
         "encoders": {"audio": "ears", "text": "<eyes>"},
         "classes": ["angry", "happy", "sad"],
         "labelled_utterances": [{"train": 1000, "dev": 10, "test": 120}],
-        "unlike_a_full_corpus": ["test: 119 labelled utterances; a full corpus gives 120"],
+        "unlike_a_full_corpus": ["test: 119 labelled utterances; the full corpus has 120"],
         "splits": {"by": "session", "dev": "next", "test": "each"},
         "folds": 1,
         "seeds": 3,
@@ -73,7 +74,7 @@ def protocol(task: str = "meld-7") -> dict[str, Any]:
         "epoch_chosen_on": "dev weighted F1",
         "features": features,
         "models": model_sizes(records(), [], features),
-        "provenance": {"versions": {"emofuse": "0.1.0"}, "sha256": {"predictions": "0123456789abcdef"}},
+        "provenance": {"versions": {"python": "3.11"}, "sha256": {"predictions": "0123456789abcdef"}},
     }
 
 
@@ -130,7 +131,7 @@ def test_the_same_results_give_the_same_page(scores: Scores, page: str) -> None:
 
 def test_the_first_lines_say_who_is_better_and_how_sure_that_is(page: str) -> None:
     assert re.search(r"hcam has the best weighted F1 of 3 models: \d\d\.\d % \[\d\d\.\d, \d\d\.\d\]\.", page)
-    better = "<li>Significantly better than, in points, after Holm correction over 6 pairs: majority "
+    better = "<li>Significantly better, after Holm correction over 6 pairs: majority "
     assert re.search(re.escape(better) + r"\+\d\d\.\d \[.*?\]; text-context \+", page)
 
 
@@ -170,11 +171,46 @@ def test_a_page_without_words_says_where_they_are(scores: Scores) -> None:
     assert "<code>data/scores/meld-7/ears+&lt;eyes&gt;/report.html</code>" in page
 
 
+def test_the_largest_page_with_words_is_small(truth: Make, guess: Make) -> None:
+    """As many turns and words as fit, seven classes, and every model with four runs and a dialogue."""
+    emotions = ("angry", "disgusted", "fearful", "happy", "neutral", "sad", "surprised")
+    per_turn = MOST_BYTES // MOST - 2
+    column = [None, *range(len(emotions))] * (MOST // 4)
+    table = pl.DataFrame(
+        {
+            "utterance_id": [f"dialogue-{number}" for number in range(MOST)],
+            "dialogue_id": [f"d{number // 10}" for number in range(MOST)],
+            "speaker": [f"Speaker {number % 7}" for number in range(MOST)],
+            "text": ["x" * per_turn] * MOST,
+            "sound": [f"{number:016x}.flac" for number in range(MOST)],
+            "target": column[:MOST],
+        }
+    )
+    targets = truth(n_dialogues=20)
+    names = [name for name, model in MODELS.items() if model.title]
+    runs = pl.concat([guess(targets, 0.5, model, range(4)) for model in names])
+    runs = runs.with_columns(probabilities=pl.col("probabilities").list.concat(pl.lit([0.0] * 4, pl.List(pl.Float32))))
+    shown = [replace(dialogue(), model=name) for name in names]
+    per_model = dict.fromkeys(names, column[:MOST])
+    trained = [each | {"model": model} for model in names for each in records() if each["model"] == "hcam"]
+    rules = protocol()
+    page = report(
+        score(runs, targets, emotions, ScoringConfig(resamples=20)),
+        rules | {"models": model_sizes(trained, [], rules["features"])},
+        trained,
+        shown,
+        [],
+        Turns(table, per_model, per_model, MOST // 10),
+    )
+    assert page.count("flac") >= MOST
+    assert 1_000_000 < len(page.encode()) < 1_500_000
+
+
 def test_every_part_is_there(page: str) -> None:
     titles = re.findall(r"<h2 id=.*?>(.*?)</h2>", page)
     assert titles == [
         *("Leaderboard", "Differences", "Ablations", "F1 of each class", "Confusion matrices", "Errors"),
-        *("Learning curves", "Calibration", "Worse conditions", "A dialogue of test", "What others published"),
+        *("Learning curves", "Calibration", "Worse conditions", "A test dialogue", "Published results"),
         "Protocol and provenance",
     ]
     assert re.findall(r'<li><a href="#.*?">(.*?)</a>', page) == titles
@@ -214,8 +250,8 @@ def test_a_single_model_without_anything_else(
     page = report(alone, protocol("tiny"), [each for each in records() if each["model"] == "majority"], [])
     tags_of(page)
     assert "No model of this task was trained in epochs." in page
-    assert "A dialogue of test" not in page
-    assert "What others published" not in page
+    assert "A test dialogue" not in page
+    assert "Published results" not in page
 
 
 # In a browser.

@@ -13,7 +13,7 @@ Make = Callable[..., pl.DataFrame]
 
 TABLE = f"""\
 - hcam has the best weighted F1 of 2 models: 86.7 % [0.0, 100.0].
-- No significant difference to: majority +53.3 [-100.0, +100.0].
+- No significant difference from: majority +53.3 [-100.0, +100.0].
 
 | Model | Accuracy | Balanced accuracy | Weighted F1 | Macro F1 | Calibration error | Runs |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
@@ -50,7 +50,7 @@ def test_scores_without_zeros_get_a_table_of_their_own(truth: Make, guess: Make,
     table = markdown_table(score(runs, sentiment, classes, ScoringConfig(resamples=50), runs.with_columns(epoch=1)))
     assert table.count("| hcam |") == 4
     assert "\n\nWithout the utterances whose sentiment is zero:" in table
-    assert "was chosen so. Without the utterances whose sentiment is zero:" in table
+    assert "was chosen this way. Without the utterances whose sentiment is zero:" in table
 
 
 def test_the_best_epoch_on_test_is_called_what_it_is(truth: Make, guess: Make, classes: tuple[str, ...]) -> None:
@@ -59,7 +59,7 @@ def test_the_best_epoch_on_test_is_called_what_it_is(truth: Make, guess: Make, c
     epochs = guess(targets, 0.8, "hcam").with_columns(epoch=1)
     table = markdown_table(score(runs, targets, classes, ScoringConfig(resamples=50), epochs))
     assert (table.count("| hcam |"), table.count("| late |")) == (2, 1)
-    assert "too high, because test chose it" in table
+    assert "too high, because test chose the epoch" in table
 
 
 def test_best_model(tiny: Scores) -> None:

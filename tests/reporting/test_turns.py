@@ -1,5 +1,6 @@
 """The turns of test that a page and its sound are made of: whole dialogues, what most runs predict, no other split."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,27 @@ def test_a_large_test_is_cut_at_the_end_of_a_dialogue(
         assert n == n_dialogues
 
 
+def test_long_words_are_cut_at_the_end_of_a_dialogue(
+    project: Project, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = shown_utterances(task, Layout(project.root))
+    first, second = whole["dialogue_id"].unique(maintain_order=True)[:2]
+    of_two = whole.filter(pl.col("dialogue_id").is_in([first, second]))
+    size = sum(len(json.dumps(each)) for each in of_two["text"])
+    for most, expected in ((1, whole.filter(dialogue_id=first)), (size, of_two)):
+        monkeypatch.setattr(module, "MOST_BYTES", most)
+        assert shown_utterances(task, Layout(project.root))[0].equals(expected)
+
+
 def test_what_most_runs_predict_and_how_many_are_right(project: Project, task: Task) -> None:
     table, _ = shown_utterances(task, Layout(project.root))
     rows = table.filter(pl.col("target").is_not_null())
     name, target = rows["utterance_id"][0], rows["target"][0]
     other = (target + 1) % 4
     says = {number: [1.0 if each == number else 0.0 for each in range(4)] for number in (target, other)}
-    told = runs([("hcam", 0, name, says[other]), ("hcam", 1, name, says[target]), ("hcam", 2, name, says[other])])
+    result = runs([("hcam", 0, name, says[other]), ("hcam", 1, name, says[target]), ("hcam", 2, name, says[other])])
     ablation = runs([("hcam/no-context", 0, name, says[target])])
-    found = read_turns(task, Layout(project.root), pl.concat([told, ablation]))
+    found = read_turns(task, Layout(project.root), pl.concat([result, ablation]))
     place = table["utterance_id"].to_list().index(name)
     assert list(found.predicted) == ["hcam"]
     assert (found.predicted["hcam"][place], found.right["hcam"][place]) == (other, 1)

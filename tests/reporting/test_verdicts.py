@@ -23,9 +23,9 @@ def test_the_best_model_is_named_and_what_it_is_better_than() -> None:
     )
     assert standing(*found, 0.95) == [
         "text-context has the best weighted F1 of 4 models: 62.0 % [57.0, 67.0].",
-        "Significantly better than, in points, after Holm correction over 3 pairs: majority +32.0 [+30.0, +34.0].",
-        "Not significantly better after that correction, though the interval excludes zero: concat +2.0 [+0.01, +4.0].",
-        "No significant difference to: hcam +1.0 [-0.02, +3.0].",
+        "Significantly better, after Holm correction over 3 pairs: majority +32.0 [+30.0, +34.0].",
+        "Better, but not significantly after that correction (the interval excludes zero): concat +2.0 [+0.01, +4.0].",
+        "No significant difference from: hcam +1.0 [-0.02, +3.0].",
     ]
 
 

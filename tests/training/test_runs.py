@@ -162,8 +162,8 @@ def test_a_killed_worker_ends_the_stage_with_one_line_and_what_others_finish_is_
     _, error = stage.communicate()
     assert stage.returncode == 1
     assert error.splitlines() == [
-        "pretrain tiny ears: a training run: a process that worked on it was ended by SIGKILL; the memory may be full; "
-        "finished runs are kept"
+        "pretrain tiny ears: a training run: a process that worked on it was killed by SIGKILL; the memory may be "
+        "full; finished runs are kept"
     ]
     before = finished(project)
     whole = sum(("audio-utterance", seed) in before and ("audio-context", seed) in before for seed in range(seeds))

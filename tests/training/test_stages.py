@@ -516,12 +516,12 @@ def test_a_run_says_what_its_model_reads(trained: Project) -> None:
 
 
 def test_a_run_says_which_encoders_it_reads(trained: Project) -> None:
-    told = {model: json.loads((trained.folder(model) / "record.json").read_text())["encoders"] for model in FILES}
+    found = {model: json.loads((trained.folder(model) / "record.json").read_text())["encoders"] for model in FILES}
     both = {"audio": trained.pair.audio, "text": trained.pair.text}
     one = {"audio": trained.pair.audio}
-    assert told.pop("majority") == {}
-    assert (told.pop("audio-utterance"), told.pop("audio-context")) == (one, one)
-    assert list(told.values()) == [both] * 6
+    assert found.pop("majority") == {}
+    assert (found.pop("audio-utterance"), found.pop("audio-context")) == (one, one)
+    assert list(found.values()) == [both] * 6
 
 
 def test_probabilities_are_read_by_id(trained: Project) -> None:

@@ -1,1 +1,1 @@
-"""Sound from any source to the stored form and back; many clips at once."""
+"""Decoding and storing sound, many clips at once."""

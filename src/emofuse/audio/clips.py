@@ -1,4 +1,4 @@
-"""Sources of sound to the stored form; what is wrong with one becomes a defect."""
+"""Conversion of clips to the stored form; problems are recorded as defects."""
 
 import hashlib
 import math

@@ -1,4 +1,4 @@
-"""Sound files of any kind to samples: libsndfile first, then FFmpeg; no more is decoded than is asked for."""
+"""Decoding of sound files: libsndfile first, then FFmpeg; only the requested part is decoded."""
 
 import io
 import math

@@ -1,4 +1,4 @@
-"""The stored form of a clip, and back: 16 kHz, mono, 16-bit FLAC."""
+"""The stored form of a clip: 16 kHz, mono, 16-bit FLAC."""
 
 import io
 

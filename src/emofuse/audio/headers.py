@@ -1,4 +1,4 @@
-"""What sound files say of their own length, compared with their size; decoders take a part for the whole."""
+"""Detection of truncated sound files by their headers, since decoders accept them as complete."""
 
 import struct
 from collections.abc import Iterator

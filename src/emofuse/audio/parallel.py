@@ -1,4 +1,4 @@
-"""Many sources of sound to the stored form on all cores: in order, read ahead, and safe from a dying decoder."""
+"""Conversion of many clips on all cores: in order, with read-ahead, surviving a crashed decoder."""
 
 import os
 from collections import deque

@@ -1,4 +1,4 @@
-"""A whole recording to 16 kHz, decoded piece by piece: of an hour no more is in memory than what comes out."""
+"""Whole recordings at 16 kHz, decoded piece by piece to save memory."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Channels to one, any rate to 16 kHz, and samples into the range that they should have."""
+"""Mixing to mono, resampling to 16 kHz, and rescaling of samples that are out of range."""
 
 import math
 from functools import lru_cache, reduce

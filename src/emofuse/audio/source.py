@@ -1,4 +1,4 @@
-"""Where a clip's sound comes from."""
+"""Sources of sound."""
 
 import io
 import math

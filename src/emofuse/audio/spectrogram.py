@@ -1,4 +1,4 @@
-"""The spectrogram that Whisper reads: logarithm of the power in mel bands, a hundred steps a second.
+"""The log-mel spectrogram that Whisper reads, a hundred frames per second.
 
 Radford et al. 2023 (https://arxiv.org/abs/2212.04356), section 2.2: 80 bands, windows of 25 ms, steps of 10 ms, scaled
 by the loudest place of the clip. The bands are those of Slaney's Auditory Toolbox. Written here, since transformers'

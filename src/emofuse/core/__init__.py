@@ -1,1 +1,1 @@
-"""What every other package stands on: parameters, schema, files, the work store, processes, sharding."""
+"""Foundations: parameters, schema, files, the work store, processes, sharding."""

@@ -1,4 +1,4 @@
-"""Imports that take seconds, made a little faster."""
+"""Faster imports of large packages."""
 
 import gc
 from collections.abc import Iterator

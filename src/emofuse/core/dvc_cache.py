@@ -1,4 +1,4 @@
-"""Files of DVC's cache that are not what their names say: cut off, or altered on disk.
+"""Damaged files in DVC's cache: truncated, or altered on disk.
 
 DVC believes what is write-protected in its cache. Out of a damaged file it lays out a damaged one, without a word, and
 finds nothing to do when it is asked again. Once both are gone, the next `dvc pull` brings the file again, and the next

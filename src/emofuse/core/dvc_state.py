@@ -1,4 +1,4 @@
-"""What a killed DVC, or a full disk, leaves of the files that DVC writes in place: empty ones, or cut-off ones.
+"""Repair of the files that a killed DVC or a full disk leaves empty or truncated.
 
 Over ``.dvc/tmp/rwlock``, which says who reads and writes which outs, and ``dvc.lock``, which says what was made of
 what, every later command of DVC falls. Nothing in them is needed: the first is about processes that are gone, and from
@@ -73,7 +73,7 @@ def heal(root: Path) -> list[str]:
         with _dvc_lock(root, "rwlock.lock") as held:
             for path in _broken_rwlock(root) if held else ():
                 path.unlink()
-                done.append(f"{path}: was left empty by a process of DVC that was killed; removed")
+                done.append(f"{path}: was left empty by a killed DVC process; removed")
     if _broken_locks(root):
         with _dvc_lock(root, "lock") as held:
             done += map(_restore, _broken_locks(root) if held else ())
@@ -146,9 +146,9 @@ def _restore(path: Path) -> str:
         _stages(committed)
     except (OSError, subprocess.SubprocessError, ValueError, yaml.YAMLError):
         path.unlink()
-        return f"{path}: was cut off; removed, `dvc repro` writes it again from what its cache has"
+        return f"{path}: was cut off and removed; `dvc repro` recreates it from the cache"
     write_text(path, committed)
-    return f"{path}: was cut off; taken from git, `dvc repro` brings it up to date from what its cache has"
+    return f"{path}: was cut off; restored from git; `dvc repro` updates it from the cache"
 
 
 @contextmanager

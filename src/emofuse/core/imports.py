@@ -1,4 +1,4 @@
-"""Which modules of this package a module runs, read from the source: what a result depends on in code."""
+"""The modules that a module imports, read from the source: the code on which a result depends."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Where what the stages write lies, from the project's root folder."""
+"""Folders of the outputs of stages."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ class Layout:
 
     @property
     def data(self) -> Path:
-        """What DVC keeps."""
+        """The outputs of stages, tracked by DVC."""
         return self.root / "data"
 
     @property
@@ -71,29 +71,29 @@ class Layout:
         return self.models / task / encoder
 
     def fusion(self, task: str, pair: Pair) -> Path:
-        """The models that read a pair of encoders, a folder each."""
+        """The models that read a pair of encoders, one folder per model."""
         return self.models / task / str(pair)
 
     def external(self, task: str, pair: Pair, name: str) -> Path:
-        """The predictions of others that stand in the table of a pair of encoders."""
+        """External predictions in the table of a pair of encoders."""
         return self.fusion(task, pair) / "external" / name
 
     def scores(self, task: str, pair: Pair) -> Path:
-        """What scoring says of each run, and the page with the corpus's words."""
+        """The scores of each run, and the report with the corpus's words."""
         return self.data / "scores" / task / str(pair)
 
     def sound(self, task: str) -> Path:
-        """The turns of a task's test as sound files, which its page plays."""
+        """The sound of a task's test turns, which the report plays."""
         return self.data / "sound" / task
 
     def metrics(self, task: str, pair: Pair) -> Path:
-        """The results that go into git."""
+        """The results, tracked by git."""
         return self.root / "metrics" / task / str(pair)
 
     def corrupted(self, corpus: str, condition: str, encoder: str) -> Path:
-        """The feature shards of test under a worse condition."""
+        """The feature shards of test under a condition."""
         return self.data / "corrupted" / corpus / condition / encoder
 
     def robustness(self, task: str, pair: Pair, condition: str) -> Path:
-        """The scores under a worse condition."""
+        """The scores under a condition."""
         return self.metrics(task, pair) / "robustness" / f"{condition}.json"

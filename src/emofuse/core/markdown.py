@@ -1,4 +1,4 @@
-"""Markdown whose cells show what they are given: labels and names of a corpus or a person are text, and no markup."""
+"""Markdown tables in which labels and names are shown as text, never as markup."""
 
 from collections.abc import Iterable, Sequence
 from html import escape

@@ -1,4 +1,4 @@
-"""The order of names that have numbers in them, and the one form in which names are compared."""
+"""Natural order of names with numbers, and the normal form in which names are compared."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""Work in several processes of this machine, of which any may be killed.
+"""A pool of processes that survives the death of any of them.
 
 Each process has a pipe and a thread of its own, and shares no lock with another. So one that is killed, as for want of
 memory, takes the task that it was at along and nothing else: another process takes its place for the tasks that wait.
@@ -183,7 +183,7 @@ def _epitaph(status: int | None) -> str:
     if status is not None and status < 0:
         name = signal.Signals(-status).name
         reason = "; the memory may be full" if -status == signal.SIGKILL else ""
-        return f"a process that worked on it was ended by {name}{reason}"
+        return f"a process that worked on it was killed by {name}{reason}"
     return f"a process that worked on it ended with status {status}"
 
 

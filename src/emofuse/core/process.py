@@ -1,4 +1,4 @@
-"""What a stage's process owes its surroundings: to die with its parent, to run alone, to use all cores."""
+"""Set-up of a stage's process: it ends with its parent, runs once at a time, and uses all cores."""
 
 import ctypes
 import os
@@ -68,8 +68,8 @@ def stage(name: str) -> Iterator[str]:
         if full and not isinstance(error, DiskFullError):
             error = DiskFullError.at(Path(getattr(error, "filename", None) or Path.cwd()))
         lines = [line.strip() for line in str(error).splitlines()]
-        lines += [f"{each.path}: was damaged in DVC's cache and is taken away" for each in damaged]
-        lines += ["`dvc pull` brings it again, or `dvc repro` makes it again"] if damaged else []
+        lines += [f"{each.path}: was damaged in DVC's cache and has been removed" for each in damaged]
+        lines += ["`dvc pull` downloads it again, `dvc repro` makes it again"] if damaged else []
         sys.exit(f"{name}: {'; '.join(line for line in lines if line)}")
 
 

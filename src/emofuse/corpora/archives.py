@@ -1,4 +1,4 @@
-"""Archives that a corpus's owner ships: unpacked once, outside the raw folder, and never outside their own folder."""
+"""Unpacking of archives: once, outside the raw folder, and never outside their own folder."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""What every corpus reader returns: utterances, where their sound comes from, and published feature tables."""
+"""The result of every corpus reader: utterances, sources of sound, and published feature tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

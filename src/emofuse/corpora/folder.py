@@ -1,4 +1,4 @@
-"""What lies in a corpus's folder: files that DVC sees change, under the names that they are asked for by."""
+"""Files in a corpus's folder, found by name; links that DVC cannot follow are refused."""
 
 import os
 from dataclasses import dataclass, field

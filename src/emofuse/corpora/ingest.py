@@ -1,4 +1,4 @@
-"""Raw corpus to ``data/corpora/<corpus>/``: the utterance table, audio shards, published tables, and the defects."""
+"""From a raw corpus to ``data/corpora/<corpus>/``: the utterance table, audio shards, published tables, and defects."""
 
 import os
 import tempfile
@@ -43,15 +43,15 @@ class CorpusConfig:
     """The section ``corpus`` of a corpus's file.
 
     Attributes:
-        name: of the corpus's folders
-        reader: which reader of :mod:`emofuse.corpora`
+        name: name of the corpus's folders
+        reader: the reader, a module of :mod:`emofuse.corpora`
         source: the file or folder that it reads
-        shards: number of files that the audio and the features are spread over, dialogue by dialogue
-        max_seconds: a longer clip is cut there, and listed
-        max_defective: share of utterances with a defect above which the stage fails
+        shards: number of files for audio and for features; a dialogue is in one file
+        max_seconds: longer clips are cut there and listed
+        max_defective: the stage fails if the share of utterances with a defect is larger
         options: the reader's own options
-        tables: published feature tables in the source, by the name that an encoder refers to
-        terms: whose terms the corpus and all that is made of it fall under; null for what is known of its reader
+        tables: published feature tables in the source, by the name that encoders use
+        terms: terms of use of the corpus and everything derived from it; null for those known of its reader
     """
 
     name: Name
@@ -297,7 +297,7 @@ def _row(utterance: Utterance, clip: Clip | None, absent: dict[str, set[str]]) -
 def _refuse_doubles(ids: Iterable[str], what: str) -> None:
     doubled = [each for each, count in Counter(ids).items() if count > 1]
     if doubled:
-        raise CorpusError(f"{what}: {len(doubled)} ids stand more than once, such as {doubled[:3]}")
+        raise CorpusError(f"{what}: {len(doubled)} ids occur more than once, such as {doubled[:3]}")
 
 
 def _print_defects(rows: Sequence[dict[str, Any]], clips: dict[str, Clip]) -> None:

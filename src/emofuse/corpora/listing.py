@@ -1,4 +1,4 @@
-"""What each corpus is expected to look like, who owns it, and what of it is there. Nothing is downloaded."""
+"""Owner, expected files and missing files of each corpus. Nothing is downloaded."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass

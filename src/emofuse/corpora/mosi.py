@@ -238,7 +238,7 @@ def _split_source(segments: list[_Segment], file: str) -> str:
     folds = _folds()
     if all(each.split == folds.get(each.video) for each in segments):
         return "official: the standard folds of CMU-MOSI, 52 / 10 / 31 videos"
-    return f"read from {file}, which differs from the standard folds of CMU-MOSI; who made them is not known here"
+    return f"read from {file}, which differs from the standard folds of CMU-MOSI; their origin is unknown"
 
 
 def _utterances(segments: list[_Segment], notes: list[str]) -> list[Utterance]:

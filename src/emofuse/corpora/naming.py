@@ -1,4 +1,4 @@
-"""What the names of sound files tell: the schemes of public corpora, and a guess for all others."""
+"""Labels and speakers from file names: the schemes of public corpora, and a guess for others."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A first parameter file for a corpus of one's own: what its table or its files' names tell, for a person to edit."""
+"""A first parameter file for a corpus of your own, made from its table or file names."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ _SHARE = 0.2
 """Of the speakers that dev and test get each, at least one."""
 
 _FEW = 50
-"""With fewer speakers a fifth of them is too few for an interval over speakers: each is test once, in folds."""
+"""With fewer speakers a fifth of them is too few for an interval over speakers: each is tested once, in folds."""
 
 _FOLDS = 5
 
@@ -78,8 +78,8 @@ def propose(
         scheme = guess(own.sound_names(folder))
         if scheme is None:
             raise CorpusError(
-                f"{folder}: no utterances.csv, and the files' names follow no pattern that is known; name one with "
-                "--names, as docs/how-to/corpus.md says, or write the table"
+                f"{folder}: no utterances.csv, and no known pattern fits the file names; give one with --names, see "
+                "docs/how-to/corpus.md, or write the table"
             )
     options: dict[str, Any] = {}
     if scheme is not None:
@@ -87,16 +87,16 @@ def propose(
     corpus = own.read(folder, own.Config(**options))
     counts = Counter(each.label for each in corpus.utterances if each.label)
     if len(counts) < 2:
-        raise CorpusError(f"{folder}: {len(counts)} labels; expected a column or group `label` with two at least")
+        raise CorpusError(f"{folder}: {len(counts)} labels; expected at least two, in a column or group `label`")
     rare = {label: count for label, count in sorted(counts.items()) if count < _LEAST_PER_CLASS}
     kept = [each for each in corpus.utterances if each.label and each.label not in rare]
     splits, remark = _splits(kept, corpus.utterances, folds)
     remarks = [remark]
     if rare:
         listed = ", ".join(f"{label} {count}" for label, count in rare.items())
-        remarks.append(f"no class takes labels that stand less than {_LEAST_PER_CLASS} times: {listed}")
+        remarks.append(f"labels with fewer than {_LEAST_PER_CLASS} utterances are left out: {listed}")
     if not any(each.text for each in corpus.utterances):
-        remarks.append("there is no text: the text networks have nothing to read")
+        remarks.append("there is no text, so the text networks have nothing to read")
     return Proposal(name, f"data/raw/{name}", scheme, corpus, splits, rare, tuple(remarks))
 
 
@@ -119,7 +119,7 @@ def write_corpus(proposal: Proposal, folder: Path, root: Path = Path()) -> Path:
         raise CorpusError(f"{place}: there is a corpus of that name; choose another, or remove that folder")
     if raw.exists() or raw.is_symlink():
         if raw.resolve() != folder.resolve():
-            raise CorpusError(f"{raw}: lies there already and is not {folder}; choose another name")
+            raise CorpusError(f"{raw}: already exists and is not {folder}; choose another name")
     else:
         raw.parent.mkdir(parents=True, exist_ok=True)
         raw.symlink_to(folder.resolve(), target_is_directory=True)
@@ -142,8 +142,8 @@ def _splits(
         return _in_folds(kept, by, groups, number) if number > 1 else _once(kept, by, groups)
     return (
         {"by": "dialogue", "dev": _SHARE / 2, "test": _SHARE},
-        "neither speakers nor sessions keep dialogues apart: dialogues are drawn for dev and test, and speakers may be "
-        "in both",
+        "dialogues share speakers and sessions, so whole dialogues are drawn for dev and test; a speaker may be in "
+        "several splits",
     )
 
 
@@ -166,7 +166,7 @@ def _once(kept: Sequence[Utterance], by: str, groups: Sequence[str]) -> tuple[Ma
 def _in_folds(kept: Sequence[Utterance], by: str, groups: Sequence[str], folds: int) -> tuple[Mapping[str, Any], str]:
     number = min(folds, len(groups))
     parts, whole = _drawn(kept, by, groups, lambda order: [order[place::number] for place in range(number)])
-    rule = f"each {by} is test once, in {number} folds, so that no {by} is in two splits"
+    rule = f"each {by} is tested once, in {number} folds, and no {by} is in two splits"
     together = {"together": sorted(parts)} if number < len(groups) else {}
     return {"by": by, "dev": "next", "test": "each"} | together, rule + _lacking(whole)
 
@@ -195,27 +195,27 @@ def _lines(proposal: Proposal) -> Iterator[str]:
     """The parameter file, line by line: block style and a comment a key, so that a sweep leaves it as it is."""
     name, corpus = proposal.name, proposal.corpus
     labels = Counter(each.label for each in corpus.utterances if each.label)
-    yield f"# {name}: the corpus, its tasks, and what is run. What all corpora share stands in the root's params.yaml."
-    yield f"# `emofuse corpus check {name}` says what a change here does, before anything is encoded."
+    yield f"# {name}: the corpus, its tasks, and what is run. The root's params.yaml has what all corpora share."
+    yield f"# `emofuse corpus check {name}` shows the effect of a change before anything is encoded."
     yield from ("", "root: ../..", f"file: corpora/{name}/params.yaml", "")
     yield from ("corpus:", f"  name: {name}", "  reader: own", f"  source: {proposal.source}")
-    yield "  shards: 4  # files that audio and features are spread over; one for each half an hour of sound"
-    yield "  max_seconds: 40.0  # a longer clip is cut there, and listed"
+    yield "  shards: 4  # files for audio and features; one per half hour of sound is a good number"
+    yield "  max_seconds: 40.0  # longer clips are cut there and listed"
     yield "  max_defective: 0.01  # share of utterances with a defect above which the first stage fails"
-    yield "  terms: those of its owner  # whose terms it falls under, written into all that is made of it"
+    yield "  terms: those of its owner  # terms of use, written into every file that is made from the corpus"
     yield from _options(proposal)
     yield from (
         "",
         "tasks:",
         f"  {name}:",
-        "    classes:  # class: the labels that it takes; others count as unlabelled",
+        "    classes:  # class: its labels; other labels count as unlabelled",
     )
     for label in sorted(set(labels) - set(proposal.rare)):
         yield from (f"      {_key(label)}:  # {labels[label]:,} utterances", f"      - {_key(label)}")
     speakers = "disjoint" if not isinstance(proposal.splits, str) and proposal.splits["by"] == "speaker" else "shared"
     in_folds = not isinstance(proposal.splits, str) and proposal.splits.get("test") == "each"
     yield "    seeds: 3  # runs of each model in each fold" if in_folds else "    seeds: 5  # runs of each model"
-    yield "    context: full  # the whole dialogue, or causal: the turns before alone"
+    yield "    context: full  # the whole dialogue, or causal: only the turns before"
     yield "    unlabelled: keep  # keep turns without a label as context, or drop them"
     yield f"    speakers: {speakers}  # disjoint: a speaker in two splits is an error; shared: it is not"
     yield "    transcript: unknown  # where the words come from, for the protocol"
@@ -255,7 +255,7 @@ def _task_splits(proposal: Proposal) -> Iterator[str]:
         else:
             yield from (f"      {part}:", *(f"      - {_quoted(each)}" for each in splits[part]))
     if "together" in splits:
-        yield f"      together:  # {splits['by']}s that are test in one fold, and dev in the fold before"
+        yield f"      together:  # {splits['by']}s that are tested in one fold, and are dev in the fold before"
     for part in splits.get("together", ()):
         yield from (f"      {'  ' if place else '- '}- {_quoted(each)}" for place, each in enumerate(part))
 

@@ -1,4 +1,4 @@
-r"""A person's own corpus: a table and a folder of audio, or audio files whose names carry the facts.
+r"""A corpus of your own: a table and a folder of audio, or audio files with labels in their names.
 
 With a table, the source folder holds::
 
@@ -75,9 +75,9 @@ class Splits:
     """How a corpus without a column ``split`` is split; whole groups, so that none is in two splits.
 
     Attributes:
-        by: what a group is
-        dev: the groups of dev; or a share of all groups, rounded down to one at least, drawn by a hash of their names
-        test: the same for test; what neither takes is train
+        by: the kind of group
+        dev: the groups of dev; or a share of all groups (at least one), drawn by a hash of their names
+        test: the same for test; all other groups are train
     """
 
     by: Literal["speaker", "session", "dialogue"]
@@ -87,15 +87,15 @@ class Splits:
 
 @dataclass(frozen=True, config=STRICT)
 class Config:
-    """Options of a corpus of one's own.
+    """Options of a corpus of your own.
 
     Attributes:
-        names: pattern of the sound files' paths, where there is no table
-        values: for a column, what its codes mean; a code that is not listed is an error, null says unknown
-        ignore: columns of the table that are not read; any other unknown column is an error
-        splits: how to split, where there is no column ``split``
-        segments: whether a row's sound is the part of its file from ``start_s`` to ``end_s``; by default it is, for all
-            rows that have both, if a file is named by more than one row
+        names: regular expression for the paths of sound files, if there is no table
+        values: by column, the meaning of its codes; null means unknown, and a code that is not listed is an error
+        ignore: columns of the table to skip; any other unknown column is an error
+        splits: how to split, if there is no column ``split``
+        segments: whether a row's sound is the part of its file from ``start_s`` to ``end_s``; by default this is so if
+            several rows name the same file
     """
 
     names: str | None = None
@@ -152,7 +152,7 @@ def _split_source(utterances: Sequence[Utterance], config: Config) -> str:
     if all(each.split is None for each in utterances):
         return ""
     where = "names of the sound files" if config.names is not None else "column `split` of the corpus's table"
-    return f"read from the {where}; who made them is not known here"
+    return f"read from the {where}; their origin is unknown"
 
 
 def split(utterances: Sequence[Utterance], splits: Splits, where: str) -> list[Utterance]:
@@ -224,7 +224,7 @@ def _from_table(source: Path, config: Config) -> tuple[list[Utterance], list[str
     table = read_rows(path) if path.suffix == ".csv" else read_parquet(path)
     unknown = [name for name in table.columns if name not in COLUMNS and name not in config.ignore]
     if unknown:
-        allowed = f"known are {list(COLUMNS)}; list in the option `ignore` what shall not be read"
+        allowed = f"known are {list(COLUMNS)}; list columns to skip in the option `ignore`"
         raise CorpusError(f"{path}: unknown columns {shown(unknown)}; {allowed}")
     if not {"utterance_id", "audio"} & set(table.columns):
         columns = shown(table.columns)
@@ -299,7 +299,7 @@ def _found(folder: Path, named: bool) -> tuple[dict[str, Path] | None, list[str]
     for path in files:
         name = composed(path.relative_to(folder).with_suffix("").as_posix())
         if name in found:
-            raise CorpusError(f"{path}: {found[name].name} is there as well; name the one to read in a column `audio`")
+            raise CorpusError(f"{path}: {found[name].name} exists too; name the one to read in a column `audio`")
         found[name] = path
     return found, notes
 
@@ -500,4 +500,4 @@ class _Row:
 def _refuse_doubles(utterances: Sequence[Utterance], source: Path) -> None:
     doubled = [name for name, count in Counter(each.utterance_id for each in utterances).items() if count > 1]
     if doubled:
-        raise CorpusError(f"{source}: {len(doubled)} utterance ids stand more than once, such as {doubled[:3]}")
+        raise CorpusError(f"{source}: {len(doubled)} utterance ids occur more than once, such as {doubled[:3]}")

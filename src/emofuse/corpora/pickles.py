@@ -1,4 +1,4 @@
-"""Pickles of others, read without trusting them: containers, numpy arrays, pandas frames and torch tensors.
+"""A restricted reader of pickles: containers, numpy arrays, pandas frames and torch tensors.
 
 A pickle is a program that may call whatever it names. Here a name is looked up in one short list, and what stands there
 is never the library's own class or function but a stand-in of this module, which checks what it is given and builds a

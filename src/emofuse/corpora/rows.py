@@ -1,4 +1,4 @@
-"""Tables of all readers: CSV, TSV and Parquet, read as they are meant, or refused by row.
+"""Strict reading of tables: CSV, TSV and Parquet; a bad row is an error that names it.
 
 Comma- and tab-separated files are UTF-8, with or without a byte order mark, or UTF-16 with one, as spreadsheets write
 them. Rows end where the format says and nowhere else: a line separator inside a cell, U+0085 or U+2028, is part of it.
@@ -60,7 +60,7 @@ def _table(path: Path, names: Sequence[str], cells: Sequence[Sequence[str | None
     kept = {index: name for index, name in enumerate(names) if name or any(cells[index])}
     doubled = [name for name, count in Counter(kept.values()).items() if count > 1]
     if doubled:
-        raise CorpusError(f"{path}: the column {shown(doubled[0])} stands more than once")
+        raise CorpusError(f"{path}: the column {shown(doubled[0])} occurs more than once")
     columns = {name: cells[index] for index, name in kept.items()}
     return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
 

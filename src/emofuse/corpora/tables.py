@@ -54,17 +54,17 @@ class TableConfig:
     r"""A published table of a corpus.
 
     Attributes:
-        path: the file, below the corpus's source folder
-        key: name of what holds the utterance ids; a number counts the parts of a list or tuple from 0
-        values: name of what holds the values; none: all that is not the key
-        sections: parts of the file that are read one below the other; none: the file is one
-        columns: of a table with named columns, the ones to take; none: all
-        rename: patterns and what becomes of an id that one of them matches whole, as ``'dia(\d+)_(\d+)': '\1_\2'``;
-            with patterns, an id that matches none is an error
-        pool: what becomes of several frames: ``none`` refuses them, ``mean``, or ``mean_sd`` for the standard
-            deviations beside the means
-        infinite: what becomes of an infinite value, such as the -inf that some extractors write for silence: ``refuse``
-            or ``missing``
+        path: the file, relative to the corpus's source folder
+        key: column or part with the utterance ids; a number is a position in a list or tuple, from 0
+        values: column or part with the values; default: everything except the key
+        sections: parts of the file to read one after the other; default: the file has one part
+        columns: names of the columns to read; default: all
+        rename: patterns for ids and their replacements, as ``'dia(\d+)_(\d+)': '\1_\2'``; if there are any, an id that
+            matches none is an error
+        pool: how to pool several frames per utterance: ``none`` makes them an error, ``mean``, or ``mean_sd`` for means
+            and standard deviations
+        infinite: treatment of infinite values, such as the -inf that some extractors write for silence: ``refuse`` or
+            ``missing``
     """
 
     path: str
@@ -115,7 +115,7 @@ def read_table(source: Path, config: TableConfig) -> pl.DataFrame:
     ids = [_renamed(each, config.rename, str(path)) for each in table["utterance_id"]]
     doubled = sorted({each for each, count in pl.Series(ids, dtype=pl.String).value_counts().iter_rows() if count > 1})
     if doubled:
-        raise CorpusError(f"{path}: {len(doubled)} utterance ids stand more than once, such as {doubled[:3]}")
+        raise CorpusError(f"{path}: {len(doubled)} utterance ids occur more than once, such as {doubled[:3]}")
     return table.with_columns(pl.Series("utterance_id", ids, dtype=pl.String))
 
 

@@ -1,4 +1,4 @@
-"""What would stop a corpus's stages, or surprise its owner, reported before anything is encoded."""
+"""Checks of a corpus and its tasks before anything is encoded."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -98,6 +98,6 @@ def _lines(task: Task) -> Iterator[str]:
     untaken = task.untaken()
     if untaken:
         listed = ", ".join(f"{label} {count:,}" for label, count in untaken.items())
-        yield f"  labels that no class takes, which count as unlabelled: {listed}"
+        yield f"  labels that belong to no class and count as unlabelled: {listed}"
     for line in task.differences():
-        yield f"  unlike a full corpus: {line}"
+        yield f"  differs from the full corpus: {line}"

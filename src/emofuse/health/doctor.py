@@ -1,4 +1,4 @@
-"""Whether the installation works, part by part, and how to mend what does not."""
+"""Checks of the installation, part by part, with remedies."""
 
 import getpass
 import importlib
@@ -71,7 +71,7 @@ def _torch() -> Finding:
         return Finding("torch", "broken", f"{error.name} is not installed", "run `make setup`")
     what = ", ".join(f"{name} {number}" for name, number in pair.items())
     builds = {(number.split("+")[0].rsplit(".", 1)[0], number.partition("+")[2]) for number in pair.values()}
-    mend = "install both of one version and one build, CPU or CUDA; `make setup` does"
+    mend = "install the same version and build of both, CPU or CUDA, as `make setup` does"
     try:
         for name in pair:
             importlib.import_module(name)
@@ -79,7 +79,7 @@ def _torch() -> Finding:
         return Finding("torch", "broken", f"{what}: {_first_line(error)}", mend)
     # An index's own build has no name in its version.
     if len({number for number, _ in builds}) > 1 or len({build for _, build in builds if build}) > 1:
-        return Finding("torch", "broken", f"{what} are no pair", mend)
+        return Finding("torch", "broken", f"{what} do not match", mend)
     return Finding("torch", "works", what)
 
 
@@ -87,12 +87,12 @@ def _gpu() -> Finding:
     try:
         import torch
     except (ImportError, OSError) as error:
-        return Finding("gpu", "broken", f"torch: {_first_line(error)}", "mend torch first, see there")
+        return Finding("gpu", "broken", f"torch: {_first_line(error)}", "fix torch first")
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         return Finding("gpu", "works", ", ".join(names))
     if shutil.which("nvidia-smi"):
-        mend = f"the driver must serve CUDA {torch.version.cuda}, or install a build of torch for it"
+        mend = f"the driver must support CUDA {torch.version.cuda}, or install a build of torch for it"
         return Finding("gpu", "broken", "there is a driver, but torch sees no GPU", mend)
     return Finding("gpu", "absent", "none; everything runs on the processor")
 
@@ -159,7 +159,7 @@ def _encoders(root: Path) -> Iterator[Finding]:
     try:
         found = plans(root)
     except ParamsError as error:
-        mend = "set that right; `git diff` shows what was changed"
+        mend = "correct it; `git diff` shows what changed"
         yield Finding("params", "broken", _first_line(error), mend)
         return
     users: dict[str, list[str]] = {}
@@ -227,9 +227,7 @@ def _state(root: Path) -> Iterator[Finding]:
         yield Finding("dvc", "broken", _first_line(error), "its files have to be readable and writable")
         return
     for path in broken:
-        yield Finding(
-            "dvc", "broken", f"{path}: broken, and a process of DVC is at work", "end it, then `emofuse heal`"
-        )
+        yield Finding("dvc", "broken", f"{path}: broken, but a DVC process is running", "end it, then `emofuse heal`")
 
 
 def _cache(root: Path) -> Iterator[Finding]:
@@ -257,7 +255,7 @@ def _remotes(root: Path) -> Iterator[Finding]:
         return
     remotes = repo.config["remote"]
     if not remotes:
-        yield Finding("remote", "absent", "none; features and models stay on this machine",
+        yield Finding("remote", "absent", "none; features and models are on this machine only",
                       "`dvc remote add --default NAME URL` shares them, see docs/how-to/team.md")  # fmt: skip
     for name in remotes:
         yield _remote(repo, name)
@@ -300,9 +298,9 @@ def _remote(repo: Any, name: str) -> Finding:
 
 
 _MEND_REMOTE = {
-    "": "you have to be able to read it",
+    "": "you need read permission",
     "s3": "is `endpointurl` right? credentials: AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-    "ssh": "does `ssh HOST` log in without a question? `ssh-copy-id HOST` takes it your key",
+    "ssh": "does `ssh HOST` log in without a prompt? `ssh-copy-id HOST` installs your key",
     **dict.fromkeys(("http", "https"), "is the server up? `dvc remote modify NAME url URL` changes the address"),
 }
 _MEND_OTHER = "see address and credentials with `dvc remote list` and `dvc config --list`"
@@ -325,7 +323,7 @@ def _is_there(remote: Any, kind: str) -> bool:
     if kind == "s3" and not there:
         bucket = remote.path.partition("/")[0]
         if not remote.fs.exists(bucket):
-            raise FileNotFoundError(f"there is no bucket {bucket}, or none for you")
+            raise FileNotFoundError(f"there is no bucket {bucket}, or you have no access to it")
     return there
 
 
@@ -335,13 +333,13 @@ def _tracker(root: Path) -> Finding:
     uri = tracker_uri(root)
     file = database(uri)
     if file and not file.exists():
-        return Finding("tracker", "works", f"{uri}, made when first needed")
+        return Finding("tracker", "works", f"{uri}, created when first needed")
     try:
         if uri.startswith(("http://", "https://")):
             _connect(uri)
         _in_time(lambda: _search(uri))
     except Exception as error:  # MLflow's own, the database's, the network's
-        mend = "start it, or unset MLFLOW_TRACKING_URI; results wait on disk for `emofuse track`"
+        mend = "start it, or unset MLFLOW_TRACKING_URI; `emofuse track` logs the results later"
         if file:
             mend = f"without better advice move {file} away: `emofuse track` fills a new one from what is on disk"
         return Finding("tracker", "broken", public(f"{uri}: {_first_line(error)}"), mend)

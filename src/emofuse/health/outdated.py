@@ -1,4 +1,4 @@
-"""Features of a model in a local folder whose files have changed since: DVC compares parameters, not that folder."""
+"""Outdated features of local encoders: DVC compares their parameters, not their files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Outdated:
         return f"`dvc repro -f -s {self.stage}`, then `dvc repro{f' {graph}' if colon else ''}`"
 
     def __str__(self) -> str:
-        return f"{self.folder}: made before the files in {self.model} changed, which DVC does not see"
+        return f"{self.folder}: made before the files in {self.model} changed, which DVC does not notice"
 
 
 def outdated(root: Path = Path()) -> Iterator[Outdated]:

@@ -1,1 +1,1 @@
-"""Trained models in use: their bundles, what they say of a conversation, and serving them."""
+"""Trained models in use: bundles, predictions, and serving."""

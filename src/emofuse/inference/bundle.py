@@ -1,4 +1,4 @@
-"""A trained model with all that predicting takes, as one folder: what is released, and what the tracker registers.
+"""A trained model with everything that prediction needs, as one folder.
 
 ::
 
@@ -97,7 +97,7 @@ def write_bundle(bundle: Bundle, out: Path) -> None:
         BundleError: there is something under that name already that is no bundle
     """
     if out.exists() and not (out / MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BundleError(f"{out}: there is something else already; name a new folder")
+        raise BundleError(f"{out}: already exists and is something else; name a new folder")
     with replace_directory(out) as folder:
         for name, source in bundle.folders.items():
             target = folder / "networks" / name

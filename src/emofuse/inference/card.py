@@ -1,4 +1,4 @@
-"""The model card of a bundle, as Hugging Face has them: front matter for programs, and the rest for people."""
+"""The model card of a bundle, in the form of Hugging Face."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -64,13 +64,13 @@ Research on emotion recognition in conversation, and comparison with other model
 ## Limits
 
 The model was {trained_on}.
-Its numbers hold for that corpus's speakers, language, recordings and labels. It names what raters would call an
+Its scores hold for the speakers, language, recordings and labels of that corpus. It predicts how raters would label an
 utterance, not what a person feels. Do not use it to judge people.
 
-Recognising people's emotions is regulated in places. In the European Union, Article 5(1)(f) of the Artificial
+Emotion recognition is regulated in some places. In the European Union, Article 5(1)(f) of the Artificial
 Intelligence Act (Regulation (EU) 2024/1689) prohibits AI systems that infer the emotions of people at the workplace and
 in education institutions, except for medical or safety reasons; other uses may be high-risk or have to be disclosed.
-This is a pointer and no legal advice.
+This is a pointer, not legal advice.
 
 ## Terms
 
@@ -187,7 +187,7 @@ def _data(manifest: Manifest) -> str:
 
     corpus = corpus_of(manifest)
     if corpus is None:
-        return "Not known: the model was not scored when this bundle was written."
+        return "Unknown: the model had not been scored when this bundle was written."
     title = f"{corpus}, {KNOWN[corpus].title}" if corpus in KNOWN else corpus
     made = ". A synthesizer speaks scripted conversations; no person was recorded" if corpus in SYNTHETIC else ""
     labelled = (manifest.protocol or {}).get("labelled_utterances") or [{}]
@@ -222,7 +222,7 @@ def _fallbacks(manifest: Manifest) -> str:
             f"So the {computed[0]} network answers alone, and says so; without {_NEEDS[computed[0]]} none can."
         )
     elif computed:
-        sentences.append(f"The model reads {_NEEDS[computed[0]]} alone, and cannot answer without.")
+        sentences.append(f"The model only reads {_NEEDS[computed[0]]} and cannot predict without.")
     else:
         sentences.append("So it cannot answer for new recordings.")
     return " ".join(sentences)
@@ -249,7 +249,7 @@ def _encoder(item: tuple[str, Any]) -> tuple[str, str, str]:
 
 def _protocol(protocol: Mapping[str, Any] | None) -> str:
     if protocol is None:
-        return "Not known: the model was not scored when this bundle was written."
+        return "Unknown: the model had not been scored when this bundle was written."
     shown = {
         name: value
         for name, value in protocol.items()
@@ -261,7 +261,7 @@ def _protocol(protocol: Mapping[str, Any] | None) -> str:
 
 def _scores(scores: Mapping[str, Mapping[str, Any]] | None) -> str:
     if scores is None:
-        return "None: the model was not scored when this bundle was written."
+        return "None: the model had not been scored when this bundle was written."
     rows = [
         (
             name.replace("_", " ").replace("f1", "F1"),

@@ -1,4 +1,4 @@
-"""What ``emofuse predict`` does: a model, what it predicts for, and the format of the output."""
+"""The command ``emofuse predict``."""
 
 import json
 import sys
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 _LIVE = (
-    "the model was trained with the turns after as context, too; live it has those before alone, so it may predict "
-    "otherwise than of the whole"
+    "the model was trained with later turns as context, which it does not have live; predictions for the whole "
+    "recording may differ"
 )
 
 
@@ -35,8 +35,8 @@ _NONE = "none"
 """In place of a recogniser's name: turns without words stay so."""
 
 _WRITTEN_DOWN = (
-    "the words were written down by Whisper tiny.en, which knows English alone and errs; --transcribe names another, "
-    "or none"
+    "words transcribed by Whisper tiny.en, which is for English only and makes errors; --transcribe names another "
+    "recogniser, or none"
 )
 
 
@@ -48,7 +48,7 @@ def predict(arguments: Namespace, load: Callable[[str | Path], Model]) -> None:
         load: what loads a model by its folder or address
     """
     if arguments.link and not arguments.html:
-        raise ConversationError("--link is of the page, and goes with --html")
+        raise ConversationError("--link only goes with --html")
     model = load(arguments.model or best_of_project())
     named = arguments.transcribe not in (None, _NONE)
     transcribe = _transcriber(arguments.transcribe) if named else None
@@ -119,7 +119,7 @@ def _live(model: Model, transcribe: "Transcriber | None", by_default: bool, argu
     if len(arguments.conversation) != 1 or arguments.segments or arguments.channels or arguments.diarize:
         raise ConversationError("--live follows one recording, or - for a pipe of samples, and finds its turns itself")
     if arguments.csv or arguments.srt or arguments.html:
-        raise ConversationError("--live prints a line a turn, or with --json an object a line")
+        raise ConversationError("--live prints one line per turn, or with --json one object per line")
     (path,) = arguments.conversation
     session = Session(model, _transcriber(None) if by_default else transcribe)
     model.load_encoders()

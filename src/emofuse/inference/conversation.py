@@ -1,4 +1,4 @@
-"""What a person hands in to be predicted: a recording, or the turns of a conversation.
+"""Input of a prediction: a recording, or the turns of a conversation.
 
 - A recording is a sound file, in which the turns are found; see :mod:`emofuse.inference.recording`.
 - A folder holds sound files, one a turn in the order of their names (2 before 10), each with a transcript beside it if
@@ -146,7 +146,7 @@ def _kind(path: Path) -> Literal["sound", "text"] | None:
 
 def _left_out(paths: Sequence[Path]) -> str:
     names = ", ".join(os.fsencode(path.name).decode("utf-8", "backslashreplace") for path in paths[:_NAMED])
-    return f"no turns, left out: {names}" + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
+    return f"not turns, left out: {names}" + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
 
 
 def _of_table(path: Path, name: str) -> Conversation:

@@ -33,7 +33,7 @@ def diarizer(name: str) -> Diarizer:
     except (OSError, ValueError, RuntimeError) as error:
         raise EncoderError(f"diarizer {name}: {' '.join(str(error).split())}") from error
     if pipeline is None:  # what its version 3 returns where the terms were not accepted
-        raise EncoderError(f"diarizer {name}: not to be had; accept its terms on the hub, and `hf auth login`")
+        raise EncoderError(f"diarizer {name}: not available; accept its terms on the hub and run `hf auth login`")
     return lambda sound: _segments(pipeline, sound)
 
 

@@ -1,4 +1,4 @@
-"""The networks of a bundle, and how one reads what another says: as the training stages had it, without them."""
+"""The networks of a bundle, connected as in training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Turns as training had theirs: sound in its stored form, cut at the corpus's limit, and words."""
+"""Turns processed as in training: sound in the stored form, cut at the limit of the corpus, and words."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Predictions while people speak: each turn as it ends, with the turns before it as context and none after.
+"""Live predictions: each turn when it ends, with only earlier turns as context.
 
 What was heard is kept and not computed again: of earlier turns the encoders' frames and the vectors of the networks
 without context. The networks that read a dialogue read those vectors anew with every turn. A model that was trained

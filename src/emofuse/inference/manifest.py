@@ -1,4 +1,4 @@
-"""What a bundle and its networks say of themselves, checked as it is read, since a bundle comes from anywhere."""
+"""Descriptions of a bundle and its networks, validated when they are read."""
 
 from typing import Annotated, Any, Literal
 

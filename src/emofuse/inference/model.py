@@ -1,4 +1,4 @@
-"""A trained model that a person can ask: sound and words of a conversation in, emotions with probabilities out."""
+"""A trained model: sound and words of a conversation in, emotions with probabilities out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

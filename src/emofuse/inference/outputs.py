@@ -1,4 +1,4 @@
-"""Predictions to read or to go on with: lines for a terminal, JSON, CSV, and captions."""
+"""Predictions as text, JSON, CSV, and captions."""
 
 import csv
 import io
@@ -100,11 +100,11 @@ def as_srt(predictions: Sequence[Prediction]) -> str:
         ConversationError: there are several conversations, or turns without times
     """
     if len(predictions) != 1:
-        raise ConversationError(f"captions are of one recording; there are {len(predictions)}")
+        raise ConversationError(f"captions are for a single recording; there are {len(predictions)}")
     captions: list[str] = []
     for turn in predictions[0].turns:
         if turn.start_s is None or turn.end_s is None:
-            raise ConversationError("captions need the times of turns, and there are none; predict from a recording")
+            raise ConversationError("captions need the times of turns; predict from a recording")
         emotion = f"[{turn.emotion} {100 * turn.probabilities[turn.emotion]:.0f} %]" if turn.emotion else ""
         speaker = f"{turn.speaker}:" if turn.speaker else ""
         words = " ".join(each for each in (emotion, speaker, turn.text) if each)

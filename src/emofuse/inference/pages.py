@@ -1,4 +1,4 @@
-"""Predictions as a page to look at and to listen to: waveform, emotions over time by speaker, and the turns."""
+"""Predictions as an HTML page: waveform, emotions over time by speaker, and the turns."""
 
 import base64
 from collections.abc import Mapping, Sequence

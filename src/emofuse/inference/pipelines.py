@@ -120,7 +120,7 @@ def _loader(config: Any) -> Any:
     for configs, loader in _LOADERS:
         if type(config) in configs:
             return loader
-    raise ValueError(f"is of the type {config.model_type!r}, which recognises no speech")
+    raise ValueError(f"is of the type {config.model_type!r}, which does not recognise speech")
 
 
 def _check_weights(missing: set[str]) -> None:

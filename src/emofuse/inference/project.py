@@ -1,4 +1,4 @@
-"""A trained model in a project's ``data/models/``, as a bundle: which seed, which networks, which encoders."""
+"""Bundles of the trained models in a project's ``data/models/``."""
 
 import json
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def bundle_of_model(folder: Path) -> Bundle:
     best = max(runs, key=lambda path: records[path]["dev"]["weighted_f1"])
     record = records[best]
     if not (best / "config.json").exists():
-        raise BundleError(f"{best}: {record['model']} says the same of every utterance; choose another model")
+        raise BundleError(f"{best}: {record['model']} predicts the same for every utterance; choose another model")
     folders = folders_of_run(best, layout)
     _check(folders)
     configs = {name: read_json(path / "config.json") for name, path in folders.items()}

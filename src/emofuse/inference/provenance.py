@@ -1,4 +1,4 @@
-"""Where a model comes from, in a line that stands beside every answer: corpus, language, score, and what it is not."""
+"""A sentence about the origin of a model: corpus, language, score, and limits."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -28,12 +28,12 @@ def trained_on(manifest: "Manifest") -> str:
     """Return what a model was trained on and how well it does there, in a line."""
     corpus = corpus_of(manifest)
     name = corpus or f"the corpus of the task {manifest.task}"
-    details = [LANGUAGES.get(corpus or manifest.task, "its language is not known")]
+    details = [LANGUAGES.get(corpus or manifest.task, "language unknown")]
     if (corpus or manifest.task) in SYNTHETIC:
-        details.append("a synthesizer's speech and no person's")
+        details.append("synthetic speech, not real people")
     return (
         f"trained on {name} ({', '.join(details)}), {_score(manifest)}; "
-        "how well it does on other speakers, languages and recordings is not known"
+        "not evaluated on other speakers, languages or recordings"
     )
 
 

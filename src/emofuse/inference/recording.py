@@ -1,4 +1,4 @@
-"""A recording as a conversation: where its turns are and who speaks them: given, found, or one channel per speaker."""
+"""Turns and speakers of a recording: given, detected, or one channel per speaker."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ __all__ = ["ONE_SPEAKER", "SPEAKER", "Conversation", "ConversationError", "Turn"
 ONE_SPEAKER = "speakers are not distinguished: all turns count as one speaker's"
 """The remark on a recording of which nothing is known but its sound."""
 
-_TELLS = "segments, channels or a diarizer would tell"
+_TELLS = "segments, channels or a diarizer would distinguish them"
 """What is added where one of them could be given."""
 
 SPEAKER = "speaker"
@@ -102,7 +102,7 @@ def read_recording(
     if not segments or not any(each.speaker for each in found):
         remarks = (*remarks, f"{ONE_SPEAKER}; {_TELLS}")
     if not found:
-        raise ConversationError(f"{where}: nobody is heard to speak in its {_seconds(sound):.1f} s")
+        raise ConversationError(f"{where}: no speech was found in its {_seconds(sound):.1f} s")
     return Conversation(source.name, tuple(_turns([(each, sound) for each in found], source.name)), remarks, sound)
 
 
@@ -158,7 +158,7 @@ def _of_channels(source: AudioSource, where: str) -> Conversation:
     mono, _ = downmix(samples)
     whole = Sound(source.name, mono[None], SAMPLE_RATE)
     if not found:
-        raise ConversationError(f"{where}: nobody is heard to speak in its {_seconds(whole):.1f} s")
+        raise ConversationError(f"{where}: no speech was found in its {_seconds(whole):.1f} s")
     remarks = tuple(f"{source.name}: {each}" for each in defects.values())
     return Conversation(source.name, tuple(_turns(found, source.name)), remarks, whole)
 

@@ -1,4 +1,4 @@
-"""Who spoke when and what, as other programs write it: RTTM, SRT, WebVTT, Audacity's labels, TextGrid, WhisperX's JSON.
+"""Segments in the formats of other programs: RTTM, SRT, WebVTT, Audacity's labels, TextGrid, WhisperX's JSON.
 
 ========================  =================================================================================
 ``.rttm``                 speakers; of several recordings in a file those lines that name this one

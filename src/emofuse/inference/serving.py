@@ -1,4 +1,4 @@
-"""A trained model as an MLflow model: what the registry holds, and what ``mlflow models serve`` answers requests with.
+"""A trained model as an MLflow model, for the registry and for ``mlflow models serve``.
 
 A request has a row a turn, with the columns ``audio`` (a sound file in base64), ``text``, ``speaker`` and
 ``conversation`` (a name; turns of one name are each other's context, in the order of the rows). All are optional, but a
@@ -114,7 +114,7 @@ def save(bundle: Bundle, out: Path) -> None:
         BundleError: there is something under that name already
     """
     if out.exists() and not (out / "MLmodel").exists():
-        raise BundleError(f"{out}: there is something else already; name a new folder")
+        raise BundleError(f"{out}: already exists and is something else; name a new folder")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with tempfile.TemporaryDirectory(prefix="emofuse-") as temporary:
         write_bundle(bundle, Path(temporary) / "bundle")

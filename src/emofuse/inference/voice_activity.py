@@ -1,4 +1,4 @@
-"""Where in a recording somebody speaks: Silero's network for voice activity, and the turns that its answers make.
+"""Voice activity detection with Silero's network, and the turns that follow from it.
 
 The weights are those of the package silero-vad (MIT), which is not imported: it would set the number of torch's
 threads for the whole process. The network hears windows of 32 ms at 16 kHz with the 4 ms before each: magnitudes of a

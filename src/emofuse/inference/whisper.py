@@ -1,4 +1,4 @@
-"""Whisper as a recogniser, run by CTranslate2: the words of short clips without the 30 s that it was trained with.
+"""Whisper on CTranslate2 as a speech recogniser, without padding to 30 s.
 
 A clip is heard with three seconds of silence or more behind it, up to a multiple of five seconds: a fifth of the work
 for a turn of dialogue; with less, short shouts were repeated. Clips of one length are decoded together, each batch on
@@ -73,7 +73,7 @@ class Whisper:
             raise EncoderError(f"speech recogniser {name}: {' '.join(str(error).split())}") from error
         if self._network.is_multilingual:
             raise EncoderError(
-                f"speech recogniser {name}: it knows several languages; in this form those of English alone are read"
+                f"speech recogniser {name}: it is multilingual; in this format only English models are supported"
             )
         signs = ("<|startoftranscript|>", "<|notimestamps|>")
         self._prompt = [self._tokenizer.token_to_id(sign) for sign in signs]

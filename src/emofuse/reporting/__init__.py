@@ -1,1 +1,1 @@
-"""Results for a reader: tables, pictures and pages."""
+"""Results as tables, figures and pages."""

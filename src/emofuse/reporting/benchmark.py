@@ -1,4 +1,4 @@
-"""From a task's run folders to its results: the one place where test predictions meet test labels."""
+"""The results of a task: the only place where test predictions are compared with test labels."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A page of figures for a corpus: one HTML file that carries everything with it, the same bytes for the same corpus."""
+"""A page of figures about a corpus: one self-contained HTML file."""
 
 import json
 from collections.abc import Sequence
@@ -126,9 +126,9 @@ def _figures(utterances: pl.DataFrame) -> list[tuple[str, Markup | None]]:
     words = utterances["text"].drop_nulls().str.split(" ").list.len()
     turns = utterances.group_by("dialogue_id").len()["len"]
     return [
-        ("Seconds an utterance", _histogram(lengths.drop_nulls(), "utterances", whole=False)),
-        ("Turns a dialogue", _histogram(turns, "dialogues")),
-        ("Words an utterance", _histogram(words, "utterances")),
+        ("Seconds per utterance", _histogram(lengths.drop_nulls(), "utterances", whole=False)),
+        ("Turns per dialogue", _histogram(turns, "dialogues")),
+        ("Words per utterance", _histogram(words, "utterances")),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What models make of one dialogue of test: predictions, attention and gates, with the corpus's words or without."""
+"""Predictions, attention and gates of models for one test dialogue, with or without the corpus's words."""
 
 import json
 from collections.abc import Mapping, Sequence

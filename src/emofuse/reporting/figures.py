@@ -1,4 +1,4 @@
-"""Each kind of figure once, as SVG: in a task's page, and as files for ``dvc plots`` and the tracker."""
+"""Figures as SVG, for the report, ``dvc plots`` and the tracker."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What networks have learnt of an encoder's layers: how much each weighs."""
+"""Learned weights of an encoder's layers."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""All results side by side: encoders, models and tasks, and what others have published, as a page and as Markdown."""
+"""The leaderboard: all results and published ones, as a page and as Markdown."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -28,9 +28,8 @@ COLUMNS = {
 """Titles by metric; the first is what rows are ranked by."""
 
 _NOTE = (
-    "Percent on test with the {confidence} interval of the mean over runs. Rows of one task share test set and "
-    "protocol, whatever the encoders; the dev column is what settings were chosen by. Figures of others stand under "
-    "protocols of their own."
+    "Percent on test with the {confidence} interval of the mean over runs. All rows of a task share its test set and "
+    "protocol. Settings were chosen by the dev column. Published results have their own protocols."
 )
 
 

@@ -1,4 +1,4 @@
-"""HTML pages from templates; each has everything in it that it needs, so that a copied file is whole."""
+"""Self-contained HTML pages from templates."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The colour of each emotion, one meaning a colour, in every page: of results, of a corpus and of predictions.
+"""The colour of each emotion, the same in all pages.
 
 The name always stands beside its colour, so that nothing rests on telling two of them apart.
 """

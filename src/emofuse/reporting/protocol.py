@@ -1,4 +1,4 @@
-"""What stands beside the scores: what each model is, what the numbers rest on, and what others have published."""
+"""The protocol of a result: its models, data and settings, and published results."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -30,8 +30,8 @@ __all__ = [
 
 
 PARAMETERS = (
-    "Parameters are those trained in a model's own stage, and in all with those of the networks that it reads from, "
-    "which earlier stages trained. The frozen encoders' are in neither."
+    "Parameters: those trained in the model's own stage, and in total with the networks from earlier stages that it "
+    "reads. Frozen encoders are not counted."
 )
 """What the numbers of parameters count."""
 
@@ -167,7 +167,7 @@ def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Labelled utterances", "; ".join(counts)),
         ("Splits", protocol["splits"]),
         ("Speakers in several splits", {"shared": "yes", "disjoint": "no"}[protocol["speakers_across_splits"]]),
-        ("Context", {"full": "the whole dialogue", "causal": "causal, the turns before alone"}[protocol["context"]]),
+        ("Context", {"full": "the whole dialogue", "causal": "causal, only the turns before"}[protocol["context"]]),
         ("Turns without a label", {"keep": "kept as context", "drop": "left out"}[protocol["unlabelled_turns"]]),
         ("Transcript", protocol["transcript"]),
         ("Runs", f"{protocol['seeds']} seeds, {protocol['folds']} {'fold' if protocol['folds'] == 1 else 'folds'}"),
@@ -186,12 +186,12 @@ def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
     ended = protocol.get("cut_off", {})
     if ended:
         listed = ", ".join(f"{model} {runs} runs" for model, runs in ended.items())
-        lines.append(("Best at the end of the budget", f"{listed}; a larger one might have scored higher"))
+        lines.append(("Best at the end of the budget", f"{listed}; a larger budget might score higher"))
     untaken = protocol.get("labels_no_class_takes", {})
     if untaken:
         listed = ", ".join(f"{label} {n:,}" for label, n in untaken.items())
-        lines.append(("Labels that no class takes", listed))
-    return lines + [("Unlike a full corpus", text) for text in protocol["unlike_a_full_corpus"]]
+        lines.append(("Labels that belong to no class", listed))
+    return lines + [("Differences from the full corpus", text) for text in protocol["unlike_a_full_corpus"]]
 
 
 def times_markdown(written: Mapping[str, Any], seconds: Mapping[str, float]) -> str:
@@ -243,9 +243,9 @@ def _features(made: Mapping[str, Any]) -> str:
 
 def _of_others(own: Mapping[str, Any]) -> str:
     labels = {
-        True: "may have been seen, so it is never ranked",
+        True: "may have been seen, so it is not ranked",
         False: "not seen",
-        "unknown": "perhaps seen, so it is never ranked",
+        "unknown": "possibly seen, so it is not ranked",
     }
     return f"{own['source'].rstrip('.')}; gives {own['kind']}; labels of test {labels[own['labels_seen']]}"
 
@@ -276,4 +276,4 @@ def _published(task: str, published: Sequence[Published]) -> str:
     ]
     head = ["Published", "Percent", "Of", "Reads", "Encoders", "Epoch", "Source"]
     listed = table(head, ["---", "---:", *["---"] * 5], rows)
-    return f"Others, under protocols of their own; `literature.yaml` says where each figure was seen:\n\n{listed}"
+    return f"Published results, under their own protocols; `literature.yaml` has the source of each figure:\n\n{listed}"

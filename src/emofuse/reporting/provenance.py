@@ -1,9 +1,9 @@
-"""What made a task's results: versions, and digests of the code and of what was scored.
+"""Provenance of a task's results: versions, and digests of code and data.
 
-The commit is not among them: results are part of the commit that has them, so that none can name it.
+Neither the commit nor the version of emofuse is among them. Results are part of their commit, so they cannot name it,
+and the version comes from git tags, so a new tag would change them. The digest of the code stands for both.
 """
 
-import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -33,7 +33,6 @@ def provenance(utterances: Path, runs: Sequence[Path]) -> dict[str, Any]:
     code = [code_of(module) for module in closure("reporting.benchmark")]
     return {
         "versions": {
-            "emofuse": _release(version("emofuse")),
             "python": ".".join(python_version_tuple()[:2]),
             **{name: ".".join(version(name).split(".")[:2]) for name in _PACKAGES},
         },
@@ -72,11 +71,6 @@ def commit_of(path: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit if commit and not changed else None
-
-
-def _release(number: str) -> str:
-    """A version's release, without what a build from git adds, which is another after each commit."""
-    return re.match(r"\d+(\.\d+)*", number)[0]  # type: ignore[index]
 
 
 def _listed(versions: Mapping[str, str]) -> str:

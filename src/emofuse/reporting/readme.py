@@ -1,4 +1,4 @@
-"""The README's results: a cut of the leaderboard, written between two marks, so that nobody copies a number by hand."""
+"""The results in the README: an excerpt of the leaderboard, written between two marks."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The page to look at: one HTML file a task, with everything in it, equal bytes for equal results.
+"""The report of a task and a pair of encoders: one self-contained HTML file.
 
 What is shown is put together here; ``report.html.jinja`` says how it is laid out, :mod:`emofuse.reporting.figures`
 draws.

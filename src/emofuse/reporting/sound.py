@@ -1,4 +1,4 @@
-"""The sound of the turns that a task's page shows, a file each: a browser plays no shards."""
+"""Sound files of the turns in a report, for the browser to play."""
 
 import pyarrow as pa
 import pyarrow.compute as pc

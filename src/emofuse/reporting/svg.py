@@ -1,4 +1,4 @@
-"""Drawing as SVG: elements, scales and axes. Colours and letters are in ``figures.css``, so that a page has one look.
+"""SVG drawing: elements, scales and axes. Colours and fonts are in ``figures.css``.
 
 A picture stands in a page as it is, and as a file of its own with that style in it. Its letters keep their size: what
 has to fit any width has its places in percent.

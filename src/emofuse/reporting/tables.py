@@ -45,10 +45,10 @@ TEMPERED = f"tempered_{ECE}"
 MODEL: Final = "model"
 """Rows of tables and figures that are neither ensembles nor ablations."""
 
-ENSEMBLES = "The seeds of a model together, the mean of their probabilities, as one system"
+ENSEMBLES = "Ensembles: the mean probabilities of all seeds of a model"
 """What stands above the table of ensembles."""
 
-ABLATIONS = "Ablations, models with a part switched off"
+ABLATIONS = "Ablations: models with a part switched off"
 """What stands above their tables."""
 
 METRIC_TITLES = {
@@ -65,8 +65,8 @@ _TITLES = {
     "": "",
     FOLD_MEAN: "Mean over folds of each fold's own score, averaged over seeds (± sd over seeds)",
     BEST_ON_TEST: (
-        "At each run's epoch that is best on test, of the network before any ensemble: too high, because test chose "
-        "it. No other score was chosen so"
+        "At each run's best epoch on test, without ensembling: too high, because test chose the epoch. No other score "
+        "was chosen this way"
     ),
 }
 """What stands above the tables of scores, by the prefix of their metrics."""

@@ -21,7 +21,7 @@ function turn(i, kind) {
     button.ariaLabel = "play this turn";
     button.addEventListener("click", () => {
       player.src = data.folder + sound;
-      player.play().catch(() => { field("state").textContent = `${player.src} cannot be played: dvc repro makes it.`; });
+      player.play().catch(() => { field("state").textContent = `${player.src} cannot be played; dvc repro creates it.`; });
     });
     made.append(button, " ");
   }

@@ -1,5 +1,6 @@
-"""The turns of test with what models predict of them, to look for errors; words and labels belong to the corpus."""
+"""Test turns with the predictions of all models, for the error browser."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,13 @@ from emofuse.core.layout import Layout
 from emofuse.models.registry import base_name, in_order
 from emofuse.tasks import Task
 
-__all__ = ["MOST", "Turns", "read_turns", "shown_utterances"]
+__all__ = ["MOST", "MOST_BYTES", "Turns", "read_turns", "shown_utterances"]
 
 MOST = 3000
-"""Turns in a page, which has to stay small; whole dialogues, the first ones."""
+"""Turns in a page, which has to stay under 1.5 MB; whole dialogues, the first ones."""
+
+MOST_BYTES = 400_000
+"""Their words, as the page has them."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,9 @@ class Turns:
 
 
 def shown_utterances(task: Task, layout: Layout) -> tuple[pl.DataFrame, int]:
-    """Return the turns of the first dialogues of test, :data:`MOST` at most, and how many dialogues there are.
+    """Return the turns of the first dialogues of test, and how many dialogues there are.
+
+    There are at most :data:`MOST` turns with :data:`MOST_BYTES` of words, or else one dialogue.
 
     Args:
         task: with its test labels
@@ -50,8 +56,10 @@ def shown_utterances(task: Task, layout: Layout) -> tuple[pl.DataFrame, int]:
     rows = rows.join(truth.select("utterance_id", "target"), on="utterance_id", how="left", maintain_order="left")
     tested = rows.filter(pl.col("target").is_not_null())["dialogue_id"].unique(maintain_order=True)
     rows = rows.filter(pl.col("dialogue_id").is_in(tested.implode()))
-    last = rows.group_by("dialogue_id", maintain_order=True).len().with_columns(end=pl.col("len").cum_sum())
-    kept = last.filter(pl.col("end") <= max(MOST, last["len"][0]))["dialogue_id"]
+    sizes = rows.with_columns(size=pl.col("text").map_elements(lambda each: len(json.dumps(each)), pl.Int64))
+    ends = sizes.group_by("dialogue_id", maintain_order=True).agg(pl.len(), pl.col("size").sum())
+    fits = (pl.col("len").cum_sum() <= MOST) & (pl.col("size").cum_sum() <= MOST_BYTES)
+    kept = ends.filter(fits | (pl.int_range(pl.len()) == 0))["dialogue_id"]
     sound = pl.when(pl.col("n_samples") > 0).then(pl.col("audio_sha256").str.head(16) + ".flac")
     return (
         rows.filter(pl.col("dialogue_id").is_in(kept.implode())).select(*columns[:4], sound.alias("sound"), "target"),

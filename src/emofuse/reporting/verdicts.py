@@ -1,4 +1,4 @@
-"""Which model is better, by how much and how sure that is, in words: of two models, and of the best and all others."""
+"""Comparisons of models in words."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -73,9 +73,9 @@ def standing(
         by_verdict[verdict(pair, confidence_level)].append(f"{name} {between(pair)}")
     counted = f"{pairs.filter(pl.col('metric') == METRIC).height:,}"
     titles = {
-        AHEAD: f"Significantly better than, in points, after Holm correction over {counted} pairs",
-        PERHAPS: "Not significantly better after that correction, though the interval excludes zero",
-        ALIKE: "No significant difference to",
+        AHEAD: f"Significantly better, after Holm correction over {counted} pairs",
+        PERHAPS: "Better, but not significantly after that correction (the interval excludes zero)",
+        ALIKE: "No significant difference from",
     }
     among = f" of {len(rows)} models" if len(rows) > 1 else ""
     score = f"{in_percent(best['mean'])} % {bounds(best['low'], best['high'])}"

@@ -1,1 +1,1 @@
-"""Worse conditions than those of training: their features, the predictions under them, and the scores of these."""
+"""Evaluation under worse conditions than in training."""

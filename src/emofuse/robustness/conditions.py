@@ -1,4 +1,4 @@
-"""The conditions of ``params.yaml`` under which trained models are asked about test once more: what each changes."""
+"""The conditions in ``params.yaml`` under which trained models are tested again."""
 
 from typing import Annotated, Literal
 
@@ -18,8 +18,8 @@ class Noise:
     """Noise in the long-term spectrum of the corpus's speech, added to each clip.
 
     Attributes:
-        noise_db: power of the speech above the noise's, both over the whole clip
-        seed: of the noise
+        noise_db: signal-to-noise ratio over the whole clip, in dB
+        seed: seed of the noise
     """
 
     noise_db: Annotated[float, Field(ge=-60, le=200)]
@@ -28,11 +28,11 @@ class Noise:
 
 @dataclass(frozen=True, config=STRICT)
 class WordErrors:
-    """Words that are wrong, missing or too many, as many of one kind as of another.
+    """Substituted, missing and inserted words, in equal shares.
 
     Attributes:
-        word_errors: word errors over words, in all transcripts together
-        seed: of where they are, and of the wrong words
+        word_errors: word error rate over all transcripts
+        seed: seed of the places and the wrong words
     """
 
     word_errors: Annotated[float, Field(ge=0, le=1)]
@@ -41,12 +41,12 @@ class WordErrors:
 
 @dataclass(frozen=True, config=STRICT)
 class Found:
-    """Turns as voice activity finds them in the sound of each dialogue, and words as a recogniser writes them down.
+    """Turns found by voice activity detection in the sound of each dialogue, transcribed by a recogniser.
 
     Attributes:
-        recogniser: its name, as of :func:`emofuse.inference.transcripts.recogniser`
-        pause_s: seconds of silence between two turns where the corpus does not tell their times
-        dialogues: so many of test are heard, spread evenly; null for all
+        recogniser: name of the recogniser, as for :func:`emofuse.inference.transcripts.recogniser`
+        pause_s: seconds of silence between two turns if the corpus has no times
+        dialogues: number of test dialogues to use, spread evenly; null for all
     """
 
     recogniser: Annotated[str, Field(min_length=1)]

@@ -1,4 +1,4 @@
-"""A corpus under worse conditions: noise in its sound, errors in its words, found turns, or nothing of either.
+"""Features under a condition: noise, word errors, found turns, or a missing modality.
 
 What comes out is a corpus again, for the extraction to encode as it encodes any other. It has the utterances of one
 split, the changed modality and nothing else, so that whatever is encoded of it is under the condition.

@@ -1,4 +1,4 @@
-"""Turns and words that are found in the sound of a corpus, in place of its own, and aligned back to them by time.
+"""Automatic segmentation and transcription of a corpus, aligned with its utterances by time.
 
 The clips of a dialogue are joined to one recording: at their times, where the corpus tells these, with no more than two
 seconds between them; otherwise with a pause of a length that is given. Voice activity finds the turns in it, and a

@@ -1,4 +1,4 @@
-"""A corpus's sound, dialogue by dialogue, with the turns that are found in it and the words of these."""
+"""Turns and words found in a corpus's sound, dialogue by dialogue."""
 
 import json
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Trained models under worse conditions: the networks as they are, asked about test with features that were changed.
+"""Predictions of trained models for test features under a condition.
 
 Where a modality is missing, or an utterance has lost all its words, a network sees what it sees of any utterance that
 has nothing to encode: a missing value, for which it takes the mean over train. The weights of ensembles stay those that

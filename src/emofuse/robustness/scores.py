@@ -1,4 +1,4 @@
-"""The scores of trained models under a worse condition, beside those without it."""
+"""Scores under a condition, compared with those without it."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""Numbers alone, and the files that have them: metrics, intervals, paired tests, calibration, what others published."""
+"""Metrics, intervals, paired tests, calibration, published results, and their files."""

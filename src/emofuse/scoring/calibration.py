@@ -1,4 +1,4 @@
-"""Whether a model is as often right as it is sure: calibration error from the confidence of its predictions.
+"""Calibration error: the gap between confidence and accuracy.
 
 A prediction's confidence is its largest probability. Predictions are put into :data:`BINS` bins of equal width by
 confidence, and the expected calibration error is the mean over predictions of the distance, within a bin, between the

@@ -1,4 +1,4 @@
-"""Ensembles of seeds: one prediction from all networks of a model, as a row of its own.
+"""Ensembles of the seeds of a model, as rows of their own.
 
 The mean of several networks' probabilities is most often better than each of them, so that an ensemble is another
 system than its model, of as many times the size: neither stands in the other's row.
@@ -12,8 +12,8 @@ from emofuse.models.registry import ENSEMBLE
 __all__ = ["COMPARED", "of_seeds"]
 
 COMPARED = (
-    "An ensemble is one run without seeds of its own: it is compared with other ensembles and with models of a single "
-    "seed, and its intervals and p say nothing of the luck of training."
+    "An ensemble is one run without seeds of its own. It is compared with other ensembles and with models of a single "
+    "seed, and its intervals and p-values do not cover the variance between training runs."
 )
 """How ensembles are compared, for the table that holds them."""
 

@@ -1,4 +1,4 @@
-"""Other people's predictions as rows of the table: a language model's, a colleague's network.
+"""External predictions as rows of the results.
 
 A file has a column ``utterance_id`` and either a column for each class, with its probability, or a column ``label``
 with a class's name. It is joined by id. It predicts every utterance of test, and all of dev or none; what it says of

@@ -1,4 +1,4 @@
-"""What scoring reads: the folders of all runs of a task and a pair of encoders, and the labels."""
+"""Input of scoring: the folders of all runs, and the labels."""
 
 from pathlib import Path
 

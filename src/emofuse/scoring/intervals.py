@@ -1,4 +1,4 @@
-"""Intervals and paired tests of means over runs, from what leaving out a dialogue does and from how far runs differ.
+"""Intervals and paired tests of means over runs, by the jackknife over dialogues and the variance between runs.
 
 The utterances of a dialogue share speakers, topic and, in a model with context, each other's mistakes, so the dialogue
 and not the utterance is the unit that is left out or drawn; where every utterance stands alone it is the speaker. A

@@ -1,4 +1,4 @@
-"""What others have published for a task, from ``literature.yaml`` beside this file, which cites each figure."""
+"""Published results of a task, from ``literature.yaml``."""
 
 import re
 from pathlib import Path

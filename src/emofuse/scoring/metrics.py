@@ -1,4 +1,4 @@
-"""Accuracies and F1 from confusion counts, for millions of confusion matrices at once; and likelihood.
+"""Accuracy and F1 from confusion matrices, many at once; and likelihood.
 
 Metrics of confusions need three numbers a class: how often it was hit, predicted and true. These *tallies* are linear
 in the counts, so summing and resampling are done on them and not on whole matrices. Arrays of tallies and of values put

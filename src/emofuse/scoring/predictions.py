@@ -1,4 +1,4 @@
-"""Bring predictions and targets together, by utterance id and never by position."""
+"""Predictions joined with targets by utterance id."""
 
 from collections.abc import Sequence
 from itertools import combinations

@@ -1,4 +1,4 @@
-"""From the predictions of all models of a task to scores, intervals and paired comparisons."""
+"""Scores, intervals and paired comparisons of all models of a task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -70,9 +70,9 @@ SUFFIXES = {ALL: "", NONZERO: "/nonzero"}
 """What the names of metrics end in, by which utterances are counted."""
 
 NOT_COVERED = (
-    "Intervals and p cover which of the test set's dialogues (or speakers, where the protocol names them) and which of "
-    "a model's training runs were drawn; they do not cover other training data, another split, other speakers or "
-    "recordings than the corpus has, or choices that were made between looks at this test set."
+    "Intervals and p-values cover the choice of dialogues in the test set (or speakers, where the protocol names them) "
+    "and of training runs. They do not cover other training data, another split, speakers or recordings outside the "
+    "corpus, or choices made after looking at this test set."
 )
 """What a reader has to know beside every interval, for the foot of a table."""
 
@@ -108,16 +108,16 @@ DECIMALS = 6
 
 @checked_dataclass(frozen=True, config=STRICT)
 class ScoringConfig:
-    """How sure the scores are: the settings of intervals and tests."""
+    """Settings of intervals and tests."""
 
     resamples: int = Field(default=10_000, ge=1)
-    """Number of bootstrap resamples, of the calibration error alone: the other intervals draw nothing."""
+    """Number of bootstrap resamples for the calibration error; other intervals are not resampled."""
 
     confidence_level: float = Field(default=0.95, gt=0, lt=1)
-    """Probability with which an interval holds what it is of."""
+    """Confidence level of all intervals."""
 
     seed: int = Field(default=0, ge=0)
-    """Seed of all resampling; the same draws serve every model."""
+    """Seed of the resampling; all models share the same draws."""
 
 
 @dataclass(frozen=True)

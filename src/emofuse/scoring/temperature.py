@@ -1,4 +1,4 @@
-"""A temperature for each run, which makes its probabilities as sure as dev says that they may be.
+"""Temperature scaling of each run, fitted on dev.
 
 With temperature T, probabilities p become p^(1/T), normalised: the softmax of logits divided by T, up to a constant
 that softmax does not see. Above 1 they are less sure, below 1 surer; the predicted class stays (Guo, Pleiss, Sun

@@ -1,4 +1,4 @@
-"""What stages ask of the tracker, as a process of its own, which can be ended whatever it hangs in.
+"""Access to the tracker in a process of its own, which can be ended if it hangs.
 
 Usage: python -m emofuse.tracking ROOT EXPERIMENT [FOLDER]
 

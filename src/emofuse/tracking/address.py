@@ -1,4 +1,4 @@
-"""Where the tracker is: MLflow's address and client of it, and errors in one line that names it."""
+"""The tracker's address and client, and its errors in one line."""
 
 import logging
 import os
@@ -39,13 +39,13 @@ _ESCAPED = "sqlite+pysqlite:///"
 
 @dataclass(frozen=True, config=STRICT)
 class TrackingConfig:
-    """Where runs are shown."""
+    """Logging to MLflow."""
 
     experiment: Annotated[str, Field(min_length=1)] = "emofuse"
-    """Name of the MLflow experiment; the environment variable MLFLOW_EXPERIMENT_NAME chooses another."""
+    """Name of the MLflow experiment; the environment variable MLFLOW_EXPERIMENT_NAME overrides it."""
 
     enabled: bool = True
-    """Whether stages log to the tracker; ``emofuse track`` does in any case."""
+    """Whether stages log to the tracker; ``emofuse track`` always does."""
 
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
     """Longest time in seconds that the scoring stage waits for the tracker; training stages never wait."""

@@ -1,4 +1,4 @@
-"""The experiment in the tracker, and the view of it that its pages open with."""
+"""The experiment in the tracker, and its default view."""
 
 import json
 from typing import TYPE_CHECKING

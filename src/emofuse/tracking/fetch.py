@@ -1,4 +1,4 @@
-"""Trained models from where their name says: the tracker's registry or one of its runs, or a folder."""
+"""Trained models by name: from the tracker's registry, from a run, or from a folder."""
 
 import atexit
 import shutil

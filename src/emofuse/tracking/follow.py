@@ -1,4 +1,4 @@
-"""The runs of a stage are logged while they train, from what they write of themselves into files."""
+"""The process that logs the runs of a stage while they train."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The tracker's client runs in a process beside a stage, because only a process can be ended whatever it hangs in.
+"""Access to the tracker in a process beside a stage, since only a process can be ended if it hangs.
 
 A training stage never waits for it: MLflow takes seconds to import. What is not logged by the end of a stage, the next
 synchronization brings.

@@ -1,4 +1,4 @@
-"""The runs of an experiment in the tracker: what it lacks is logged, and nothing twice.
+"""Runs in the tracker: missing ones are logged, and none twice.
 
 Every step may be repeated: a run is found again by its key, what it already has is left alone, and its tags are
 written last. So a process that was killed half-way, or a tracker that went away, costs nothing but the next

@@ -1,4 +1,4 @@
-"""The tracker is brought in line with what is on disk: first the runs, then the registry of trained models."""
+"""Synchronization of the tracker with the outputs on disk: first runs, then registered models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

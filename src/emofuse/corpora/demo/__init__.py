@@ -1,4 +1,4 @@
-"""The embedded corpus: scripts from a grammar, spoken by a synthesizer."""
+"""The built-in corpus: scripts from a grammar, spoken by a synthesizer."""
 
 from emofuse.corpora.demo.reader import Config, read
 

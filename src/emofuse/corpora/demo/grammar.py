@@ -1,4 +1,4 @@
-"""What the people of the demo corpus talk about: topics, sentence templates, emotional arcs, voices. Tables only.
+"""Topics, sentence templates, emotional arcs and voices of the demo corpus.
 
 No sentence carries an exclamation mark: espeak-ng would speak it with another melody, and a line whose wording
 is emotional must not sound so.

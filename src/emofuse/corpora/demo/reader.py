@@ -1,4 +1,4 @@
-"""The embedded corpus: scripted conversations of two people, spoken by espeak-ng; made here, so there is no folder.
+"""The built-in corpus: scripted conversations of two people, spoken by espeak-ng.
 
 A dialogue has one topic and follows one emotional arc; emotions last a few turns and pass from one speaker to the
 other. What tells the emotion of a turn changes from turn to turn:
@@ -59,11 +59,11 @@ _Cue = Literal["voice", "wording", "reply"]
 
 @dataclass(frozen=True, config=STRICT)
 class Config:
-    """How much of the demo corpus to make.
+    """Size of the demo corpus.
 
     Attributes:
-        seed: draws everything; equal seeds give equal rows and equal sound
-        dialogues: how many conversations, about ten turns each; at least 4, so that every split has one
+        seed: seed of the corpus; equal seeds give equal rows and equal sound
+        dialogues: number of conversations, about ten turns each; at least 4, so that every split has one
     """
 
     seed: int = Field(default=0, ge=0)

@@ -1,4 +1,4 @@
-"""Speech from espeak-ng's shared library, the same samples for the same instructions on every call."""
+"""Speech synthesis with espeak-ng's shared library, reproducible to the sample."""
 
 import ctypes
 import threading
