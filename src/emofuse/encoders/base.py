@@ -1,4 +1,4 @@
-"""What every encoder family offers to the extraction."""
+"""The interface of an encoder family."""
 
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version

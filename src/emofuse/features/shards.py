@@ -451,7 +451,7 @@ def _paths(folder: Path) -> list[Path]:
 
 
 def _groups(rows: Sequence[Row], dim: int) -> Iterator[Sequence[Row]]:
-    """Cut rows into row groups, each at most so many rows and, unless it is a single row, at most so many bytes."""
+    """Cut rows into row groups, with a maximum number of rows and, except for a single row, of bytes."""
     start = size = 0
     for end, row in enumerate(rows):
         more = 2 * dim * len(row.frames)

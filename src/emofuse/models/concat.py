@@ -30,7 +30,7 @@ class ConcatConfig:
         hidden: size of the GRU's output, both directions together
         layers: GRU layers
         dropout: on the input, between GRU layers and before the classes
-        speaker: what it knows of the speakers
+        speaker: what the network is given about speakers
         skip: whether the classifier also reads the turn's own vectors
     """
 
@@ -48,7 +48,7 @@ class Concat(Network):
         config: sizes and dropout
         dims: size of each modality's vector, keys ``audio`` and ``text``
         classes: number C of classes
-        causal: whether context is the turns before alone
+        causal: whether only earlier turns are context
         n_layers: by modality, of the encoder's layers that a vector has side by side, to be weighed; 1 if left out
     """
 

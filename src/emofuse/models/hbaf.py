@@ -63,9 +63,9 @@ class HBAFConfig:
         absolute: weight of the absolute contrastive loss
         relative: weight of the relative contrastive loss
         temperature: of the absolute contrastive loss
-        speaker: what it knows of the speakers
-        skip: whether the classifier also reads the turn's own vectors: ours
-        layer_norm: whether a layer norm stands behind every attention
+        speaker: what the network is given about speakers
+        skip: whether the classifier also reads the turn's own vectors; our addition
+        layer_norm: whether every attention is followed by a layer norm
         audio_dropout: on the audio's vectors, and around the GRU and the attention of its context
     """
 
@@ -98,7 +98,7 @@ class HBAF(Network):
         config: sizes, losses and switches
         dims: size of each modality's vectors, keys ``audio`` and ``text``
         classes: number C of classes
-        causal: whether context is the turns before alone
+        causal: whether only earlier turns are context
     """
 
     unit: ClassVar[Unit] = "dialogue"

@@ -60,9 +60,9 @@ class HCAMConfig:
         dropout: on the inputs, in the attention and before the classes
         contrastive: weight of the supervised contrastive loss; 0 switches it off
         temperature: of the contrastive loss
-        speaker: what it knows of the speakers
-        skip: whether the classifier also reads the turn's own vectors: ours
-        layer_norm: whether a layer norm stands behind every attention
+        speaker: what the network is given about speakers
+        skip: whether the classifier also reads the turn's own vectors; our addition
+        layer_norm: whether every attention is followed by a layer norm
     """
 
     hidden: Annotated[int, Field(ge=2)]
@@ -87,7 +87,7 @@ class HCAM(Network):
         config: sizes, dropout and the contrastive loss
         dims: size of each modality's vectors, keys ``audio`` and ``text``
         classes: number C of classes
-        causal: whether context is the turns before alone
+        causal: whether only earlier turns are context
     """
 
     unit: ClassVar[Unit] = "dialogue"

@@ -1,4 +1,4 @@
-"""Every model once: what it is built from, what it reads, and where it stands in tables.
+"""The list of models: what each is built from, what it reads, and its place in tables.
 
 Adding a model is its file in this package, an entry here, and its section under ``models`` in ``params.yaml``. Nothing
 is imported to look a model up, so that every stage can.

@@ -118,7 +118,7 @@ class ContextConfig:
         dropout: on the input vectors, between GRU layers, in the attention and before the classes
         contrastive: weight of the supervised contrastive loss; 0 switches it off
         temperature: of the contrastive loss
-        speaker: what it knows of the speakers: ours
+        speaker: what the network is given about speakers; our addition
     """
 
     hidden: Size
@@ -140,7 +140,7 @@ class ContextNetwork(Network):
         config: sizes, dropout and the contrastive loss
         dim: size D of an utterance vector
         classes: number C of classes
-        causal: whether context is the turns before alone
+        causal: whether only earlier turns are context
     """
 
     unit: ClassVar[Unit] = "dialogue"

@@ -1,4 +1,4 @@
-"""What a trained network looks at in one dialogue of test: its attention and its gates, for the report."""
+"""Attention weights and gates of a trained network in one test dialogue, for the report."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

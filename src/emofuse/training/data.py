@@ -135,7 +135,7 @@ def read_features(folder: Path, utterance_ids: Sequence[str], most: int = MOST_B
 
 
 def single_frames(vectors_ND: Tensor, n_layers: int = 1) -> Sequences:
-    """Take utterance vectors ``[n, D]``, of so many layers side by side, as sequences of one frame."""
+    """Take utterance vectors ``[n, D]``, with the given number of layers side by side, as sequences of one frame."""
     return Sequences(vectors_ND, torch.arange(len(vectors_ND) + 1), n_layers)
 
 

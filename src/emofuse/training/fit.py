@@ -62,8 +62,8 @@ class FitConfig:
     """How a network is trained.
 
     Attributes:
-        epochs: at most so many passes over the training split, unless ``min_steps`` needs more
-        patience: stop after so many epochs without a better one, but not before ``min_steps``
+        epochs: maximum number of passes over the training split, unless ``min_steps`` needs more
+        patience: number of epochs without improvement after which training stops, but not before ``min_steps``
         batch_size: utterances a step at most; in whole dialogues, one at least, for a network that reads context
         learning_rate: of the optimizer, after a linear warm-up over the first tenth of the steps
         weight_decay: of AdamW, or the L2 penalty of Adam
@@ -76,7 +76,7 @@ class FitConfig:
         keep_epochs: keep the predictions for test after every epoch, for a column of the results
         optimizer: AdamW (Loshchilov and Hutter 2019), or Adam (Kingma and Ba 2015)
         schedule: after the warm-up the learning rate falls along a half cosine over all passes, or stays
-        min_steps: take so many steps of the optimizer at least, whatever the epochs, so that a small corpus is trained
+        min_steps: minimum number of optimizer steps, whatever the number of epochs, so that a small corpus is trained
             for as long as a large one; 0 for no floor
     """
 

@@ -1,4 +1,4 @@
-"""What a run says of itself while it is trained: a file of lines that grows, for a tracker that reads along.
+"""Progress of a run while it trains: a growing file of lines that the tracker follows.
 
 There is no pipe and no lock between the two, so that training waits for nobody.
 """
