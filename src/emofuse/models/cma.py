@@ -53,7 +53,7 @@ class CMAConfig:
         dropout: on the frames after the LSTM and before the classes
         attention: whether modalities attend to each other; off leaves each to itself
         pooling: ``statistics`` (mean and standard deviation) or the ``mean`` alone
-        residual: whether the attended frames are added to the modality's own, with a layer norm; the abstract does not say
+        residual: whether the attended frames are added to the modality's own, with a layer norm; not in the abstract
     """
 
     channels: Annotated[int, Field(ge=2)]
