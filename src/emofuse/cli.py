@@ -130,18 +130,22 @@ def _add_predict(commands: Commands) -> None:
         "--transcribe",
         metavar="RECOGNISER",
         help="transcribe turns without text: a transformers speech recogniser, a folder or, in the cache, ID@REVISION; "
-        "or none. By default the words of a recording without any are written down by Whisper tiny.en",
+        "or none. By default turns of a recording that have no words get them from Whisper tiny.en",
     )
     speakers = parser.add_mutually_exclusive_group()
     speakers.add_argument(
         "--segments",
         type=Path,
         metavar="FILE",
-        help="who speaks when, and what, of a recording: RTTM, SRT, WebVTT, Audacity labels, TextGrid, WhisperX JSON",
+        help="who speaks when, and what, of a recording: RTTM, SRT, WebVTT, Audacity labels, TextGrid, WhisperX JSON; "
+        "of several, a folder with a file for each, of its name, or an RTTM that names all",
     )
     speakers.add_argument("--channels", action="store_true", help="each channel of a recording is a speaker")
     speakers.add_argument(
-        "--diarize", metavar="PIPELINE", help="find who speaks when with a pipeline of pyannote.audio, if it is there"
+        "--diarize",
+        metavar="PIPELINE",
+        help="find who speaks when with a pipeline of pyannote.audio, if it is there: a folder, or ID@REVISION; its "
+        "models can run code, so use those that you trust",
     )
     parser.add_argument(
         "--live",
@@ -204,12 +208,14 @@ def _add_doctor(commands: Commands) -> None:
 
 def _doctor(arguments: argparse.Namespace) -> None:
     del arguments
+    from emofuse.core.collector import collector_paused
     from emofuse.health.doctor import examine
 
     broken = 0
-    for finding in examine():
-        print(finding, flush=True)
-        broken += finding.state == "broken"
+    with collector_paused():  # most of the time goes into imports
+        for finding in examine():
+            print(finding, flush=True)
+            broken += finding.state == "broken"
     if broken:
         raise RuntimeError(f"{broken} {'thing does' if broken == 1 else 'things do'} not work; see above")
 
