@@ -130,18 +130,22 @@ def _add_predict(commands: Commands) -> None:
         "--transcribe",
         metavar="RECOGNISER",
         help="recogniser for turns without text: a folder, or ID@REVISION in the local cache, of a transformers speech "
-        "recogniser; or none. Default for recordings: Whisper tiny.en",
+        "recogniser; or none. Default for turns of recordings: Whisper tiny.en",
     )
     speakers = parser.add_mutually_exclusive_group()
     speakers.add_argument(
         "--segments",
         type=Path,
         metavar="FILE",
-        help="the turns of a recording: RTTM, SRT, WebVTT, Audacity labels, TextGrid or WhisperX JSON",
+        help="the turns of a recording: RTTM, SRT, WebVTT, Audacity labels, TextGrid or WhisperX JSON; for several "
+        "recordings, a folder with a file of the same name for each, or one RTTM that names them all",
     )
     speakers.add_argument("--channels", action="store_true", help="treat each channel of a recording as one speaker")
     speakers.add_argument(
-        "--diarize", metavar="PIPELINE", help="find the speakers with a pyannote.audio pipeline, if installed"
+        "--diarize",
+        metavar="PIPELINE",
+        help="find the speakers with a pyannote.audio pipeline, if installed: a folder, or ID@REVISION; its models can "
+        "run code, so use only those that you trust",
     )
     parser.add_argument(
         "--live",
@@ -204,12 +208,14 @@ def _add_doctor(commands: Commands) -> None:
 
 def _doctor(arguments: argparse.Namespace) -> None:
     del arguments
+    from emofuse.core.collector import collector_paused
     from emofuse.health.doctor import examine
 
     broken = 0
-    for finding in examine():
-        print(finding, flush=True)
-        broken += finding.state == "broken"
+    with collector_paused():  # most of the time goes into imports
+        for finding in examine():
+            print(finding, flush=True)
+            broken += finding.state == "broken"
     if broken:
         raise RuntimeError(f"{broken} {'thing does' if broken == 1 else 'things do'} not work; see above")
 

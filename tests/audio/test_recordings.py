@@ -9,9 +9,11 @@ import soundfile
 import torch
 
 from emofuse.audio import recordings
+from emofuse.audio.clips import prepare
+from emofuse.audio.decode import Ending
 from emofuse.audio.recordings import NoSoundError, decode_recording
 from emofuse.audio.resample import Resampler, downmix, resample
-from emofuse.audio.source import AudioFile, Sound
+from emofuse.audio.source import AudioBytes, AudioFile, Sound, read_sound
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +84,81 @@ def test_what_is_no_sound_is_one_line(change: Callable[[np.ndarray], np.ndarray]
         decode_recording(AudioFile(tmp_path / "a.wav"))
     with pytest.raises(NoSoundError, match=fault):
         decode_recording(Sound("a", samples[None], 16_000))
+
+
+def crashed(data: bytes) -> bytes:
+    """As a recorder leaves a file when its battery is empty: the sound is there, and its length is zero."""
+    return data[:40] + bytes(4) + data[44:]
+
+
+def overstated(data: bytes) -> bytes:
+    return data[:40] + (int.from_bytes(data[40:44], "little") + 6).to_bytes(4, "little") + data[44:]
+
+
+def halved(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+DAMAGES = [
+    ("a.wav", crashed, "audio_header_wrong", 60_000),
+    ("a.wav", overstated, "audio_cut_off", 60_000),
+    ("a.wav", halved, "audio_cut_off", 29_989),
+    ("a.flac", halved, "audio_damaged", 28_672),
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "defect", "count"), DAMAGES)
+def test_what_is_there_of_a_damaged_recording_is_kept_and_told_as_of_a_clip(
+    name: str, damage: Callable[[bytes], bytes], defect: str, count: int, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    whole = np.rint(32_768 * noise(1, 60_000)[0]).astype(np.int16)
+    soundfile.write(path, whole, 16_000)
+    path.write_bytes(damage(path.read_bytes()))
+    clip = prepare(AudioFile(path), 40.0)
+    expected = (whole[:count] / 32_768).astype(np.float32)
+    assert (clip.n_samples, clip.defects) == (count, (defect,))
+    for source in (AudioFile(path), AudioBytes(name, path.read_bytes()), read_sound(path.read_bytes(), name)):
+        samples, told = decode_recording(source)
+        np.testing.assert_array_equal(samples[0], expected)
+        assert list(told) == [defect]
+        assert clip.reason == f"{name}: {told[defect]}"
+        assert prepare(source, 40.0).defects == (defect,)
+
+
+def test_a_damaged_file_without_a_sample_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", noise(1, 60_000)[0], 16_000)
+    data = (tmp_path / "a.flac").read_bytes()[:200]
+    with pytest.raises(OSError, match=r"^a\.flac: "):
+        read_sound(data, "a.flac")
+    with pytest.raises(OSError, match=r"^a\.flac: "):
+        decode_recording(AudioBytes("a.flac", data))
+
+
+def test_what_comes_after_a_day_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recordings, "_LONGEST_S", 1.8)
+    soundfile.write(tmp_path / "a.wav", noise(1, 30_000)[0], 16_000)
+    samples, told = decode_recording(AudioFile(tmp_path / "a.wav"))
+    assert samples.shape == (1, 28_800)
+    assert told == {"audio_too_long": "over 0.0005 h, cut there"}
+    soundfile.write(tmp_path / "a.wav", noise(1, 28_800)[0], 16_000)
+    assert decode_recording(AudioFile(tmp_path / "a.wav"))[1] == {}
+
+
+def test_sound_that_becomes_another_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a stream does whose sender was changed."""
+
+    def decode_spans(stream: object, spans: list[object], most: float, take: Callable[..., None]) -> dict[int, str]:
+        del stream, most
+        for number, _ in enumerate(spans[:3]):
+            take(number, noise(1 if number < 2 else 2, 11_200), Ending(16_000, None))
+        return {}
+
+    monkeypatch.setattr(recordings, "decode_spans", decode_spans)
+    (tmp_path / "a.ts").touch()
+    samples, told = decode_recording(AudioFile(tmp_path / "a.ts"))
+    assert samples.shape == (1, 22_400)
+    assert told == {"audio_damaged": "at 1.4 s it becomes one of 16000 Hz and 2 channels, which is left out"}
 
 
 def test_of_an_hour_no_more_is_in_memory_than_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,12 @@
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
@@ -295,6 +297,39 @@ def test_a_tracker_that_is_a_database(tmp_path: Path, monkeypatch: pytest.Monkey
     good.mkdir()
     MlflowClient(f"sqlite:///{good / 'mlflow.db'}").create_experiment("emofuse")
     assert doctor._tracker(good).state == "works"
+
+
+def test_a_tracker_as_it_should_be_is_believed_and_any_other_is_asked_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    asked: list[str] = []
+    search = doctor._search
+
+    def counted(uri: str) -> bool:
+        asked.append(uri)
+        return search(uri)
+
+    monkeypatch.setattr(doctor, "_search", counted)
+    file = tmp_path / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").create_experiment("emofuse")
+    assert doctor._tracker(tmp_path).state == "works"
+    assert not asked
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
+    doctor._tracker(tmp_path)
+    assert asked == [f"sqlite:///{file}"]
+
+
+def test_the_doctor_does_not_import_what_it_need_not(project: Path) -> None:
+    """MLflow alone took as long as all the rest."""
+    MlflowClient(f"sqlite:///{project / 'mlflow.db'}").create_experiment("emofuse")
+    code = "import sys; from emofuse.cli import main; main(['doctor']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert f"tracker      sqlite:///{project / 'mlflow.db'}" in done.stdout
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert {"torch", "dvc"} <= imported
+    assert not imported & {"mlflow", "transformers", "sqlalchemy", "matplotlib", "sklearn", "jinja2"}
 
 
 def encoder(root: Path, options: dict[str, Any]) -> Finding:

@@ -1,8 +1,11 @@
 """``emofuse predict`` and ``emofuse export`` as a person calls them."""
 
+import csv
+import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +18,7 @@ import soundfile
 from emofuse.cli import main
 
 Project = Any
+TURNS = "a folder of turns"
 
 
 @pytest.fixture
@@ -86,12 +90,50 @@ def test_a_recording_is_answered_in_every_form(
     asked = found["requested"]
     assert (asked["corpus"], asked["language"], asked["synthetic_speech"]) == ("demo", "English", True)
     assert output().splitlines()[1].startswith("trained on demo (English, synthetic speech, not real people)")
-    assert len(output("--csv").splitlines()) == 1 + 3
-    assert output("--srt").count("-->") == 3
+    trained = found["trained_on"]
+    table = list(csv.DictReader(io.StringIO(output("--csv"), newline="")))
+    assert [(row["model"], row["trained_on"]) for row in table] == [("hcam", trained)] * 3
+    captions = output("--srt").split("\n\n")
+    assert len(captions) == 1 + 3
+    assert "demo/hcam, seed" in captions[0]
+    assert trained in captions[0]
     assert "data:audio/flac" in output("--html")
     assert 'src="my%20talk.wav"' in output("--html", "--link")
-    command.insert(1, "my talk.wav")
-    assert [each["name"] for each in json.loads(output("--json"))] == ["my talk.wav"] * 2
+    shutil.copy("my talk.wav", "other.wav")
+    (tmp_path / "segments").mkdir()
+    for name, shown in (("my talk", labels), ("other", labels.partition("\n")[0])):
+        (tmp_path / "segments" / f"{name}.txt").write_text(shown)
+    command[1:4] = ["my talk.wav", "other.wav", "--segments", "segments"]
+    assert [(each["name"], len(each["turns"])) for each in json.loads(output("--json"))] == [
+        ("my talk.wav", 3),
+        ("other.wav", 1),
+    ]
+    command[4] = "talk.txt"
+    assert main(command) == 1
+    assert "talk.txt: one file of segments, but 2 recordings" in capsys.readouterr().err
+
+
+def test_turns_that_lack_words_beside_others_get_them(
+    talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a file of segments has them, in which somebody wrote down some of the turns."""
+    heard: list[int] = []
+
+    def recogniser(name: str | None = None) -> Any:
+        assert name is None
+        return lambda clips: heard.extend(map(len, clips)) or ["I heard that."] * len(clips)
+
+    monkeypatch.setattr("emofuse.inference.transcripts.recogniser", recogniser)
+    tone = 0.3 * np.sin(np.arange(48_000) / 9)
+    soundfile.write(tmp_path / "talk.wav", tone, 16_000)
+    (tmp_path / "talk.txt").write_text("0\t1\t[Ann]: Hello.\n1\t2.5\t[Ben]:\n")
+    model = talk.parents[1] / "data/models/demo/logmel+minilm/hcam"
+    command = ["predict", str(tmp_path / "talk.wav"), "--segments", str(tmp_path / "talk.txt"), "--model", str(model)]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [turn["text"] for turn in found["turns"]] == ["Hello.", "I heard that."]
+    assert heard == [24_000]
+    assert "words that were not given were written down by Whisper tiny.en" in found["remarks"][-1]
 
 
 def test_the_words_of_a_recording_are_written_down_and_that_is_said(
@@ -145,12 +187,18 @@ def test_sound_alone_is_answered_without_what_is_for_text_or_training(talk: Path
         (["predict", "data", "--model", "nowhere"], "nowhere: no such folder; expected a bundle"),
         (["predict", "data", "--transcribe", "some/recogniser"], "of a hub model name the revision"),
         (["predict", "data", "--link"], "--link only goes with --html"),
+        (["predict", TURNS, "--html", "--link"], "turns is none: its turns are cut"),
         (["export", "data/models/demo/logmel+minilm/majority", "x"], "majority predicts the same for every utterance"),
     ],
     ids=" ".join,
 )
-def test_errors_are_one_line(talk: Path, arguments: list[str], fault: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments) == 1
+def test_errors_are_one_line(
+    talk: Path, tmp_path: Path, arguments: list[str], fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns = tmp_path / "turns"
+    turns.mkdir()
+    (turns / "01.txt").write_text("You are late.")
+    assert main([str(turns) if each == TURNS else each for each in arguments]) == 1
     output = capsys.readouterr().err
     assert output.startswith("emofuse: ")
     assert output.count("\n") == 1

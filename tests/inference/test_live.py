@@ -19,7 +19,9 @@ from emofuse.inference import graph as graph_module
 from emofuse.inference.bundle import Bundle, read_json
 from emofuse.inference.live import BLOCK, Session, as_spoken, follow, from_pipe
 from emofuse.inference.model import Model, TurnPrediction
+from emofuse.inference.recording import ONE_SPEAKER
 from emofuse.inference.sources import find
+from emofuse.inference.turn_frames import TurnFrames
 
 Project = Any
 
@@ -141,6 +143,43 @@ def test_earlier_turns_are_neither_encoded_nor_read_frame_by_frame_again(
     assert encoded == [1] * 2 * len(turns)
 
 
+@pytest.mark.parametrize("name", ["hcam", "concat", "hbaf", "audio-context"])
+def test_of_a_causal_model_the_dialogue_s_state_is_kept(
+    name: str, causal: Callable[[str], Model], talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever came before, a turn is all that is read."""
+    read: list[int] = []
+    infer = graph_module.infer
+
+    def counted(network: Any, inputs: Any, fold: Any, items: Sequence[Any], batch: int) -> Any:
+        read.extend(map(len, items))
+        return infer(network, inputs, fold, items, batch)
+
+    monkeypatch.setattr(graph_module, "infer", counted)
+    model = causal(name)
+    turns = [*follow(blocks(talk), Session(model, write_down), "talk.wav")]
+    assert len(turns) > 3
+    assert set(read) == {1}
+    assert len(read) % len(turns) == 0
+
+
+def test_frames_of_earlier_turns_are_neither_copied_nor_averaged_again(
+    causal: Callable[[str], Model], talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an hour they are tens of megabytes."""
+    model = causal("concat")
+    read: list[int] = []
+    frames = TurnFrames._frames
+
+    def counted(self: TurnFrames, row: int) -> torch.Tensor:
+        read.append(row)
+        return frames(self, row)
+
+    monkeypatch.setattr(TurnFrames, "_frames", counted)
+    turns = [*follow(blocks(talk), Session(model, write_down), "talk.wav")]
+    assert sorted(read) == sorted([*range(len(turns))] * 2)
+
+
 def test_a_pipe_of_samples_is_an_object_a_line(
     project: Project, talk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,6 +192,22 @@ def test_a_pipe_of_samples_is_an_object_a_line(
     whole = Model(find(project.model("hcam"))).predict(talk).turns
     assert [turn["start_s"] for turn in output] == [turn.start_s for turn in whole]
     assert [turn["turn"] for turn in output] == list(range(1, len(whole) + 1))
+    for turn in output:
+        assert turn["model"] == "audio-context"
+        assert turn["trained_on"].startswith("trained on demo (English, a synthesizer's speech and no person's), ")
+        assert "no transcripts: the audio network alone answers" in turn["remark"]
+        assert ONE_SPEAKER in turn["remark"]
+
+
+def test_a_damaged_file_is_followed_and_that_is_said(
+    project: Project, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = talk.read_bytes()
+    (tmp_path / "talk.wav").write_bytes(data[:40] + bytes(4) + data[44:])
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    command = ["predict", str(tmp_path / "talk.wav"), "--live", "--transcribe", "none"]
+    assert main([*command, "--model", str(project.model("hcam"))]) == 0
+    assert "talk.wav: its header says that it has no samples, but" in capsys.readouterr().out
 
 
 def test_bytes_of_a_pipe_may_come_in_any_portions() -> None:

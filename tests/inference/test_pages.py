@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -133,20 +134,24 @@ def test_a_table_has_a_row_a_turn() -> None:
     first = TurnPrediction("Ann", 'Late, "you"\nsay', "happy", SHARES, ("a", "b"), 1.0, 2.5, "talk.wav")
     rows = list(csv.reader(io.StringIO(as_csv([timed(first, timed().turns[1])], CLASSES), newline="")))
     fields = ["source", "turn", "start_s", "end_s", "speaker", "text", "emotion"]
-    assert rows[0] == [*fields, *CLASSES, "notes"]
+    assert rows[0] == [*fields, *CLASSES, "notes", "model", "trained_on"]
     words = ["Ann", 'Late, "you"\nsay', "happy"]
-    assert rows[1] == ["talk.wav", "1", "1.000", "2.500", *words, "0.2500", "0.5000", "0.2500", "a; b"]
-    assert rows[2] == ["talk.wav", "2", "5.250", "7.000", "Ben", "", "", "", "", "", "nothing to hear"]
+    assert rows[1] == ["talk.wav", "1", "1.000", "2.500", *words, "0.2500", "0.5000", "0.2500", "a; b", "hcam", TRAINED]
+    assert rows[2] == ["talk.wav", "2", "5.250", "7.000", "Ben", "", "", "", "", "", "nothing to hear", "hcam", TRAINED]
 
 
-def test_captions_say_the_emotion() -> None:
-    assert as_srt([timed()]) == (
-        "1\n00:00:01,000 --> 00:00:02,500\n[happy 50 %] Ann: You are late.\n\n2\n00:00:05,250 --> 00:00:07,000\nBen:"
+def test_captions_say_the_emotion_and_first_who_says_so() -> None:
+    assert as_srt([timed()], "demo/hcam, seed 1") == (
+        "1\n00:00:00,000 --> 00:00:01,000\nemofuse demo/hcam, seed 1; trained on demo\n\n"
+        "2\n00:00:01,000 --> 00:00:02,500\n[happy 50 %] Ann: You are late.\n\n3\n00:00:05,250 --> 00:00:07,000\nBen:"
     )
+    late = replace(timed(timed().turns[1]), remark="no transcripts")
+    first = "1\n00:00:00,000 --> 00:00:05,000\nemofuse demo/hcam; trained on demo; no transcripts\n\n2\n"
+    assert as_srt([late], "demo/hcam").startswith(first)
     with pytest.raises(ConversationError, match="captions need the times of turns"):
-        as_srt([prediction("a")])
+        as_srt([prediction("a")], "demo/hcam")
     with pytest.raises(ConversationError, match="captions are for a single recording; there are 2"):
-        as_srt([timed(), timed()])
+        as_srt([timed(), timed()], "demo/hcam")
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00.0"), (59.96, "1:00.0"), (3599.99, "1:00:00.0")])

@@ -1,6 +1,7 @@
 """A recording of several people becomes turns with times, speakers and words, compared with what it was joined from."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -199,6 +200,25 @@ def test_what_has_no_turns_is_one_line(samples: np.ndarray, fault: str, tmp_path
     assert str(caught.value) == f"{path}: {fault}"
 
 
+def test_an_hour_of_silence_is_one_line_and_two_words_in_it_are_found(
+    dialogue: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    rate, seconds = 8_000, 3_600
+    hour = np.zeros(rate * seconds, np.int16)
+    path = tmp_path / "hour.flac"
+    soundfile.write(path, hour, rate)
+    with pytest.raises(ConversationError, match=r"^\S*hour.flac: nobody is heard to speak in its 3600.0 s$"):
+        read_conversation(path)
+    spoken = [np.rint(32_000 * each["samples"][::2]).astype(np.int16) for each in dialogue[:2]]
+    starts = (1_000.0, seconds - 10.0)
+    for start, samples in zip(starts, spoken, strict=True):
+        hour[round(start * rate) : round(start * rate) + len(samples)] = samples
+    soundfile.write(path, hour, rate)
+    turns = read_conversation(path).turns
+    places = [(start, start + len(samples) / rate) for start, samples in zip(starts, spoken, strict=True)]
+    assert_close([(turn.start_s, turn.end_s) for turn in turns], places)
+
+
 def test_what_is_no_sound_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "talk.txt").write_text("hello")
     with pytest.raises(OSError, match=r"talk.txt: not a sound file that can be decoded"):
@@ -215,6 +235,59 @@ def test_the_segments_of_another_recording_are_refused(talk: Path) -> None:
         read_conversation(talk, path)
     with pytest.raises(ConversationError, match="apply to a recording alone"):
         read_conversation(talk.parent, path)
+
+
+def test_segments_that_name_another_recording_are_told(talk: Path) -> None:
+    """Some programs call every recording alike, so that these may be right."""
+    path = talk.with_name("named.rttm")
+    line = "SPEAKER {} 1 0.5 1.0 <NA> <NA> ann <NA> <NA>\n"
+    for name in ("talk", "talk.wav"):
+        path.write_text(line.format(name))
+        assert read_conversation(talk, path).remarks == ()
+    path.write_text(line.format("meeting"))
+    (remark,) = read_conversation(talk, path).remarks
+    assert remark == f"{path} names the recording meeting and not talk; is it of another recording?"
+
+
+def test_a_recording_s_segments_are_found_in_a_folder(talk: Path) -> None:
+    folder = talk.with_name("segments")
+    folder.mkdir()
+    (folder / "other.txt").write_text("0.5\t1.5\tOther.\n")
+    with pytest.raises(SegmentError, match=r"segments: of talk.wav expected one file of segments, talk\.\*: none"):
+        read_conversation(talk, folder)
+    (folder / "talk.txt").write_text("0.5\t1.5\t[Ann]: Hello.\n")
+    assert [turn.text for turn in read_conversation(talk, folder).turns] == ["Hello."]
+    (folder / "talk.rttm").touch()
+    with pytest.raises(SegmentError, match=r"talk\.\*: talk.rttm, talk.txt"):
+        read_conversation(talk, folder)
+
+
+def test_segments_may_be_a_list(talk: Path, model: Model) -> None:
+    prediction = model.predict(talk, segments=[Segment(2.0, 3.0, "Ben"), Segment(0.5, 1.5, "Ann", "Hello.")])
+    assert [(turn.start_s, turn.speaker, turn.text) for turn in prediction.turns] == [
+        (0.5, "Ann", "Hello."),
+        (2.0, "Ben", None),
+    ]
+    with pytest.raises(SegmentError, match=r"segment 1 is from 2 s to 300 s, but the sound ends at"):
+        model.predict(talk, segments=[Segment(2.0, 300.0)])
+
+
+@pytest.mark.parametrize("channels", [False, True])
+def test_a_damaged_recording_is_answered_and_told(talk: Path, channels: bool, tmp_path: Path, model: Model) -> None:
+    """A recorder that stopped without warning leaves a length of zero, or one that it did not come to."""
+    samples, rate = soundfile.read(talk, dtype="int16")
+    whole = tmp_path / "whole.wav"
+    soundfile.write(whole, np.stack([samples, np.roll(samples, 40_000)], axis=1) if channels else samples, rate)
+    expected = model.predict(whole, channels=channels)
+    data = whole.read_bytes()
+    size = int.from_bytes(data[40:44], "little")
+    for length, words in ((0, "its header says that it has no samples"), (size + 4, "cut off: by its headers")):
+        damaged = tmp_path / "talk.wav"
+        damaged.write_bytes(data[:40] + length.to_bytes(4, "little") + data[44:])
+        found = model.predict(damaged, channels=channels)
+        assert found.remarks[0].startswith(f"talk.wav: {words}")
+        assert found.remarks[1:] == expected.remarks
+        assert [turn.probabilities for turn in found.turns] == [turn.probabilities for turn in expected.turns]
 
 
 def test_a_segment_that_is_rounded_past_the_end_is_cut_there(talk: Path) -> None:
@@ -237,15 +310,25 @@ class Annotation:
     """What a pipeline of pyannote.audio answers with."""
 
     def itertracks(self, yield_label: bool) -> list[tuple[Any, str, str]]:
-        return [(SimpleNamespace(start=2.0, end=3.0), "A", "B"), (SimpleNamespace(start=-0.1, end=1.5), "B", "A")]
+        return [
+            (SimpleNamespace(start=2.0, end=3.0), "A", "B"),
+            (SimpleNamespace(start=-0.1, end=1.5), "B", "A"),
+            (SimpleNamespace(start=4.0, end=900.0), "C", "B"),
+            (SimpleNamespace(start=900.0, end=901.0), "D", "C"),
+        ]
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_a_diarizer_tells_who_speaks(version: int, talk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_diarizer_tells_who_speaks(
+    version: int, talk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its last window may reach beyond the sound, and what it prints is no prediction."""
+    monkeypatch.delenv("PYANNOTE_METRICS_ENABLED", raising=False)
     asked: list[Any] = []
 
     def pipeline(file: dict[str, Any]) -> Any:
-        asked.append((tuple(file["waveform"].shape), file["sample_rate"]))
+        print("It takes a while.")
+        asked.append((tuple(file["waveform"].shape), file["sample_rate"], file["uri"]))
         return Annotation() if version == 3 else SimpleNamespace(speaker_diarization=Annotation())
 
     def load(name: str, revision: str | None = None) -> Any:
@@ -255,9 +338,33 @@ def test_a_diarizer_tells_who_speaks(version: int, talk: Path, monkeypatch: pyte
     for name, module in pyannote(load).items():
         monkeypatch.setitem(sys.modules, name, module)
     conversation = read_conversation(talk, diarizer("some/pipeline@abc"))
-    assert asked == [("some/pipeline", "abc"), ((1, soundfile.info(talk).frames), SAMPLE_RATE)]
-    assert [(turn.start_s, turn.end_s, turn.speaker) for turn in conversation.turns] == [(0, 1.5, "A"), (2, 3, "B")]
+    info = soundfile.info(talk)
+    assert asked == [("some/pipeline", "abc"), ((1, info.frames), SAMPLE_RATE, "talk.wav")]
+    expected = [(0, 1.5, "A"), (2, 3, "B"), (4, info.duration, "B")]
+    assert [(turn.start_s, turn.end_s, turn.speaker) for turn in conversation.turns] == expected
     assert conversation.remarks == ()
+    assert capsys.readouterr() == ("", "It takes a while.\n")
+    assert os.environ["PYANNOTE_METRICS_ENABLED"] == "0", "its makers are not told of every use"
+
+
+def test_a_diarizer_is_a_folder_or_a_pinned_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, revision: str | None = None) -> Any:
+        if name == "some/pipeline":
+            raise KeyError("pipeline")
+        asked.append((name, revision))
+        return lambda _: Annotation()
+
+    asked: list[Any] = []
+    for name, module in pyannote(load).items():
+        monkeypatch.setitem(sys.modules, name, module)
+    folder = tmp_path / "ours@work"
+    folder.mkdir()
+    diarizer(str(folder))
+    assert asked == [(str(folder), None)]
+    with pytest.raises(EncoderError, match="of the hub name the revision, ID@REVISION"):
+        diarizer("some/pipeline")
+    with pytest.raises(EncoderError, match=r"^diarizer some/pipeline@abc: 'pipeline'$"):
+        diarizer("some/pipeline@abc")
 
 
 def test_without_its_package_a_diarizer_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +374,7 @@ def test_without_its_package_a_diarizer_says_what_to_install(monkeypatch: pytest
     for name, module in pyannote(lambda *_, **__: None).items():
         monkeypatch.setitem(sys.modules, name, module)
     with pytest.raises(EncoderError, match="accept its terms on the hub"):
-        diarizer("some/pipeline")
+        diarizer("some/pipeline@abc")
 
 
 def test_a_part_of_sound_keeps_what_it_was(tmp_path: Path) -> None:

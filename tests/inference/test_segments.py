@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emofuse.inference.segments import Segment, SegmentError, read_segments
+from emofuse.inference.segments import Segment, SegmentError, one_each, read_segments
 
 RTTM = """SPKR-INFO talk 1 <NA> <NA> <NA> unknown ann <NA> <NA>
 SPEAKER talk 1 0.500 1.250 <NA> <NA> ann <NA> <NA>
@@ -163,6 +163,29 @@ def test_of_several_recordings_the_one_is_taken(tmp_path: Path) -> None:
     assert [each.speaker for each in read_segments(path, "other")] == ["cem", "ben"]
     with pytest.raises(SegmentError, match=r"segments of 2 recordings, none of them named 'third'"):
         read_segments(path, "third")
+
+
+def test_each_of_several_recordings_has_its_own_segments(tmp_path: Path) -> None:
+    talks = [tmp_path / "a" / "talk.wav", tmp_path / "b" / "my other.flac"]
+    rttm = tmp_path / "all.rttm"
+    rttm.write_text(RTTM + RTTM.replace(" talk ", " my_other ").replace(" ann ", " cem "))
+    assert one_each(rttm, talks) == [rttm, rttm]
+    assert [each.speaker for each in read_segments(rttm, "my other.flac")] == ["cem", "ben"]
+    rttm.write_text(RTTM)
+    with pytest.raises(SegmentError, match=r"all.rttm: names no recording 'my other', but talk$"):
+        one_each(rttm, talks)
+    labels = tmp_path / "labels.txt"
+    labels.write_text(LABELS)
+    with pytest.raises(SegmentError, match=r"labels.txt: one file of segments, but 2 recordings; expected a folder"):
+        one_each(labels, talks)
+    assert one_each(labels, talks[:1]) == [labels]
+    folder = tmp_path / "segments"
+    folder.mkdir()
+    for name in ("talk.srt", "my other.rttm"):
+        (folder / name).touch()
+    assert one_each(folder, talks) == [folder / "talk.srt", folder / "my other.rttm"]
+    with pytest.raises(SegmentError, match="of one name, by which segments are found"):
+        one_each(folder, [tmp_path / "a" / "talk.wav", tmp_path / "b" / "talk.wav"])
 
 
 @pytest.mark.parametrize(

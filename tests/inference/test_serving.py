@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from http.client import HTTPConnection
+from itertools import pairwise
 from pathlib import Path
 from socket import create_server
 from typing import Any
@@ -22,8 +24,10 @@ import soundfile
 from emofuse.audio.source import Sound, read_sound
 from emofuse.inference import serving
 from emofuse.inference.bundle import Bundle, BundleError
-from emofuse.inference.conversation import ConversationError
+from emofuse.inference.conversation import Conversation, ConversationError
 from emofuse.inference.model import Model
+from emofuse.inference.recording import read_recording
+from emofuse.inference.segments import Segment
 from emofuse.inference.serving import save
 from emofuse.tracking.fetch import find
 
@@ -66,6 +70,16 @@ def server(saved: Path) -> Iterator[str]:
     finally:
         process.terminate()  # `timeout` hands it on
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def talk(project: Project) -> bytes:
+    """Three turns in a WAV file."""
+    folder = next(iter(project.conversations.values()))
+    clips = [soundfile.read(folder / f"{turn}.flac", dtype="int16")[0] for turn in range(3)]
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.concatenate(clips), 16_000, format="WAV")
+    return buffer.getvalue()
 
 
 def predictions(server: str) -> bool:
@@ -168,13 +182,51 @@ def test_a_recording_is_answered_turn_by_turn(server: str, project: Project, bun
         assert got["trained_on"] == expected.trained_on
         assert "all turns count as one speaker's" in got["remark"]
     both = [{"recording": encoded}, {"text": "a"}]
-    for rows, reason in ((both, "one row without other columns"), ([{"recording": silence(2)}], "nobody is heard")):
+    wrong = "turn 1: expected a recording in the first row, and no other columns"
+    for rows, reason in ((both, wrong), ([{"recording": silence(2)}], "nobody is heard")):
         status, reply = ask(server, json.dumps({"dataframe_records": rows}).encode())
         assert status == 400
         assert reason in reply
     status, reply = ask(server, json.dumps({"dataframe_records": [{"recording": silence(601)}]}).encode())
     assert status == 400
     assert "over 600 s of sound" in reply
+
+
+def test_the_turns_of_a_recording_may_be_told(server: str, talk: bytes, bundle: Bundle) -> None:
+    """With speakers and words, in any order, of a file whose header a recorder left unfinished."""
+    damaged = talk[:40] + bytes(4) + talk[44:]
+    encoded = base64.b64encode(damaged).decode()
+    ends = [0.0, 1.0, 2.25, 3.5]
+    spoken = zip(pairwise(ends), "ABA", ["You are late.", None, "Sorry!"], strict=True)
+    found = [Segment(*span, speaker, text) for span, speaker, text in spoken]
+    expected = Model(bundle).predict(Conversation("", read_recording(read_sound(talk, "x"), "x", found).turns))
+    rows = [{name: value for name, value in asdict(each).items() if value is not None} for each in found]
+    asked = [rows[2] | {"recording": encoded}, rows[0], rows[1]]
+    status, reply = ask(server, json.dumps({"dataframe_records": asked}).encode())
+    assert status == 200, reply
+    for got, number in zip(reply["predictions"], (2, 0, 1), strict=True):
+        turn = expected.turns[number]
+        assert (got["emotion"], got["start_s"], got["end_s"]) == (turn.emotion, turn.start_s, turn.end_s)
+        assert got["probabilities"] == pytest.approx(turn.probabilities, abs=2e-5)
+        assert (got["model"], expected.model) == ("hcam", "hcam")
+        assert got["remark"].startswith("turn 1: recording: its header says that it has no samples")
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([{"start_s": 0, "end_s": 1}], "turn 1: expected a recording in the first row"),
+        ([{"recording": "", "start_s": 0}], "turn 1: expected a recording in the first row"),
+        ([{"recording": "", "start_s": 0, "end_s": 1}, {"text": "a"}], "turn 2: expected a recording in the first row"),
+        ([{"recording": "", "start_s": 1, "end_s": 1}], "turn 1: from 1 s to 1 s; expected an end after a start"),
+        ([{"recording": "", "start_s": 0, "end_s": 400}, {"start_s": 0, "end_s": 201}], "601 s in all turns together"),
+        ([{"recording": silence(2), "start_s": 0, "end_s": 9}], "is it of another recording?"),
+    ],
+)
+def test_turns_of_a_recording_that_are_none_are_told(server: str, rows: list[dict[str, Any]], reason: str) -> None:
+    status, reply = ask(server, json.dumps({"dataframe_records": rows}).encode())
+    assert status == 400
+    assert reason in reply
 
 
 def test_a_turn_of_silence_has_no_emotion(server: str) -> None:
@@ -196,7 +248,7 @@ def test_a_turn_of_silence_has_no_emotion(server: str) -> None:
         (b'{"dataframe_records": [{"text": "a"}, {"speaker": "Ann", "text": " "}]}', "turn 2: neither audio nor text"),
         (
             b'{"dataframe_records": [{"txt": "a"}]}',
-            "with some of the columns ['conversation', 'speaker', 'text', 'audio', 'recording']",
+            "with some of the columns ['conversation', 'speaker', 'text', 'audio', 'recording', 'start_s', 'end_s']",
         ),
         (b'{"dataframe_records": [{"text": 5}]}', "turn 1: text: 5; expected a string"),
         (b'{"dataframe_records": [{"text": "a"}, {"text": ["b"]}]}', "turn 2: text: ['b']; expected a string"),

@@ -10,7 +10,7 @@ import numpy as np
 from emofuse.audio.decode import Ending, decode_spans
 from emofuse.audio.flac import encode
 from emofuse.audio.resample import downmix, into_range, resample
-from emofuse.audio.source import AudioBytes, AudioFile, AudioSource
+from emofuse.audio.source import AudioBytes, AudioFile, AudioSource, Sound
 from emofuse.core.schema import SAMPLE_RATE
 
 __all__ = ["Clip", "prepare", "prepare_recording", "same_recording"]
@@ -89,7 +89,8 @@ def prepare_recording(sources: Sequence[AudioSource], max_seconds: float) -> lis
 def _loaded(source: AudioSource, max_seconds: float) -> Clip:
     try:
         samples, rate = source.load()
-        ending = Ending(rate, samples.shape[1] / rate if samples.size else 0.0)
+        faults = source.faults if isinstance(source, Sound) else {}
+        ending = Ending(rate, samples.shape[1] / rate if samples.size else 0.0, faults)
         # A second more than is kept, as for files.
         kept = samples if math.isinf(max_seconds) else samples[:, : math.ceil((max_seconds + 1) * rate)]
         return _clip(source.name, kept, ending, (0.0, math.inf), max_seconds)

@@ -6,15 +6,18 @@ import numpy as np
 
 from emofuse.audio.decode import Ending, decode_spans
 from emofuse.audio.resample import Channels, Levels, Resampler
-from emofuse.audio.source import AudioBytes, AudioFile, AudioSource
+from emofuse.audio.source import AudioBytes, AudioFile, AudioSource, Sound
 from emofuse.core.schema import SAMPLE_RATE
 
 __all__ = ["NoSoundError", "decode_recording"]
 
 _PIECE_S = 30.0
-_MOST_PIECES = 24 * 120
-"""Pieces of a day; what comes after is not heard."""
 
+_LONGEST_S = 24 * 3600.0
+"""A day; what comes after is not heard, which is a defect."""
+
+_BEHIND_S = 0.05
+"""Seconds behind the day that are looked at, to know whether something comes after."""
 
 _RESERVED = 2 * 3600 * SAMPLE_RATE
 """Samples that room is made for at first: two hours, which cost nothing before they are filled."""
@@ -25,7 +28,7 @@ class NoSoundError(ValueError):
 
 
 def decode_recording(source: AudioSource, apart: bool = False) -> tuple[np.ndarray, dict[str, str]]:
-    """Decode a recording.
+    """Decode a recording; of one that is cut off, damaged, or has a wrong header, what is there is kept.
 
     Args:
         source: a file, or what is in memory already
@@ -36,13 +39,17 @@ def decode_recording(source: AudioSource, apart: bool = False) -> tuple[np.ndarr
 
     Raises:
         NoSoundError: there is no sample in it, or one that is not a number or far beyond full scale
-        OSError: it cannot be decoded, or is damaged
+        OSError: nothing of it can be decoded
     """
-    mixed = _decode(source, _Decoded(apart))
+    mixed = _Decoded(apart)
+    faults = _decode(source, mixed)
     samples, factor, defects = mixed.finish()
+    defects = faults | defects
     loudest = None if apart else mixed.channels.loudest()
     if loudest is not None:
-        samples, factor, _ = _decode(source, _Decoded(apart, loudest)).finish()
+        chosen = _Decoded(apart, loudest)
+        _decode(source, chosen)
+        samples, factor, _ = chosen.finish()
         defects |= {"audio_channels_cancel": f"its channels cancel, so channel {loudest + 1} was taken"}
     return (samples if factor == 1 else samples * np.float32(factor)), defects
 
@@ -78,10 +85,21 @@ class _Decoded:
         self._apart, self._chosen = apart, chosen
         self._resamplers: list[Resampler] = []
         self._kept: list[_Growing] = []
+        self._kind: tuple[int, int] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no sample has come."""
+        return self._kind is None
+
+    def fits(self, samples: np.ndarray, rate: int) -> bool:
+        """Whether some more sound has the rate and the channels of what came before."""
+        return not samples.size or self._kind in (None, (len(samples), rate))
 
     def take(self, samples: np.ndarray, rate: int) -> None:
         if not samples.size:
             return
+        self._kind = len(samples), rate
         self.levels.add(samples)
         mean = self.channels.add(samples)
         kept = samples if self._apart else [mean if self._chosen is None else samples[self._chosen]]
@@ -106,27 +124,41 @@ class _Decoded:
         return (whole[0][None] if len(whole) == 1 else np.stack(whole)), factor, defects
 
 
-def _decode(source: AudioSource, decoded: _Decoded) -> _Decoded:
+def _decode(source: AudioSource, decoded: _Decoded) -> dict[str, str]:
+    """Decode a recording piece by piece, and return what is wrong with it, by defect."""
     if not isinstance(source, AudioFile | AudioBytes):
         samples, rate = source.load()
         decoded.take(samples, rate)
-        return decoded
-    first, last = source.span
-    starts = [first + _PIECE_S * number for number in range(_MOST_PIECES) if first + _PIECE_S * number < last]
-    spans = [(start, min(start + _PIECE_S, last)) for start in starts]
+        return dict(source.faults) if isinstance(source, Sound) else {}
     faults: dict[str, str] = {}
+    pieces = _pieces(*source.span)
 
-    def take(_: int, samples: np.ndarray, ending: Ending) -> None:
+    def take(number: int, samples: np.ndarray, ending: Ending) -> None:
         faults.update(ending.faults)
-        decoded.take(samples, ending.rate)
+        start, _ = pieces[number]
+        if samples.size and start >= source.span[0] + _LONGEST_S:
+            faults["audio_too_long"] = f"over {_LONGEST_S / 3600:g} h, cut there"
+        elif decoded.fits(samples, ending.rate):
+            decoded.take(samples, ending.rate)
+        else:
+            kind = f"{ending.rate} Hz and {len(samples)} channels"
+            faults.setdefault("audio_damaged", f"at {start:g} s it becomes one of {kind}, which is left out")
 
     try:
         with source.open() as stream:
-            errors = decode_spans(stream, spans, math.inf, take)
+            errors = decode_spans(stream, pieces, math.inf, take)
     except OSError as error:
         reason = str(error)
         raise OSError(reason if reason.startswith(source.where) else f"{source.where}: {reason}") from error
     words = list(dict.fromkeys([*errors.values(), *faults.values()]))
-    if words:
+    if words and decoded.is_empty:
         raise OSError(f"{source.where}: {'; '.join(words)}")
-    return decoded
+    return faults
+
+
+def _pieces(start: float, end: float) -> list[tuple[float, float]]:
+    """Parts that a recording is decoded in, and a last one behind the longest that is heard."""
+    last = min(end, start + _LONGEST_S)
+    starts = [start + _PIECE_S * number for number in range(math.ceil((last - start) / _PIECE_S))]
+    pieces = [(each, min(each + _PIECE_S, last)) for each in starts]
+    return [*pieces, (last, last + _BEHIND_S)] if end > last else pieces

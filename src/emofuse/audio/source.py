@@ -2,9 +2,9 @@
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -130,11 +130,13 @@ class Sound:
         name: for messages
         samples: float32 ``[channels, n_samples]`` in [-1, 1]
         rate: in Hz
+        faults: what is wrong with the file that it was decoded from, by defect, in words
     """
 
     name: str
     samples: np.ndarray
     rate: int
+    faults: Mapping[str, str] = field(default_factory=dict)
 
     def load(self) -> tuple[np.ndarray, int]:
         """Return samples and rate."""
@@ -144,25 +146,35 @@ class Sound:
 def read_sound(data: bytes, name: str, max_seconds: float = math.inf) -> Sound:
     """Decode a sound file that is in memory, of any format that :class:`AudioFile` reads.
 
+    Of a file that is cut off, damaged, or has a wrong header, the sound that is there is kept, with its faults.
+
     Args:
         data: the whole file
         name: for messages
         max_seconds: no more than this is decoded
 
     Raises:
-        OSError: it is empty, cut off, damaged, or no sound that can be decoded; the message begins with ``name``
+        OSError: it is empty, or there is no sound in it that can be decoded; the message begins with ``name``
     """
-    return Sound(name, *_load(io.BytesIO(data), (0.0, max_seconds), name))
+    samples, ending = _decoded(io.BytesIO(data), (0.0, max_seconds), name)
+    if ending.faults and not samples.size:
+        raise OSError(f"{name}: {'; '.join(ending.faults.values())}")
+    return Sound(name, samples, ending.rate, ending.faults)
 
 
 def _load(stream: BinaryIO, span: tuple[float, float], where: str) -> tuple[np.ndarray, int]:
+    samples, ending = _decoded(stream, span, where)
+    if ending.faults:
+        raise OSError(f"{where}: {'; '.join(ending.faults.values())}")
+    return samples, ending.rate
+
+
+def _decoded(stream: BinaryIO, span: tuple[float, float], where: str) -> tuple[np.ndarray, Ending]:
     taken: list[tuple[np.ndarray, Ending]] = []
     try:
         errors = decode_spans(stream, [span], math.inf, lambda _, samples, ending: taken.append((samples, ending)))
     except OSError as error:
         raise OSError(f"{where}: {error}") from error
-    words = [*errors.values(), *(word for _, ending in taken for word in ending.faults.values())]
-    if words:
-        raise OSError(f"{where}: {'; '.join(words)}")
-    ((samples, ending),) = taken
-    return samples, ending.rate
+    if errors:
+        raise OSError(f"{where}: {'; '.join(errors.values())}")
+    return taken[0]

@@ -5,13 +5,17 @@ import importlib
 import io
 import os
 import queue
+import re
 import shutil
 import socket
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -44,7 +48,7 @@ class Finding:
 
 def examine(root: Path = Path()) -> Iterator[Finding]:
     """Yield findings, one after the other, for a project's root folder."""
-    yield from (_python(), _torch(), _gpu(), _decoders())
+    yield from (look() for look in (_python, _torch, _gpu, _decoders))
     yield from _graphs(root)
     yield from _encoders(root)
     yield from _folder(root)
@@ -103,13 +107,13 @@ def _decoders() -> Finding:
         import numpy as np
         import soundfile
 
-        from emofuse.audio.source import read_sound
+        from emofuse.audio.source import AudioBytes
 
         for form in ("WAV", "FLAC", "OGG", "MP3"):
             buffer = io.BytesIO()
             soundfile.write(buffer, np.zeros(1600, np.float32), 16_000, format=form)
-            read_sound(buffer.getvalue(), form)
-        read_sound(_mp4(), "MP4")
+            AudioBytes(form, buffer.getvalue()).load()
+        AudioBytes("MP4", _mp4()).load()
     except Exception as error:  # libsndfile's own, FFmpeg's own
         return Finding("decoders", "broken", _first_line(error), "run `make setup`")
     return Finding("decoders", "works", f"wav, flac, ogg, mp3 (libsndfile {soundfile.__libsndfile_version__}), "
@@ -337,13 +341,35 @@ def _tracker(root: Path) -> Finding:
     try:
         if uri.startswith(("http://", "https://")):
             _connect(uri)
-        _in_time(lambda: _search(uri))
+        if not (file and _has_its_tables(file)):
+            _in_time(lambda: _search(uri))
     except Exception as error:  # MLflow's own, the database's, the network's
         mend = "start it, or unset MLFLOW_TRACKING_URI; `emofuse track` logs the results later"
         if file:
             mend = f"without better advice move {file} away: `emofuse track` fills a new one from what is on disk"
         return Finding("tracker", "broken", public(f"{uri}: {_first_line(error)}"), mend)
     return Finding("tracker", "works", public(uri))
+
+
+def _has_its_tables(file: Path) -> bool:
+    """Whether a database is one of the installed MLflow, which takes two seconds to be asked itself; it is, otherwise.
+
+    MLflow has a file for each change that it made to its tables, and a database the name of the last one.
+    """
+    mlflow = find_spec("mlflow")
+    try:
+        changes = Path(str(mlflow and mlflow.origin)).parent.glob("store/db_migrations/versions/*.py")
+        texts = [each.read_text(encoding="utf-8") for each in changes]
+        names, earlier = (
+            {name for text in texts for name in re.findall(rf"^{key} = [\"'](\w+)", text, re.MULTILINE)}
+            for key in ("revision", "down_revision")
+        )
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+            found = {name for (name,) in connection.execute("SELECT version_num FROM alembic_version")}
+            connection.execute("SELECT name FROM experiments LIMIT 1").fetchall()
+    except (OSError, sqlite3.Error):
+        return False
+    return len(found) == 1 and found == names - earlier
 
 
 def _search(uri: str) -> bool:

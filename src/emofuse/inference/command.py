@@ -1,10 +1,9 @@
 """The command ``emofuse predict``."""
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,10 @@ from emofuse.audio.source import AudioFile
 from emofuse.core.collector import collector_paused
 from emofuse.inference.conversation import STANDARD_INPUT, Conversation, ConversationError, read_conversation
 from emofuse.inference.model import Model, Prediction
-from emofuse.inference.outputs import as_csv, as_json, as_line, as_srt, as_text, remarks_on
+from emofuse.inference.outputs import as_csv, as_json, as_line, as_object, as_srt, as_text, remarks_on
 from emofuse.inference.provenance import trained_on
 from emofuse.inference.recording import ONE_SPEAKER
+from emofuse.inference.segments import one_each
 from emofuse.inference.sources import best_of_project
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ _NONE = "none"
 """In place of a recogniser's name: turns without words stay so."""
 
 _WRITTEN_DOWN = (
-    "words transcribed by Whisper tiny.en, which is for English only and makes errors; --transcribe names another "
-    "recogniser, or none"
+    "missing words transcribed by Whisper tiny.en, which is for English only and makes errors; --transcribe names "
+    "another recogniser, or none"
 )
 
 
@@ -56,17 +56,22 @@ def predict(arguments: Namespace, load: Callable[[str | Path], Model]) -> None:
     if arguments.live:
         _live(model, transcribe, by_default, arguments)
         return
-    segments = _segments(arguments)
-    conversations = [read_conversation(path, segments, arguments.channels) for path in arguments.conversation]
+    conversations = [
+        read_conversation(path, segments, arguments.channels)
+        for path, segments in zip(arguments.conversation, _segments(arguments), strict=True)
+    ]
+    for path, each in zip(arguments.conversation, conversations, strict=True):
+        if arguments.link and each.sound is None:
+            raise ConversationError(f"--link refers to the sound of a recording, but {path} is none: its turns are cut")
     predictions = _predictions(model, conversations, transcribe, by_default)
     if arguments.json:
         print(as_json(predictions, model.manifest))
     elif arguments.csv:
         print(as_csv(predictions, model.manifest.classes))
-        _print_remarks(predictions)
+        _print_remarks(str(model), predictions)
     elif arguments.srt:
-        print(as_srt(predictions))
-        _print_remarks(predictions)
+        print(as_srt(predictions, str(model)))
+        _print_remarks(str(model), predictions)
     elif arguments.html:
         from emofuse.inference.pages import as_html
 
@@ -79,8 +84,8 @@ def predict(arguments: Namespace, load: Callable[[str | Path], Model]) -> None:
 def _predictions(
     model: Model, conversations: Sequence[Conversation], transcribe: "Transcriber | None", by_default: bool
 ) -> list[Prediction]:
-    """Predict all; a recording without words gets them from the packaged recogniser where that is the default."""
-    wordless = [each.sound is not None and not any(turn.text for turn in each.turns) for each in conversations]
+    """Predict all; turns of recordings that lack words get them from the packaged recogniser if that is the default."""
+    wordless = [each.sound is not None and not all(turn.text for turn in each.turns) for each in conversations]
     if not (by_default and any(wordless)):
         return model.predict_all(conversations, transcribe)
     packaged = _transcriber(None)
@@ -99,18 +104,20 @@ def _transcriber(name: str | None) -> "Transcriber":
         return recogniser(name)
 
 
-def _print_remarks(predictions: Sequence[Prediction]) -> None:
+def _print_remarks(model: str, predictions: Sequence[Prediction]) -> None:
     """Print the remarks on standard error, beside a format that has no place for them."""
-    print("\n".join(dict.fromkeys(line for each in predictions for line in remarks_on(each))), file=sys.stderr)
+    lines = [model, *(line for each in predictions for line in remarks_on(each))]
+    print("\n".join(dict.fromkeys(lines)), file=sys.stderr)
 
 
-def _segments(arguments: Namespace) -> "Path | Diarizer | None":
+def _segments(arguments: Namespace) -> "Sequence[Path | Diarizer | None]":
+    """For each recording, what says where its turns are."""
+    paths: list[Path] = arguments.conversation
     if arguments.diarize:
         from emofuse.inference.diarization import diarizer
 
-        return diarizer(arguments.diarize)
-    segments: Path | None = arguments.segments
-    return segments
+        return [diarizer(arguments.diarize)] * len(paths)
+    return one_each(arguments.segments, paths) if arguments.segments else [None] * len(paths)
 
 
 def _live(model: Model, transcribe: "Transcriber | None", by_default: bool, arguments: Namespace) -> None:
@@ -124,14 +131,12 @@ def _live(model: Model, transcribe: "Transcriber | None", by_default: bool, argu
     session = Session(model, _transcriber(None) if by_default else transcribe)
     model.load_encoders()
     blocks, remarks = _blocks(path)
+    remarks += (ONE_SPEAKER, *([_WRITTEN_DOWN] if by_default else []), *([] if model.is_causal else [_LIVE]))
+    said = Prediction(session.name, model.remark(session.name), (), path.name, remarks, trained_on(model.manifest))
     if not arguments.json:
-        remarks_shown = [trained_on(model.manifest), model.remark(session.name), *remarks, ONE_SPEAKER]
-        remarks_shown += [_WRITTEN_DOWN] if by_default else []
-        remarks_shown += [] if model.is_causal else [_LIVE]
-        print("\n".join([str(model), *filter(None, remarks_shown), ""]), flush=True)
+        print("\n".join([str(model), *remarks_on(said), ""]), flush=True)
     for number, turn in enumerate(follow(blocks, session, path.name), start=1):
-        line = json.dumps({"turn": number, **asdict(turn)}, ensure_ascii=False)
-        print(line if arguments.json else as_line(number, turn), flush=True)
+        print(as_object(number, turn, said) if arguments.json else as_line(number, turn), flush=True)
 
 
 def _blocks(path: Path) -> tuple[Iterator[np.ndarray], tuple[str, ...]]:

@@ -36,7 +36,7 @@ from emofuse.inference.recording import Conversation, ConversationError, Turn, c
 from emofuse.inference.segments import clean, read_text
 
 if TYPE_CHECKING:
-    from emofuse.inference.diarization import Diarizer
+    from emofuse.inference.recording import Segments
 
 __all__ = ["Conversation", "ConversationError", "Turn", "read_conversation"]
 
@@ -59,13 +59,13 @@ class _Entry:
     end_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
-def read_conversation(path: Path, segments: "Path | Diarizer | None" = None, channels: bool = False) -> Conversation:
+def read_conversation(path: Path, segments: "Segments | None" = None, channels: bool = False) -> Conversation:
     """Read a conversation in one of the forms of the module's docstring.
 
     Args:
         path: a sound file, a folder, a table, or ``-``
-        segments: of a recording, a file that says where its turns are, see :mod:`emofuse.inference.segments`, or a
-            diarizer that finds them
+        segments: of a recording, where its turns are: a file that says so, or a folder with one of the recording's
+            name, see :mod:`emofuse.inference.segments`, a list, or a diarizer that finds them
         channels: whether each channel of a recording is a speaker
 
     Raises:

@@ -1,7 +1,7 @@
 """The networks of a bundle, connected as in training."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from emofuse.core.params import ParamsError, validate
 from emofuse.inference.bundle import BundleError, read_json, read_weights
+from emofuse.inference.stepping import stepping
 from emofuse.models.parts.base import Network
 from emofuse.models.parts.mixture import combine
 from emofuse.models.registry import MODELS, Input, base_name, model, sources
@@ -20,13 +21,23 @@ from emofuse.training.fit import infer
 
 __all__ = ["Graph", "Kept"]
 
-_BATCH = 32
-
 Outputs = tuple[np.ndarray, Mapping[str, torch.Tensor]]
 """A network's probabilities ``[n, C]`` of some utterances, and its vectors ``[n, H]`` by name."""
 
-Kept = dict[str, Outputs]
-"""Outputs of networks without context, by the network's name."""
+
+@dataclass(frozen=True)
+class Kept:
+    """What is known of a dialogue's first utterances whatever comes after, and not computed again.
+
+    Attributes:
+        outputs: of networks without context, and of causal ones, by the network's name
+        pooled: means, and with ``True`` deviations, over the frames of a modality
+        steps: causal networks with their state after those utterances; None where one keeps none
+    """
+
+    outputs: dict[str, Outputs] = field(default_factory=dict)
+    pooled: dict[tuple[str, bool], torch.Tensor] = field(default_factory=dict)
+    steps: dict[str, Network | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,13 +53,15 @@ class Graph:
 
     Args:
         folders: with a network's configuration and weights each, by name
+        batch: size of a batch; four times as many utterances or dialogues are read at once
 
     Raises:
         BundleError: a configuration or the weights are missing, damaged, or do not fit each other
     """
 
-    def __init__(self, folders: Mapping[str, Path]) -> None:
+    def __init__(self, folders: Mapping[str, Path], batch: int = 32) -> None:
         self._nodes = {name: _load(folder) for name, folder in folders.items()}
+        self._batch = batch
 
     def __contains__(self, name: str) -> bool:
         return name in self._nodes
@@ -66,17 +79,21 @@ class Graph:
             name: of the model
             frames: of each modality that it reads
             fold: the utterances, by dialogue
-            kept: outputs of networks without context for the first of these utterances, which are not computed again;
-                those for the others are added
+            kept: of a single dialogue that goes on, what is known of its first utterances; what is found of the others
+                is added
         """
-        return _Pass(self._nodes, frames, fold, {} if kept is None else kept).probabilities(name)
+        steps = kept is not None and self.is_causal
+        return _Pass(self._nodes, frames, fold, kept or Kept(), self._batch, steps).probabilities(name)
 
 
 class _Pass:
-    """One pass of some utterances through the graph; every network runs once."""
+    """One pass of some utterances through the graph; every network runs once, or once for each that is new."""
 
-    def __init__(self, nodes: Mapping[str, _Node], frames: Inputs, fold: Fold, kept: Kept) -> None:
+    def __init__(
+        self, nodes: Mapping[str, _Node], frames: Inputs, fold: Fold, kept: Kept, batch: int, steps: bool
+    ) -> None:
         self._nodes, self._frames, self._fold, self._kept = nodes, frames, fold, kept
+        self._batch, self._steps = batch, steps
         self._done: dict[str, Outputs] = {}
 
     def probabilities(self, name: str) -> np.ndarray:
@@ -93,29 +110,60 @@ class _Pass:
             if network is None:
                 raise BundleError(f"{name} has no network")
             inputs = {each: self._input(each, config) for each in model(config["model"]).modalities}
-            items = examples(self._fold, network.unit)
-            if network.unit == "dialogue":
-                self._done[name] = infer(network, inputs, self._fold, items, _BATCH)
+            keeps = self._keeping(name, network, inputs)
+            if keeps is None:
+                items = examples(self._fold, network.unit)
+                self._done[name] = infer(network, inputs, self._fold, items, self._batch)
             else:
-                earlier = self._kept.get(name)
-                new = items if earlier is None else items[len(earlier[0]) :]
-                outputs = infer(network, inputs, self._fold, new, _BATCH)
-                self._done[name] = self._kept[name] = outputs if earlier is None else _concatenated(earlier, outputs)
+                self._done[name] = self._kept.outputs[name] = self._continued(name, keeps, inputs)
         return self._done[name]
+
+    def _keeping(self, name: str, network: Network, inputs: Inputs) -> Network | None:
+        """The network, if what it says of an utterance stays; of a causal one a copy with its state; or None."""
+        if network.unit == "utterance":
+            return network
+        if self._steps and name not in self._kept.steps:
+            self._kept.steps[name] = stepping(network, {each: inputs[each].dim for each in inputs})
+        return self._kept.steps.get(name)
+
+    def _continued(self, name: str, network: Network, inputs: Inputs) -> Outputs:
+        """Outputs for the first utterances as they were, and for the others: at once, or one after the other."""
+        outputs = self._kept.outputs.get(name)
+        first = 0 if outputs is None else len(outputs[0])
+        rows = [np.array([row]) for row in range(first, len(self._fold.utterance_ids))]
+        for items in [rows] if network.unit == "utterance" and rows else [[row] for row in rows]:
+            outputs = _joined(outputs, infer(network, inputs, self._fold, items, self._batch), np.concatenate(items))
+        if outputs is None:
+            raise ValueError(f"{name}: nothing to answer")
+        return outputs
 
     def _input(self, modality: str, config: Mapping[str, Any]) -> Sequences | MappedSequences:
         reads = config["reads"]
         if reads in ("utterance", "context"):
             return single_frames(self._infer(sources(config)[modality].name)[1][reads])
         frames = self._frames[modality]
-        return pooled(frames, config["dims"][modality] > frames.dim) if reads == "pooled" else frames
+        return self._pooled(modality, config["dims"][modality] > frames.dim) if reads == "pooled" else frames
+
+    def _pooled(self, modality: str, deviation: bool) -> Sequences:
+        frames, key = self._frames[modality], (modality, deviation)
+        earlier = self._kept.pooled.get(key)
+        if earlier is None:
+            vectors = pooled(frames, deviation).values
+        else:
+            new = (frames.chunks(np.array([row])) for row in range(len(earlier), len(frames.lengths)))
+            alone = (Sequences(each, torch.tensor([0, len(each)]), frames.n_layers) for (each,) in new)
+            vectors = torch.cat([earlier, *(pooled(each, deviation).values for each in alone)])
+        self._kept.pooled[key] = vectors
+        return single_frames(vectors, frames.n_layers)
 
 
-def _concatenated(before: Outputs, after: Outputs) -> Outputs:
-    """Outputs for the first utterances, and for the others, which follow a gap for those."""
-    count = len(before[0])
-    vectors = {name: torch.cat([before[1][name], each[count:]]) for name, each in after[1].items()}
-    return np.concatenate([before[0], after[0][count:]]), vectors
+def _joined(before: Outputs | None, found: Outputs, rows: np.ndarray) -> Outputs:
+    """Outputs for the first utterances, and those that were found for the next ones."""
+    probabilities, vectors = found[0][rows], {name: each[rows] for name, each in found[1].items()}
+    if before is None:
+        return probabilities, vectors
+    joined = {name: torch.cat([before[1][name], each]) for name, each in vectors.items()}
+    return np.concatenate([before[0], probabilities]), joined
 
 
 def _load(folder: Path) -> _Node:
@@ -133,6 +181,8 @@ def _load(folder: Path) -> _Node:
         raise BundleError(f"{folder / 'config.json'}: no key {error}") from error
     except ParamsError as error:
         raise BundleError(f"{error}; it is of another version of this package") from error
+    except TypeError as error:  # a key that the network needs is not there
+        raise BundleError(f"{folder / 'config.json'}: {error}; it is of another version of this package") from error
     except (SafetensorError, RuntimeError) as error:
         raise BundleError(f"{weights}: damaged, or not of its config.json: {error}") from error
     return _Node(config, network.eval())

@@ -1,8 +1,9 @@
 """Live predictions: each turn when it ends, with only earlier turns as context.
 
 What was heard is kept and not computed again: of earlier turns the encoders' frames and the vectors of the networks
-without context. The networks that read a dialogue read those vectors anew with every turn. A model that was trained
-with causal context predicts live what it does for the whole recording.
+without context, and of causal networks the dialogue's state, so that a turn costs the same wherever it stands. A model
+that was trained with causal context predicts live what it does for the whole recording. Networks that read a dialogue
+in both directions read the vectors of all turns anew with every turn, which may change what they say of any.
 """
 
 import time
@@ -47,7 +48,7 @@ class Session:
         self._model, self._transcribe = model, transcribe
         self._frames: dict[str, list[np.ndarray]] = {each: [] for each in find_model(self.name).modalities}
         self._speakers: list[str | None] = []
-        self._kept: Kept = {}
+        self._kept = Kept()
 
     def predict(self, turn: Turn) -> TurnPrediction:
         """Return the prediction for the next turn."""

@@ -18,14 +18,15 @@ from emofuse.inference.bundle import Bundle, BundleError
 from emofuse.inference.conversation import Conversation, ConversationError, Turn, read_conversation
 from emofuse.inference.graph import Graph, Kept
 from emofuse.inference.hearing import Heard, Transcriber, hear
+from emofuse.inference.memory import give_back
 from emofuse.inference.provenance import trained_on
+from emofuse.inference.turn_frames import TurnFrames
 from emofuse.models.registry import model as find_model
 from emofuse.models.registry import unimodal
 from emofuse.tasks import Fold
-from emofuse.training.data import Sequences
 
 if TYPE_CHECKING:
-    from emofuse.inference.diarization import Diarizer
+    from emofuse.inference.recording import Segments
 
 __all__ = ["Model", "Prediction", "Transcriber", "TurnPrediction"]
 
@@ -34,6 +35,9 @@ _MAY_DIFFER = ("code", "versions")
 
 _AT_ONCE = {"audio": 30 * SAMPLE_RATE, "text": 8_000}
 """Samples and characters that are encoded before others have their turn: a few seconds of a processor."""
+
+_TURNS = 8
+"""Size of a batch of turns; the networks read four times as many at once, each as long as the longest."""
 
 _NOTHING = {"audio": "sound", "text": "transcripts"}
 
@@ -99,7 +103,7 @@ class Model:
 
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
-        self._graph = Graph(bundle.folders)
+        self._graph = Graph(bundle.folders, _TURNS)
         self._encoders: dict[str, Encoder] = {}
         # Tokenizers keep state, so one thread encodes. It takes the parts of all requests in the order in which they
         # come, so that a large one does not keep others waiting.
@@ -127,7 +131,7 @@ class Model:
         self,
         conversation: str | Path | Conversation | Sequence[Turn],
         transcribe: Transcriber | None = None,
-        segments: "str | Path | Diarizer | None" = None,
+        segments: "str | Segments | None" = None,
         channels: bool = False,
     ) -> Prediction:
         """Return the emotions of a conversation's turns.
@@ -137,7 +141,8 @@ class Model:
                 :mod:`emofuse.inference.conversation`
             transcribe: what gives turns without a text one, such as :func:`emofuse.inference.transcripts.recogniser`;
                 without it they have none
-            segments: of a recording, a file that says where its turns are, or what finds them
+            segments: of a recording, where its turns are: a file that says so, a list of
+                :class:`emofuse.inference.segments.Segment`, or what finds them
             channels: whether each channel of a recording is a speaker
 
         Raises:
@@ -211,15 +216,18 @@ class Model:
         return f"{self._missing(absent)}: the {reads} network alone answers ({name})"
 
     def encode(self, modality: str, turns: Sequence[Heard]) -> list[np.ndarray]:
-        """Return the frames of turns, float32 ``[n_frames, dim]``; none where a turn lacks the modality."""
+        """Return the frames of turns, float16 ``[n_frames, dim]`` as shards have them; none where there is nothing."""
         contents = [each.content(modality) for each in turns]
         present = [index for index, each in enumerate(contents) if each is not None]
         encoder = self._encoding.submit(self._encoder, modality).result()
         encoded: dict[int, np.ndarray] = {}
-        for part in _parts(present, [len(contents[index]) for index in present], _AT_ONCE[modality]):
-            frames = self._encoding.submit(_listed, encoder, [contents[index] for index in part]).result()
+        parts = list(_parts(present, [len(contents[index]) for index in present], _AT_ONCE[modality]))
+        for part in parts:
+            frames = self._encoding.submit(_encoded, encoder, [contents[index] for index in part]).result()
             encoded |= zip(part, frames, strict=True)
-        nothing = np.zeros((0, encoder.dim), np.float32)
+            if len(parts) > 1:
+                give_back()
+        nothing = np.zeros((0, encoder.dim), np.float16)
         return [encoded.get(index, nothing) for index in range(len(contents))]
 
     def probabilities(
@@ -235,9 +243,9 @@ class Model:
             name: of the network that answers
             frames: of each modality that it reads those of each turn
             speakers: of each conversation those of its turns
-            kept: outputs of networks without context for the first turns; see :meth:`emofuse.inference.graph.Graph`
+            kept: what networks without context said of the first turns; see :meth:`emofuse.inference.graph.Graph`
         """
-        inputs = {modality: self._sequences(modality, each) for modality, each in frames.items()}
+        inputs = {modality: TurnFrames(each, self._layers(modality)) for modality, each in frames.items()}
         return self._graph.probabilities(name, inputs, _fold(speakers, self.manifest.classes), kept)
 
     def turn_prediction(self, heard: Heard, row: np.ndarray | None, name: str) -> TurnPrediction:
@@ -298,11 +306,9 @@ class Model:
             return []
         return [f"{len(text.split()):,} words, cut at {most} of {tokens:,} tokens"]
 
-    def _sequences(self, modality: str, frames: Sequence[np.ndarray]) -> Sequences:
-        """Frames as they would be read back from shards."""
-        rows = [Row(f"turn {number}", None, each) for number, each in enumerate(frames, start=1)]
-        n_layers = self._encoders[modality].identity.get("n_layers", 1)
-        return Sequences.of(as_stored(rows, frames[0].shape[1]), n_layers)
+    def _layers(self, modality: str) -> int:
+        n_layers: int = self._encoders[modality].identity.get("n_layers", 1)
+        return n_layers
 
     def _encoder(self, modality: str) -> Encoder:
         if modality not in self._encoders:
@@ -328,8 +334,12 @@ def _parts(indices: Sequence[int], sizes: Sequence[int], most: int) -> Iterator[
         yield part
 
 
-def _listed(encoder: Encoder, contents: Sequence[Any]) -> list[np.ndarray]:
-    return list(encoder.encode(contents))
+def _encoded(encoder: Encoder, contents: Sequence[Any]) -> list[np.ndarray]:
+    """Frames as they would be read back from shards; still none where there are none."""
+    frames = enumerate(encoder.encode(contents), start=1)
+    stored = as_stored([Row(f"turn {number}", None, each) for number, each in frames], encoder.dim)
+    spans = zip(pairwise(stored.offsets.tolist()), stored.masked.tolist(), strict=True)
+    return [stored.values[start:start] if masked else stored.values[start:end] for (start, end), masked in spans]
 
 
 def _conversation(given: str | Path | Conversation | Sequence[Turn]) -> Conversation:

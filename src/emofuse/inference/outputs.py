@@ -1,4 +1,9 @@
-"""Predictions as text, JSON, CSV, and captions."""
+"""Predictions as text, JSON, CSV, and captions.
+
+Each format names the model, what it was trained on, and its score there, since a file is passed on without its
+context: JSON and each line of ``--live --json`` as keys, CSV as columns, and captions, which have no place for it, as
+a first caption.
+"""
 
 import csv
 import io
@@ -12,11 +17,14 @@ from emofuse.inference.manifest import Manifest
 from emofuse.inference.model import Prediction, TurnPrediction
 from emofuse.inference.provenance import LANGUAGES, SYNTHETIC, corpus_of
 
-__all__ = ["as_csv", "as_json", "as_line", "as_srt", "as_text", "clock", "falling", "remarks_on"]
+__all__ = ["as_csv", "as_json", "as_line", "as_object", "as_srt", "as_text", "clock", "falling", "remarks_on"]
 
 _NO_EMOTION = "–"
 
 _FIELDS = ("source", "turn", "start_s", "end_s", "speaker", "text", "emotion")
+
+_ORIGIN_S = (1.0, 5.0)
+"""Seconds that the caption on the model is shown, at the least and at the most; in between, until the first turn."""
 
 
 def remarks_on(prediction: Prediction) -> list[str]:
@@ -56,6 +64,19 @@ def as_line(number: int, turn: TurnPrediction) -> str:
     return "  ".join(each for each in _cells(number, turn) if each)
 
 
+def as_object(number: int, turn: TurnPrediction, prediction: Prediction) -> str:
+    """Return a turn as JSON in a line, for predictions that come one by one, each with what it came from.
+
+    Args:
+        number: of the turn, from 1
+        turn: the turn
+        prediction: of the conversation, so far
+    """
+    remarks = [each for each in (prediction.remark, *prediction.remarks) if each]
+    origin = {"model": prediction.model, "remark": "; ".join(remarks) or None, "trained_on": prediction.trained_on}
+    return json.dumps({"turn": number, **asdict(turn), **origin}, ensure_ascii=False)
+
+
 def as_json(predictions: Sequence[Prediction], manifest: Manifest) -> str:
     """Return the predictions and what they came from: an object of one conversation, a list of several.
 
@@ -72,7 +93,7 @@ def as_json(predictions: Sequence[Prediction], manifest: Manifest) -> str:
 
 
 def as_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
-    """Return a row a turn: file, number, times, speaker, words, emotion, the probability of each class, and notes.
+    """Return a row a turn: file, number, times, speaker, words, emotion, probabilities, notes, and the model.
 
     Args:
         predictions: of each conversation
@@ -80,35 +101,43 @@ def as_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
     """
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*_FIELDS, *classes, "notes"])
+    writer.writerow([*_FIELDS, *classes, "notes", "model", "trained_on"])
     for prediction in predictions:
+        origin = (prediction.model, prediction.trained_on)
         for number, turn in enumerate(prediction.turns, start=1):
             times = ("" if each is None else f"{each:.3f}" for each in (turn.start_s, turn.end_s))
             shares = (f"{turn.probabilities[each]:.4f}" if turn.emotion else "" for each in classes)
             words = (turn.speaker, turn.text, turn.emotion)
-            writer.writerow([turn.source or prediction.name, number, *times, *words, *shares, "; ".join(turn.notes)])
+            notes = "; ".join(turn.notes)
+            writer.writerow([turn.source or prediction.name, number, *times, *words, *shares, notes, *origin])
     return stream.getvalue().rstrip("\n")
 
 
-def as_srt(predictions: Sequence[Prediction]) -> str:
-    """Return captions in SRT: emotion, speaker and words of each turn.
+def as_srt(predictions: Sequence[Prediction], model: str) -> str:
+    """Return captions in SRT: which model it is and what it was trained on, then emotion, speaker and words of turns.
 
     Args:
         predictions: of one recording
+        model: which model it is, in a line
 
     Raises:
         ConversationError: there are several conversations, or turns without times
     """
     if len(predictions) != 1:
         raise ConversationError(f"captions are for a single recording; there are {len(predictions)}")
+    (prediction,) = predictions
     captions: list[str] = []
-    for turn in predictions[0].turns:
+    for turn in prediction.turns:
         if turn.start_s is None or turn.end_s is None:
             raise ConversationError("captions need the times of turns; predict from a recording")
+        if not captions:
+            origin = "; ".join(filter(None, (f"emofuse {model}", prediction.trained_on, prediction.remark)))
+            least, most = _ORIGIN_S
+            captions.append(_numbered(1, 0.0, max(least, min(turn.start_s, most)), origin))
         emotion = f"[{turn.emotion} {100 * turn.probabilities[turn.emotion]:.0f} %]" if turn.emotion else ""
         speaker = f"{turn.speaker}:" if turn.speaker else ""
         words = " ".join(each for each in (emotion, speaker, turn.text) if each)
-        captions.append(f"{len(captions) + 1}\n{_caption(turn.start_s)} --> {_caption(turn.end_s)}\n{words}\n")
+        captions.append(_numbered(len(captions) + 1, turn.start_s, turn.end_s, words))
     return "\n".join(captions).rstrip("\n")
 
 
@@ -124,6 +153,10 @@ def clock(seconds: float) -> str:
 def falling(turn: TurnPrediction) -> list[tuple[str, float]]:
     """Return the probabilities of the classes, the likeliest first."""
     return sorted(turn.probabilities.items(), key=lambda each: -each[1])
+
+
+def _numbered(number: int, start_s: float, end_s: float, words: str) -> str:
+    return f"{number}\n{_caption(start_s)} --> {_caption(end_s)}\n{words}\n"
 
 
 def _caption(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Turns and speakers of a recording: given, detected, or one channel per speaker."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,12 @@ from emofuse.audio.recordings import NoSoundError, decode_recording
 from emofuse.audio.resample import downmix
 from emofuse.audio.source import AudioSource, Sound
 from emofuse.core.schema import SAMPLE_RATE
-from emofuse.inference.segments import Segment, SegmentError, read_segments
+from emofuse.inference.segments import Segment, SegmentError, name_beside, one_each, read_segments
 
 if TYPE_CHECKING:
     from emofuse.inference.diarization import Diarizer
+
+    Segments = Path | Sequence[Segment] | Diarizer
 
 __all__ = ["ONE_SPEAKER", "SPEAKER", "Conversation", "ConversationError", "Turn", "cut", "read_mono", "read_recording"]
 
@@ -77,20 +79,20 @@ class Conversation:
 
 
 def read_recording(
-    source: AudioSource, where: str, segments: "Path | Diarizer | None" = None, channels: bool = False
+    source: AudioSource, where: str, segments: "Segments | None" = None, channels: bool = False
 ) -> Conversation:
     """Read a recording and find its turns.
 
     Args:
         source: the recording, of any format that the decoders read
         where: the recording, for messages
-        segments: a file that says where the turns are, or what finds them and their speakers; without either voice
-            activity finds them
+        segments: where the turns are: a file that says so, a list, or what finds them and their speakers; without these
+            voice activity finds them
         channels: whether each channel is a speaker
 
     Raises:
         ConversationError: there is no sound in it, nobody is heard to speak, or the channels are not one a speaker
-        SegmentError: the file of segments cannot be read, or ends after the sound
+        SegmentError: the file of segments cannot be read, or segments end after the sound
         OSError: it cannot be decoded
     """
     if segments and channels:
@@ -98,7 +100,8 @@ def read_recording(
     if channels:
         return _of_channels(source, where)
     sound, remarks = read_mono(source, where)
-    found = _given(segments, where, sound) if segments else _spoken(sound, SPEAKER)
+    found, told = _given(segments, where, sound) if segments else (_spoken(sound, SPEAKER), ())
+    remarks = (*remarks, *told)
     if not segments or not any(each.speaker for each in found):
         remarks = (*remarks, f"{ONE_SPEAKER}; {_TELLS}")
     if not found:
@@ -180,10 +183,24 @@ def _spoken(sound: Sound, speaker: str) -> list[Segment]:
     return [Segment(span.start / SAMPLE_RATE, span.end / SAMPLE_RATE, speaker) for span in spans]
 
 
-def _given(segments: "Path | Diarizer", where: str, sound: Sound) -> list[Segment]:
-    if isinstance(segments, Path):
-        return _fitting(read_segments(segments, Path(sound.name).stem), _seconds(sound), str(segments))
-    return _fitting(segments(sound), _seconds(sound), where)
+def _given(segments: "Segments", where: str, sound: Sound) -> tuple[list[Segment], tuple[str, ...]]:
+    """Segments that are given, and remarks on them."""
+    seconds = _seconds(sound)
+    if callable(segments):
+        return _clipped(segments(sound), seconds), ()
+    if not isinstance(segments, Path):
+        return _fitting(segments, seconds, where), ()
+    (file,) = one_each(segments, [Path(sound.name)])
+    found = _fitting(read_segments(file, sound.name), seconds, str(file))
+    other = name_beside(file, sound.name)
+    remark = f"{file} names the recording {other} and not {Path(sound.name).stem}; is it of another recording?"
+    return found, (remark,) if other else ()
+
+
+def _clipped(segments: Sequence[Segment], seconds: float) -> list[Segment]:
+    """A diarizer's segments within the sound; it hears windows, the last of which may reach beyond."""
+    inside = (replace(each, end_s=min(each.end_s, seconds)) for each in segments)
+    return [each for each in inside if each.start_s < each.end_s]
 
 
 def _fitting(segments: Sequence[Segment], seconds: float, where: str) -> list[Segment]:

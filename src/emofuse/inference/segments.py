@@ -7,18 +7,37 @@
 ``.TextGrid``             Praat's, the long form and the short one: a tier is a speaker, its intervals the words
 ``.json``                 ``segments`` with ``start``, ``end``, ``text`` and ``speaker``, as of WhisperX and Whisper
 ========================  =================================================================================
+
+A folder may hold a file for each of several recordings, of the same name as the recording.
 """
 
 import html
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ENDINGS", "Segment", "SegmentError", "clean", "read_segments", "read_text"]
+__all__ = [
+    "ENDINGS",
+    "Segment",
+    "SegmentError",
+    "clean",
+    "name_beside",
+    "one_each",
+    "read_segments",
+    "read_text",
+    "segment",
+]
+
+
+_FIELDS = 8
+"""Of a line of RTTM, at the least."""
+
+_SHOWN = 3
+"""Names of recordings in a message."""
 
 
 class SegmentError(ValueError):
@@ -42,12 +61,51 @@ class Segment:
     text: str | None = None
 
 
+def one_each(path: Path, recordings: Sequence[Path]) -> list[Path]:
+    """Return for each of several recordings its file of segments.
+
+    Args:
+        path: a folder with a file for each, of the recording's name, or an RTTM file that names each; or, for a single
+            recording, any file
+        recordings: the recordings
+
+    Raises:
+        SegmentError: nothing says which segments are whose
+    """
+    if path.is_dir():
+        return [_in_folder(path, each) for each in _distinct(recordings)]
+    if len(recordings) > 1:
+        if path.suffix.lower() != ".rttm":
+            raise SegmentError(
+                f"{path}: one file of segments, but {len(recordings)} recordings; expected a folder with a file for "
+                "each, of its name, or an RTTM file that names each"
+            )
+        named = _names(_speakers(path))
+        for each in _distinct(recordings):
+            if not named & _names_of(each.name):
+                raise SegmentError(f"{path}: names no recording {each.stem!r}, but {_some(named)}")
+    return [path] * len(recordings)
+
+
+def name_beside(path: Path, recording: str) -> str | None:
+    """Return the name of another recording, which alone an RTTM file names; None if it names this one, or none.
+
+    Args:
+        path: a file of segments
+        recording: file name of the recording
+    """
+    if path.suffix.lower() != ".rttm":
+        return None
+    names = _names(_speakers(path))
+    return None if names & _names_of(recording) or len(names) != 1 else names.pop()
+
+
 def read_segments(path: Path, recording: str) -> list[Segment]:
     """Read a file of segments, which come back by their starts.
 
     Args:
         path: the file; its ending says which format it is
-        recording: name of the recording without its ending, which an RTTM file may name among others
+        recording: file name of the recording, which an RTTM file may name among others, with its ending or without
 
     Raises:
         SegmentError: there is no such file, it is not of its format, or has no segments
@@ -80,7 +138,19 @@ def read_text(path: Path, error_class: type[ValueError] = SegmentError) -> str:
         raise error_class(f"{path}: not UTF-8: {error}") from error
 
 
-def _segment(where: str, start: Any, end: Any, speaker: str | None = None, text: str | None = None) -> Segment:
+def segment(where: str, start: Any, end: Any, speaker: str | None = None, text: str | None = None) -> Segment:
+    """Return a segment as somebody gave it.
+
+    Args:
+        where: the file and the place in it, for the message
+        start: seconds, a number or its digits
+        end: seconds
+        speaker: who speaks
+        text: the words
+
+    Raises:
+        SegmentError: start and end are no numbers, or no part of a recording
+    """
     try:
         start_s, end_s = float(start), float(end)
     except (TypeError, ValueError) as error:
@@ -98,16 +168,57 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _rttm(path: Path, recording: str) -> Iterable[Segment]:
+    rows = _speakers(path)
+    names, own = _names(rows), _names_of(recording)
+    if len(names) > 1 and not names & own:
+        raise SegmentError(
+            f"{path}: segments of {len(names)} recordings, none of them named {Path(recording).stem!r}: {_some(names)}"
+        )
+    for where, row in rows:
+        if len(names) == 1 or row[1] in own:
+            yield segment(where, row[3], _sum(where, row[3], row[4]), row[7])
+
+
+def _speakers(path: Path) -> list[tuple[str, list[str]]]:
+    """The lines of an RTTM file that say who speaks, each with its place."""
     rows = [(where, line.split()) for where, line in _lines(path) if line.split()[0] == "SPEAKER"]
     for where, row in rows:
-        if len(row) < 8:
-            raise SegmentError(f"{where}: {len(row)} fields; expected at least 8, as RTTM has them")
-    names = {row[1] for _, row in rows}
-    if len(names) > 1 and recording not in names:
-        raise SegmentError(f"{path}: segments of {len(names)} recordings, none of them named {recording!r}")
-    for where, row in rows:
-        if len(names) == 1 or row[1] == recording:
-            yield _segment(where, row[3], _sum(where, row[3], row[4]), row[7])
+        if len(row) < _FIELDS:
+            raise SegmentError(f"{where}: {len(row)} fields; expected at least {_FIELDS}, as RTTM has them")
+    return rows
+
+
+def _names(rows: Iterable[tuple[str, Sequence[str]]]) -> set[str]:
+    return {row[1] for _, row in rows}
+
+
+def _names_of(recording: str) -> set[str]:
+    """What an RTTM file may call a recording; it has no blanks in names."""
+    own = {recording, Path(recording).stem}
+    return own | {each.replace(" ", "_") for each in own}
+
+
+def _some(names: Iterable[str]) -> str:
+    shown = sorted(names)
+    return ", ".join(shown[:_SHOWN]) + (f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")
+
+
+def _in_folder(folder: Path, recording: Path) -> Path:
+    known = {each.lower() for each in ENDINGS}
+    found = [each for each in sorted(folder.iterdir()) if each.stem == recording.stem and each.suffix.lower() in known]
+    if len(found) != 1:
+        named = ", ".join(each.name for each in found) or "none"
+        raise SegmentError(f"{folder}: of {recording.name} expected one file of segments, {recording.stem}.*: {named}")
+    return found[0]
+
+
+def _distinct(recordings: Sequence[Path]) -> Sequence[Path]:
+    """Refuse two recordings of one name, which segments cannot tell apart."""
+    seen: dict[str, Path] = {}
+    for each in recordings:
+        if seen.setdefault(each.stem, each) != each:
+            raise SegmentError(f"{seen[each.stem]}, {each}: of one name, by which segments are found; label them apart")
+    return recordings
 
 
 def _sum(where: str, start: str, duration: str) -> float:
@@ -138,7 +249,7 @@ def _captions(path: Path, recording: str) -> Iterable[Segment]:
         voice = _VOICE.search(caption)
         speaker, text = _named(html.unescape(re.sub(r"<[^>]*>|\{\\[^}]*\}", "", caption)))
         start, end = (_seconds(each) for each in times.groups())
-        yield _segment(where, start, end, html.unescape(voice[1]) if voice else speaker, text)
+        yield segment(where, start, end, html.unescape(voice[1]) if voice else speaker, text)
 
 
 def _seconds(clock: str) -> float:
@@ -159,7 +270,7 @@ def _labels(path: Path, recording: str) -> Iterable[Segment]:
         start, _, rest = line.partition("\t")
         end, _, label = rest.partition("\t")
         speaker, text = _named(label)
-        yield _segment(where, start, end, speaker, text)
+        yield segment(where, start, end, speaker, text)
 
 
 _TOKEN = re.compile(r'(?<!\S)("(?:[^"]|"")*"|<[a-z]+>|[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?!\S)')
@@ -172,7 +283,7 @@ def _text_grid(path: Path, recording: str) -> Iterable[Segment]:
     if tokens[:2] + tokens[4:5] != ['"ooTextFile"', '"TextGrid"', "<exists>"]:
         raise SegmentError(f"{path}: not a TextGrid that Praat has written as text")
     try:
-        return [_segment(*each) for each in _intervals(path, iter(tokens[5:])) if each[-1].strip()]
+        return [segment(*each) for each in _intervals(path, iter(tokens[5:])) if each[-1].strip()]
     except SegmentError:
         raise
     except (StopIteration, ValueError) as error:
@@ -215,7 +326,7 @@ def _whisper_json(path: Path, recording: str) -> Iterable[Segment]:
         for key in ("speaker", "text"):
             if not isinstance(row.get(key), str | None):
                 raise SegmentError(f"{where}: {key}: {row[key]!r}; expected a string")
-        yield _segment(where, row.get("start"), row.get("end"), row.get("speaker"), row.get("text"))
+        yield segment(where, row.get("start"), row.get("end"), row.get("speaker"), row.get("text"))
 
 
 _READERS: dict[str, Callable[[Path, str], Iterable[Segment]]] = {

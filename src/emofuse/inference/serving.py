@@ -14,6 +14,12 @@ by their voice, and the answer has one row a turn, with ``start_s`` and ``end_s`
 
     {"dataframe_records": [{"recording": "UklGRi..."}]}
 
+Where its turns are known, each has a row with ``start_s`` and ``end_s`` in seconds, and ``speaker`` and ``text`` where
+there are some; the first row has the recording::
+
+    {"dataframe_records": [{"recording": "UklGRi...", "start_s": 0.5, "end_s": 1.75, "speaker": "Ann"},
+                           {"start_s": 1.5, "end_s": 3.5, "speaker": "Ben", "text": "Sorry!"}]}
+
 A wrong request is answered with status 400 and the reason, a body that is not declared as JSON or CSV with 415, one of
 more than :data:`MAX_BODY` bytes with 413. What a request may ask for is bounded by the constants below, so that none
 takes the memory and the time of all; MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT bounds the wait for an answer, 60 s.
@@ -48,6 +54,7 @@ from emofuse.inference.bundle import Bundle, BundleError, write_bundle
 from emofuse.inference.conversation import ConversationError, Turn
 from emofuse.inference.model import Model, Prediction, TurnPrediction
 from emofuse.inference.recording import read_recording
+from emofuse.inference.segments import Segment, SegmentError, segment
 from emofuse.inference.sources import find
 
 if TYPE_CHECKING:
@@ -74,10 +81,13 @@ MAX_SECONDS = 600.0
 MAX_SAMPLES = 57_600_000
 """Samples of a request's sound, of all channels and turns together: :data:`MAX_SECONDS` of 48 kHz stereo."""
 
-COLUMNS = ("conversation", "speaker", "text", "audio", "recording")
+TIMES = ("start_s", "end_s")
+"""Columns of numbers."""
+
+COLUMNS = ("conversation", "speaker", "text", "audio", "recording", *TIMES)
 
 SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec("string", name, required=False) for name in COLUMNS]),
+    inputs=Schema([ColSpec("double" if name in TIMES else "string", name, required=False) for name in COLUMNS]),
     outputs=Schema(
         [
             ColSpec("string", "emotion", required=False),
@@ -153,7 +163,7 @@ class Served(PythonModel):
         del context, params
         try:
             return self._predictions(model_input)
-        except (ConversationError, OSError) as error:
+        except (ConversationError, SegmentError, OSError) as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
 
     def _predictions(self, table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -163,7 +173,7 @@ class Served(PythonModel):
         if not rows:
             # MLflow drops columns that it does not know, and rows without any column are none.
             raise ConversationError(f"no turns; expected at least one row, with some of the columns {list(COLUMNS)}")
-        if any(row.get("recording") for row in rows):
+        if any(row.keys() & {"recording", *TIMES} for row in rows):
             return self._predict_recording(rows)
         places: dict[str, list[int]] = {}
         for index, row in enumerate(rows):
@@ -176,15 +186,37 @@ class Served(PythonModel):
                 found[index] = _row(prediction, each)
         return [found[index] for index in range(len(rows))]
 
-    def _predict_recording(self, rows: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
-        if len(rows) > 1 or set(rows[0]) != {"recording"}:
-            raise ConversationError("a recording is one row without other columns; send one request a recording")
+    def _predict_recording(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        segments = None if len(rows) == 1 and set(rows[0]) == {"recording"} else _segments(rows)
         sound = _sound("turn 1", "recording", rows[0]["recording"], MAX_SECONDS, MAX_SAMPLES)
-        conversation = read_recording(sound, sound.name)
+        conversation = read_recording(sound, sound.name, segments)
         if len(conversation.turns) > MAX_TURNS:
             raise ConversationError(f"{len(conversation.turns):,} turns are found; there may be {MAX_TURNS}")
         prediction = self._model.predict(conversation)
-        return [_row(prediction, each) for each in prediction.turns]
+        answers = [_row(prediction, each) for each in prediction.turns]
+        if segments is None:
+            return answers
+        order = sorted(range(len(segments)), key=lambda index: (segments[index].start_s, segments[index].end_s))
+        return [answer for _, answer in sorted(zip(order, answers, strict=True), key=lambda each: each[0])]
+
+
+def _segments(rows: Sequence[dict[str, Any]]) -> list[Segment]:
+    """The turns of a recording, a row each."""
+    for index, row in enumerate(rows, start=1):
+        wrong = set(row) & {"audio", "conversation"} or (set(row) & {"recording"} if index > 1 else set())
+        if wrong or "recording" not in rows[0] or not set(TIMES) <= set(row):
+            raise ConversationError(
+                f"turn {index}: expected a recording in the first row, and no other columns or in each row start_s, "
+                "end_s, speaker and text; send one request a recording"
+            )
+    found = [
+        segment(f"turn {index}", row["start_s"], row["end_s"], row.get("speaker"), row.get("text"))
+        for index, row in enumerate(rows, start=1)
+    ]
+    seconds = sum(each.end_s - each.start_s for each in found)
+    if seconds > MAX_SECONDS:
+        raise ConversationError(f"{seconds:g} s in all turns together; a request may have {MAX_SECONDS:g}")
+    return found
 
 
 def _row(prediction: Prediction, turn: TurnPrediction) -> dict[str, Any]:
@@ -269,12 +301,14 @@ def _short(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _cells(where: str, row: dict[str, Any]) -> dict[str, str]:
+def _cells(where: str, row: dict[str, Any]) -> dict[str, Any]:
     """What a row has; pandas fills up what it has not."""
     given = {
         name: each for name, each in row.items() if not (each is None or (isinstance(each, float) and isnan(each)))
     }
     for name, each in given.items():
+        if name in TIMES and isinstance(each, int | float):
+            continue
         if not isinstance(each, str):
             raise ConversationError(f"{where}: {name}: {repr(each)[:_SHOWN]}; expected a string")
         most = {"text": MAX_TEXT, "audio": MAX_BODY, "recording": MAX_BODY}.get(str(name), MAX_NAME)

@@ -108,6 +108,9 @@ def alone(uri: str) -> AbstractContextManager[object]:
 
 def database(uri: str) -> Path | None:
     """The file of a SQLite tracker, None for another."""
+    plain = uri.removeprefix(_SQLITE)
+    if plain.startswith("/") and not set(plain) & set("%?"):  # SQLAlchemy takes a while to import
+        return Path(plain).resolve()
     from sqlalchemy.engine import make_url
 
     path = make_url(uri).database if uri.startswith(("sqlite:", "sqlite+")) else None
