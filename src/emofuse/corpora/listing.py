@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from emofuse.corpora.folder import linked_folders
-from emofuse.corpora.own import AUDIO_ENDINGS
+from emofuse.corpora.folder import AUDIO_ENDINGS, is_hidden, is_sound, linked_folders
 
 __all__ = ["KNOWN", "Known", "Part", "listing", "terms_of"]
 
@@ -53,6 +52,9 @@ class Known:
 
 _ANY_SOUND = "**/*"
 """Stands for sound files of any ending in any folder."""
+
+_SHOWN = 6
+"""Endings that are named."""
 
 _SESSION = ("Session?/", "*/Session?/", "*/*/Session?/")
 
@@ -183,13 +185,12 @@ def _packed(pattern: str) -> bool:
 
 
 def _count(folder: Path, pattern: str) -> int:
-    endings = AUDIO_ENDINGS if pattern == _ANY_SOUND else ("",)
-    names = (path.name for path in folder.glob(pattern))
-    return sum(not name.startswith(".") and name.lower().endswith(endings) for name in names)
+    paths = (path for path in folder.glob(pattern) if not is_hidden(path, folder))
+    return sum(is_sound(path) for path in paths) if pattern == _ANY_SOUND else sum(1 for _ in paths)
 
 
 def _where(part: Part) -> str:
     if part.patterns[0] == _ANY_SOUND:
-        return "in any folder, " + " ".join(AUDIO_ENDINGS)
+        return f"in any folder, whatever the ending; such as {' '.join(AUDIO_ENDINGS[:_SHOWN])}"
     files = "" if part.files is None or part.files == 1 else f"{part.files:,} files "
     return files + " or ".join(part.patterns)

@@ -15,7 +15,6 @@
 """
 
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -27,10 +26,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from emofuse.audio.source import AudioFile, AudioSource, Sound
-from emofuse.core.names import composed, natural
+from emofuse.core.names import composed, natural, readable
 from emofuse.core.params import STRICT, ParamsError, validate
 from emofuse.corpora import CorpusError
-from emofuse.corpora.own import AUDIO_ENDINGS
+from emofuse.corpora.folder import is_sound
 from emofuse.corpora.rows import read_rows
 from emofuse.inference.recording import Conversation, ConversationError, Turn, cut, read_mono, read_recording
 from emofuse.inference.segments import clean, read_text
@@ -80,7 +79,7 @@ def read_conversation(path: Path, segments: "Path | Diarizer | None" = None, cha
         return read_recording(AudioFile(path), str(path), segments, channels)
     if segments or channels:
         raise ConversationError(f"{path}: its turns are given; segments and channels apply to a recording alone")
-    conversation = _of_folder(path) if path.is_dir() else _of_table(path, path.name)
+    conversation = _of_folder(path) if path.is_dir() else _of_table(path, readable(path.name))
     if not conversation.turns:
         raise ConversationError(f"{path}: no turns in it; expected sound files, {TABLES[0]} or {TABLES[1]}")
     return conversation
@@ -90,7 +89,7 @@ def _of_folder(folder: Path) -> Conversation:
     tables = [folder / name for name in TABLES if (folder / name).exists()]
     if len(tables) > 1:
         raise ConversationError(f"{folder}: both {TABLES[0]} and {TABLES[1]}; expected one")
-    return _of_table(tables[0], folder.name) if tables else _of_files(folder)
+    return _of_table(tables[0], readable(folder.name)) if tables else _of_files(folder)
 
 
 def _of_files(folder: Path) -> Conversation:
@@ -104,10 +103,10 @@ def _of_files(folder: Path) -> Conversation:
         text = clean(read_text(each["text"], ConversationError)) if "text" in each else None
         if "sound" in each or text:
             sound = AudioFile(each["sound"]) if "sound" in each else None
-            turns.append(Turn(sound, text, source=(each.get("sound") or each["text"]).name))
+            turns.append(Turn(sound, text, source=readable((each.get("sound") or each["text"]).name)))
         else:
             left_out.append(each["text"])
-    return Conversation(folder.name, tuple(turns), (_left_out(left_out),) if left_out else ())
+    return Conversation(readable(folder.name), tuple(turns), (_left_out(left_out),) if left_out else ())
 
 
 _Files = dict[Literal["sound", "text"], Path]
@@ -135,17 +134,16 @@ def _sorted_out(folder: Path) -> tuple[list[_Files], list[Path]]:
 
 
 def _kind(path: Path) -> Literal["sound", "text"] | None:
-    """What a file is to a turn; content decides, and a file that claims to be sound is a turn whatever is in it."""
+    """What a file is to a turn."""
     if not path.is_file():
         return None
-    suffix = path.suffix.lower()
-    if suffix == ".txt":
-        return "text"
-    return "sound" if suffix in AUDIO_ENDINGS or AudioFile(path).is_sound() else None
+    if is_sound(path):
+        return "sound"
+    return "text" if path.suffix.lower() == ".txt" else None
 
 
 def _left_out(paths: Sequence[Path]) -> str:
-    names = ", ".join(os.fsencode(path.name).decode("utf-8", "backslashreplace") for path in paths[:_NAMED])
+    names = ", ".join(readable(path.name) for path in paths[:_NAMED])
     return f"no turns, left out: {names}" + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
 
 
@@ -177,7 +175,7 @@ def _turn(folder: Path, given: Any, where: str, recordings: dict[Path, tuple[Sou
         if path not in recordings:
             recordings[path] = read_mono(AudioFile(path), str(path))
         sound = cut(recordings[path][0], entry.start_s, entry.end_s, where)
-    turn = Turn(sound, clean(entry.text), clean(entry.speaker), source=path.name if path else None)
+    turn = Turn(sound, clean(entry.text), clean(entry.speaker), source=readable(path.name) if path else None)
     return replace(turn, start_s=entry.start_s, end_s=entry.end_s)
 
 
