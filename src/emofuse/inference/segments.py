@@ -18,7 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ENDINGS", "Segment", "SegmentError", "clean", "read_segments", "read_text"]
+__all__ = ["ENDINGS", "MOST_BYTES", "Segment", "SegmentError", "clean", "read_segments", "read_text"]
+
+
+MOST_BYTES = 2**25
+"""Bytes of a file of text; that of a day of speech has a hundredth."""
 
 
 class SegmentError(ValueError):
@@ -71,6 +75,9 @@ def read_text(path: Path, error_class: type[ValueError] = SegmentError) -> str:
     if path.exists() and not path.is_file():
         raise error_class(f"{path}: not a regular file")
     try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise error_class(f"{path}: {size:,} bytes; a file of text may have {MOST_BYTES:,}")
         data = path.read_bytes()
         encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         return data.decode(encoding)
