@@ -72,9 +72,11 @@ def main(rounds: int = 40, seed: int = 0) -> None:
         for number in range(rounds):
             name, target = STARTS[number % len(STARTS)], TARGETS[choose.randrange(len(TARGETS))]
             start = starts[name]
-            project = copy(start.folder, Path(folder) / str(number))
             after = choose.uniform(0.5, start.seconds)
-            hit = kill(project, target, after)
+            project = copy(start.folder, Path(folder) / str(number))
+            while (hit := kill(project, target, after)) is None:  # it had ended: nothing was killed
+                shutil.rmtree(project)
+                project, after = copy(start.folder, project), 0.7 * after
             if number % CUT_OFF == CUT_OFF - 1 and cut_off(project / "dvc.lock", choose):
                 hit += ", dvc.lock cut off"
             told[name, hit] += 1
@@ -198,8 +200,8 @@ if __name__ == "__main__":
 """A stage's program: four pieces of work by two processes."""
 
 
-def kill(project: Path, target: str, after: float) -> str:
-    """Start `make repro` and kill so many seconds later; returns what was hit."""
+def kill(project: Path, target: str, after: float) -> str | None:
+    """Start `make repro` and kill so many seconds later; returns what was hit, or None if it had ended."""
     process = subprocess.Popen(
         ["make", "repro"],
         cwd=project,
@@ -210,7 +212,7 @@ def kill(project: Path, target: str, after: float) -> str:
     )
     try:
         process.wait(after)
-        return "nothing, it had finished"
+        return None
     except subprocess.TimeoutExpired:
         pass
     if target == "group":
@@ -227,7 +229,7 @@ def kill(project: Path, target: str, after: float) -> str:
     return hit
 
 
-def kill_one(process: "subprocess.Popen[bytes]", target: str) -> str:
+def kill_one(process: "subprocess.Popen[bytes]", target: str) -> str | None:
     """Kill make, or what runs below it."""
     if target == "between":
         wait_for_a_gap(process)
@@ -243,7 +245,7 @@ def kill_one(process: "subprocess.Popen[bytes]", target: str) -> str:
     try:
         victim[0].kill()
     except psutil.NoSuchProcess:
-        return "nothing, it had just ended"
+        return None
     return target
 
 

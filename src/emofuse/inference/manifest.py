@@ -60,7 +60,7 @@ class Manifest:
     classes: Annotated[tuple[str, ...], Field(min_length=2)]
     networks: tuple[Name, ...]
     features: dict[Literal["audio", "text"], Features]
-    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    max_seconds: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
     protocol: dict[str, Any] | None
     scores: dict[str, dict[str, float | None]] | None
 
