@@ -23,8 +23,9 @@ import yaml
 
 from emofuse.core.layout import Layout, Pair
 from emofuse.core.params import Params
+from emofuse.core.schema import MODALITIES
 from emofuse.core.store import Store
-from emofuse.models.registry import MODALITIES, Model, model
+from emofuse.models.registry import Model, model
 from emofuse.scoring.scores import ScoringConfig, score
 from emofuse.tasks import Task
 from emofuse.training import fuse as fusing

@@ -20,13 +20,16 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 
 from emofuse.core.files import (
+    DamagedError,
     DiskFullError,
+    checked,
     digest,
     file_digest,
     is_disk_full,
     replace_directory,
     replace_file,
     sweep,
+    write_digests,
     write_json,
     write_row_groups,
     write_table,
@@ -212,3 +215,15 @@ def test_a_full_disk_is_told_with_the_file_and_what_helps(tmp_path: Path) -> Non
 )
 def test_whoever_says_that_a_disk_is_full_is_understood(error: Exception, full: bool) -> None:
     assert is_disk_full(error) is full
+
+
+def test_a_file_that_changed_since_it_was_noted_is_damaged(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(b"first")
+    assert checked(tmp_path / "one") == tmp_path / "one"  # nothing is noted of it
+    write_digests(tmp_path)
+    assert checked(tmp_path / "one") == tmp_path / "one"
+    (tmp_path / "one").write_bytes(b"other")
+    with pytest.raises(DamagedError, match="one: damaged since it was written; remove it"):
+        checked(tmp_path / "one")
+    assert checked(tmp_path / "two") == tmp_path / "two"

@@ -208,6 +208,17 @@ def test_damage_is_named(folder: Path) -> None:
         load(folder)
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_damage_of_a_trained_model_is_named(file: str, project: Project, tmp_path: Path) -> None:
+    copy = tmp_path / "project"
+    shutil.copytree(project.root, copy, ignore=shutil.ignore_patterns("audio", ".emofuse"))
+    for path in (copy / "data/models/demo/minilm/context").glob(f"*/{file}"):
+        whole = path.read_bytes()
+        path.write_bytes(whole.replace(b"0", b"1", 1) if file == "config.json" else whole[:-4] + b"\1" + whole[-3:])
+    with pytest.raises(BundleError, match=rf"minilm/context/seed-\d-fold-0/{file}: damaged since it was written"):
+        find(copy / project.model("hcam").relative_to(project.root))
+
+
 def test_weights_that_are_not_of_the_network_are_named(folder: Path) -> None:
     whole = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(whole[: len(whole) // 2])

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from emofuse.core.files import write_json
+from emofuse.core.files import DamagedError, write_digests, write_json
 from emofuse.core.layout import Layout, Pair
 from emofuse.core.schema import SPLITS
 from emofuse.features.shards import FeatureError, Row, write_shard
@@ -159,6 +159,15 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = write_project(tmp_path_factory.mktemp("scored"))
     (root / "printed.md").write_text(run(root))
     return root
+
+
+def test_predictions_that_changed_since_they_were_written_are_not_scored(root: Path) -> None:
+    folder = folder_of(root, "hcam") / "seed-0-fold-0"
+    write_digests(folder)
+    table = pl.read_parquet(folder / "predictions.parquet")
+    table.with_columns(pl.col("probabilities").list.reverse()).write_parquet(folder / "predictions.parquet")
+    with pytest.raises(DamagedError, match=r"hcam/seed-0-fold-0/predictions\.parquet: damaged"):
+        run(root)
 
 
 def test_the_files_of_a_benchmark(scored: Path, tags_of: TagsOf) -> None:

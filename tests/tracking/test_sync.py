@@ -21,9 +21,10 @@ from mlflow.entities import Run
 
 from emofuse.core.layout import Layout, Pair
 from emofuse.core.params import ParamsError, validate
+from emofuse.core.schema import MODALITIES
 from emofuse.core.store import Store
 from emofuse.features.shards import write_shard
-from emofuse.models.registry import MODALITIES, model
+from emofuse.models.registry import model
 from emofuse.tasks import Fold
 from emofuse.tracking.address import TrackingConfig, TrackingError
 from emofuse.tracking.experiment import tags_of_machine

@@ -17,6 +17,7 @@ import yaml
 from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, f1_score
 
+from emofuse.core.files import DamagedError
 from emofuse.core.imports import closure, code_of, source_of
 from emofuse.core.params import validate
 from emofuse.core.schema import IGNORE, PREDICTIONS, SPLITS
@@ -36,11 +37,12 @@ Project = Any
 
 FUSED = tuple(each.name for each in FUSION)
 UNSEEDED = ("majority", "linear")
-NETWORK = {"config.json", "model.safetensors", "predictions.parquet", "record.json"}
+PRIOR = {"digests.json", "predictions.parquet", "record.json"}
+NETWORK = {*PRIOR, "config.json", "model.safetensors"}
 FILES = {
-    "majority": {"predictions.parquet", "record.json"},
+    "majority": PRIOR,
     "linear": NETWORK,
-    "late": {"config.json", "predictions.parquet", "record.json"},
+    "late": {*PRIOR, "config.json"},
     "concat": NETWORK,
     "hcam": {*NETWORK, "attention.json"},
     "cma": NETWORK,
@@ -49,6 +51,13 @@ FILES = {
     "audio-context": {*NETWORK, "vectors.safetensors"},
 }
 """What a run's folder holds, by its model."""
+
+
+def flip(path: Path) -> None:
+    """Alter one bit in the middle of a file, which stays one that can be read."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def shuffled(utterances: pl.DataFrame, split: str) -> pl.DataFrame:
@@ -244,6 +253,18 @@ def test_fusion_follows_the_runs_that_it_reads(trained: Project) -> None:
     set_value(trained, "models.text.utterance.fit.learning_rate", 0.05)
     trained.pretrain("text")
     assert {model for model in FUSED if trained.fuse(model)[0]} == {"late", "hcam", "hbaf"}
+
+
+@pytest.mark.parametrize(
+    ("file", "reader"),
+    [("vectors.safetensors", "hcam"), ("predictions.parquet", "late"), ("predictions.parquet", "hcam")],
+)
+def test_a_flipped_bit_in_what_a_model_reads_is_named(trained: Project, file: str, reader: str) -> None:
+    flip(trained.folder("text-context") / file)
+    with pytest.raises(DamagedError, match=rf"models/tiny/eyes/context/seed-0-fold-0/{file}: damaged"):
+        trained.fuse(reader)
+    trained.pretrain("text")
+    trained.fuse(reader)
 
 
 def test_ablations_are_trained_beside_their_model_and_alone_when_they_change(trained: Project) -> None:

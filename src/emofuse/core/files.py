@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 __all__ = [
+    "DamagedError",
     "DiskFullError",
+    "checked",
     "digest",
     "file_digest",
     "is_disk_full",
@@ -25,17 +27,23 @@ __all__ = [
     "replace_directory",
     "replace_file",
     "sweep",
+    "write_digests",
     "write_json",
     "write_row_groups",
     "write_table",
     "write_text",
 ]
 
+_DIGESTS = "digests.json"
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _SAID = re.compile(rf"\(os error ({'|'.join(map(str, _DISK_FULL))})\)|[Nn]o space left on device|disk is full")
 """How libraries in other languages say it, whose errors are no ``OSError``."""
+
+
+class DamagedError(ValueError):
+    """A file is not what was written."""
 
 
 class DiskFullError(OSError):
@@ -142,6 +150,27 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_digests(folder: Path) -> None:
+    """Note the digests of a finished folder's files beside them, for :func:`checked`."""
+    write_json(folder / _DIGESTS, {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file()})
+
+
+def checked(path: Path) -> Path:
+    """Return the path of a file after comparing it with its digest, where :func:`write_digests` noted one.
+
+    Raises:
+        DamagedError: the file has changed since
+        OSError: the file is not there
+    """
+    noted = path.with_name(_DIGESTS)
+    if not noted.exists():
+        return path
+    expected = json.loads(noted.read_text(encoding="utf-8")).get(path.name)
+    if expected not in (None, file_digest(path)):
+        raise DamagedError(f"{path}: damaged since it was written; remove it and run `dvc repro`")
+    return path
 
 
 def digest(value: Any) -> str:

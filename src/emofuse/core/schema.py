@@ -1,4 +1,7 @@
-"""The Arrow schemas of every table that a stage writes, the one place where columns are declared; and the splits."""
+"""The Arrow schemas of every table that a stage writes, the one place where columns are declared.
+
+And the names that all parts share: splits and modalities.
+"""
 
 from typing import Literal
 
@@ -9,6 +12,7 @@ __all__ = [
     "AUDIO_STRUCT",
     "FEATURES",
     "IGNORE",
+    "MODALITIES",
     "PREDICTIONS",
     "SAMPLE_RATE",
     "SCHEMA_VERSION",
@@ -26,6 +30,9 @@ SCHEMA_VERSION = 1
 
 SAMPLE_RATE = 16_000
 """Hz of all stored audio, which is mono."""
+
+MODALITIES = ("audio", "text")
+"""What a turn consists of, in the order of every pair of encoders."""
 
 Split = Literal["train", "dev", "test"]
 

@@ -1,7 +1,5 @@
 """What every encoder family offers to the extraction."""
 
-import inspect
-import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any, Literal, Protocol
@@ -9,6 +7,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from emofuse.core.files import digest
+from emofuse.core.imports import closure, code_of
 
 __all__ = ["HOW", "Encoder", "EncoderError", "code_version", "series"]
 
@@ -47,9 +46,15 @@ class Encoder(Protocol):
         """Yield for each content, in order, its frames: float ``[n_frames, dim]``; none at all if it is too short."""
 
 
-def code_version(*modules: str) -> str:
-    """Return a digest of the source code of imported modules, by name."""
-    return digest([inspect.getsource(sys.modules[each]) for each in modules])[:16]
+def code_version(module: str) -> str:
+    """Return a digest of the code of a module and of all that computes features among what it imports.
+
+    Args:
+        module: its full name
+    """
+    # Names of columns and splits are no part of a feature: to encode a corpus again takes hours.
+    modules = [each for each in closure(module.partition(".")[2]) if not each.startswith("core.")]
+    return digest({each: code_of(each) for each in modules})[:16]
 
 
 def series(*packages: str) -> dict[str, str]:

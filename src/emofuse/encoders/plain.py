@@ -243,12 +243,12 @@ class Words:
 def load_words(folder: Path) -> Words | None:
     """Return the tokenizer of a BERT's folder, None if it is another one than is read here."""
     path = folder / "tokenizer.json"
-    told = _read(folder / "tokenizer_config.json")
-    if not path.is_file() or not str(told.get("tokenizer_class", "")).startswith("BertTokenizer"):
+    settings = _read(folder / "tokenizer_config.json")
+    if not path.is_file() or not str(settings.get("tokenizer_class", "")).startswith("BertTokenizer"):
         return None
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_padding()
-    return Words(tokenizer, int(told.get("model_max_length", 512)))
+    return Words(tokenizer, int(settings.get("model_max_length", 512)))
 
 
 def _read(path: Path) -> dict[str, Any]:

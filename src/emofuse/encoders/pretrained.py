@@ -81,7 +81,7 @@ class PretrainedConfig:
 
 
 def describe(
-    config: PretrainedConfig, source: Source, layers: "Layers", modules: Sequence[str], packages: Sequence[str] = ()
+    config: PretrainedConfig, source: Source, layers: "Layers", module: str, packages: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Return an encoder's identity, as far as the families share it.
 
@@ -89,7 +89,7 @@ def describe(
         config: the options
         source: where the network lies
         layers: the choice of layers
-        modules: names of the modules whose code makes the features
+        module: full name of the family's module
         packages: that compute them beside torch and transformers
     """
     return {
@@ -100,7 +100,7 @@ def describe(
         "output": config.output,
         "dtype": config.dtype,
         "labels_seen": config.labels_seen,
-        "code": code_version(__name__, "emofuse.encoders.sources", "emofuse.encoders.ctranslate2", *modules),
+        "code": code_version(module),
         "versions": series("torch", "transformers", *packages),
     }
 

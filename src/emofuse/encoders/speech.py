@@ -44,8 +44,6 @@ from emofuse.encoders.windows import Window, cut
 
 __all__ = ["Config", "SpeechEncoder", "batches", "load"]
 
-_CODE = ("batches", "convolutions", "plain", "speech", "speech_networks", "windows")
-
 _NEEDS = ("preprocessor_config.json",)
 """What the local cache must have beside weights and configuration."""
 
@@ -102,7 +100,7 @@ class SpeechEncoder:
         self.dim = self._layers.dim
         self.cost: float | None = None
         self.identity: dict[str, Any] = {
-            **describe(config, source, self._layers, [f"emofuse.encoders.{each}" for each in _CODE]),
+            **describe(config, source, self._layers, __name__),
             "frame_rate": None if config.output == "mean" else SAMPLE_RATE / self._network.stride / config.stride,
             "max_seconds": config.max_seconds,
             "overlap_seconds": config.overlap_seconds,

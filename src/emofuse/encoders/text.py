@@ -31,8 +31,6 @@ from emofuse.encoders.sources import Source, load_network
 
 __all__ = ["Config", "TextEncoder", "load"]
 
-_CODE = ("batches", "plain", "text")
-
 _NEEDS = (
     "tokenizer.json",
     "vocab.txt",
@@ -93,7 +91,7 @@ class TextEncoder:
         self.dim = self._layers.dim
         self.cost: float | None = None
         self.identity: dict[str, Any] = {
-            **describe(config, source, self._layers, [f"emofuse.encoders.{each}" for each in _CODE], ["tokenizers"]),
+            **describe(config, source, self._layers, __name__, ["tokenizers"]),
             "frame_rate": None,
             "max_tokens": config.max_tokens,
         }

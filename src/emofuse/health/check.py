@@ -8,10 +8,9 @@ from pathlib import Path
 import polars as pl
 
 from emofuse.core.params import Params, ParamsError, validate
-from emofuse.core.schema import SPLITS
+from emofuse.core.schema import MODALITIES, SPLITS
 from emofuse.corpora.ingest import CorpusConfig, read, utterance_table
 from emofuse.encoders.catalogue import EncoderConfig
-from emofuse.models.registry import MODALITIES
 from emofuse.plan import Plan, plans
 from emofuse.tasks import Task, TaskConfig
 

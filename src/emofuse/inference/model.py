@@ -11,7 +11,7 @@ import numpy as np
 
 from emofuse import encoders
 from emofuse.core.collector import collector_paused
-from emofuse.core.schema import IGNORE, SAMPLE_RATE
+from emofuse.core.schema import IGNORE, MODALITIES, SAMPLE_RATE
 from emofuse.encoders import Encoder
 from emofuse.features.shards import Row, as_stored
 from emofuse.inference.bundle import Bundle, BundleError
@@ -19,8 +19,8 @@ from emofuse.inference.conversation import Conversation, ConversationError, Turn
 from emofuse.inference.graph import Graph, Kept
 from emofuse.inference.hearing import Heard, Transcriber, hear
 from emofuse.inference.provenance import trained_on
-from emofuse.models.registry import MODALITIES, unimodal
 from emofuse.models.registry import model as find_model
+from emofuse.models.registry import unimodal
 from emofuse.tasks import Fold
 from emofuse.training.data import Sequences
 

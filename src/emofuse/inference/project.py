@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from emofuse.core.files import DamagedError, checked
 from emofuse.core.layout import Layout, Pair
 from emofuse.core.params import Params
+from emofuse.core.schema import MODALITIES
 from emofuse.encoders.base import HOW
 from emofuse.encoders.catalogue import EncoderConfig
-from emofuse.inference.bundle import Bundle, BundleError, read_json
+from emofuse.inference.bundle import FILES, Bundle, BundleError, read_json
 from emofuse.inference.manifest import Features, Manifest
-from emofuse.models.registry import MODALITIES, model, sources, unimodal
+from emofuse.models.registry import model, sources, unimodal
 from emofuse.plan import params_of_task
 
 __all__ = ["best_models", "bundle_of_model", "folders_of_run"]
@@ -40,6 +42,7 @@ def bundle_of_model(folder: Path) -> Bundle:
     if not (best / "config.json").exists():
         raise BundleError(f"{best}: {record['model']} says the same of every utterance; choose another model")
     folders = folders_of_run(best, layout)
+    _check(folders)
     configs = {name: read_json(path / "config.json") for name, path in folders.items()}
     params = params_of_task(task, layout.root)
     scores = _scores(layout, task, record)
@@ -105,6 +108,16 @@ def folders_of_run(run: Path, layout: Layout) -> dict[str, Path]:
             folders[network.name] = folder
             waiting += sources(read_json(folder / "config.json")).items()
     return folders
+
+
+def _check(folders: Mapping[str, Path]) -> None:
+    """Compare what networks are built from with what training wrote."""
+    try:
+        for path in (folder / file for folder in folders.values() for file in FILES):
+            if path.exists():
+                checked(path)
+    except DamagedError as error:
+        raise BundleError(str(error)) from error
 
 
 def _features(params: Params, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Features]:

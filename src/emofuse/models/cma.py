@@ -33,6 +33,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from emofuse.core.params import STRICT
+from emofuse.core.schema import MODALITIES
 from emofuse.models.parts.base import Batch, Network, Output, Unit
 from emofuse.models.parts.layers import LayerWeights, Standardize, check_heads, frame_mask
 from emofuse.models.parts.recurrent import Recurrent
@@ -114,18 +115,9 @@ class CMA(Network):
     def forward(self, batch: Batch) -> Output:
         """Return logits, and ``vectors['fused']``: early fusion, ``[U, 4 H]``, or half of it without deviations."""
         masks = {name: frame_mask(batch.frames[name], lengths_U) for name, lengths_U in batch.lengths.items()}
-        states = {
-            name: self.dropout(
-                self.encoders[name](
-                    self.layer_weights[name](self.standardize[name](batch.frames[name])),
-                    batch.lengths[name],
-                    masks[name],
-                )
-            )
-            for name in ("audio", "text")
-        }
+        states = {name: self._encode(batch, name, masks[name]) for name in MODALITIES}
         pooled = []
-        for name, other in (("audio", "text"), ("text", "audio")):
+        for name, other in zip(MODALITIES, reversed(MODALITIES), strict=True):
             attended_UTH = states[name]
             if self.config.attention:
                 attended_UTH, _ = self.cross_attention[name](

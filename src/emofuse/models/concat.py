@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from emofuse.core.params import STRICT
+from emofuse.core.schema import MODALITIES
 from emofuse.models.parts.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
 from emofuse.models.parts.layers import LayerWeights, Speaker, SpeakerEmbedding, Standardize
 from emofuse.models.parts.recurrent import Recurrent
@@ -74,7 +75,7 @@ class Concat(Network):
 
     def forward(self, batch: Batch) -> Output:
         """Return logits, and ``vectors['context']``, ``[U, H]``."""
-        own = [self.layer_weights[name](self.standardize[name](batch.frames[name][:, 0])) for name in ("audio", "text")]
+        own = [self.layer_weights[name](self.standardize[name](batch.frames[name][:, 0])) for name in MODALITIES]
         own_UD = torch.cat(own, dim=1)
         x_UD = self.speaker(self.dropout(own_UD), batch.speakers_U, batch.places_BL)
         x_BLD = to_dialogues(x_UD, batch.places_BL)

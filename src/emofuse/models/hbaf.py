@@ -32,7 +32,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from emofuse.core.params import STRICT
-from emofuse.core.schema import IGNORE
+from emofuse.core.schema import IGNORE, MODALITIES
 from emofuse.models.parts.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
 from emofuse.models.parts.layers import Speaker, SpeakerEmbedding, Standardize, attention_mask, check_heads
 from emofuse.models.parts.losses import cosine_similarities
@@ -149,7 +149,7 @@ class HBAF(Network):
         )
         fused_UH = seen_UH = from_dialogues(fused_BLH, places_BL)
         if self.config.skip:
-            own = (self.standardize[name](batch.frames[name][:, 0]) for name in ("audio", "text"))
+            own = (self.standardize[name](batch.frames[name][:, 0]) for name in MODALITIES)
             seen_UH = torch.cat([fused_UH, *own], dim=1)
         return Output(
             self.classifier(self.dropout(seen_UH)),
@@ -181,7 +181,7 @@ class HBAF(Network):
     def _contrastive(self, vectors: dict[str, Tensor], labelled_U: Tensor) -> dict[str, Tensor]:
         config, losses = self.config, {}
         if self.contrastive_projection:
-            projections = ((name, self.contrastive_projection[name]) for name in ("audio", "text"))
+            projections = ((name, self.contrastive_projection[name]) for name in MODALITIES)
             audio_UP, text_UP = (head(vectors[name])[labelled_U] for name, head in projections)
             if config.absolute:
                 losses["absolute"] = config.absolute * absolute_contrastive(audio_UP, text_UP, config.temperature)

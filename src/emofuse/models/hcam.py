@@ -33,6 +33,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from emofuse.core.params import STRICT
+from emofuse.core.schema import MODALITIES
 from emofuse.models.parts.base import Batch, Network, Output, Unit, from_dialogues, to_dialogues
 from emofuse.models.parts.layers import (
     AttentionBlock,
@@ -114,8 +115,8 @@ class HCAM(Network):
         """Return logits, the contrastive loss, and ``vectors['fused']``, ``[U, 2 H]``."""
         places_BL = batch.places_BL
         mask = attention_mask(places_BL, self.causal)
-        audio_BLH, text_BLH = (to_dialogues(self._project(batch, name), places_BL) for name in ("audio", "text"))
-        blocks = (cast(nn.ModuleList, self.co_attention[name]) for name in ("audio", "text"))
+        audio_BLH, text_BLH = (to_dialogues(self._project(batch, name), places_BL) for name in MODALITIES)
+        blocks = (cast(nn.ModuleList, self.co_attention[name]) for name in MODALITIES)
         for audio_block, text_block in zip(*blocks, strict=True):
             audio_BLH, text_BLH = (
                 audio_block(audio_BLH, text_BLH, mask),
@@ -134,7 +135,7 @@ class HCAM(Network):
         return Output(self.classifier(self.dropout(seen_UH)), {"fused": fused_UH}, auxiliary_losses=auxiliary)
 
     def _own(self, batch: Batch) -> list[Tensor]:
-        return [self.standardize[name](batch.frames[name][:, 0]) for name in ("audio", "text")]
+        return [self.standardize[name](batch.frames[name][:, 0]) for name in MODALITIES]
 
     def _project(self, batch: Batch, name: str) -> Tensor:
         projected_UH = self.input_projection[name](self.dropout(self.standardize[name](batch.frames[name][:, 0])))

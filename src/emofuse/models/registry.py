@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
+from emofuse.core.schema import MODALITIES
+
 __all__ = [
     "ENSEMBLE",
     "FUSION",
     "LINEAR",
-    "MODALITIES",
     "MODELS",
     "UNIMODAL",
     "Input",
@@ -26,9 +27,6 @@ __all__ = [
     "sources",
     "unimodal",
 ]
-
-MODALITIES = ("audio", "text")
-"""What a turn consists of, in the order of every pair of encoders."""
 
 ENSEMBLE = "ensemble"
 """What the seeds of a model together are called, as ``<model>/ensemble``; no ablation may have that name."""

@@ -7,10 +7,11 @@ from typing import Any
 
 import polars as pl
 
-from emofuse.core.files import write_text
+from emofuse.core.files import checked, write_text
 from emofuse.core.layout import Layout, Pair
+from emofuse.core.schema import MODALITIES
 from emofuse.features.shards import cut, defects, metadata
-from emofuse.models.registry import FUSION, MODALITIES, MODELS, base_name, in_order, is_ablation, unimodal
+from emofuse.models.registry import FUSION, MODELS, base_name, in_order, is_ablation, unimodal
 from emofuse.plan import Plan
 from emofuse.reporting.dialogues import read_dialogues, words
 from emofuse.reporting.layers import read_layer_shares
@@ -57,7 +58,7 @@ def benchmark(task: Task, pair: Pair, plan: Plan, config: ScoringConfig, layout:
     folders = run_folders(task, pair, plan, layout)
     records, configs = (_read(folders, name) for name in ("record.json", "config.json"))
     others, about = taken_in(task.name, pair, plan, layout)
-    runs = pl.concat([*(pl.read_parquet(folder / "predictions.parquet") for folder in folders), *others])
+    runs = pl.concat([*(pl.read_parquet(checked(folder / "predictions.parquet")) for folder in folders), *others])
     kept_epochs = [pl.read_parquet(path) for path in (folder / "epochs.parquet" for folder in folders) if path.exists()]
     epochs = pl.concat(kept_epochs) if kept_epochs else None
     whole = runs.filter(~pl.col("model").map_elements(is_ablation, pl.Boolean))

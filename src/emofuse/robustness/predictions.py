@@ -13,17 +13,17 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from emofuse.core.files import digest, file_digest, write_table
+from emofuse.core.files import checked, digest, file_digest, write_table
 from emofuse.core.layout import Layout, Pair
 from emofuse.core.pool import call_all
 from emofuse.core.process import cores, quiet, start_worker
-from emofuse.core.schema import SPLITS
+from emofuse.core.schema import MODALITIES, SPLITS
 from emofuse.core.store import Store
 from emofuse.features.shards import FeatureError, FeatureStore, metadata
 from emofuse.inference.bundle import FILES, read_json
 from emofuse.inference.graph import Graph
 from emofuse.inference.project import folders_of_run
-from emofuse.models.registry import MODALITIES, MODELS, model
+from emofuse.models.registry import MODELS, model
 from emofuse.tasks import Fold, Task
 from emofuse.training.data import read_features
 from emofuse.training.runs import code_digest, fold_digest
@@ -126,7 +126,7 @@ def test_dialogues(fold: Fold, asked: Collection[str]) -> Fold:
 
 def _predict(job: _Job) -> pl.DataFrame:
     asked = pl.col("utterance_id").is_in(job.fold.utterance_ids)
-    known = pl.read_parquet(job.run / _PREDICTIONS).filter(pl.col("split") == "test", asked)
+    known = pl.read_parquet(checked(job.run / _PREDICTIONS)).filter(pl.col("split") == "test", asked)
     return _predict_again(job, known) if set(job.changed) & set(model(known["model"][0]).modalities) else known
 
 
@@ -135,7 +135,7 @@ def _predict_again(job: _Job, known: pl.DataFrame) -> pl.DataFrame:
     name = known["model"][0]
     reads = model(name).modalities
     networks = folders_of_run(job.run, job.layout)
-    parts = [path for each in networks.values() for path in (each / file for file in FILES) if path.exists()]
+    parts = [checked(path) for each in networks.values() for path in (each / file for file in FILES) if path.exists()]
 
     def make(folder: Path) -> None:
         frames = {each: read_features(job.features[each], job.fold.utterance_ids) for each in reads}

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from emofuse.core.files import write_text
+from emofuse.core.files import checked, write_text
 from emofuse.core.layout import Layout, Pair
 from emofuse.core.store import Store
 from emofuse.inference.bundle import read_json
@@ -47,7 +47,7 @@ def robustness(
     asked = predictions["utterance_id"].unique()
     truth = truth_of(task).filter(pl.col("utterance_id").is_in(asked.implode()))
     models = score(predictions, truth, task.classes, config).models
-    recorded = pl.concat(pl.read_parquet(each / "predictions.parquet") for each in folders)
+    recorded = pl.concat(pl.read_parquet(checked(each / "predictions.parquet")) for each in folders)
     recorded = recorded.filter(pl.col("split") == "test", pl.col("utterance_id").is_in(asked.implode()))
     plain = score(recorded, truth, task.classes, config).models.select("model", "metric", as_recorded="mean")
     table = models.join(plain, on=["model", "metric"], how="left", maintain_order="left")

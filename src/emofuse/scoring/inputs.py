@@ -5,7 +5,8 @@ from pathlib import Path
 import polars as pl
 
 from emofuse.core.layout import Layout, Pair
-from emofuse.models.registry import LINEAR, MODALITIES, UNIMODAL, model
+from emofuse.core.schema import MODALITIES
+from emofuse.models.registry import LINEAR, UNIMODAL, model
 from emofuse.plan import Plan
 from emofuse.scoring.predictions import ScoringError
 from emofuse.tasks import Task

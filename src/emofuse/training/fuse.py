@@ -4,7 +4,6 @@
 with parts switched off, stand in its section of the parameters and are trained as runs of ``<model>/<ablation>``.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, field, make_dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -14,18 +13,18 @@ import numpy as np
 import torch
 from pydantic.dataclasses import dataclass
 
-from emofuse.core.files import digest, file_digest
+from emofuse.core.files import checked, digest, file_digest
 from emofuse.core.layout import Pair
 from emofuse.core.params import STRICT, Params
-from emofuse.core.schema import SPLITS
+from emofuse.core.schema import MODALITIES, SPLITS
 from emofuse.core.store import link
 from emofuse.features.shards import metadata
 from emofuse.models.parts.mixture import choose_weights, combine
-from emofuse.models.registry import MODALITIES, Input, Model, model, sources
+from emofuse.models.registry import Input, Model, model, sources
 from emofuse.training.attention import save_attention
 from emofuse.training.data import Inputs, pooled, read_features, single_frames
 from emofuse.training.fit import FitConfig, dev_scores, fit, standardize
-from emofuse.training.jobs import Job, Work, train_all
+from emofuse.training.jobs import Job, Work, keep, train_all
 from emofuse.training.progress import Progress
 from emofuse.training.runs import (
     Run,
@@ -39,9 +38,6 @@ from emofuse.training.runs import (
 )
 
 __all__ = ["ablate", "fuse", "settings"]
-
-Settings = Mapping[str, Any]
-"""A model's section without its ablations: ``network``, ``fit``, ``reads``, ``ensemble``, as far as it has them."""
 
 
 def fuse(work: Work, pair: Pair, name: str) -> None:
@@ -148,7 +144,7 @@ class _Training:
             return [each for encoder in self.job.encoders.values() for each in self.job.work.shards(encoder)]
         names = ["predictions.parquet"] if self._mixes else []
         names += ["vectors.safetensors"] if self.entry.kind == "network" else []
-        return [file_digest(folder / name) for name in names for folder in self.before.values()]
+        return [file_digest(checked(folder / name)) for name in names for folder in self.before.values()]
 
     @property
     def _mixes(self) -> bool:
@@ -213,6 +209,6 @@ class _Training:
 
 def _train(job: Job) -> bool:
     training = _Training(job)
-    entry = job.work.store.ensure("runs", training.key(), training.train)
+    entry = keep(job.work.store, training.key(), training.train)
     link(entry, job.out / training.run.folder)
     return entry.reused

@@ -7,15 +7,15 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 
-from emofuse.core.files import file_digest
+from emofuse.core.files import file_digest, write_digests
 from emofuse.core.layout import Layout
 from emofuse.core.params import Params
-from emofuse.core.store import Store
+from emofuse.core.store import Entry, Store
 from emofuse.plan import Plan
 from emofuse.tasks import Fold, Task
 from emofuse.training.runs import run_all
 
-__all__ = ["Job", "Work", "train_all"]
+__all__ = ["Job", "Work", "keep", "train_all"]
 
 
 @dataclass(frozen=True)
@@ -121,3 +121,19 @@ def train_all(work: Work, out: Path, function: Callable[[Job], bool], jobs: Sequ
     """
     shutil.rmtree(out, ignore_errors=True)
     run_all(work.stage, function, jobs)
+
+
+def keep(store: Store, key: str, make: Callable[[Path], None]) -> Entry:
+    """Return a finished run, trained first if the store does not have it, with the digests of its files.
+
+    Args:
+        store: where it is kept
+        key: digest of all that it depends on
+        make: trains it and fills the folder that it is given
+    """
+
+    def whole(folder: Path) -> None:
+        make(folder)
+        write_digests(folder)
+
+    return store.ensure("runs", key, whole)

@@ -19,7 +19,7 @@ from emofuse.models.registry import LINEAR
 from emofuse.tasks import Fold
 from emofuse.training.data import Inputs, collate, examples, read_features, sorted_batches
 from emofuse.training.fit import Fitted, dev_rank, infer
-from emofuse.training.jobs import Work
+from emofuse.training.jobs import Work, keep
 from emofuse.training.runs import Run, code_digest, fold_digest, save_fitted
 
 __all__ = ["fit_linear", "pretrain_linear", "train_linear"]
@@ -70,8 +70,7 @@ def pretrain_linear(work: Work, modality: str, encoder: str) -> None:
                 inputs = {modality: read_features(folder, fold.utterance_ids)}
                 train_linear(out, run, fold, inputs, {modality: folder}, config)
 
-            kept = work.store.ensure("runs", key, make)
-            link(kept, work.layout.unimodal(work.task, encoder) / entry.folder / run.folder)
+            link(keep(work.store, key, make), work.layout.unimodal(work.task, encoder) / entry.folder / run.folder)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from emofuse.models.registry import UNIMODAL, unimodal
 from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
 from emofuse.training.data import read_features, single_frames
 from emofuse.training.fit import FitConfig, fit, standardize
-from emofuse.training.jobs import Job, Work, train_all
+from emofuse.training.jobs import Job, Work, keep, train_all
 from emofuse.training.progress import Progress
 from emofuse.training.runs import Run, code_digest, fold_digest, read_vectors, save_fitted
 
@@ -102,8 +102,8 @@ def _train(job: Job) -> bool:
         save_fitted(out, second, fold, fitted, asdict(config.context), build, "context")
 
     key = [job.code, fold_digest(fold), job.work.shards(encoder), asdict(first), asdict(config.utterance)]
-    entry = job.work.store.ensure("runs", digest(key), utterance)
-    last = job.work.store.ensure("runs", digest([*key, asdict(config.context)]), context)
+    entry = keep(job.work.store, digest(key), utterance)
+    last = keep(job.work.store, digest([*key, asdict(config.context)]), context)
     link(entry, outs[0])
     link(last, outs[1])
     return entry.reused and last.reused
