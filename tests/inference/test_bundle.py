@@ -298,6 +298,9 @@ def test_a_bundle_names_only_packages_of_the_list(folder: Path, model: str) -> N
         (lambda content: content.update(dev={"weighted_f1": None}), "bundle.json.dev.weighted_f1"),
         (lambda content: content["features"].pop("audio"), r"the model reads \['audio'\]"),
         (lambda content: content["features"]["audio"].pop("family"), "features.audio.family: missing"),
+        # A family is a module that is imported.
+        (lambda content: content["features"]["audio"].update(family="base"), "features.audio.family: 'base'"),
+        (lambda content: content["features"]["text"].update(family="..cli"), "features.text.family: '..cli'"),
         (
             lambda content: content.update(scores={"weighted_f1": {"mean": 0.5}}),
             "scores.weighted_f1: expected mean, sd",

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from emofuse.core.params import STRICT
+from emofuse.encoders import FAMILIES
 from emofuse.models.registry import MODELS, Input, base_name
 
 __all__ = ["Features", "Manifest", "Network"]
@@ -25,7 +26,7 @@ class Features:
         identity: the encoder's identity when the training features were made
     """
 
-    family: str
+    family: Literal[FAMILIES]  # type: ignore[valid-type]
     options: dict[str, Any]
     identity: dict[str, Any]
 
