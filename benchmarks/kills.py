@@ -69,14 +69,16 @@ def main(rounds: int = 40, seed: int = 0) -> None:
     with tempfile.TemporaryDirectory(prefix="emofuse-kills-") as folder:
         starts = make_starts(Path(folder))
         print(describe(), *(f"{name}: {each.seconds:.0f} s undisturbed" for name, each in starts.items()), sep="\n")
+        seconds = {name: each.seconds for name, each in starts.items()}
         for number in range(rounds):
             name, target = STARTS[number % len(STARTS)], TARGETS[choose.randrange(len(TARGETS))]
             start = starts[name]
-            after = choose.uniform(0.5, start.seconds)
-            project = copy(start.folder, Path(folder) / str(number))
-            while (hit := kill(project, target, after)) is None:  # it had ended: nothing was killed
-                shutil.rmtree(project)
-                project, after = copy(start.folder, project), 0.7 * after
+            hit = None
+            while hit is None:  # else it had ended, and nothing was killed
+                project = copy(start.folder, Path(tempfile.mkdtemp(dir=folder)) / "clone")
+                after, began = choose.uniform(0.5, seconds[name]), time.monotonic()
+                hit = kill(project, target, after)
+                seconds[name] = seconds[name] if hit else min(seconds[name], time.monotonic() - began)
             if number % CUT_OFF == CUT_OFF - 1 and cut_off(project / "dvc.lock", choose):
                 hit += ", dvc.lock cut off"
             told[name, hit] += 1
@@ -88,7 +90,7 @@ def main(rounds: int = 40, seed: int = 0) -> None:
                   f"{'as undisturbed' if same else 'ANOTHER dvc.lock'}", flush=True)  # fmt: skip
             if not same:
                 sys.exit("the lock file is not the one of an undisturbed run")
-            shutil.rmtree(project)
+            shutil.rmtree(project.parent)
     healed_rounds = told.pop(("", "healed"))
     print(f"\nhealed by `make repro`: {healed_rounds} of {rounds}\n")
     print(table(["project", "killed", "rounds"], [[*key, str(count)] for key, count in sorted(told.items())]))
@@ -217,7 +219,7 @@ def kill(project: Path, target: str, after: float) -> str | None:
         pass
     if target == "group":
         os.killpg(process.pid, signal.SIGKILL)
-        hit = "all at once"
+        hit: str | None = "all at once"
     else:
         hit = kill_one(process, target)
     try:

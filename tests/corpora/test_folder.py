@@ -109,9 +109,9 @@ def test_a_file_with_sound_in_it_is_sound_whatever_its_ending(tmp_path: Path, fo
 
 OTHERS = {
     "empty": b"",
-    "text": "für alle\n".encode() * 2_000,
-    "text in UTF-16": "für alle\n".encode("utf-16"),
-    "text in Latin-1": "für alle\n".encode("latin-1") * 100,
+    "text": "für dich\n".encode() * 2_000,
+    "text in UTF-16": "für dich\n".encode("utf-16"),
+    "text in Latin-1": "für dich\n".encode("latin-1") * 100,
     "a playlist": b"#EXTM3U\n/etc/passwd\nfile:///etc/passwd\n",
     "a picture": b"\x89PNG\r\n\x1a\n" + bytes(500),
     "zeros": bytes(50_000),
