@@ -12,6 +12,7 @@ import soundfile
 from emofuse import corpora
 from emofuse.corpora import READERS, CorpusError
 from emofuse.corpora.folder import AUDIO_ENDINGS, Folder, inside, is_sound
+from emofuse.corpora.own import sound_names
 from emofuse.corpora.tables import TableConfig, read_table
 
 
@@ -69,6 +70,21 @@ def test_a_table_that_is_a_named_pipe_is_refused(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / name)
         with pytest.raises(CorpusError, match=rf"{name}: not a regular file"):
             read_table(tmp_path, TableConfig(path=name))
+
+
+@pytest.mark.parametrize("reader", sorted(set(READERS) - {"demo"}))
+@pytest.mark.parametrize("name", [b"gr\xfcn.wav", b"s\xe91/a.wav", b"notes-\xff.txt", b".hidden\xfe"])
+def test_a_name_that_is_no_utf_8_is_refused_by_every_reader(tmp_path: Path, reader: str, name: bytes) -> None:
+    """DVC cannot track it, and what it says of it helps nobody."""
+    path = tmp_path / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    shown = name.decode("utf-8", "backslashreplace").partition("/")[0]
+    with pytest.raises(CorpusError) as raised:
+        corpora.read(reader, tmp_path, {}, "x")
+    assert str(raised.value).startswith(f"{tmp_path}/{shown}: a name that is no UTF-8; DVC cannot track it, so rename")
+    with pytest.raises(CorpusError, match="a name that is no UTF-8"):
+        sound_names(tmp_path)
 
 
 # What is sound.

@@ -1,6 +1,5 @@
 import io
 import json
-import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -261,14 +260,6 @@ def test_names_are_found_however_they_are_spelt(tmp_path: Path, form: Any, colum
     named = unicodedata.normalize(form, "für" if column == "utterance_id" else "audio/für.wav")
     found = corpus(tmp_path, f"{column}\n{named}\n", f"audio/{on_disk}").utterances
     assert [(each.utterance_id, sound(each)) for each in found] == [("f\u00fcr", tmp_path / "audio" / on_disk)]
-
-
-def test_names_that_are_no_utf_8_are_told_and_not_read(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").touch()
-    (tmp_path / os.fsdecode(b"gr\xfcn.wav")).touch()
-    found = corpus(tmp_path, None, names=".*")
-    assert [each.utterance_id for each in found.utterances] == ["a"]
-    assert found.notes == [r"files whose names are no UTF-8, which are not read: 1, such as gr\xfcn.wav"]
 
 
 @pytest.mark.parametrize("names", [".*", None])

@@ -5,10 +5,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from emofuse.audio.source import AudioFile
-from emofuse.core.names import composed
+from emofuse.core.names import composed, is_utf8, readable
 from emofuse.corpora.base import CorpusError, shown
 
-__all__ = ["AUDIO_ENDINGS", "Folder", "inside", "is_hidden", "is_sound", "linked_folders", "refuse_linked_folders"]
+__all__ = [
+    "AUDIO_ENDINGS",
+    "Folder",
+    "inside",
+    "is_hidden",
+    "is_sound",
+    "linked_folders",
+    "refuse_linked_folders",
+    "refuse_strange_names",
+    "strange_names",
+]
 
 AUDIO_ENDINGS = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".aifc", ".mp4", ".webm"),
@@ -80,6 +90,29 @@ def refuse_linked_folders(source: Path) -> None:
         raise CorpusError(
             f"{links[0]}: a link to a folder{more}; DVC does not follow it and would miss a change, so put the files "
             "themselves there, or links to each of them, or make the corpus's own folder the link"
+        )
+
+
+def strange_names(source: Path) -> list[Path]:
+    """Return the files and folders anywhere in a folder whose names are no UTF-8, which DVC falls over."""
+    found = []
+    for place, folders, files in os.walk(source):
+        found += [Path(place) / name for name in (*folders, *files) if not is_utf8(name)]
+    return sorted(found)
+
+
+def refuse_strange_names(source: Path) -> None:
+    """Refuse names that are no UTF-8 inside a corpus: DVC cannot note them, and says no more than "codec".
+
+    Raises:
+        CorpusError: there is one; the message names it
+    """
+    names = strange_names(source)
+    if names:
+        more = f", and {len(names) - 1} more" if len(names) > 1 else ""
+        raise CorpusError(
+            f"{readable(names[0])}: a name that is no UTF-8{more}; DVC cannot track it, so rename it, as "
+            f"`convmv -f latin1 -t utf8 -r --notest {readable(source)}` does"
         )
 
 

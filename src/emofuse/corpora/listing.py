@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from emofuse.corpora.folder import AUDIO_ENDINGS, is_hidden, is_sound, linked_folders
+from emofuse.core.names import readable
+from emofuse.corpora.folder import AUDIO_ENDINGS, is_hidden, is_sound, linked_folders, strange_names
 
 __all__ = ["KNOWN", "Known", "Part", "listing", "terms_of"]
 
@@ -54,7 +55,7 @@ _ANY_SOUND = "**/*"
 """Stands for sound files of any ending in any folder."""
 
 _SHOWN = 6
-"""Endings that are named."""
+"""Endings, and names that are refused, of which there is a line."""
 
 _SESSION = ("Session?/", "*/Session?/", "*/*/Session?/")
 
@@ -155,6 +156,8 @@ def _corpus(name: str, reader: str, folder: Path, entry: Mapping[str, Any] | Non
         yield f"  features  audio features are {'values that others published' if published else hint}"
     for link in linked_folders(folder) if there else []:
         yield f"  REFUSED   {link}: a link to a folder, which DVC does not follow"
+    for path in strange_names(folder)[:_SHOWN] if there else []:
+        yield f"  REFUSED   {readable(path)}: a name that is no UTF-8, which DVC cannot track"
     for part in known.parts:
         if part.what == "table" and "names" in ((entry or {}).get("options") or {}):
             continue  # the files' names are the table

@@ -35,7 +35,6 @@ import polars as pl
 from pydantic.dataclasses import dataclass
 
 from emofuse.audio.source import AudioFile
-from emofuse.core.names import is_utf8
 from emofuse.core.params import STRICT
 from emofuse.core.schema import SPLITS
 from emofuse.corpora.archives import unpack
@@ -122,7 +121,7 @@ def _with_clips(utterances: list[Utterance], folders: Sequence[Path], notes: lis
         folder = _find(folders, name)
         files = sorted(folder.iterdir()) if folder else []
         second += sum(path.name.startswith(_SECOND_VERSION) for path in files)
-        found = [(match, path) for path in files if (match := _CLIP.fullmatch(path.name)) and _is_clip(path)]
+        found = [(match, path) for path in files if (match := _CLIP.fullmatch(path.name)) and is_sound(path)]
         for match, path in sorted(found, key=lambda each: _rank(each[0]["ending"])):
             clips.setdefault(f"{split}_{match['id']}", path)
     if not clips:
@@ -134,10 +133,6 @@ def _with_clips(utterances: list[Utterance], folders: Sequence[Path], notes: lis
     if second:
         notes.append(f"second versions of clips, named {_SECOND_VERSION}…, which are not read: {second}")
     return [replace(each, audio=AudioFile(_clip(each, clips, folders[0]))) for each in utterances]
-
-
-def _is_clip(path: Path) -> bool:
-    return is_utf8(path.name) and is_sound(path)
 
 
 def _rank(ending: str) -> tuple[int, str]:

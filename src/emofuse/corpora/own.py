@@ -47,11 +47,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from emofuse.audio.source import AudioBytes, AudioFile, AudioSource
-from emofuse.core.names import composed, is_utf8, natural, readable
+from emofuse.core.names import composed, natural, readable
 from emofuse.core.params import STRICT
 from emofuse.core.schema import SPLITS
 from emofuse.corpora.base import Corpus, CorpusError, Utterance, required, shown
-from emofuse.corpora.folder import Folder, inside, is_hidden, is_sound
+from emofuse.corpora.folder import Folder, inside, is_hidden, is_sound, refuse_strange_names
 from emofuse.corpora.rows import read_parquet, read_rows
 
 __all__ = ["COLUMNS", "Config", "Splits", "read", "sound_names"]
@@ -252,7 +252,12 @@ def _table_path(source: Path) -> Path:
 
 
 def _audio_files(folder: Path) -> tuple[list[Path], list[str]]:
-    """Return the sound files of a folder in the order of their names, and notes of what is left out of it."""
+    """Return the sound files of a folder in the order of their names, and notes of what is left out of it.
+
+    Raises:
+        CorpusError: a name is no UTF-8
+    """
+    refuse_strange_names(folder)
     there = [path for path in sorted(folder.rglob("*")) if not path.is_dir() and not is_hidden(path, folder)]
     sounds, left_out = [], defaultdict[str, list[Path]](list)
     for path in there:
@@ -270,8 +275,6 @@ def _audio_files(folder: Path) -> tuple[list[Path], list[str]]:
 
 def _unread(path: Path, folder: Path) -> str | None:
     """Why a file is none of a corpus's sound files, or None if it is one."""
-    if not is_utf8(str(path.relative_to(folder))):
-        return "files whose names are no UTF-8, which are not read"
     if not path.is_file():
         return "links that lead nowhere, pipes and the like, which are not read"
     return None if is_sound(path) else "files without sound, which are no utterances"
@@ -285,7 +288,7 @@ def sound_names(source: Path) -> list[str]:
     """Return the paths of the sound files below a corpus's folder, without endings, as the option ``names`` sees them.
 
     Raises:
-        CorpusError: there is no such folder
+        CorpusError: there is no such folder, or a name in it is no UTF-8
     """
     required(source, "the folder of a corpus of your own")
     return [composed(path.relative_to(source).with_suffix("").as_posix()) for path in _audio_files(source)[0]]
