@@ -60,6 +60,9 @@ from emofuse.tracking.address import TrackingConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_SECONDS, MOST_BYTES = 30.0, 1_000_000_000
+READY_SECONDS = 300.0
+"""In which a process has to be ready: it imports first what readers import when they are first called."""
+
 MOST_WORDS = 2_000
 """Characters of a message."""
 
@@ -166,18 +169,33 @@ class Worker:
         self._process = self._context.Process(target=answer_all, args=(other,), daemon=True)
         self._process.start()
         other.close()
+        if not self._connection.poll(READY_SECONDS):
+            raise TimeoutError(f"no process within {READY_SECONDS:g} s")
+        self._connection.recv()
 
 
 def answer_all(connection: Connection) -> None:
     """Read each input that is named, and say what came of it."""
     # So that an input that asks for all memory gets an error, and not the memory of everybody else.
     resource.setrlimit(resource.RLIMIT_AS, (16_000_000_000, 16_000_000_000))
+    warm_up()
+    connection.send("ready")
     while True:
         path = Path(connection.recv())
         before = peak()
         answer = consume(path)
         grown = peak() - before
         connection.send(f"{grown / 1e9:.1f} GB more memory" if grown > MOST_BYTES else answer)
+
+
+def warm_up() -> None:
+    """Read a whole input of each kind."""
+    whole = {**sounds(), **tables(), **parameters(), **conversations(), **requests()}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in whole.items():
+            path = Path(folder) / name
+            path.write_bytes(data)
+            consume(path)
 
 
 def peak() -> int:
@@ -381,10 +399,10 @@ def parameters() -> dict[str, bytes]:
 
 
 def conversations() -> dict[str, bytes]:
-    """What ``predict`` reads beside sound, by file name; sound that tables name is in the working folder or nowhere."""
+    """What ``predict`` reads beside sound, by file name."""
     turns = [
         {"speaker": "Ann", "text": "You are late.", "start_s": None, "end_s": None},
-        {"speaker": "Ben", "text": "Sorry, I “know”!", "audio": "none.wav"},
+        {"speaker": "Ben", "text": "Sorry, I “know”!"},
     ]
     times = "00:00:00,500 --> 00:00:01,250"
     grid = (
