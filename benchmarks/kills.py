@@ -236,9 +236,11 @@ def kill_one(process: "subprocess.Popen[bytes]", target: str) -> str | None:
     if target == "between":
         wait_for_a_gap(process)
     found = below(process)
+    if process.poll() is not None or not found["make"]:
+        return None
     victim = (found["dvc"] if target == "between" else found[target]) or found["dvc"]
     if not victim:  # `emofuse heal` or `emofuse leaderboard` is at work
-        victim = [psutil.Process(process.pid)]
+        victim = found["make"]
         target = "make, before or after dvc"
     elif target == "between":
         target = "dvc while a stage ran" if found["stage"] else "dvc between stages"
