@@ -208,7 +208,7 @@ def test_a_turn_of_silence_has_no_emotion(server: str) -> None:
         (b'{"dataframe_records": [{"text": 5}]}', "turn 1: text: 5; expected a string"),
         (b'{"dataframe_records": [{"text": "a"}, {"text": ["b"]}]}', "turn 2: text: ['b']; expected a string"),
         (b'{"dataframe_records": [{"text": "a", "conversation": 1}]}', "turn 1: conversation: 1; expected a string"),
-        (b'{"dataframe_records": [{"text": "a"}, {"text": "b\\ud800"}]}', "turn 2: text: half of a character in it"),
+        (b'{"dataframe_records": [{"text": "a"}, {"text": "b\\ud800"}]}', "surrogates not allowed"),
         (b'{"dataframe_records": [{"audio": "%%%"}]}', "turn 1: audio: not base64"),
         (b'{"dataframe_records": [{"audio": "bm90IGEgc291bmQ="}]}', "turn 1: audio: not a sound file"),
         (b'{"dataframe_records": [{"text": ' + 6_000 * b"9" + b"}]}", "integer string conversion"),

@@ -50,7 +50,6 @@ from mlflow.types.schema import Array, Map
 
 from emofuse.audio.source import Sound, read_sound
 from emofuse.core.files import replace_directory
-from emofuse.core.names import is_utf8, readable
 from emofuse.inference.bundle import Bundle, BundleError, write_bundle
 from emofuse.inference.conversation import ConversationError, Turn
 from emofuse.inference.model import Model, Prediction, TurnPrediction
@@ -304,8 +303,6 @@ def _cells(where: str, row: dict[str, Any]) -> dict[str, str]:
         if not isinstance(each, str):
             raise ConversationError(f"{where}: {name}: {repr(each)[:_SHOWN]}; expected a string")
         most = {"text": MAX_TEXT, "audio": MAX_BODY, "recording": MAX_BODY}.get(str(name), MAX_NAME)
-        if not is_utf8(each):
-            raise ConversationError(f"{where}: {name}: half of a character in it: {readable(each)[:_SHOWN]}")
         if len(each) > most:
             raise ConversationError(f"{where}: {name}: {len(each):,} characters; there may be {most:,}")
     return given
