@@ -13,8 +13,8 @@ import numpy as np
 from machine import table
 from scipy import stats
 
+from emofuse.scoring.intervals import Spread, holm, influences, p_value, spread
 from emofuse.scoring.metrics import measure
-from emofuse.scoring.resampling import Spread, holm, influences, p_value, spread
 
 TRIALS, FEWER, CHUNK, RESAMPLES, WEIGHTED_F1 = 4000, 1000, 100, 300, 2
 SIZES = {"MELD, 280 dialogues": 280, "CMU-MOSI, 31 videos": 31, "10 speakers": 10}

@@ -6,7 +6,7 @@ Usage: python stages/ablate.py FILE TASK PAIR MODEL
 import sys
 
 from emofuse.core.process import stage
-from emofuse.tracking.live import shown
+from emofuse.tracking.process import shown
 
 
 def main(file: str, task: str, pair: str, model: str) -> None:

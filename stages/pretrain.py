@@ -6,7 +6,7 @@ Usage: python stages/pretrain.py FILE TASK MODALITY ENCODER
 import sys
 
 from emofuse.core.process import stage
-from emofuse.tracking.live import shown
+from emofuse.tracking.process import shown
 
 
 def main(file: str, task: str, modality: str, encoder: str) -> None:

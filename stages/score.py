@@ -20,7 +20,7 @@ def main(file: str, task: str, pair: str) -> None:
         from emofuse.scoring.scores import ScoringConfig
         from emofuse.tasks import Task
         from emofuse.tracking.address import TrackingConfig
-        from emofuse.tracking.sync import try_sync
+        from emofuse.tracking.process import try_sync
 
         params = Params.load(file)
         table = benchmark(

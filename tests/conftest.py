@@ -15,7 +15,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Set before torch is there. What tests compute is so little that threads wait for each other longer than they work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,6 +24,9 @@ import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from emofuse.scoring.scores import Scores
 
 # The fixtures that properties use here hold no state; times on a busy machine say nothing.
 settings.register_profile("emofuse", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -185,6 +188,26 @@ def classes() -> tuple[str, ...]:
     return CLASSES
 
 
+@pytest.fixture
+def tiny() -> "Scores":
+    """Four utterances of one dialogue: two of class a, two of class b.
+
+    Majority says a: accuracy 2/4, recalls 1 and 0, F1 of a 4/6 and of b 0. hcam's seed 0 takes one b for an a: accuracy
+    3/4, recalls 1 and 1/2, F1 4/5 and 2/3, both means 11/15; its seed 1 is perfect. So its accuracy is 0.875 with a
+    deviation of 0.25 / sqrt(2), its F1 13/15 with (4/15) / sqrt(2). One dialogue tells nothing of others: the intervals
+    hold all that a score can be. That of the calibration error is a bootstrap's, which draws one of two runs. All
+    answers are sure to 0.8, which is 0.3 from majority's accuracy and 0.05 and 0.2 from those of hcam.
+    """
+    from emofuse.scoring.scores import ScoringConfig, score
+
+    ids = [f"d_{turn}" for turn in range(4)]
+    truth = pl.DataFrame({"fold": 0, "split": "test", "utterance_id": ids, "dialogue_id": "d", "target": [0, 0, 1, 1]})
+    by_run = {("majority", 0): [0, 0, 0, 0], ("hcam", 0): [0, 0, 1, 0], ("hcam", 1): [0, 0, 1, 1]}
+    runs = pl.concat([_predict(truth, own, model, seed) for (model, seed), own in by_run.items()])
+    two = runs.with_columns(pl.col("probabilities").list.head(2))
+    return score(two, truth, ["a", "b"], ScoringConfig(resamples=200))
+
+
 def _truth(n_dialogues: int = 12, n_turns: int = 6, fold: int = 0, prefix: str = "") -> pl.DataFrame:
     """Test targets of one fold, drawn at random; dialogue d has utterances d_0, d_1, …"""
     targets = np.random.default_rng(5).integers(0, len(CLASSES), (n_dialogues, n_turns))
@@ -220,6 +243,58 @@ def _guess(truth: pl.DataFrame, skill: float, model: str, seeds: Sequence[int] =
     rng = np.random.default_rng([*model.encode(), len(seeds)])
     runs = [np.where(rng.random(len(target)) < skill, target, (target + 1) % len(CLASSES)) for _ in seeds]
     return pl.concat([_predict(truth, predicted, model, seed) for predicted, seed in zip(runs, seeds, strict=True)])
+
+
+@pytest.fixture(scope="session")
+def leave_run() -> Callable[..., Path]:
+    """Leave a run on disk as training does: ``leave_run(folder, model, seed, right, …)``; the folder is returned.
+
+    It predicts 400 utterances of dev and none of test, and gets ``right`` percent of each of four classes right. With a
+    ``history`` it is of a network that was trained in epochs; with a ``network`` that one's weights are there too.
+    """
+    return _leave_run
+
+
+def _leave_run(
+    folder: Path,
+    model: str,
+    seed: int = 0,
+    right: int = 60,
+    *,
+    task: str = "tiny",
+    encoders: Mapping[str, str] | None = None,
+    stage: str = "by hand",
+    parameters: Mapping[str, Any] | None = None,
+    history: Sequence[dict[str, float]] = (),
+    network: Any = None,
+) -> Path:
+    import torch
+
+    from emofuse.tasks import Fold
+    from emofuse.training.fit import Fitted
+    from emofuse.training.runs import Run, save_fitted, save_run
+
+    n, targets = 400, np.repeat(np.arange(4), 100)
+    fold = Fold(
+        utterance_ids=tuple(f"u{row}" for row in range(n)),
+        dialogues=np.array([0, n]),
+        speakers=np.zeros(n, np.int64),
+        splits=np.ones(n, np.int64),
+        targets=targets,
+        scored=np.ones(n, bool),
+        classes=("angry", "happy+excited", "neutral", "sad"),
+        context="full",
+    )
+    predicted = np.where(np.arange(n) % 100 < right, targets, (targets + 1) % 4)
+    probabilities = np.eye(4, dtype=np.float32)[predicted]
+    trained = network or torch.nn.Linear(10, 4)
+    fitted = Fitted(trained, probabilities, {}, len(history), False, list(history), [])
+    run, kept = Run(task, model, encoders or {}, stage, seed, 0), parameters or {}
+    if network:
+        save_fitted(folder, run, fold, fitted, kept, {}, None)
+    else:
+        save_run(folder, run, fold, probabilities, kept, fitted if history else None)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -460,7 +535,7 @@ def _run_stages(folder: Path) -> None:
     from emofuse.features.extract import EncoderConfig, ExtractConfig, extract
     from emofuse.plan import Plan
     from emofuse.reporting.benchmark import protocol
-    from emofuse.reporting.tables import dev_scores, write_scores
+    from emofuse.scoring.files import scores_on_dev, write_scores
     from emofuse.scoring.inputs import run_folders, truth_of
     from emofuse.scoring.scores import ScoringConfig, score
     from emofuse.training.fuse import ablate, fuse
@@ -488,7 +563,7 @@ def _run_stages(folder: Path) -> None:
     runs = pl.concat([pl.read_parquet(each / "predictions.parquet") for each in folders])
     scores = score(runs, truth_of(work.opened), work.opened.classes, params.get("scoring", ScoringConfig))
     facts = protocol(work.opened, pair, layout, records, [])
-    write_scores(layout.metrics("demo", pair), scores, dev_scores(records), facts, "the table")
+    write_scores(layout.metrics("demo", pair), scores, scores_on_dev(records), facts, "the table")
 
 
 def _conversations(folder: Path) -> Iterator[tuple[str, Path]]:

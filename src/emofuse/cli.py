@@ -383,10 +383,10 @@ def _add_report(commands: Commands) -> None:
         commands,
         "report",
         _report,
-        "print a task's page with training times",
+        "print a task's page with training times and scores under worse conditions",
         "Print the page of a task and a pair of encoders, to look at in a browser from the project's root folder, with "
-        "training times from the tracker and the commit that has the results: the page in data/scores/ with the words "
-        "of the corpus, or else the one in metrics/.",
+        "training times from the tracker, the commit that has the results, and the scores under worse conditions: the "
+        "page in data/scores/ with the words of the corpus, or else the one in metrics/.",
         "emofuse report demo > demo.html",
     )
     parser.add_argument("task", metavar="TASK", help="a task of any corpus")
@@ -397,6 +397,7 @@ def _report(arguments: argparse.Namespace) -> None:
     from emofuse.core.params import Params
     from emofuse.reporting.provenance import commit_of
     from emofuse.reporting.report import with_known
+    from emofuse.reporting.robustness import read_conditions
     from emofuse.tracking.address import TrackingConfig
     from emofuse.tracking.sync import training_seconds
 
@@ -405,9 +406,11 @@ def _report(arguments: argparse.Namespace) -> None:
     if not pages:
         raise FileNotFoundError(f"metrics/{place}: not there yet; run `dvc repro`")
     known = training_seconds(Path(), Params.load().get("tracking", TrackingConfig))
-    seconds = _of(arguments.task, pages[0].parent.name, known)
-    commit = commit_of(Path("metrics", arguments.task, pages[0].parent.name, "scores.json"))
-    print(with_known(pages[0].read_text(encoding="utf-8"), seconds, commit), end="")
+    pair = pages[0].parent.name
+    seconds = _of(arguments.task, pair, known)
+    commit = commit_of(Path("metrics", arguments.task, pair, "scores.json"))
+    worse = list(read_conditions(Path("metrics"), f"{arguments.task}/{pair}"))
+    print(with_known(pages[0].read_text(encoding="utf-8"), seconds, commit, worse), end="")
 
 
 Seconds: TypeAlias = "dict[tuple[str, str, str], float]"

@@ -61,6 +61,7 @@ def edit(package: Path, module: str) -> None:
         ("training.pretrain", False),
         ("encoders.speech", False),
         ("reporting.tables", False),
+        ("scoring.scores", False),
         ("core.store", False),
         ("plan", False),
     ],

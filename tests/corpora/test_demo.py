@@ -17,10 +17,11 @@ from pydantic import ValidationError
 
 from emofuse.core.schema import SPLITS
 from emofuse.corpora.base import Corpus, Utterance
-from emofuse.corpora.demo.grammar import CLEAR, LABELS, PLAIN, REPLIES, VOICES
+from emofuse.corpora.demo.grammar import CLEAR, PLAIN, REPLIES, VOICES
 from emofuse.corpora.demo.reader import Config, read
 from emofuse.corpora.demo.voice import Speech
 
+LABELS = ("neutral", "happy", "sad", "angry")
 # The reader does not open it: the script is written from tables.
 SOURCE = Path("src/emofuse/corpora/demo/grammar.py")
 

@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from emofuse import load
-from emofuse.core.files import digest, file_digest
+from emofuse.core.files import digest, file_digest, write_digests
 from emofuse.inference.bundle import Bundle, BundleError, read_bundle, write_bundle
 from emofuse.inference.card import model_card
 from emofuse.inference.provenance import trained_on
@@ -250,6 +250,7 @@ def test_a_project_s_weights_that_are_no_numbers_are_refused(project: Project, t
         }
         path.unlink()
         save_file(weights, path)
+        write_digests(path.parent)
     with pytest.raises(BundleError, match="values that are no finite numbers"):
         load(copy / "data/models/demo/logmel+minilm/concat")
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from sklearn.metrics import accuracy_score, f1_score
 
 from emofuse.core.files import DamagedError, write_digests, write_json
@@ -27,6 +28,7 @@ from emofuse.scoring.inputs import model_folders
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import Scores, ScoringConfig, score
 from emofuse.tasks import Task, TaskConfig
+from emofuse.training.fit import Fitted
 from emofuse.training.runs import Run, save_run
 
 Make = Callable[..., pl.DataFrame]
@@ -108,11 +110,10 @@ def write_run(root: Path, task: Task, model: str, skill: float, seed: int) -> Pa
     encoders = {name: PAIR.encoder(name) for name in find_model(model).modalities}
     out = folder_of(root, model) / f"seed-{seed}-fold-0"
     run = Run("tiny", model, encoders, "by hand", seed, 0)
-    save_run(out, run, task.fold(0), predictions(task, skill, seed), {"a": 1})
-    if model != "majority":
-        record = json.loads((out / "record.json").read_text())
-        record["history"] = [{"epoch": epoch, "loss": 1 / epoch, "dev_weighted_f1": 0.1 * epoch} for epoch in (1, 2, 3)]
-        write_json(out / "record.json", record)
+    probabilities = predictions(task, skill, seed)
+    history = [{"epoch": epoch, "loss": 1 / epoch, "dev_weighted_f1": 0.1 * epoch} for epoch in (1, 2, 3)]
+    fitted = Fitted(torch.nn.Identity(), probabilities, {}, 3, False, history, [])  # type: ignore[arg-type]
+    save_run(out, run, task.fold(0), probabilities, {"a": 1}, None if model == "majority" else fitted)
     return out
 
 

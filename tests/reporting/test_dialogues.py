@@ -1,5 +1,6 @@
 """The example of each model: from its best run on dev, joined by id, with the corpus's words where asked for."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -12,21 +13,15 @@ IDS = ["d_0", "d_1", "d_2"]
 CLASSES = ("calm", "cross")
 
 
-def write_example(root: Path, model: str, seed: int) -> Path:
-    folder = root / model / f"seed-{seed}"
-    record = {"model": model, "seed": seed, "fold": 0, "dev": {"weighted_f1": 0.5 + 0.1 * seed}}
-    write_json(folder / "record.json", record)
-    gate = {"audio": [0.1 * seed] * 3}
-    write_json(folder / "attention.json", {"utterance_ids": IDS, "attention": {"a": [[1.0] * 3] * 3}, "gate": gate})
-    return folder
-
-
 @pytest.fixture
-def folders(tmp_path: Path) -> list[Path]:
+def folders(tmp_path: Path, leave_run: Callable[..., Path]) -> list[Path]:
     """Runs of two models and an ablation with an example each, and one run without."""
-    write_json(tmp_path / "majority/seed-0/record.json", {"model": "majority", "seed": 0, "fold": 0})
-    told = [("hbaf", 0), ("hbaf", 1), ("hcam/no-context", 0), ("hcam", 0), ("hcam", 1)]
-    return [tmp_path / "majority/seed-0", *(write_example(tmp_path, model, seed) for model, seed in told)]
+    found = [leave_run(tmp_path / "majority/seed-0", "majority")]
+    for model, seed in (("hbaf", 0), ("hbaf", 1), ("hcam/no-context", 0), ("hcam", 0), ("hcam", 1)):
+        found.append(leave_run(tmp_path / model / f"seed-{seed}", model, seed, 50 + 10 * seed))
+        example = {"attention": {"a": [[1.0] * 3] * 3}, "gate": {"audio": [0.1 * seed] * 3}}
+        write_json(found[-1] / "attention.json", {"utterance_ids": IDS, **example})
+    return found
 
 
 @pytest.fixture

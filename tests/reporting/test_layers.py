@@ -1,13 +1,11 @@
 """Learnt weights of layers: read from what runs saved, and drawn as bars."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from emofuse.core.files import write_json
 from emofuse.models.cma import CMA, CMAConfig
 from emofuse.models.concat import Concat, ConcatConfig
 from emofuse.models.parts.layers import LayerWeights
@@ -16,15 +14,6 @@ from emofuse.reporting.layers import read_layer_shares
 
 BOTH = {"audio": "ears", "text": "eyes"}
 DIMS = {"audio": 12, "text": 4}
-
-
-def write_run(root: Path, model: str, seed: int, network: torch.nn.Module | None, encoders: Mapping[str, str]) -> Path:
-    folder = root / model / f"seed-{seed}-fold-0"
-    folder.mkdir(parents=True)
-    write_json(folder / "record.json", {"model": model, "seed": seed, "fold": 0, "encoders": encoders})
-    if network is not None:
-        save_file(network.state_dict(), folder / "model.safetensors")
-    return folder
 
 
 def learnt(layer_weights: torch.nn.Module, *shares: float) -> None:
@@ -51,13 +40,13 @@ def crossing(audio: tuple[float, ...], text: tuple[float, ...]) -> CMA:
     return network
 
 
-def test_shares_are_means_over_runs_by_model_and_modality(tmp_path: Path) -> None:
+def test_shares_are_means_over_runs_by_model_and_modality(tmp_path: Path, leave_run: Callable[..., Path]) -> None:
     ears = {"audio": "ears"}
     folders = [
-        write_run(tmp_path, "cma", 0, crossing((0.5, 0.25, 0.25), (0.75, 0.25)), BOTH),
-        write_run(tmp_path, "audio-utterance", 0, hearing(0.6, 0.3, 0.1), ears),
-        write_run(tmp_path, "audio-utterance", 1, hearing(0.2, 0.3, 0.5), ears),
-        write_run(tmp_path, "majority", 0, None, {}),
+        leave_run(tmp_path / "a", "cma", network=crossing((0.5, 0.25, 0.25), (0.75, 0.25)), encoders=BOTH),
+        leave_run(tmp_path / "b", "audio-utterance", network=hearing(0.6, 0.3, 0.1), encoders=ears),
+        leave_run(tmp_path / "c", "audio-utterance", 1, network=hearing(0.2, 0.3, 0.5), encoders=ears),
+        leave_run(tmp_path / "d", "majority"),
     ]
     found = read_layer_shares(folders)
     assert [(each.model, each.modality, each.encoder, each.n_runs) for each in found] == [
@@ -70,10 +59,10 @@ def test_shares_are_means_over_runs_by_model_and_modality(tmp_path: Path) -> Non
         assert each.shares == pytest.approx(expected, abs=1e-6)
 
 
-def test_networks_that_take_frames_as_they_are_weigh_nothing(tmp_path: Path) -> None:
+def test_networks_that_take_frames_as_they_are_weigh_nothing(tmp_path: Path, leave_run: Callable[..., Path]) -> None:
     concat = Concat(ConcatConfig(hidden=4, layers=1, dropout=0.0), DIMS, 2, False)
     folders = [
-        write_run(tmp_path, "audio-utterance", 0, hearing(), {"audio": "ears"}),
-        write_run(tmp_path, "concat", 0, concat, BOTH),
+        leave_run(tmp_path / "a", "audio-utterance", network=hearing(), encoders={"audio": "ears"}),
+        leave_run(tmp_path / "b", "concat", network=concat, encoders=BOTH),
     ]
     assert read_layer_shares(folders) == []

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from emofuse.reporting.leaderboard import WORSE, leaderboard, markdown, write_leaderboard
+from emofuse.reporting.leaderboard import leaderboard, markdown, write_leaderboard
+from emofuse.reporting.robustness import WORSE
 from emofuse.scoring.predictions import ScoringError
 
 TagsOf = Callable[[str], list[tuple[str, dict[str, str | None]]]]
@@ -48,9 +49,6 @@ def metrics(tmp_path: Path) -> Path:
     write_scores(folder, "meld-7", "wavlm", "bert", {"hcam": 0.65, "hcam/no-gate": 0.9, "majority": 0.3, "late": 0.62})
     write_scores(folder, "meld-7", "hubert", "bert", {"late": 0.58, "hcam": 0.5})
     write_scores(folder, "demo", "logmel", "minilm", {"hcam": 0.8})
-    robustness = folder / "meld-7" / "wavlm+bert" / "robustness"
-    robustness.mkdir()
-    (robustness / "noise-0.csv").write_text("model,metric,as_recorded,mean,word_error_rate,dialogues\n")
     (folder / "corpora").mkdir()
     (folder / "corpora" / "meld.json").write_text("{}")
     return folder
@@ -196,17 +194,17 @@ def test_weighted_f1_is_in_sight_on_a_phone(browser: Browser, file: Path) -> Non
 
 
 def test_worse_conditions_stand_below_their_task(metrics: Path) -> None:
-    folder = metrics / "demo" / "logmel+minilm" / "robustness"
+    folder = metrics / "demo/logmel+minilm/robustness"
     folder.mkdir()
-    head = "model,metric,as_recorded,mean,sd,low,high,n_runs,word_error_rate,dialogues"
-    rows = ["concat,accuracy,0.9,0.8,,0.7,0.9,1,0.417,15", "concat,weighted_f1,0.848,0.746,,0.66,0.83,1,0.417,15"]
-    (folder / "found.csv").write_text("\n".join([head, *rows]) + "\n")
+    scores = {"accuracy": {"mean": 0.8, "as_recorded": 0.9}, "weighted_f1": {"mean": 0.746, "as_recorded": 0.848}}
+    found = {"condition": "found", "dialogues": 15, "word_error_rate": 0.417, "scores": {"concat": scores}}
+    (folder / "found.json").write_text(json.dumps(found))
     text = write_leaderboard(metrics)
     below = text[text.index(WORSE) :]
     assert "found: 15 dialogues, word error rate 41.7 %." in below
     assert "| concat | 74.6 (84.8) |" in below
     assert text.count(WORSE) == 1
     assert "<td>74.6 (84.8)</td>" in (metrics / "leaderboard.html").read_text()
-    (folder / "found.csv").write_text("model\n")
-    with pytest.raises(ScoringError, match=r"found\.csv: not the scores of a condition"):
+    (folder / "found.json").write_text("{}")
+    with pytest.raises(ScoringError, match=r"found\.json: not the scores of a condition"):
         write_leaderboard(metrics)

@@ -1,6 +1,7 @@
 """Where results come from: the same of equal inputs, another of others, and the commit that has them."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,17 +10,15 @@ from emofuse.reporting.provenance import commit_of, provenance, provenance_lines
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/predictions.parquet").write_bytes(b"one")
+def run(tmp_path: Path, leave_run: Callable[..., Path]) -> Path:
     (tmp_path / "utterances.parquet").write_bytes(b"two")
-    return tmp_path / "run"
+    return leave_run(tmp_path / "run", "hcam")
 
 
-def test_digests_follow_what_was_scored(run: Path) -> None:
+def test_digests_follow_what_was_scored(run: Path, leave_run: Callable[..., Path]) -> None:
     before = provenance(run.parent / "utterances.parquet", [run])
     assert provenance(run.parent / "utterances.parquet", [run]) == before
-    (run / "predictions.parquet").write_bytes(b"another")
+    leave_run(run, "hcam", right=70)
     after = provenance(run.parent / "utterances.parquet", [run])
     changed = {name for name, value in before["sha256"].items() if after["sha256"][name] != value}
     assert changed == {"predictions"}

@@ -17,6 +17,7 @@ from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.layers import LayerShares
 from emofuse.reporting.protocol import model_sizes
 from emofuse.reporting.report import report, with_known
+from emofuse.reporting.robustness import Conditions
 from emofuse.reporting.turns import Turns
 from emofuse.scoring.scores import Scores, ScoringConfig, score
 
@@ -173,7 +174,8 @@ def test_every_part_is_there(page: str) -> None:
     titles = re.findall(r"<h2 id=.*?>(.*?)</h2>", page)
     assert titles == [
         *("Leaderboard", "Differences", "Ablations", "F1 of each class", "Confusion matrices", "Errors"),
-        *("Learning curves", "Calibration", "A dialogue of test", "What others published", "Protocol and provenance"),
+        *("Learning curves", "Calibration", "Worse conditions", "A dialogue of test", "What others published"),
+        "Protocol and provenance",
     ]
     assert re.findall(r'<li><a href="#.*?">(.*?)</a>', page) == titles
     assert page.count("<polyline") == 3 * 2 * 3  # loss and dev score of three models that learn, three runs each
@@ -295,6 +297,15 @@ def test_the_commit_is_named_where_it_is_known(browser: Browser, page: str, tmp_
     browser.show(tmp_path / "timed.html", 1200)
     assert browser.run("document.getElementById('commit').textContent") == "c0ffee"
     assert browser.run("document.querySelector('#provenance a').getAttribute('href')").startswith("metrics/meld-7/")
+
+
+def test_scores_under_worse_conditions_stand_in_the_page_that_is_printed(page: str) -> None:
+    assert "prints this page with them" in page
+    worse = Conditions("meld-7", "logmel", "minilm", ["found"], {"hcam": ["74.6 (84.8)"]}, ["found: 15 dialogues"])
+    printed = with_known(page, {}, None, [worse])
+    assert "prints this page with them" not in printed
+    assert printed.index('id="worse"') < printed.index("<td>74.6 (84.8)</td>") < printed.index('id="dialogue"')
+    assert "found: 15 dialogues." in printed
 
 
 def test_the_page_fits_a_phone_and_a_desk_in_light_and_dark(browser: Browser, file: Path) -> None:

@@ -1,10 +1,10 @@
 """What scoring reads: every run of every model that is run, from where the training stages leave it."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -15,7 +15,6 @@ from emofuse.plan import Models, Plan, Selection
 from emofuse.scoring.inputs import model_folders, run_folders, truth_of
 from emofuse.scoring.predictions import ScoringError
 from emofuse.tasks import Interval, Task, TaskConfig
-from emofuse.training.runs import Run, save_run
 
 LABELS = ("angry", "happy", "sad")
 PAIR = Pair("ears", "eyes")
@@ -54,15 +53,12 @@ def task(classes: Any = None) -> Task:
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
+def layout(tmp_path: Path, leave_run: Callable[..., Path]) -> Layout:
     """A project with a run of each seed of each model."""
-    found, fold = Layout(tmp_path), task().fold(0)
+    found = Layout(tmp_path)
     for model, folder in FOLDERS.items():
-        encoders = {name: PAIR.encoder(name) for name in find_model(model).modalities}
         for seed in range(SEEDS if find_model(model).seeded else 1):
-            run = Run("tiny", model, encoders, "by hand", seed, 0)
-            probabilities = np.full((len(fold.utterance_ids), 3), 1 / 3, np.float32)
-            save_run(found.models / "tiny" / folder / run.folder, run, fold, probabilities, {})
+            leave_run(found.models / "tiny" / folder / f"seed-{seed}-fold-0", model, seed)
     return found
 
 
@@ -108,10 +104,8 @@ def test_ablations_that_are_wholly_missing_are_an_error(layout: Layout, folder: 
         run_folders(task(), PAIR, plan(), layout)
 
 
-def test_a_run_too_many_is_an_error(layout: Layout) -> None:
-    fold = task().fold(0)
-    run = Run("tiny", "hcam", {}, "by hand", SEEDS, 0)
-    save_run(layout.fusion("tiny", PAIR) / "hcam" / run.folder, run, fold, np.full((27, 3), 1 / 3, np.float32), {})
+def test_a_run_too_many_is_an_error(layout: Layout, leave_run: Callable[..., Path]) -> None:
+    leave_run(layout.fusion("tiny", PAIR) / "hcam" / f"seed-{SEEDS}-fold-0", "hcam", SEEDS)
     with pytest.raises(ScoringError, match=r"eyes/hcam: 3 runs; expected 2"):
         run_folders(task(), PAIR, plan(), layout)
 

@@ -25,7 +25,7 @@ def row(table: pl.DataFrame, **keys: str | int | None) -> dict[str, Any]:
 
 
 def assert_scores_equal(one: Scores, other: Scores) -> None:
-    for name in ("models", "pairs", "runs", "run_confusion", "calibration"):
+    for name in ("models", "pairs", "runs", "confusion", "calibration"):
         assert_frame_equal(getattr(one, name), getattr(other, name), check_exact=True)
 
 
@@ -208,7 +208,7 @@ def test_ensembles_are_rows_of_their_own_and_are_compared_apart(
     plain, both = score(runs, targets, classes, CONFIG), score(runs, targets, classes, CONFIG, ensembles=ensembles)
     assert plain.ensemble_pairs.is_empty()
     added = pl.col("model").str.ends_with("/ensemble")
-    for name in ("models", "runs", "confusion", "run_confusion", "calibration", "temperatures", "tempered"):
+    for name in ("models", "runs", "confusion", "calibration", "temperatures", "tempered"):
         assert_frame_equal(getattr(both, name).filter(~added), getattr(plain, name))
     assert_frame_equal(both.pairs, plain.pairs)
     assert both.models["model"].unique(maintain_order=True).to_list() == [
@@ -295,7 +295,7 @@ def test_without_zeros_only_the_rest_is_scored(truth: Make, guess: Make, classes
         without = table.filter(part).with_columns(pl.col("metric").str.strip_suffix("/nonzero"))
         assert_frame_equal(without, wanted, check_exact=True)
         assert_frame_equal(table.filter(~part), whole, check_exact=True)
-    for name in ("confusion", "run_confusion", "calibration"):
+    for name in ("confusion", "calibration"):
         table = getattr(both, name)
         for of, alone in (("all", plain), ("nonzero", only)):
             own = table.filter(utterances=of).with_columns(utterances=pl.lit("all"))

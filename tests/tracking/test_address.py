@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from sqlalchemy.exc import OperationalError
 
 from emofuse.tracking.address import TrackingError, client_of, database, errors_of, tracker_uri
-from emofuse.tracking.experiment import tags_of_machine
+from emofuse.tracking.runs_in_tracker import tags_of_machine
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,8 @@ from mlflow.exceptions import MlflowException
 from emofuse.inference.bundle import BundleError
 from emofuse.tracking.address import TrackingConfig, TrackingError
 from emofuse.tracking.fetch import find, load
-from emofuse.tracking.results import Model, read_models
+from emofuse.tracking.registry import best_on_dev
+from emofuse.tracking.runs_on_disk import Model, read_models
 from emofuse.tracking.sync import sync
 
 Project = Any
@@ -216,7 +217,7 @@ def test_of_equal_runs_the_lowest_seed_is_the_best(trained: Path) -> None:
         record.write_text(json.dumps(json.loads(record.read_text()) | {"seed": seed}))
         set_dev(trained, seed, 0.5)
     hcam: Model = next(model for model in read_models(trained) if model.folder.name == "hcam")
-    assert hcam.best.tags["seed"] == "2"
+    assert best_on_dev(hcam).tags["seed"] == "2"
     assert find(models / "logmel+minilm/hcam").manifest.seed == 2
 
 

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 import polars as pl
 import pytest
-import torch
 import yaml
 from mlflow.entities import Run
 
@@ -25,46 +25,25 @@ from emofuse.core.schema import MODALITIES
 from emofuse.core.store import Store
 from emofuse.features.shards import write_shard
 from emofuse.models.registry import model
-from emofuse.tasks import Fold
 from emofuse.tracking.address import TrackingConfig, TrackingError
-from emofuse.tracking.experiment import tags_of_machine
-from emofuse.tracking.live import shown
-from emofuse.tracking.results import Card, Results, opened
-from emofuse.tracking.runs import Runs
-from emofuse.tracking.sync import Summary, sync, training_seconds, try_sync
-from emofuse.training import runs as run_files
-from emofuse.training.fit import Fitted
+from emofuse.tracking.process import shown, try_sync
+from emofuse.tracking.runs_in_tracker import RunsInTracker
+from emofuse.tracking.runs_on_disk import Card, RunsOnDisk, opened
+from emofuse.tracking.sync import Summary, sync, training_seconds
 from emofuse.training.progress import Progress
+from emofuse.training.runs import Run as TrainingRun
 
 CONFIG = TrackingConfig()
 CLASSES = ("angry", "happy+excited", "neutral", "sad")
 SUMMARY = ("accuracy", "balanced_accuracy", "weighted_f1", "macro_f1")
 PAIR = Pair("logmel", "minilm")
+PARAMETERS = {"network": {"hidden": 128}, "fit": {"learning_rate": 0.0005}}
+Write = Callable[..., Any]
 MODELS = ("audio-context", "hcam")
 SEEDS = 2
 RUNS = len(MODELS) * (1 + SEEDS)
 RIGHT = {"audio-context": 77, "hcam": 68}
 """Percent of dev that a model gets right."""
-
-
-def write_project(
-    root: Path, task: str = "demo", seeds: int = SEEDS, models: tuple[str, ...] = MODELS, pair: Pair = PAIR
-) -> Path:
-    """Leave on disk what the stages leave for a task, with made-up numbers."""
-    for name in models:
-        for seed in range(seeds):
-            write_run(root, task, name, seed, pair=pair)
-    write_lock(root, {stage(task, name, pair): "first" for name in models})
-    write_scores(root, task, seeds, models, pair=pair)
-    identity = {"id": "logmel", "revision": "1", "layer": "40 bands", "labels_seen": False}
-    for modality in MODALITIES:
-        folder = Layout(root).features("small", pair.encoder(modality))
-        folder.mkdir(parents=True, exist_ok=True)
-        write_shard(folder / "shard-00000-of-00001.parquet", [], 1, identity)
-    (root / "data/corpora/small").mkdir(parents=True, exist_ok=True)
-    (root / "data/corpora/small/utterances.parquet").touch()
-    run_only(root, pair, task)
-    return root
 
 
 def run_only(root: Path, pair: Pair, task: str = "demo") -> None:
@@ -106,38 +85,6 @@ def run_folder(root: Path, task: str, name: str, seed: int, pair: Pair = PAIR) -
     return layout.fusion(task, pair) / ("ablations" if "/" in name else "") / name / run
 
 
-def write_run(root: Path, task: str, name: str, seed: int, right: int | None = None, pair: Pair = PAIR) -> None:
-    """Write a run as training does, of a network that gets so many percent of each class of dev right."""
-    percent = RIGHT.get(name, 60) if right is None else right
-    targets = np.repeat(np.arange(4), 100)
-    output = np.where(np.arange(400) % 100 < percent, targets, (targets + 1) % 4)
-    fold = Fold(
-        utterance_ids=tuple(f"u{row}" for row in range(400)),
-        dialogues=np.array([0, 400]),
-        speakers=np.zeros(400, np.int64),
-        splits=np.ones(400, np.int64),
-        targets=targets,
-        scored=np.ones(400, bool),
-        classes=CLASSES,
-        context="full",
-    )
-    history = [
-        {
-            "epoch": n,
-            "loss": 1.4 / n**0.5 + 0.02 * seed,
-            "dev_accuracy": 0.5,
-            "dev_weighted_f1": 0.4 + 0.03 * n + percent / 1000,
-        }
-        for n in range(1, 9)
-    ]
-    probabilities = np.eye(4, dtype=np.float32)[output]
-    network: torch.nn.Module = torch.nn.Linear(10, 4)
-    fitted = Fitted(network, probabilities, {}, 8, False, history, [])  # type: ignore[arg-type]
-    run = run_files.Run(task, name, encoders(name, pair), stage(task, name, pair), seed, 0)
-    parameters = {"network": {"hidden": 128}, "fit": {"learning_rate": 0.0005}}
-    run_files.save_run(run_folder(root, task, name, seed, pair), run, fold, probabilities, parameters, fitted)
-
-
 def write_scores(
     root: Path,
     task: str,
@@ -148,7 +95,7 @@ def write_scores(
     pair: Pair = PAIR,
 ) -> None:
     """Leave what the scoring stage leaves, with further columns if there are any."""
-    scores, confusion, means = [], [], []
+    scores, means = [], []
     for place, name in enumerate(models):
         for metric in (*SUMMARY, *(f"f1/{each}" for each in CLASSES), *further):
             value = 0.6 + 0.05 * place + better
@@ -156,17 +103,11 @@ def write_scores(
             scores += [(name, 0, None, metric, 0.1)]
             means += [(name, metric, value, 0.01, value - 0.02, value + 0.02, seeds)]
         means += [(name, f"dev/{metric}", 0.99, 0.01, None, None, seeds) for metric in SUMMARY]
-        for seed in range(seeds):
-            counts = np.full((len(CLASSES), len(CLASSES)), 3) + (30 + seed + round(100 * better)) * np.eye(4, dtype=int)
-            cells = [(CLASSES[t], CLASSES[s], int(n)) for (t, s), n in np.ndenumerate(counts)]
-            confusion += [(name, seed, 0, "all", *cell) for cell in cells]
     folder, metrics = Layout(root).scores(task, pair), Layout(root).metrics(task, pair)
     folder.mkdir(parents=True, exist_ok=True)
     (metrics / "plots").mkdir(parents=True, exist_ok=True)
     names = ["model", "seed", "fold", "metric", "value"]
     pl.DataFrame(scores, schema=names, orient="row").write_parquet(folder / "runs.parquet")
-    names = ["model", "seed", "fold", "utterances", "true", "predicted", "count"]
-    pl.DataFrame(confusion, schema=names, orient="row").write_parquet(folder / "confusion.parquet")
     names = ["model", "metric", "mean", "sd", "low", "high", "n_runs"]
     pl.DataFrame(means, schema=names, orient="row").write_csv(metrics / "scores.csv")
     (metrics / "table.md").write_text(f"| Model | Weighted F1 |\n| --- | ---: |\n| hcam | {65 + 100 * better:.1f} |\n")
@@ -175,31 +116,65 @@ def write_scores(
         (metrics / f"plots/{name}.svg").write_text(f"<svg>{better}</svg>")
 
 
-def write_lock(root: Path, versions: dict[str, str], corpus: str = "68ca") -> None:
-    """Write what DVC writes: a stage's command, and the digests of what it depends on."""
-    stages = {}
-    for name, version in versions.items():
-        script, task, *names = name.split()
-        encoders = names[0].split("+")
-        reads = [f"data/features/small/{each}" for each in encoders]
-        if script == "fuse":
-            reads = [f"data/models/{task}/{each}" for each in encoders]
-        deps = {"data/corpora/small/utterances.parquet": corpus, **{each: f"{Path(each).name}.dir" for each in reads}}
-        words = ["python", f"stages/{script}.py", "params.yaml", task, *(["audio"] if script == "pretrain" else [])]
-        stages[name.replace(" ", "-")] = {
-            "cmd": " ".join([*words, *names]),
-            "deps": [{"path": path, "hash": "md5", "md5": md5} for path, md5 in deps.items()]
-            + [{"path": "src", "md5": version}],
-        }
-    for encoder in PAIR.audio, PAIR.text:  # what networks read that read networks
-        deps = [{"path": f"data/features/small/{encoder}", "hash": "md5", "md5": f"{encoder}.dir"}]
-        cmd = f"python stages/pretrain.py params.yaml demo text {encoder}"
-        stages.setdefault(f"pretrain-demo-{encoder}", {"cmd": cmd, "deps": deps})
+def write_lock(root: Path, corpus: str = "68ca") -> None:
+    """Write what DVC writes: the digests of what stages made, and of what they depend on."""
+    table = {"path": "data/corpora/small/utterances.parquet", "hash": "md5", "md5": corpus}
+    stages = {"ingest": {"cmd": "python stages/ingest.py", "outs": [table]}}
+    for encoder in PAIR.audio, PAIR.text:
+        made = {"path": f"data/features/small/{encoder}", "hash": "md5", "md5": f"{encoder}.dir"}
+        stages[f"extract-{encoder}"] = {"cmd": "python stages/extract.py", "deps": [table], "outs": [made]}
     (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
 
 
 @pytest.fixture(scope="session")
-def two_writers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def write_run(leave_run: Write) -> Write:
+    """Write a run of a network that gets so many percent of each class of dev right."""
+
+    def write(root: Path, task: str, name: str, seed: int, right: int | None = None, pair: Pair = PAIR) -> None:
+        percent = RIGHT.get(name, 60) if right is None else right
+        history = [
+            {
+                "epoch": n,
+                "loss": 1.4 / n**0.5 + 0.02 * seed,
+                "dev_accuracy": 0.5,
+                "dev_weighted_f1": 0.4 + 0.03 * n + percent / 1000,
+            }
+            for n in range(1, 9)
+        ]
+        of = {"task": task, "encoders": encoders(name, pair), "stage": stage(task, name, pair)}
+        folder = run_folder(root, task, name, seed, pair)
+        leave_run(folder, name, seed, percent, **of, parameters=PARAMETERS, history=history)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_project(write_run: Write) -> Write:
+    """Leave on disk what the stages leave for a task, with made-up numbers."""
+
+    def write(
+        root: Path, task: str = "demo", seeds: int = SEEDS, models: tuple[str, ...] = MODELS, pair: Pair = PAIR
+    ) -> Path:
+        for name in models:
+            for seed in range(seeds):
+                write_run(root, task, name, seed, pair=pair)
+        write_lock(root)
+        write_scores(root, task, seeds, models, pair=pair)
+        identity = {"id": "logmel", "revision": "1", "layer": "40 bands", "labels_seen": False}
+        for modality in MODALITIES:
+            folder = Layout(root).features("small", pair.encoder(modality))
+            folder.mkdir(parents=True, exist_ok=True)
+            write_shard(folder / "shard-00000-of-00001.parquet", [], 1, identity)
+        (root / "data/corpora/small").mkdir(parents=True, exist_ok=True)
+        (root / "data/corpora/small/utterances.parquet").touch()
+        run_only(root, pair, task)
+        return root
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def two_writers(tmp_path_factory: pytest.TempPathFactory, write_project: Write) -> tuple[Path, list[str]]:
     """A project that two processes logged at once, into a database that neither found there; and what they printed."""
     root = write_project(tmp_path_factory.mktemp("two"), seeds=1)
     command = [sys.executable, "-m", "emofuse.tracking", str(root), "first"]
@@ -210,14 +185,14 @@ def two_writers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[st
 
 
 @pytest.fixture
-def project(tmp_path: Path, two_writers: tuple[Path, list[str]]) -> Path:
+def project(tmp_path: Path, two_writers: tuple[Path, list[str]], write_project: Write) -> Path:
     """A project with trained models and a database, which takes MLflow seconds to make, without its experiment."""
     shutil.copy(two_writers[0] / "mlflow.db", tmp_path / "mlflow.db")
     return write_project(tmp_path)
 
 
 @pytest.fixture(scope="session")
-def logged(two_writers: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def logged(two_writers: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory, write_project: Write) -> Path:
     """A project whose runs are in the tracker, to look at only."""
     root = tmp_path_factory.mktemp("logged")
     shutil.copy(two_writers[0] / "mlflow.db", root / "mlflow.db")
@@ -280,10 +255,9 @@ def test_a_run_has_what_the_record_and_the_scores_say(logged: Path) -> None:
     assert [tags[name] for name in ("task", "encoders", "model", "seed", "fold")] == [
         *("demo", "logmel+minilm", "hcam", "1", "0")
     ]
-    assert tags["stage"] == "fuse demo logmel+minilm hcam"
-    assert len(tags["emofuse.lock"]) == 64
+    assert tags["mlflow.source.name"] == "fuse demo logmel+minilm hcam"
     assert tags["encoder.audio"] == tags["encoder.text"] == "logmel@1, layer 40 bands, labels unseen"
-    assert artifacts(logged, run) == {"record.json", "predictions.parquet", "confusion.svg"}
+    assert artifacts(logged, run) == {"record.json", "predictions.parquet"}
 
 
 def test_learning_curves_have_one_point_an_epoch(logged: Path) -> None:
@@ -320,14 +294,14 @@ def test_what_went_in_is_named_without_a_copy_of_it(logged: Path, monkeypatch: p
 
 def test_other_data_with_an_equal_result_are_a_further_input(project: Path) -> None:
     sync(project, CONFIG)
-    write_lock(project, {stage("demo", model): "first" for model in MODELS}, corpus="77ff")
+    write_lock(project, corpus="77ff")
     assert counts(sync(project, CONFIG)) == (0, RUNS, 0)
     run = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"]
     assert {digest for name, digest in inputs(run) if name == "small/utterances"} == {"68ca", "77ff"}
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
 
 
-def test_an_ablation_is_a_model_of_its_own(project: Path) -> None:
+def test_an_ablation_is_a_model_of_its_own(project: Path, write_project: Write) -> None:
     write_project(project, task="other", seeds=1, models=("hcam/no-contrastive",))
     assert "other/logmel+minilm/hcam/no-contrastive/seed-0-fold-0" in sync(project, CONFIG).added
     run = by_name(project)["other/logmel+minilm/hcam/no-contrastive"]
@@ -353,15 +327,15 @@ def test_nothing_is_logged_twice(project: Path) -> None:
 def test_a_changed_score_updates_the_same_run(project: Path) -> None:
     sync(project, CONFIG)
     before = by_name(project)
-    pictures = {name: (project / "mlartifacts" / run.info.run_id / "artifacts") for name, run in before.items()}
-    drawn = (pictures["demo/logmel+minilm/hcam/seed-0-fold-0"] / "confusion.svg").read_bytes()
+    table = project / "mlartifacts" / before["demo/logmel+minilm/hcam"].info.run_id / "artifacts/table.md"
+    shown = table.read_text()
     write_scores(project, "demo", SEEDS, MODELS, better=-0.1)
     assert counts(sync(project, CONFIG)) == (0, RUNS, 0)
     after = by_name(project)
     assert {name: run.info.run_id for name, run in after.items()} == {n: r.info.run_id for n, r in before.items()}
     assert after["demo/logmel+minilm/hcam/seed-0-fold-0"].data.metrics["test/weighted_f1"] == pytest.approx(0.55)
     assert after["demo/logmel+minilm/hcam"].data.metrics["test/weighted_f1"] == pytest.approx(0.55)
-    assert (pictures["demo/logmel+minilm/hcam/seed-0-fold-0"] / "confusion.svg").read_bytes() != drawn
+    assert table.read_text() != shown
     assert len(history(project, after["demo/logmel+minilm/hcam/seed-0-fold-0"], "curves/loss")) == 8
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
 
@@ -394,20 +368,17 @@ def test_a_column_that_was_switched_off_is_no_number_any_more(project: Path) -> 
     assert by_name(project)["demo/logmel+minilm/hcam"].data.metrics[column] == pytest.approx(0.65)
 
 
-def test_a_model_trained_again_is_a_new_run_and_the_old_one_stays(project: Path) -> None:
+def test_a_model_trained_again_is_a_new_run_and_the_old_one_stays(project: Path, write_run: Write) -> None:
     sync(project, CONFIG)
     old = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"]
-    write_lock(project, {stage("demo", model): "second" if model == "hcam" else "first" for model in MODELS})
     write_run(project, "demo", "hcam", 0, right=84)
     summary = sync(project, CONFIG)
     assert summary.added == ("demo/logmel+minilm/hcam/seed-0-fold-0",)
-    # The parent's mean on dev, and a lock entry.
-    assert summary.updated == ("demo/logmel+minilm/hcam", "demo/logmel+minilm/hcam/seed-1-fold-0")
+    assert summary.updated == ("demo/logmel+minilm/hcam",)  # its mean on dev
     means = by_name(project)["demo/logmel+minilm/hcam"].data.metrics
     assert (means["dev/accuracy"], means["dev/accuracy_sd"]) == pytest.approx((0.76, 0.16 / 2**0.5))
     new = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"]
     assert new.info.run_id != old.info.run_id
-    assert new.data.tags["emofuse.lock"] != old.data.tags["emofuse.lock"]
     retired = [run for run in all_runs(project) if run.data.tags["emofuse.current"] == "false"]
     assert [run.info.run_id for run in retired] == [old.info.run_id]
 
@@ -438,19 +409,9 @@ def test_times_are_those_of_training_where_the_work_store_has_them_and_stay(proj
     assert training_seconds(project, CONFIG) == first
 
 
-def test_a_stage_repeated_with_an_equal_result_makes_no_run(project: Path) -> None:
-    sync(project, CONFIG)
-    before = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"].data.tags["emofuse.lock"]
-    write_lock(project, {stage("demo", model): "a comment was edited" for model in MODELS})
-    assert counts(sync(project, CONFIG)) == (0, len(MODELS) * SEEDS, len(MODELS))
-    assert len(all_runs(project)) == RUNS
-    assert by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"].data.tags["emofuse.lock"] != before
-
-
-def test_a_new_seed_adds_its_own_runs_alone(project: Path) -> None:
+def test_a_new_seed_adds_its_own_runs_alone(project: Path, write_project: Write) -> None:
     sync(project, CONFIG)
     write_project(project, seeds=SEEDS + 1)
-    write_lock(project, {stage("demo", model): "one seed more" for model in MODELS})
     assert set(sync(project, CONFIG).added) == {
         "demo/logmel/audio-context/seed-2-fold-0",
         "demo/logmel+minilm/hcam/seed-2-fold-0",
@@ -468,7 +429,7 @@ def experiment(project: Path, name: str = "wide") -> Iterator[pytest.MonkeyPatch
 
 
 def test_an_experiment_of_dvc_logs_what_differs_beside_the_project_in_the_project_s_tracker(
-    project: Path, tmp_path: Path
+    project: Path, tmp_path: Path, write_project: Write, write_run: Write
 ) -> None:
     sync(project, CONFIG)
     copy = write_project(tmp_path / "copy")
@@ -492,7 +453,9 @@ def test_an_experiment_of_dvc_logs_what_differs_beside_the_project_in_the_projec
     assert tags["mlflow.parentRunId"] == runs["wide: demo/logmel+minilm/hcam"].info.run_id
 
 
-def test_a_seed_that_an_experiment_adds_is_logged_alone_under_the_mean_of_all(project: Path, tmp_path: Path) -> None:
+def test_a_seed_that_an_experiment_adds_is_logged_alone_under_the_mean_of_all(
+    project: Path, tmp_path: Path, write_project: Write, write_run: Write
+) -> None:
     sync(project, CONFIG)
     copy = write_project(tmp_path / "copy")
     write_run(copy, "demo", "hcam", SEEDS, right=86)
@@ -505,7 +468,9 @@ def test_a_seed_that_an_experiment_adds_is_logged_alone_under_the_mean_of_all(pr
     assert means["dev/weighted_f1"] == pytest.approx((2 * 0.68 + 0.86) / 3)
 
 
-def test_an_experiment_logs_what_the_project_no_longer_is(project: Path, tmp_path: Path) -> None:
+def test_an_experiment_logs_what_the_project_no_longer_is(
+    project: Path, tmp_path: Path, write_project: Write, write_run: Write
+) -> None:
     """A value that the project had before is in its runs, but no longer among the current ones."""
     write_run(project, "demo", "hcam", 0, right=84)
     sync(project, CONFIG)
@@ -529,7 +494,7 @@ def test_an_experiment_is_logged_whole_where_the_project_is_not(project: Path) -
     assert counts(sync(project, CONFIG)) == (RUNS, 0, 0)
 
 
-def test_a_model_that_reads_no_encoder_is_logged_once_for_all_pairs(project: Path) -> None:
+def test_a_model_that_reads_no_encoder_is_logged_once_for_all_pairs(project: Path, write_project: Write) -> None:
     other = Pair("logmel", "bert")
     for pair in (PAIR, other):
         write_project(project, seeds=1, models=("majority",), pair=pair)
@@ -537,12 +502,15 @@ def test_a_model_that_reads_no_encoder_is_logged_once_for_all_pairs(project: Pat
     assert counts(sync(project, CONFIG)) == (RUNS + 2, 0, 0)
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS + 2)
     run = by_name(project)["demo/labels/majority/seed-0-fold-0"]
-    assert (run.data.tags["encoders"], run.data.tags["stage"]) == ("labels", "fuse demo logmel+minilm majority")
+    assert (run.data.tags["encoders"], run.data.tags["mlflow.source.name"]) == (
+        "labels",
+        "fuse demo logmel+minilm majority",
+    )
     shutil.rmtree(Layout(project).fusion("demo", PAIR) / "majority")
     sync(project, CONFIG)  # from the other pair
     again = by_name(project)["demo/labels/majority/seed-0-fold-0"]
     assert again.info.run_id == run.info.run_id
-    assert again.data.tags["stage"] == "fuse demo logmel+bert majority"
+    assert again.data.tags["mlflow.source.name"] == "fuse demo logmel+bert majority"
 
 
 def test_scores_are_of_a_pair_that_is_run(project: Path) -> None:
@@ -558,7 +526,7 @@ def test_scores_are_of_a_pair_that_is_run(project: Path) -> None:
     assert by_name(project)[name].data.metrics["test/weighted_f1"] == pytest.approx(0.3)
 
 
-def test_a_project_without_dvc_and_without_scores_is_shown_too(project: Path) -> None:
+def test_a_project_without_dvc_and_without_scores_is_shown_too(project: Path, write_project: Write) -> None:
     (project / "dvc.lock").unlink()
     shutil.rmtree(project / "data/scores")
     shutil.rmtree(project / "metrics")
@@ -566,7 +534,6 @@ def test_a_project_without_dvc_and_without_scores_is_shown_too(project: Path) ->
     run = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"]
     assert "test/weighted_f1" not in run.data.metrics
     assert by_name(project)["demo/logmel+minilm/hcam"].data.metrics["dev/weighted_f1"] == pytest.approx(0.68)
-    assert "emofuse.lock" not in run.data.tags
     assert not inputs(run)
     assert artifacts(project, run) == {"record.json", "predictions.parquet"}
 
@@ -678,10 +645,8 @@ def test_a_damaged_lock_file_is_named(project: Path) -> None:
 def begin(folder: Path, project: Path, seed: int) -> Progress:
     """What a run of HCAM writes of itself before its first epoch."""
     out = run_folder(project, "demo", "hcam", seed)
-    run = run_files.Run("demo", "hcam", encoders("hcam", PAIR), stage("demo", "hcam"), seed, 0)
-    return Progress(
-        folder, run, {"network": {"hidden": 128}, "fit": {"learning_rate": 0.0005}}, out.relative_to(project)
-    )
+    run = TrainingRun("demo", "hcam", encoders("hcam", PAIR), stage("demo", "hcam"), seed, 0)
+    return Progress(folder, run, PARAMETERS, out.relative_to(project))
 
 
 def wait_for(project: Path, name: str, ready: Callable[[Run], bool]) -> Run:
@@ -729,34 +694,34 @@ def test_a_run_is_shown_while_it_trains(project: Path, tmp_path: Path, monkeypat
 
 
 @pytest.fixture
-def live(project: Path) -> Runs:
+def live(project: Path) -> RunsInTracker:
     """The tracker as the process sees it that shows runs while they train."""
     sync(project, CONFIG)
     client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
-    return Runs(client, client.get_experiment_by_name("emofuse").experiment_id, tags_of_machine(project))
+    return RunsInTracker(client, client.get_experiment_by_name("emofuse").experiment_id, project)
 
 
-def in_training(live: Runs, project: Path) -> tuple[Card, Run]:
-    record, card = Results(project, "demo").run(run_folder(project, "demo", "hcam", 0))
+def in_training(live: RunsInTracker, project: Path) -> tuple[Card, Run]:
+    record = json.loads((run_folder(project, "demo", "hcam", 0) / "record.json").read_text())
     card, parent = opened(record)
     return parent, live.create(card, parent, (time.time(),) * 2)
 
 
-def test_what_a_killed_process_was_showing_goes_with_the_next_look(project: Path, live: Runs) -> None:
+def test_what_a_killed_process_was_showing_goes_with_the_next_look(project: Path, live: RunsInTracker) -> None:
     in_training(live, project)
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
     assert len(all_runs(project)) == len(by_name(project)) == RUNS
 
 
-def test_an_equal_result_trained_again_stays_one_run(project: Path, live: Runs) -> None:
+def test_an_equal_result_trained_again_stays_one_run(project: Path, live: RunsInTracker) -> None:
     before = {run.info.run_id for run in all_runs(project)}
     parent, run = in_training(live, project)
-    _, card = Results(project, "demo").run(run_folder(project, "demo", "hcam", 0))
+    card = RunsOnDisk(project, "demo").run(run_folder(project, "demo", "hcam", 0))
     live.finish(run, card, parent)
     assert {run.info.run_id for run in all_runs(project)} == before
 
 
-def test_of_two_machines_the_younger_run_goes_at_the_next_look(project: Path, live: Runs) -> None:
+def test_of_two_machines_the_younger_run_goes_at_the_next_look(project: Path, live: RunsInTracker) -> None:
     before = {run.info.run_id for run in all_runs(project)}
     for run in all_runs(project):
         live._client.create_run(run.info.experiment_id, run_name=run.info.run_name, tags=run.data.tags)

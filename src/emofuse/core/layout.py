@@ -96,4 +96,4 @@ class Layout:
 
     def robustness(self, task: str, pair: Pair, condition: str) -> Path:
         """The scores under a worse condition."""
-        return self.metrics(task, pair) / "robustness" / condition
+        return self.metrics(task, pair) / "robustness" / f"{condition}.json"

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from emofuse.core.markdown import plain, table
+from emofuse.core.percent import in_percent
 from emofuse.core.schema import TERMS
 from emofuse.inference.manifest import Manifest
 from emofuse.inference.provenance import LANGUAGES, SYNTHETIC, corpus_of, trained_on
@@ -101,7 +102,7 @@ _HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 def model_card(manifest: Manifest) -> str:
     """Return the card, Markdown with YAML in front."""
-    weighted_f1 = f"weighted F1 {100 * manifest.dev['weighted_f1']:.1f} there"
+    weighted_f1 = f"weighted F1 {in_percent(manifest.dev['weighted_f1'])} there"
     return _CARD.format(
         front=_front(manifest),
         task=plain(manifest.task),
@@ -264,7 +265,7 @@ def _scores(scores: Mapping[str, Mapping[str, Any]] | None) -> str:
     rows = [
         (
             name.replace("_", " ").replace("f1", "F1"),
-            *(_percent(each[key]) for key in ("mean", "sd", "low", "high")),
+            *("" if each[key] is None else in_percent(each[key]) for key in ("mean", "sd", "low", "high")),
             f"{each['n_runs']:g}",
         )
         for name, each in scores.items()
@@ -277,10 +278,6 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_plain(each)}" for name, each in value.items())
     return (", ".join(map(_plain, value)) or "nothing") if isinstance(value, list) else str(value)
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -19,18 +19,11 @@ from emofuse.reporting.protocol import cut_off, losses, model_sizes, protocol_ma
 from emofuse.reporting.provenance import provenance
 from emofuse.reporting.report import confusion_figures, report, scores_figure
 from emofuse.reporting.svg import as_file
-from emofuse.reporting.tables import (
-    best_model,
-    dev_scores,
-    learning_curves,
-    markdown_table,
-    write_csv,
-    write_runs,
-    write_scores,
-)
+from emofuse.reporting.tables import best_model, markdown_table
 from emofuse.reporting.turns import read_turns
 from emofuse.scoring.ensembles import of_seeds
 from emofuse.scoring.external import taken_in
+from emofuse.scoring.files import learning_curves, scores_on_dev, write_csv, write_runs, write_scores
 from emofuse.scoring.inputs import run_folders, truth_of
 from emofuse.scoring.literature import published
 from emofuse.scoring.scores import ALL, NONZERO, Scores, ScoringConfig, score
@@ -62,7 +55,7 @@ def benchmark(task: Task, pair: Pair, plan: Plan, config: ScoringConfig, layout:
     kept_epochs = [pl.read_parquet(path) for path in (folder / "epochs.parquet" for folder in folders) if path.exists()]
     epochs = pl.concat(kept_epochs) if kept_epochs else None
     whole = runs.filter(~pl.col("model").map_elements(is_ablation, pl.Boolean))
-    scores, dev = score(runs, truth_of(task), task.classes, config, epochs, of_seeds(whole)), dev_scores(records)
+    scores, dev = score(runs, truth_of(task), task.classes, config, epochs, of_seeds(whole)), scores_on_dev(records)
     pairs, rules = comparisons(scores, list(about)), protocol(task, pair, layout, records, configs, about)
     rules["intervals_over"] = {"unit": scores.unit, "units": scores.n_units}
     scored = [*folders, *(layout.external(task.name, pair, name) for name in about)]

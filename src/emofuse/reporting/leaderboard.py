@@ -8,16 +8,16 @@ from typing import Any
 
 from emofuse.core.files import write_text
 from emofuse.core.markdown import plain, table
+from emofuse.core.percent import bounds, in_percent
 from emofuse.models.registry import base_name, in_order
-from emofuse.reporting.conditions import Conditions, read_conditions
 from emofuse.reporting.pages import render
 from emofuse.reporting.protocol import unranked
-from emofuse.reporting.verdicts import METRIC, bounds, in_percent
+from emofuse.reporting.robustness import WORSE, Conditions, read_conditions
 from emofuse.scoring.literature import Published, published
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import DEV
+from emofuse.scoring.scores import DEV, METRIC
 
-__all__ = ["WORSE", "Row", "leaderboard", "markdown", "write_leaderboard"]
+__all__ = ["Row", "cell", "leaderboard", "markdown", "write_leaderboard"]
 
 COLUMNS = {
     METRIC: "Weighted F1",
@@ -32,9 +32,6 @@ _NOTE = (
     "protocol, whatever the encoders; the dev column is what settings were chosen by. Figures of others stand under "
     "protocols of their own."
 )
-
-WORSE = "Weighted F1 under worse conditions, and without them on the same utterances in parentheses."
-"""What stands above the tables of conditions."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ def _of_task(task: str, rows: Sequence[Row], conditions: Sequence[Conditions]) -
     best = _best(rows)
     lines = []
     for row in rows:
-        cells = [_cell(row.scores.get(metric), best[metric] if row.ranked else None) for metric in COLUMNS]
+        cells = [cell(row.scores.get(metric), best[metric] if row.ranked else None) for metric in COLUMNS]
         lines.append([row.audio, row.text, row.model, *cells, str(row.scores[METRIC]["n_runs"])])
     head = ["Audio", "Text", "Model", *COLUMNS.values(), "Runs"]
     rule = [*["---"] * 3, *["---:"] * (len(COLUMNS) + 1)]
@@ -154,12 +151,11 @@ def _others(found: Sequence[Published], task: str) -> Iterator[str]:
         yield table(head, ["---", "---:", *["---"] * 3], rows)
 
 
-def _cell(row: dict[str, Any] | None, best: float | None) -> str:
-    if row is None:
-        return ""
-    mean = in_percent(row["mean"])
-    ends = "" if row["low"] is None else f" {bounds(row['low'], row['high'])}"
-    return (f"**{mean}**" if row["mean"] == best else mean) + ends
+def cell(row: dict[str, Any] | None, best: float | None) -> str:
+    """Return a mean with its interval as Markdown, in bold if it is the best; nothing where there is none."""
+    own = _numbers(row, best)
+    mean = f"**{own['mean']}**" if own["best"] else own["mean"]
+    return f"{mean} {own['interval']}".strip()
 
 
 def _page(rows: Sequence[Row], conditions: Sequence[Conditions]) -> str:

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from emofuse.core.markdown import plain, table
+from emofuse.core.percent import in_percent
 from emofuse.models.registry import ENSEMBLE, in_order, is_ablation, sources
 from emofuse.models.registry import model as find_model
-from emofuse.reporting.verdicts import METRIC, in_percent
 from emofuse.scoring.literature import Published
 from emofuse.scoring.predictions import ScoringError
+from emofuse.scoring.scores import METRIC
 
 __all__ = [
     "PARAMETERS",

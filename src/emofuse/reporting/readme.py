@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from emofuse.core.files import write_text
+from emofuse.core.markdown import table
 from emofuse.models.registry import in_order
-from emofuse.reporting.leaderboard import Row, leaderboard
-from emofuse.reporting.verdicts import METRIC, bounds, in_percent
+from emofuse.reporting.leaderboard import Row, cell, leaderboard
 from emofuse.scoring.predictions import ScoringError
+from emofuse.scoring.scores import METRIC
 
 __all__ = ["BEGIN", "END", "results", "with_results", "write_results"]
 
@@ -23,14 +24,17 @@ def results(metrics: Path) -> str:
     places: dict[tuple[str, str, str], dict[str, Row]] = {}
     for row in leaderboard(metrics):
         places.setdefault((row.task, row.audio, row.text), {})[row.model] = row
-    ranked = {place: [row for row in rows.values() if row.ranked] for place, rows in places.items()}
-    best = {place: max(row.scores[METRIC]["mean"] for row in rows) for place, rows in ranked.items()}
+    best = {
+        place: max(row.scores[METRIC]["mean"] for row in own.values() if row.ranked) for place, own in places.items()
+    }
+    lines = []
+    for model in in_order(name for own in places.values() for name in own):
+        rows = [(own.get(model), best[place]) for place, own in places.items()]
+        lines.append(
+            [model, *(cell(row.scores[METRIC], top if row.ranked else None) if row else "" for row, top in rows)]
+        )
     titles = [f"{task}<br>{audio} + {text}" for task, audio, text in places]
-    lines = [["Model", *titles], ["---", *["---:"] * len(titles)]]
-    for model in in_order(name for rows in places.values() for name in rows):
-        cells = [_cell(rows.get(model), best[place]) for place, rows in places.items()]
-        lines.append([model, *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table(["Model", *titles], ["---", *["---:"] * len(titles)], lines)
 
 
 def with_results(text: str, metrics: Path) -> str:
@@ -48,11 +52,3 @@ def with_results(text: str, metrics: Path) -> str:
 def write_results(readme: Path, metrics: Path) -> None:
     """Bring the results in a README file up to date."""
     write_text(readme, with_results(readme.read_text(encoding="utf-8"), metrics))
-
-
-def _cell(row: Row | None, best: float) -> str:
-    if row is None:
-        return ""
-    score = row.scores[METRIC]
-    mean = in_percent(score["mean"])
-    return f"{f'**{mean}**' if row.ranked and score['mean'] == best else mean} {bounds(score['low'], score['high'])}"

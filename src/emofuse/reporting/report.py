@@ -6,11 +6,13 @@ draws.
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
+from emofuse.core.percent import bounds, in_percent
 from emofuse.models.registry import MODELS, base_name, in_order, is_ablation, is_ensemble
 from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.figures import Estimate, calibration, confusion, dots, learning, shares
@@ -19,24 +21,16 @@ from emofuse.reporting.pages import render
 from emofuse.reporting.palette import emotion_colours
 from emofuse.reporting.protocol import PARAMETERS, TIMES, count, protocol_lines, repeat, seen, unranked
 from emofuse.reporting.provenance import provenance_lines
+from emofuse.reporting.robustness import WORSE, Conditions
 from emofuse.reporting.svg import Markup
-from emofuse.reporting.tables import (
-    MODEL,
-    PART_TITLES,
-    Grid,
-    best_model,
-    best_value,
-    grids,
-    learning_curves,
-    models_of,
-    shown,
-)
+from emofuse.reporting.tables import MODEL, PART_TITLES, Grid, best_model, best_value, grids, models_of, shown
 from emofuse.reporting.turns import Turns, as_json
-from emofuse.reporting.verdicts import METRIC, between, bounds, in_percent, pair_row, standing, verdict
+from emofuse.reporting.verdicts import between, pair_row, standing, verdict
 from emofuse.scoring.calibration import BINS
 from emofuse.scoring.ensembles import COMPARED
+from emofuse.scoring.files import learning_curves
 from emofuse.scoring.literature import paper, published
-from emofuse.scoring.scores import ECE, NOT_COVERED, SUFFIXES, Scores
+from emofuse.scoring.scores import ECE, METRIC, NOT_COVERED, SUFFIXES, Scores
 
 __all__ = ["confusion_figures", "report", "scores_figure", "with_known"]
 
@@ -48,6 +42,9 @@ SIZES = ("Runs", "Parameters in all", "Labels seen")
 
 _KNOWN = '<script type="application/json" id="known">{}</script>'
 """Where a page has what an out cannot have: training times by model, and the commit."""
+
+_WORSE = re.compile("<!-- worse conditions -->.*?<!-- end -->", re.DOTALL)
+"""Where it has the scores under worse conditions, which no score waits for."""
 
 
 def report(
@@ -112,7 +109,9 @@ def report(
     )
 
 
-def with_known(page: str, seconds: Mapping[str, float], commit: str | None = None) -> str:
+def with_known(
+    page: str, seconds: Mapping[str, float], commit: str | None = None, worse: Sequence[Conditions] = ()
+) -> str:
     """Return a page with what an out cannot have, since no two trainings take equally long and commits come later.
 
     Its links become those of a page in the project's root folder.
@@ -121,10 +120,14 @@ def with_known(page: str, seconds: Mapping[str, float], commit: str | None = Non
         page: what :func:`report` gave
         seconds: of a run of each model, in its own stage
         commit: that has these results
+        worse: the models under worse conditions
     """
     # Names come from the tracker; without the sign none ends the script.
     known = json.dumps({"seconds": seconds, "commit": commit}).replace("<", "\\u003c")
     filled = page.replace(_KNOWN.format("{}"), _KNOWN.format(known))
+    if worse:
+        tables = render("robustness.html.jinja", conditions=worse, worse=WORSE)
+        filled = _WORSE.sub(lambda _: tables, filled)
     return filled.replace('"../../../../', '"').replace('"../../../sound/', '"data/sound/').replace('"../../../', '"')
 
 

@@ -1,26 +1,24 @@
-"""Scores as files: CSV and JSON for programs, Markdown for people."""
+"""Scores as tables for people: which there are, and as Markdown."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import polars as pl
 
-from emofuse.core.files import write_json, write_table, write_text
 from emofuse.core.markdown import plain, table
+from emofuse.core.percent import bounds, in_percent, percent
 from emofuse.models.registry import base_name, in_order, is_ablation, is_ensemble
-from emofuse.reporting.verdicts import METRIC, between, bounds, in_percent, pair_row, percent, standing
+from emofuse.reporting.verdicts import between, pair_row, standing
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import (
     ALL,
     BEST_ON_TEST,
-    DECIMALS,
-    DEV,
     ECE,
     FOLD_MEAN,
+    METRIC,
     NONZERO,
     NOT_COVERED,
     SUFFIXES,
@@ -35,16 +33,10 @@ __all__ = [
     "Grid",
     "best_model",
     "best_value",
-    "dev_scores",
     "grids",
-    "learning_curves",
     "markdown_table",
     "models_of",
-    "scores_json",
     "shown",
-    "write_csv",
-    "write_runs",
-    "write_scores",
 ]
 
 TEMPERED = f"tempered_{ECE}"
@@ -81,119 +73,6 @@ _TITLES = {
 
 PART_TITLES = {ALL: "", NONZERO: "Without the utterances whose sentiment is zero"}
 """What stands above what is of a part of the utterances."""
-
-_CURVES_SCHEMA = {
-    "model": pl.String,
-    "seed": pl.Int64,
-    "fold": pl.Int64,
-    "epoch": pl.Int64,
-    "loss": pl.Float64,
-    "dev_weighted_f1": pl.Float64,
-}
-
-
-def dev_scores(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """Return the scores on dev, ``model, metric, mean, sd, low, high, n_runs``, the metrics as ``dev/<metric>``.
-
-    Mean and sample standard deviation are over runs; there is no interval, since dev chose the epochs.
-
-    Args:
-        records: the ``record.json`` of all runs
-    """
-    rows = [(each["model"], f"{DEV}{name}", value) for each in records for name, value in each["dev"].items()]
-    table = pl.DataFrame(rows, schema={"model": pl.String, "metric": pl.String, "value": pl.Float64}, orient="row")
-    value, nothing = pl.col("value"), pl.lit(None, pl.Float64)
-    summary = table.group_by("model", "metric", maintain_order=True).agg(
-        mean=value.mean().round(DECIMALS),
-        sd=value.std().round(DECIMALS),
-        low=nothing.first(),
-        high=nothing.first(),
-        n_runs=value.len().cast(pl.Int64),
-    )
-    order = pl.Enum(in_order(summary["model"].to_list()))
-    return summary.sort(pl.col("model").cast(order), maintain_order=True)
-
-
-def write_scores(folder: Path, scores: Scores, dev: pl.DataFrame, protocol: Mapping[str, Any], table: str) -> None:
-    """Write ``scores``, ``pairs``, ``confusion``, ``calibration`` as CSV, ``scores.json``, ``dev.json``, ``table.md``.
-
-    Args:
-        folder: where to, such as ``metrics/<task>/<pair>``
-        scores: what :func:`emofuse.scoring.scores.score` gave
-        dev: what :func:`dev_scores` gave
-        protocol: what the numbers rest on (task, split, context …), JSON-able; passed on as it is
-        table: the text of ``table.md``
-    """
-    write_csv(folder / "scores.csv", pl.concat([scores.models, dev]))
-    write_csv(folder / "pairs.csv", scores.pairs)
-    write_csv(folder / "confusion.csv", scores.confusion)
-    write_csv(folder / "calibration.csv", scores.calibration)
-    write_json(folder / "scores.json", scores_json(scores, dev, protocol))
-    write_json(folder / "dev.json", _for_experiments(dev))
-    write_text(folder / "table.md", table)
-
-
-def write_runs(folder: Path, scores: Scores) -> None:
-    """Write the test scores and confusion counts of every run, for the tracker: runs.parquet and confusion.parquet."""
-    for name, rows in (("runs", scores.runs), ("confusion", scores.run_confusion)):
-        write_table(folder / f"{name}.parquet", rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
-
-
-def write_csv(path: Path, table: pl.DataFrame) -> None:
-    """Write a table as CSV, atomically; null is an empty field."""
-    write_text(path, table.write_csv())
-
-
-def scores_json(scores: Scores, dev: pl.DataFrame, protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores and protocol as one JSON-able value; scores by model and metric, those on dev under ``dev/<metric>``."""
-    by_model: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in [*scores.models.to_dicts(), *dev.to_dicts()]:
-        by_model.setdefault(row.pop("model"), {})[row.pop("metric")] = row
-    return {
-        "protocol": dict(protocol),
-        "test": {
-            "classes": list(scores.classes),
-            "n_utterances": scores.n_utterances,
-            "n_dialogues": scores.n_dialogues,
-            "folds_pooled": scores.pooled,
-            "unit": scores.unit,
-            "n_units": scores.n_units,
-        },
-        "intervals": {
-            "confidence_level": scores.config.confidence_level,
-            "resamples": scores.config.resamples,
-            "seed": scores.config.seed,
-        },
-        "scores": by_model,
-        "pairs": scores.pairs.to_dicts(),
-        "ensemble_pairs": scores.ensemble_pairs.to_dicts(),
-    }
-
-
-def _for_experiments(dev: pl.DataFrame) -> dict[str, dict[str, float]]:
-    """What experiments are compared by, a column each in ``dvc exp show``; the names with dots would be paths there."""
-    rows = dev.filter(pl.col("metric").is_in([f"{DEV}{METRIC}", f"{DEV}accuracy"]))
-    result: dict[str, dict[str, float]] = {}
-    for row in rows.to_dicts():
-        result.setdefault(row["model"], {})[row["metric"]] = row["mean"]
-    return result
-
-
-def learning_curves(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """The training histories of run records, for ``dvc plots``: model, seed, fold, epoch, loss, dev_weighted_f1.
-
-    Args:
-        records: the ``record.json`` of runs; nothing appears of runs whose ``history`` is empty
-    """
-    place = {model: rank for rank, model in enumerate(in_order([record["model"] for record in records]))}
-    ordered = sorted(records, key=lambda record: (place[record["model"]], record["seed"], record["fold"]))
-    rows = [
-        (record["model"], record["seed"], record["fold"], epoch["epoch"], epoch["loss"], epoch["dev_weighted_f1"])
-        for record in ordered
-        for epoch in record["history"]
-    ]
-    table = pl.DataFrame(rows, schema=_CURVES_SCHEMA, orient="row")
-    return table.with_columns(pl.col("loss", "dev_weighted_f1").round(DECIMALS))
 
 
 def best_model(scores: Scores, among: Sequence[str], metric: str = METRIC) -> str:

@@ -5,12 +5,11 @@ from typing import Any
 
 import polars as pl
 
+from emofuse.core.percent import bounds, in_percent, points
 from emofuse.scoring.predictions import ScoringError
+from emofuse.scoring.scores import METRIC
 
-__all__ = ["METRIC", "between", "bounds", "in_percent", "pair_row", "percent", "points", "standing", "verdict"]
-
-METRIC = "weighted_f1"
-"""The metric that models are compared by."""
+__all__ = ["between", "pair_row", "standing", "verdict"]
 
 AHEAD, BEHIND, PERHAPS, ALIKE = (
     "the first is better, significant after Holm correction",
@@ -18,38 +17,6 @@ AHEAD, BEHIND, PERHAPS, ALIKE = (
     "not significant after Holm correction, though the interval excludes zero",
     "no significant difference",
 )
-
-_DIGITS = (1, 2, 3, 4)
-
-
-def points(fraction: float) -> str:
-    """Return a difference in points with its sign, and with the digits that tell it from zero.
-
-    >>> points(0.0123), points(-0.00021), points(-0.000001), points(0.0)
-    ('+1.2', '-0.02', '-0.0001', '0.0')
-    """
-    texts = (f"{100 * fraction:+.{digits}f}" for digits in _DIGITS)
-    return next((text for text in texts if float(text)), "0.0")
-
-
-def percent(fraction: float) -> float:
-    """Return a fraction in percent, as it is printed, to a tenth; the best is chosen by that too.
-
-    >>> percent(0.65849), percent(-0.0001)
-    (65.8, 0.0)
-    """
-    # Adding zero turns -0.0 into 0.0.
-    return round(100 * fraction, 1) + 0.0
-
-
-def in_percent(fraction: float) -> str:
-    """Return a fraction as it is printed, such as ``65.8``."""
-    return f"{percent(fraction):.1f}"
-
-
-def bounds(low: float, high: float) -> str:
-    """Return the ends of an interval of fractions as they are printed, such as ``[61.0, 70.2]``."""
-    return f"[{in_percent(low)}, {in_percent(high)}]"
 
 
 def between(row: Mapping[str, Any]) -> str:

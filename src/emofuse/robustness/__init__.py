@@ -1,1 +1,1 @@
-"""Worse conditions than those of training: their features, and the predictions under them."""
+"""Worse conditions than those of training: their features, the predictions under them, and the scores of these."""

@@ -13,7 +13,7 @@ and the seed, so it is the same at every ratio.
 transcripts that are changed. Wrong and added words are drawn from the transcripts of train, or from all where the whole
 corpus is changed, so that frequent words come often. An utterance may lose all its words.
 
-**Found** turns and words stand in place of the corpus's own; see :mod:`emofuse.robustness.found`.
+**Found** turns and words stand in place of the corpus's own; see :mod:`emofuse.robustness.found_turns`.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ from emofuse.encoders.catalogue import EncoderConfig
 from emofuse.features.extract import ExtractConfig, Extracted, extract
 from emofuse.plan import Plan
 from emofuse.robustness.conditions import MEASURED, Change, Found, Noise, WordErrors, read_condition
-from emofuse.robustness.found import word_error_rate
+from emofuse.robustness.found_turns import word_error_rate
 from emofuse.robustness.listening import audio_shards, listen, measure, read_clips, spread
 
 __all__ = ["add_noise", "corrupt", "extract_corrupted", "long_term_spectrum", "shaped_noise", "with_word_errors"]

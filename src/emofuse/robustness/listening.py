@@ -19,7 +19,7 @@ from emofuse.corpora.base import CorpusError
 from emofuse.inference.transcripts import recogniser
 from emofuse.inference.voice_activity import Span
 from emofuse.robustness.conditions import Found
-from emofuse.robustness.found import Aligned, Dialogue, align, find, identity, join, word_error_rate, write_down
+from emofuse.robustness.found_turns import Aligned, Dialogue, align, find, identity, join, word_error_rate, write_down
 
 __all__ = ["Listened", "audio_shards", "listen", "measure", "read_clips", "spread"]
 

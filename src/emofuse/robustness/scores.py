@@ -1,8 +1,10 @@
 """The scores of trained models under a worse condition, beside those without it."""
 
+from typing import Any
+
 import polars as pl
 
-from emofuse.core.files import checked, write_text
+from emofuse.core.files import checked, write_json
 from emofuse.core.layout import Layout, Pair
 from emofuse.core.store import Store
 from emofuse.inference.bundle import read_json
@@ -26,11 +28,11 @@ def robustness(
     layout: Layout,
     store: Store,
 ) -> None:
-    """Write ``metrics/<task>/<pair>/robustness/<condition>.csv``.
+    """Write ``metrics/<task>/<pair>/robustness/<condition>.json``.
 
-    Its columns are ``model, metric, as_recorded, mean, sd, low, high, n_runs, word_error_rate, dialogues``;
-    ``as_recorded`` is the mean without the condition, of the same utterances. The word error rate is what was measured
-    of changed words, and ``dialogues`` how many were asked about, the same in every row.
+    Its ``scores`` are by model and metric, as those of ``scores.json``, with ``as_recorded``, the mean without the
+    condition, of the same utterances. ``word_error_rate`` is what was measured of changed words, and ``dialogues`` how
+    many were asked about.
 
     Args:
         task: with its test labels
@@ -50,12 +52,16 @@ def robustness(
     recorded = pl.concat(pl.read_parquet(checked(each / "predictions.parquet")) for each in folders)
     recorded = recorded.filter(pl.col("split") == "test", pl.col("utterance_id").is_in(asked.implode()))
     plain = score(recorded, truth, task.classes, config).models.select("model", "metric", as_recorded="mean")
-    table = models.join(plain, on=["model", "metric"], how="left", maintain_order="left")
     measured = (
         layout.corrupted(plan.corpus, condition, pair.encoder("audio" if modality == "audio" else "text")) / MEASURED
     )
-    rate = read_json(measured)["word_error_rate"] if measured.exists() else None
-    table = table.with_columns(word_error_rate=pl.lit(rate, pl.Float64), dialogues=truth["dialogue_id"].n_unique())
-    columns = ["model", "metric", "as_recorded", "mean", "sd", "low", "high", "n_runs", "word_error_rate", "dialogues"]
-    path = layout.metrics(task.name, pair) / "robustness" / f"{condition}.csv"
-    write_text(path, table.select(columns).write_csv())
+    scores: dict[str, dict[str, Any]] = {}
+    for row in models.join(plain, on=["model", "metric"], how="left", maintain_order="left").to_dicts():
+        scores.setdefault(row.pop("model"), {})[row.pop("metric")] = row
+    found = {
+        "condition": condition,
+        "dialogues": truth["dialogue_id"].n_unique(),
+        "word_error_rate": read_json(measured)["word_error_rate"] if measured.exists() else None,
+        "scores": scores,
+    }
+    write_json(layout.robustness(task.name, pair, condition), found)

@@ -1,1 +1,1 @@
-"""Numbers alone: metrics, intervals, paired tests, calibration, and what others published."""
+"""Numbers alone, and the files that have them: metrics, intervals, paired tests, calibration, what others published."""

@@ -13,6 +13,16 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from emofuse.core.params import STRICT
 from emofuse.models.registry import in_order
 from emofuse.scoring.calibration import BINS, bin_of, calibration_error, gap_counts
+from emofuse.scoring.intervals import (
+    Spread,
+    bootstrap,
+    holm,
+    influences,
+    interval,
+    p_value,
+    reflected_interval,
+    spread,
+)
 from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure, metric_names, tally
 from emofuse.scoring.predictions import (
     RUN,
@@ -23,16 +33,6 @@ from emofuse.scoring.predictions import (
     scored_utterances,
     unit_of,
 )
-from emofuse.scoring.resampling import (
-    Spread,
-    bootstrap,
-    holm,
-    influences,
-    interval,
-    p_value,
-    reflected_interval,
-    spread,
-)
 from emofuse.scoring.temperature import temperatures, tempered
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "DEV",
     "ECE",
     "FOLD_MEAN",
+    "METRIC",
     "NONZERO",
     "NOT_COVERED",
     "SUFFIXES",
@@ -49,6 +50,9 @@ __all__ = [
     "ScoringConfig",
     "score",
 ]
+
+METRIC = "weighted_f1"
+"""The metric that models are compared by."""
 
 DEV = "dev/"
 """Prefix of the metrics on dev, by which models, settings and experiments are chosen."""
@@ -90,15 +94,13 @@ PAIRS = {
 }
 """Columns of the table of pairs."""
 
-_OF_MODELS = ("models", "runs", "confusion", "run_confusion", "calibration", "temperatures", "tempered")
+_OF_MODELS = ("models", "runs", "confusion", "calibration", "temperatures", "tempered")
 """Tables of :class:`Scores` with rows for each model."""
 
 _UNITS = {"dialogue": pl.col("dialogue_id"), "speaker": pl.col("speaker")}
 
 _CONFUSED = ("true", "predicted")
 """Columns with the name of a class."""
-
-_CONFUSION = ["model", "utterances", *_CONFUSED]
 
 DECIMALS = 6
 """Every float that scoring hands on is rounded to this many decimals, so that what is written is stable."""
@@ -144,7 +146,6 @@ class Scores:
         runs: ``model, seed, fold, metric, value`` of every trained run, and of every seed's pooled run with fold null
         confusion: ``model, utterances, true, predicted, count``, summed over runs; ``utterances`` is :data:`ALL`, or
             :data:`NONZERO` where there are such metrics
-        run_confusion: ``model, seed, fold, utterances, true, predicted, count`` of every trained run
         calibration: ``model, utterances, low, high, count, confidence, accuracy`` of each bin of confidence that has
             answers: its ends, the predictions of all runs, their mean confidence, and the share that is right
         temperatures: ``model, seed, fold, temperature``, chosen on dev, of every run that predicts dev
@@ -165,7 +166,6 @@ class Scores:
     ensemble_pairs: pl.DataFrame
     runs: pl.DataFrame
     confusion: pl.DataFrame
-    run_confusion: pl.DataFrame
     calibration: pl.DataFrame
     temperatures: pl.DataFrame
     tempered: pl.DataFrame
@@ -243,7 +243,6 @@ def score(
         judged.append([_named(table, "", part) for table in tables])
     models, pairs, values = (_rounded(pl.concat(tables)) for tables in zip(*judged, strict=True))
     counted = pl.concat([own.with_columns(utterances=pl.lit(part)) for part, own in _parts(predictions)])
-    confusion = _confusion_table(counted, classes)
     sure = predictions.group_by("model").agg(pl.col("confidence").min() < 1).filter("confidence")["model"].implode()
     chosen = temperatures(runs.filter(pl.col("model").is_in(sure)), truth)
     errors = _tempered_errors(runs, chosen, test, classes, pooled, config) if len(chosen) else models.clear()
@@ -262,8 +261,7 @@ def score(
         pairs=pairs,
         ensemble_pairs=pairs.clear(),
         runs=_in_table_order(values.filter(kept)),
-        confusion=confusion.group_by(_CONFUSION, maintain_order=True).agg(pl.col("count").sum()),
-        run_confusion=confusion,
+        confusion=_confusion_table(counted, classes),
         calibration=_calibration_table(counted.filter(pl.col("model").is_in(sure))),
         temperatures=_rounded(_in_table_order(chosen)),
         tempered=_rounded(errors),
@@ -371,7 +369,7 @@ def _best_on_test(epochs: pl.DataFrame, test: pl.DataFrame, classes: Sequence[st
             kept = values.filter(pl.col("metric").is_in([*SUMMARY, ECE]))
             tables.append(_named(kept, "", part).with_columns(epoch=pl.lit(epoch)))
     values = pl.concat(tables)
-    ranked = values.filter(pl.col("metric") == "weighted_f1").sort(["value", "epoch"], descending=[True, False])
+    ranked = values.filter(pl.col("metric") == METRIC).sort(["value", "epoch"], descending=[True, False])
     best = ranked.group_by(RUN, maintain_order=True).first().select(*RUN, "epoch")
     chosen = values.join(best, on=[*RUN, "epoch"], how="semi", maintain_order="left")
     summary = _summary(chosen.with_columns(metric=BEST_ON_TEST + pl.col("metric")))
@@ -499,9 +497,9 @@ def _line_up(runs: pl.DataFrame, models: list[str]) -> NDArray[np.intp]:
 
 
 def _confusion_table(predictions: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
-    """The table ``run_confusion``, with the confusions that never happened."""
+    """The table ``confusion``, with the confusions that never happened."""
     true, predicted = (pl.DataFrame({name: range(len(classes))}) for name in _CONFUSED)
-    keys = [*RUN, "utterances"]
+    keys = ["model", "utterances"]
     cells = predictions.select(keys).unique().sort("utterances").join(true, how="cross").join(predicted, how="cross")
     counts = predictions.rename({"target": "true"}).group_by(*keys, *_CONFUSED).agg(count=pl.len().cast(pl.Int64))
     table = cells.join(counts, on=[*keys, *_CONFUSED], how="left", maintain_order="left")

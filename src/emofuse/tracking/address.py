@@ -125,24 +125,13 @@ def errors_of(uri: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    log = logging.getLogger("mlflow.store.db.utils")
-    log.addFilter(_silence)  # It logs whole statements with hints of SQLAlchemy's; what counts is raised too.
+    # It logs whole statements with hints of SQLAlchemy's; what counts is raised too.
+    logging.getLogger("mlflow.store.db.utils").disabled = True
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise TrackingError(public(f"tracker {uri}: {_plain(first, database(uri))}")) from error
-    finally:
-        log.removeFilter(_silence)
-
-
-def _silence(_: logging.LogRecord) -> bool:
-    return False
-
-
-def _plain(message: str, file: Path | None) -> str:
-    """What a driver says, without the driver's name, and what helps where a database cannot be written."""
-    message = re.sub(r"^\((sqlite3|psycopg\w*)\.\w+\) ", "", message)
-    if file and ("readonly database" in message or "unable to open database" in message):
-        return f"{message}; its file and its folder have to be writable, or name another in MLFLOW_TRACKING_URI"
-    return message
+        message = re.sub(r"^\((sqlite3|psycopg\w*)\.\w+\) ", "", first)
+        if database(uri) and ("readonly database" in message or "unable to open database" in message):
+            message += "; its file and its folder have to be writable, or name another in MLFLOW_TRACKING_URI"
+        raise TrackingError(public(f"tracker {uri}: {message}")) from error

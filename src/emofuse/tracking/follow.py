@@ -1,19 +1,16 @@
-"""The process that reads what the runs of a stage write of themselves, and logs it while they train."""
+"""The runs of a stage are logged while they train, from what they write of themselves into files."""
 
 import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 from select import select
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emofuse.tracking.address import TrackingConfig, client_of, errors_of, tracker_uri
-from emofuse.tracking.experiment import experiment_of, share_view, tags_of_machine
-from emofuse.tracking.results import CURVES, Results, opened
-from emofuse.tracking.runs import Runs
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from emofuse.tracking.experiment import experiment_of
+from emofuse.tracking.runs_in_tracker import RunsInTracker
+from emofuse.tracking.runs_on_disk import CURVES, RunsOnDisk, opened
 
 __all__ = ["follow"]
 
@@ -40,9 +37,8 @@ def follow(root: Path, config: TrackingConfig, folder: Path) -> None:
         client = client_of(uri)
         experiment = experiment_of(client, uri, config)
         print("the tracker answers", flush=True)
-        share_view(client, experiment)
         task = _lines(_begun(folder)[0])[0]["task"]
-        runs = Runs(client, experiment, tags_of_machine(root), f"tags.task = '{task}'")
+        runs = RunsInTracker(client, experiment, root, f"tags.task = '{task}'")
         followed: dict[Path, _Followed] = {}
         ended = False
         while not ended:
@@ -52,9 +48,10 @@ def follow(root: Path, config: TrackingConfig, folder: Path) -> None:
                     followed[path] = _Followed(path, root, runs)
                 followed[path].look()
         for each in followed.values():
-            each.end(client)
+            if not each.finished:
+                client.set_terminated(each.run.info.run_id, "FAILED")
         parents = {each.parent.key for each in followed.values()}
-        for model in Results(root, task).models():
+        for model in RunsOnDisk(root, task).models():
             if model.parent.key in parents:
                 runs.show_run(model.parent, model.parent)
 
@@ -83,29 +80,25 @@ class _Followed:
         runs: of the tracker
     """
 
-    def __init__(self, path: Path, root: Path, runs: Runs) -> None:
-        self._path, self._root, self._runs = path, root, runs
-        record = _lines(path)[0]
-        card, self.parent = opened(record)
-        self._out, self._task = root / record["out"], record["task"]
-        self._run = runs.create(card, self.parent, (record["time"], record["time"]))
-        self._start, self._read, self._finished = record["time"], 1, False
+    def __init__(self, path: Path, root: Path, runs: RunsInTracker) -> None:
+        self._path, self._root, self._runs, self._read = path, root, runs, 1
+        self._record = _lines(path)[0]
+        card, self.parent = opened(self._record)
+        self.run = runs.create(card, self.parent, (self._record["time"],) * 2)
+        self.finished = False
 
     def look(self) -> None:
         """Log what was written since the last look, and what the run gave if it has finished."""
-        if self._finished:
+        if self.finished:
             return
-        self._finished = (self._out / "record.json").exists()  # which is written after the last epoch
+        out = self._root / self._record["out"]
+        self.finished = (out / "record.json").exists()  # which is written after the last epoch
         epochs = _lines(self._path)
-        new = epochs[self._read :]
-        self._read = len(epochs)
-        points = [(CURVES[name], each[name], each["time"], each["epoch"]) for each in new for name in CURVES]
-        self._runs.log(self._run, points)
-        if self._finished:
-            _, card = Results(self._root, self._task).run(self._out)
-            self._runs.finish(self._run, replace(card, times=(self._start, epochs[-1]["time"])), self.parent)
-
-    def end(self, client: "MlflowClient") -> None:
-        """Say that the run has failed, unless it has finished."""
-        if not self._finished:
-            client.set_terminated(self._run.info.run_id, "FAILED")
+        new, self._read = epochs[self._read :], len(epochs)
+        self._runs.log(
+            self.run, ((CURVES[name], each[name], each["time"], each["epoch"]) for each in new for name in CURVES)
+        )
+        if self.finished:
+            card = RunsOnDisk(self._root, self._record["task"]).run(out)
+            times = (self._record["time"], epochs[-1]["time"])
+            self._runs.finish(self.run, replace(card, times=times), self.parent)

@@ -7,31 +7,34 @@ later training, or another seed, is better on dev, the alias moves and the earli
 """
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emofuse.core.files import digest
 from emofuse.core.params import ParamsError
-from emofuse.tracking.results import DEV_F1, EXPERIMENT, KEY, Model
-from emofuse.tracking.runs import Runs, all_pages
+from emofuse.tracking.runs_in_tracker import RunsInTracker
+from emofuse.tracking.runs_on_disk import DEV_F1, EXPERIMENT, KEY, Card, Model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["ALIAS", "Registry"]
+__all__ = ["Registry", "best_on_dev"]
 
-ALIAS = "best-on-dev"
-"""Alias of the version whose run has the best weighted F1 on dev."""
-
-PREFIX, ARTIFACT = "emofuse-", "model"
+_ALIAS, _PREFIX, _ARTIFACT = "best-on-dev", "emofuse-", "model"
 
 _CONTENTS = "emofuse.complete"
 """Tag with the digest of what a version's card tells."""
 
 _FORMAT = 2
 """Of the bundles: versions that hold an earlier one are written again."""
+
+
+def best_on_dev(model: Model) -> Card:
+    """Return the run of a model with the best weighted F1 on dev, among equals the first."""
+    return max(model.runs, key=lambda card: card.metrics[DEV_F1])
 
 
 class Registry:
@@ -41,48 +44,42 @@ class Registry:
         client: of the tracker
 
     Attributes:
-        registered: names of the models of which :meth:`show` added a version, changed one, or moved the alias
-        refused: why a model could not be registered, one line a model
+        done: names of the models that :meth:`show` ``registered``, or a line that says why it ``refused`` one
     """
 
     def __init__(self, client: "MlflowClient") -> None:
-        self.registered: list[str] = []
-        self.refused: list[str] = []
+        self.done: dict[str, list[str]] = {"registered": [], "refused": []}
         self._client = client
-        query = f"name LIKE '{PREFIX}%'"
-        models = all_pages(client.search_registered_models, query, max_results=1000)
-        self._aliases = {model.name: model.aliases for model in models}
-        self._versions: dict[tuple[str, str], list[ModelVersion]] = {}
-        for each in all_pages(client.search_model_versions, query, max_results=1000):
-            self._versions.setdefault((each.name, each.tags.get(KEY, "")), []).append(each)
 
-    def show(self, model: Model, runs: Runs) -> None:
+    def show(self, model: Model, runs: RunsInTracker) -> None:
         """Bring the versions of a model and its alias in line.
 
         What DVC's experiments try is not registered: the alias is the project's. Nor is a model without a network or
         weights, such as the majority.
         """
-        best, name = model.best, _name(model)
+        best, tags = best_on_dev(model), model.parent.tags
         if EXPERIMENT in best.tags or not any(model.folder.glob("*/config.json")):
             return
+        name = f"{_PREFIX}{tags['task']}-{tags['encoders']}-{tags['model']}".translate({ord("+"): "-", ord("/"): "-"})
         run = runs.of(best)
         found = self._found(name, best.key, run)
-        contents = digest([_FORMAT, best.key, len(model.runs), model.scored])
-        if found and found.tags.get(_CONTENTS) == contents:
-            if str(self._aliases[name].get(ALIAS)) == str(found.version):
+        contents = digest([_FORMAT, best.key, len(model.runs), model.parent.metrics])
+        if not found or found.tags.get(_CONTENTS) != contents:
+            if not self._log(model, run):
                 return
-        elif not self._log(model, run):
+            if found:
+                self._client.set_model_version_tag(name, found.version, _CONTENTS, contents)
+            else:
+                found = self._make(name, best, run, contents)
+        elif _ALIAS in self._client.get_model_version(name, found.version).aliases:
             return
-        elif found:
-            self._client.set_model_version_tag(name, found.version, _CONTENTS, contents)
-        else:
-            found = self._make(name, model, run, contents)
-        self._client.set_registered_model_alias(name, ALIAS, found.version)
-        self.registered.append(name)
+        self._client.set_registered_model_alias(name, _ALIAS, found.version)
+        self.done["registered"].append(name)
 
     def _found(self, name: str, key: str, run: "Run") -> "ModelVersion | None":
         """The version of a run; those go that two machines made at once, and those of runs that are deleted."""
-        versions = sorted(self._versions.get((name, key), []), key=lambda each: int(each.version))
+        listed = self._client.search_model_versions(f"name = '{name}'")
+        versions = sorted((each for each in listed if each.tags.get(KEY) == key), key=lambda each: int(each.version))
         found = next((each for each in versions if each.run_id == run.info.run_id), None)
         for each in versions:
             if each is not found:
@@ -97,31 +94,20 @@ class Registry:
 
         with tempfile.TemporaryDirectory(prefix="emofuse-") as folder:
             try:
-                save(bundle_of_model(model.folder), Path(folder) / ARTIFACT)
+                save(bundle_of_model(model.folder), Path(folder) / _ARTIFACT)
             except (BundleError, ParamsError) as error:
-                self.refused.append(f"{model.parent.name}: {error}")
+                self.done["refused"].append(f"{model.parent.name}: {error}")
                 return False
-            self._client.log_artifacts(run.info.run_id, str(Path(folder) / ARTIFACT), ARTIFACT)
+            self._client.log_artifacts(run.info.run_id, str(Path(folder) / _ARTIFACT), _ARTIFACT)
         return True
 
-    def _make(self, name: str, model: Model, run: "Run", contents: str) -> "ModelVersion":
+    def _make(self, name: str, best: Card, run: "Run", contents: str) -> "ModelVersion":
         """A new version, which says which run it is and how good that is on dev."""
         from mlflow.exceptions import MlflowException
 
-        best = model.best
         tags = {each: best.tags[each] for each in (KEY, "task", "encoders", "model", "seed", "fold")}
         tags |= {"run": best.name, DEV_F1: f"{best.metrics[DEV_F1]:.4f}", _CONTENTS: contents}
-        try:
+        with suppress(MlflowException):  # It is there; if it is not, the next call says why.
             self._client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        return self._client.create_model_version(
-            name, f"{run.info.artifact_uri}/{ARTIFACT}", run.info.run_id, tags=tags
-        )
-
-
-def _name(model: Model) -> str:
-    """Name in the registry, where an ablation's slash may not be."""
-    tags = model.parent.tags
-    return f"{PREFIX}{tags['task']}-{tags['encoders'].replace('+', '-')}-{tags['model'].replace('/', '-')}"
+        source = f"{run.info.artifact_uri}/{_ARTIFACT}"
+        return self._client.create_model_version(name, source, run.info.run_id, tags=tags)

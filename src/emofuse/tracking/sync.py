@@ -1,7 +1,5 @@
 """The tracker is brought in line with what is on disk: first the runs, then the registry of trained models."""
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +8,12 @@ from tqdm import tqdm
 
 from emofuse.core.process import quiet
 from emofuse.tracking.address import TrackingConfig, alone, client_of, database, errors_of, public, tracker_uri
-from emofuse.tracking.experiment import experiment_of, share_view, tags_of_machine, view
+from emofuse.tracking.experiment import experiment_of, view
 from emofuse.tracking.registry import Registry
-from emofuse.tracking.results import CURRENT, EXPERIMENT, LEVEL, read_models
-from emofuse.tracking.runs import Runs, all_pages
+from emofuse.tracking.runs_in_tracker import RunsInTracker, all_pages
+from emofuse.tracking.runs_on_disk import CURRENT, EXPERIMENT, LEVEL, read_models
 
-__all__ = ["Summary", "sync", "training_seconds", "try_sync"]
+__all__ = ["Summary", "sync", "training_seconds"]
 
 
 @dataclass(frozen=True)
@@ -42,12 +40,12 @@ class Summary:
 
     def __str__(self) -> str:
         parts = [
-            f"{len(self.added)} {'run' if len(self.added) == 1 else 'runs'} added",
+            _count(self.added, "run") + " added",
             f"{len(self.updated)} updated",
             f"{len(self.unchanged)} unchanged",
-            *([f"{_models(self.registered)} registered"] if self.registered else []),
-            *([f"{_models(self.refused)} not registered"] if self.refused else []),
         ]
+        parts += [_count(self.registered, "model") + " registered"] if self.registered else []
+        parts += [_count(self.refused, "model") + " not registered"] if self.refused else []
         return f"tracking: {', '.join(parts)} in {self.tracker}"
 
 
@@ -78,8 +76,7 @@ def sync(root: Path, config: TrackingConfig) -> Summary:
         with alone(uri):
             models = read_models(root)  # under the lock, so that what a later call has read is never undone
             experiment = experiment_of(client, uri, config)
-            share_view(client, experiment)
-            runs = Runs(client, experiment, tags_of_machine(root))
+            runs = RunsInTracker(client, experiment, root)
             models = [each for each in map(runs.without_known, models) if each.runs]
             with tqdm(total=sum(len(each.cards) for each in models), desc="track", unit="run", disable=quiet()) as bar:
                 for model in models:
@@ -87,9 +84,8 @@ def sync(root: Path, config: TrackingConfig) -> Summary:
             registry = Registry(client)
             for model in tqdm(models, desc="register", unit="model", disable=quiet()):
                 registry.show(model, runs)
-    added, updated, unchanged = map(tuple, (runs.added, runs.updated, runs.unchanged))
-    registered, refused = tuple(registry.registered), tuple(registry.refused)
-    return Summary(public(uri), added, updated, unchanged, registered, refused, view(experiment))
+    done = {name: tuple(each) for name, each in (runs.done | registry.done).items()}
+    return Summary(public(uri), **done, view=view(experiment))
 
 
 def training_seconds(root: Path, config: TrackingConfig) -> dict[tuple[str, str, str], float]:
@@ -111,7 +107,7 @@ def training_seconds(root: Path, config: TrackingConfig) -> dict[tuple[str, str,
         client = client_of(uri)
         found = client.get_experiment_by_name(config.name)
         query = f"tags.{LEVEL} = 'run' AND tags.`{CURRENT}` = 'true'"
-        for run in all_pages(client.search_runs, [found.experiment_id], query, max_results=1000) if found else ():
+        for run in all_pages(client.search_runs, [found.experiment_id], query) if found else ():
             tags = run.data.tags
             if EXPERIMENT not in tags and run.info.end_time:
                 model = (tags["task"], tags["encoders"], tags["model"])
@@ -119,29 +115,5 @@ def training_seconds(root: Path, config: TrackingConfig) -> dict[tuple[str, str,
     return {model: sum(each) / len(each) for model, each in seconds.items()}
 
 
-def try_sync(root: Path, config: TrackingConfig) -> None:
-    """Call :func:`sync` from a stage: it never raises, ends in bounded time, and prints one line.
-
-    A process of its own does the work, because only a process can be ended from outside whatever it hangs in. Nothing
-    is lost then: the results are on disk, and ``emofuse track`` catches up.
-
-    Args:
-        root: the project's root folder
-        config: the experiment, and how long to wait
-    """
-    if not config.enabled:
-        return
-    command = [sys.executable, "-m", "emofuse.tracking", str(root), config.experiment]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=config.timeout_s)
-        failed, printed = done.returncode != 0, done.stderr if done.returncode else done.stdout
-        line = (printed.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-    except subprocess.TimeoutExpired:
-        failed, line = True, f"not done after {config.timeout_s:g} s"
-    except OSError as error:
-        failed, line = True, str(error)
-    print(f"tracking: incomplete, `emofuse track` catches up ({line})" if failed else line)
-
-
-def _models(names: Sequence[str]) -> str:
-    return f"{len(names)} {'model' if len(names) == 1 else 'models'}"
+def _count(names: Sequence[str], what: str) -> str:
+    return f"{len(names)} {what}{'' if len(names) == 1 else 's'}"

@@ -11,7 +11,6 @@ __all__ = [
     "CLEAR",
     "DAYS",
     "DELIVERIES",
-    "LABELS",
     "PEOPLE",
     "PLAIN",
     "REPLIES",
@@ -23,8 +22,6 @@ __all__ = [
     "Topic",
     "Voice",
 ]
-
-LABELS = ("neutral", "happy", "sad", "angry")
 
 
 @dataclass(frozen=True)

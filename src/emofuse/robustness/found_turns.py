@@ -138,7 +138,7 @@ def identity(name: str) -> dict[str, Any]:
     """
     folder = model_folder(name)
     files = {} if folder is None else {each.name: file_digest(each) for each in folder.iterdir() if each.is_file()}
-    modules = closure("inference.transcripts", "robustness.found")
+    modules = closure("inference.transcripts", "robustness.found_turns")
     code = digest({each: code_of(each) for each in modules})
     return {"name": name, "files": files, "code": code, "versions": {each: version(each) for each in _PACKAGES}}
 

@@ -9,28 +9,26 @@ at the next look.
 import json
 import math
 import shutil
+import socket
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
-from emofuse.reporting.figures import confusion
-from emofuse.reporting.svg import as_file
-from emofuse.scoring.scores import ALL
-from emofuse.tracking.results import CURRENT, EXPERIMENT, KEY, PLACE, TEST, Card, Model
+from emofuse.core.files import digest
+from emofuse.tracking.runs_on_disk import CURRENT, EXPERIMENT, KEY, PLACE, TEST, Card, Model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["MACHINE", "Runs", "all_pages"]
+__all__ = ["RunsInTracker", "all_pages", "tags_of_machine"]
 
-MACHINE = "emofuse.machine"
+_MACHINE = "emofuse.machine"
 """Tag with a digest of the machine and the project that made a run."""
 
 _COMPLETE = "emofuse.complete"
@@ -43,30 +41,25 @@ Point = tuple[str, float, float, int]
 """A metric's name, value, time in seconds since 1970, and step."""
 
 
-class Runs:
+class RunsInTracker:
     """The runs of an experiment, without doubles.
 
     Args:
         client: of the tracker
         experiment: its id
-        tags: that new runs get beside their own
+        root: the project's root folder
         query: which runs to look at, in MLflow's language
 
     Attributes:
-        added: names of the runs that :meth:`show` added
-        updated: names of those that it changed
-        unchanged: names of those that it left alone
+        done: names of the runs that :meth:`show` ``added``, ``updated``, or left ``unchanged``
     """
 
-    def __init__(self, client: "MlflowClient", experiment: str, tags: Mapping[str, str], query: str = "") -> None:
-        self.added: list[str] = []
-        self.updated: list[str] = []
-        self.unchanged: list[str] = []
-        self._client, self._experiment, self._tags = client, experiment, tags
+    def __init__(self, client: "MlflowClient", experiment: str, root: Path, query: str = "") -> None:
+        self.done: dict[str, list[str]] = {"added": [], "updated": [], "unchanged": []}
+        self._client, self._experiment, self._tags = client, experiment, tags_of_machine(root)
         self._runs: list[Run] = []
         self._by_key: dict[str, Run] = {}
-        options = {"max_results": 1000, "order_by": ["start_time ASC"]}
-        for run in all_pages(client.search_runs, [experiment], query, **options):
+        for run in all_pages(client.search_runs, [experiment], query, order_by=["start_time ASC"]):
             if run.data.tags.get(KEY) in self._by_key:
                 client.delete_run(run.info.run_id)
             else:
@@ -95,39 +88,32 @@ class Runs:
         tags = {**card.tags, **self._link(card, parent), **self._tags}
         return self._keep(self._client.create_run(self._experiment, start_time=start, run_name=card.name, tags=tags))
 
-    def show_run(self, card: Card, parent: Card, run: "Run | None" = None) -> None:
-        """Bring a run in line.
-
-        Args:
-            card: the run
-            parent: its model, or itself
-            run: which run of the tracker it is, where that has no key yet
-        """
+    def show_run(self, card: Card, parent: Card) -> None:
+        """Bring a run of a model in line, or the model's own, its parent."""
         from mlflow.entities import RunTag
 
-        found = run or self._by_key.get(card.key)
+        found = self._by_key.get(card.key)
         run = found or self.create(card, parent, card.times)
         data = run.data
         tags = _new({**card.tags, **self._link(card, parent), _COMPLETE: card.contents}, data.tags)
         metrics = _new({**_gone(card, data.metrics), **card.metrics}, data.metrics)
         if not (tags or metrics):
-            self.unchanged.append(card.name)
+            self.done["unchanged"].append(card.name)
             return
         if _COMPLETE in tags:
             self._log_contents(run, card)
         self.log(run, ((name, value, time(), 0) for name, value in metrics.items()))
         self._end(run, card.times)
         self._client.log_batch(run.info.run_id, tags=[RunTag(*each) for each in tags.items()])
-        (self.updated if found else self.added).append(card.name)
+        self.done["updated" if found else "added"].append(card.name)
 
     def finish(self, run: "Run", card: Card, parent: Card) -> None:
         """Log what a run gave that was made without a key; it goes where there is one of that key already."""
         if card.key in self._by_key:
             self._client.delete_run(run.info.run_id)
-            self.show_run(card, parent)
         else:
-            self._by_key[card.key] = run
-            self.show_run(card, parent, self._client.get_run(run.info.run_id))
+            self._by_key[card.key] = self._client.get_run(run.info.run_id)
+        self.show_run(card, parent)
         self._retire([card])
 
     def log(self, run: "Run", points: Iterable[Point]) -> None:
@@ -142,12 +128,19 @@ class Runs:
         """Log all that does not change with the scores; what is there already stays as it is."""
         from mlflow.entities import Param
 
-        with _artifacts(card) as folder:
-            self._client.log_artifacts(run.info.run_id, str(folder))
+        with tempfile.TemporaryDirectory(prefix="emofuse-") as folder:
+            for name, source in card.files.items():
+                place = Path(folder, name)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, place)
+            self._client.log_artifacts(run.info.run_id, folder)
         _log_datasets(self._client, run.info.run_id, card)
         self._client.log_batch(run.info.run_id, params=[Param(*each) for each in card.params.items()])
-        curves = _new({name: value for name, value, _ in card.curves}, run.data.metrics)
-        self.log(run, (point for point in _points(card, run) if point[0] in curves))
+        new = [each for each in card.curves if each[0] not in run.data.metrics]
+        # Epochs are spread evenly over the run's time, since no out holds a time.
+        start, end = card.times or (run.info.start_time / 1000,) * 2
+        last = max((epoch for *_, epoch in new), default=1)
+        self.log(run, ((name, value, start + (end - start) * epoch / last, epoch) for name, value, epoch in new))
 
     def _retire(self, cards: Sequence[Card]) -> None:
         """Mark the runs that stood where one of these stands now, and delete what a process left that was killed."""
@@ -159,7 +152,7 @@ class Runs:
                 continue
             if tags.get(CURRENT) == "true":
                 self._client.set_tag(run.info.run_id, CURRENT, "false")
-            if KEY not in tags and tags.get(MACHINE) == self._tags[MACHINE]:
+            if KEY not in tags and tags.get(_MACHINE) == self._tags[_MACHINE]:
                 self._client.delete_run(run.info.run_id)
 
     def _own(self, card: Card) -> bool:
@@ -186,13 +179,21 @@ class Runs:
 
 def all_pages(search: Callable[..., Any], *arguments: Any, **options: Any) -> Iterator[Any]:
     """All that one of MLflow's searches finds, page by page."""
-    token = None
-    while True:
-        page = search(*arguments, **options, page_token=token)
+    page = None
+    while page is None or page.token:
+        page = search(*arguments, max_results=1000, page_token=page.token if page else None, **options)
         yield from page
-        token = page.token
-        if not token:
-            return
+
+
+def tags_of_machine(root: Path) -> dict[str, str]:
+    """Return the tags of new runs that say which machine and project made them, and at which of git's commits."""
+    tags = {_MACHINE: digest([socket.gethostname(), str(root.resolve())])[:16]}
+    # Also where somebody else owns the checkout, as in a container: reading a commit's name runs nothing of theirs.
+    command = ["git", "-c", "safe.directory=*", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"]
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        tags["mlflow.source.git.commit"] = done.stdout.strip()
+    return tags
 
 
 def _new(wanted: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,41 +212,17 @@ def _place(tags: Mapping[str, str]) -> tuple[str | None, ...]:
     return tuple(tags.get(name) for name in PLACE)
 
 
-def _points(card: Card, run: "Run") -> Iterator[Point]:
-    """A curve whose epochs are spread evenly over the run's time, since no out holds a time."""
-    start, end = card.times or (run.info.start_time / 1000,) * 2
-    last = max((step for *_, step in card.curves), default=1)
-    for name, value, step in card.curves:
-        yield name, value, start + (end - start) * step / last, step
-
-
 def _log_datasets(client: "MlflowClient", run_id: str, card: Card) -> None:
     """Name the datasets of a run; nothing of them but names and digests goes to the tracker."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.exceptions import MlflowException
-    from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-    context = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
-    inputs = [
-        DatasetInput(Dataset(each.name, each.digest, "local", json.dumps({"uri": each.path})), context)
-        for each in card.datasets
-    ]
+    inputs = []
+    for path, made in card.datasets.items():
+        name, source = Path(*path.parts[2:]).with_suffix("").as_posix(), json.dumps({"uri": path.as_posix()})
+        inputs.append(DatasetInput(Dataset(name, made, "local", source), [InputTag("mlflow.data.context", "training")]))
     try:
         client.log_inputs(run_id, inputs)
     except MlflowException:
         # Another machine named one for the first time at the same moment; the tracker has it now.
         client.log_inputs(run_id, inputs)
-
-
-@contextmanager
-def _artifacts(card: Card) -> Iterator[Path]:
-    """A temporary folder with the files of a card, and the picture of its confusion matrix."""
-    with tempfile.TemporaryDirectory(prefix="emofuse-") as name:
-        folder = Path(name)
-        for place, source in card.files.items():
-            (folder / place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, folder / place)
-        if card.confusion is not None:
-            whole = card.confusion.filter(pl.col("utterances") == ALL)
-            (folder / "confusion.svg").write_text(as_file(confusion(whole, card.name)), encoding="utf-8")
-        yield folder

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from emofuse.scoring import resampling
+from emofuse.scoring import intervals
 from emofuse.scoring.calibration import BINS, calibration_error, gap_counts
-from emofuse.scoring.metrics import measure, tally
-from emofuse.scoring.resampling import (
+from emofuse.scoring.intervals import (
     SMALLEST_P,
     Spread,
     bootstrap,
@@ -22,6 +21,7 @@ from emofuse.scoring.resampling import (
     reflected_interval,
     spread,
 )
+from emofuse.scoring.metrics import measure, tally
 
 ACCURACY, WEIGHTED_F1 = 0, 2
 
@@ -214,7 +214,7 @@ def test_chunks_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> N
     gaps = np.random.default_rng(0).integers(-99, 99, (BINS, 4, 6)) / 64
     n_predictions = np.random.default_rng(1).integers(1, 9, (4, 6)).astype(float)
     expected = bootstrap(gaps, n_predictions, rows, 30, np.random.default_rng(2))
-    monkeypatch.setattr(resampling, "CHUNK", chunk)
+    monkeypatch.setattr(intervals, "CHUNK", chunk)
     np.testing.assert_array_equal(bootstrap(gaps, n_predictions, rows, 30, np.random.default_rng(2)), expected)
 
 

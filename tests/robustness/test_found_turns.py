@@ -11,7 +11,7 @@ from scipy.signal import resample_poly
 from emofuse.corpora.demo.voice import Speech
 from emofuse.inference.transcripts import PACKAGED, recogniser
 from emofuse.inference.voice_activity import Span
-from emofuse.robustness.found import Aligned, align, find, identity, join, word_error_rate, write_down
+from emofuse.robustness.found_turns import Aligned, align, find, identity, join, word_error_rate, write_down
 from emofuse.robustness.listening import spread
 
 TEXTS = ("You are late for the meeting.", "The report is not finished yet.")
