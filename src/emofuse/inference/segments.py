@@ -212,7 +212,7 @@ def _whisper_json(path: Path, recording: str) -> Iterable[Segment]:
     del recording
     try:
         found = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise SegmentError(f"{path}: not valid JSON: {error}") from error
     rows = found.get("segments") if isinstance(found, dict) else found
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
