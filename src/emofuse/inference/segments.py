@@ -212,6 +212,8 @@ def _whisper_json(path: Path, recording: str) -> Iterable[Segment]:
     del recording
     try:
         found = json.loads(read_text(path))
+    except SegmentError:
+        raise
     except (ValueError, RecursionError) as error:
         raise SegmentError(f"{path}: not valid JSON: {error}") from error
     rows = found.get("segments") if isinstance(found, dict) else found
