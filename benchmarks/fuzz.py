@@ -1,7 +1,8 @@
-"""Fuzzing what comes in, for a given time: sound headers, tables, pickles, parameters, requests; each damaged.
+"""Fuzzing what comes in, for a given time: sound headers, tables, pickles, parameters, conversations, requests.
 
-Each is answered or refused. Parameters are the project's own files, and requests are read as behind ``mlflow models
-serve``, but for the networks.
+Each is damaged, and then answered or refused. Sound is read as a corpus's clips, as ``predict``'s recordings, and as
+the server's turns; conversations are the tables and the files of segments that ``predict`` reads. Parameters are the
+project's own files, and requests are read as behind ``mlflow models serve``, but for the networks.
 
 A process of its own reads every input, with its memory and its time watched. What counts as a fault: an error that is
 not the reader's own, a process that ends, growth of memory over 1 GB, an answer that takes over 30 s. Inputs that bring
@@ -34,24 +35,54 @@ from typing import Any
 import numpy as np
 import polars as pl
 import soundfile
+from machine import describe, table
 
 from emofuse.audio.clips import prepare
-from emofuse.audio.source import AudioFile
+from emofuse.audio.recordings import NoSoundError, decode_recording
+from emofuse.audio.source import AudioFile, read_sound
 from emofuse.core.params import Params, ParamsError, corpus_files, validate
 from emofuse.corpora import CorpusError
+from emofuse.corpora.folder import is_sound
 from emofuse.corpora.ingest import CorpusConfig
 from emofuse.corpora.own import Config, read
 from emofuse.corpora.tables import TableConfig, read_table
 from emofuse.features.extract import ExtractConfig
 from emofuse.health.check import report
+from emofuse.inference.conversation import ConversationError, read_conversation
+from emofuse.inference.segments import SegmentError, read_segments
 from emofuse.plan import plans
 from emofuse.robustness.conditions import Change
+from emofuse.scoring.external import read_external
+from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import ScoringConfig
 from emofuse.tasks import TaskConfig, TaskError
 from emofuse.tracking.address import TrackingConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_SECONDS, MOST_BYTES = 30.0, 1_000_000_000
+READY_SECONDS = 300.0
+"""In which a process has to be ready: it imports first what readers import when they are first called."""
+
+MOST_WORDS = 2_000
+"""Characters of a message."""
+
+TRUTH = pl.DataFrame(
+    [
+        (0, split, name, name, number % 2)
+        for number, name in enumerate("abcd")
+        for split in [("dev", "test")[number // 2]]
+    ],
+    schema={
+        "fold": pl.Int32,
+        "split": pl.String,
+        "utterance_id": pl.String,
+        "dialogue_id": pl.String,
+        "target": pl.Int64,
+    },
+    orient="row",
+)
+"""What predictions of others are for."""
+
 TELLING = (b"\xff" * 4, b"\0" * 4, b"\xff\xff\xff\x7f", b'"', b"\n", b",", b"\xe2\x80\xa8", b"data", b"r", b"\x85")
 """What damage is made of, beside random bytes: the largest and smallest numbers, and signs that formats know."""
 
@@ -65,28 +96,39 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         counts, faults = fuzz(arguments.seconds, random.Random(arguments.seed), Path(folder), arguments.keep)
-    for what, count in sorted(counts.items()):
-        print(f"{what}: {count:,}")
-    print(f"faults: {len(faults)}", *faults, sep="\n  ")
+    print(describe(), f"{arguments.seconds:g} s, seed {arguments.seed}, {sum(counts.values()):,} inputs", "", sep="\n")
+    answers = ("read", "refused", "fault")
+    kinds = sorted({kind for kind, _ in counts})
+    print(table(["kind", *answers], [[kind, *(f"{counts[kind, each]:,}" for each in answers)] for kind in kinds]))
+    print(f"\nfaults: {len(faults)}", *faults, sep="\n  ")
     sys.exit(1 if faults else 0)
 
 
-def fuzz(seconds: float, generator: random.Random, folder: Path, keep: Path) -> tuple[Counter[str], list[str]]:
+def fuzz(
+    seconds: float, generator: random.Random, folder: Path, keep: Path
+) -> tuple[Counter[tuple[str, str]], list[str]]:
     """Read damaged inputs until the time is up; return how many of each kind came to what, and the faults."""
-    kinds = [sounds(), tables(), parameters(), requests()]
-    seeds = {name: data for kind in kinds for name, data in kind.items()}
-    counts: Counter[str] = Counter()
+    kinds = {
+        "sound": sounds(),
+        "table, pickle": tables(),
+        "parameters": parameters(),
+        "conversation": conversations(),
+        "request": requests(),
+    }
+    seeds = {name: data for kind in kinds.values() for name, data in kind.items()}
+    counts: Counter[tuple[str, str]] = Counter()
     faults: list[str] = []
     worker = Worker()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        name = generator.choice(sorted(generator.choice(kinds)))
+        kind = generator.choice(list(kinds))
+        name = generator.choice(sorted(kinds[kind]))
         is_text = Path(name).suffix in (".yaml", ".json") and generator.random() < 0.7
         data = edited(seeds[name], generator) if is_text else damaged(seeds[name], generator)
         path = folder / name
         path.write_bytes(data)
         answer = worker.ask(path)
-        counts[f"{path.suffix[1:]} {answer if answer in ('read', 'refused') else 'fault'}"] += 1
+        counts[kind, answer if answer in ("read", "refused") else "fault"] += 1
         if answer not in ("read", "refused"):
             keep.mkdir(parents=True, exist_ok=True)
             kept = keep / f"{len(faults)}-{name}"
@@ -127,18 +169,33 @@ class Worker:
         self._process = self._context.Process(target=answer_all, args=(other,), daemon=True)
         self._process.start()
         other.close()
+        if not self._connection.poll(READY_SECONDS):
+            raise TimeoutError(f"no process within {READY_SECONDS:g} s")
+        self._connection.recv()
 
 
 def answer_all(connection: Connection) -> None:
     """Read each input that is named, and say what came of it."""
     # So that an input that asks for all memory gets an error, and not the memory of everybody else.
     resource.setrlimit(resource.RLIMIT_AS, (16_000_000_000, 16_000_000_000))
+    warm_up()
+    connection.send("ready")
     while True:
         path = Path(connection.recv())
         before = peak()
         answer = consume(path)
         grown = peak() - before
         connection.send(f"{grown / 1e9:.1f} GB more memory" if grown > MOST_BYTES else answer)
+
+
+def warm_up() -> None:
+    """Read a whole input of each kind."""
+    whole = {**sounds(), **tables(), **parameters(), **conversations(), **requests()}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in whole.items():
+            path = Path(folder) / name
+            path.write_bytes(data)
+            consume(path)
 
 
 def peak() -> int:
@@ -152,20 +209,62 @@ def consume(path: Path) -> str:
         return consume_parameters(path)
     if path.name.startswith("request"):
         return consume_request(path)
+    if path.name.startswith(("turns", "segments")):
+        return consume_conversation(path)
     try:
         if path.name.startswith("utterances"):
             read(path.parent, Config(ignore=("note",)))
+        elif path.name.startswith("external"):
+            read_external(path, "asked", "task", TRUTH, ("angry", "sad"), TRUTH["utterance_id"].to_list())
         elif path.suffix in (".csv", ".tsv", ".parquet", ".npz", ".pkl", ".pt"):
             read_table(path.parent, TableConfig(path=path.name))
         else:
-            return "refused" if prepare(AudioFile(path), 40.0).defects else "read"
-    except CorpusError as error:
-        return "refused" if str(path.parent) in str(error) and len(str(error)) < 2_000 else f"message {error!s:.300}"
+            return consume_sound(path)
+    except (CorpusError, ScoringError) as error:
+        return (
+            "refused" if str(path.parent) in str(error) and len(str(error)) < MOST_WORDS else f"message {error!s:.300}"
+        )
     except BaseException as error:  # whatever it is, it is a fault
         return f"{type(error).__name__}: {error!s:.300}"
     finally:
         if path.name.startswith("utterances"):
             path.unlink()
+    return "read"
+
+
+def consume_sound(path: Path) -> str:
+    """Read a sound file as a clip of a corpus, as a recording and its channels, as a turn of a request, and guess."""
+    is_sound(path.rename(path.with_suffix(".bin")))
+    path.with_suffix(".bin").rename(path)
+    clip = prepare(AudioFile(path), 40.0)
+    words = []
+    readers: tuple[Callable[[], object], ...] = (
+        lambda: decode_recording(AudioFile(path)),
+        lambda: decode_recording(AudioFile(path), apart=True),
+        lambda: read_sound(path.read_bytes(), "turn 1", 600.1),
+    )
+    for reader in readers:
+        try:
+            reader()
+        except (OSError, NoSoundError) as error:
+            words.append(str(error))
+    if any(len(each) > MOST_WORDS or not each for each in words):
+        return f"message {words[0]:.300}"
+    if words and not clip.defects:
+        return f"a clip, but no recording: {words[0]:.300}"
+    return "refused" if clip.defects else "read"
+
+
+def consume_conversation(path: Path) -> str:
+    """Read a table of turns, or a file of segments of another program."""
+    try:
+        read_segments(path, "a") if path.name.startswith("segments") else read_conversation(path)
+    except (ConversationError, SegmentError, OSError) as error:
+        return (
+            "refused" if str(path.parent) in str(error) and len(str(error)) < MOST_WORDS else f"message {error!s:.300}"
+        )
+    except BaseException as error:  # whatever it is, it is a fault
+        return f"{type(error).__name__}: {error!s:.300}"
     return "read"
 
 
@@ -299,6 +398,33 @@ def parameters() -> dict[str, bytes]:
     return {f"{name}.yaml": path.read_bytes() for name, path in found.items()}
 
 
+def conversations() -> dict[str, bytes]:
+    """What ``predict`` reads beside sound, by file name."""
+    turns = [
+        {"speaker": "Ann", "text": "You are late.", "start_s": None, "end_s": None},
+        {"speaker": "Ben", "text": "Sorry, I “know”!"},
+    ]
+    times = "00:00:00,500 --> 00:00:01,250"
+    grid = (
+        'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 2\n'
+        "tiers? <exists>\nsize = 1\nitem []:\n"
+        '    item [1]:\n        class = "IntervalTier"\n        name = "Ann"\n        xmin = 0\n        xmax = 2\n'
+        "        intervals: size = 1\n        intervals [1]:\n            xmin = 0.5\n            xmax = 1.25\n"
+        '            text = "You are ""late"""\n'
+    )
+    whisper = {"segments": [{"start": 0.5, "end": 1.25, "text": "You are late.", "speaker": "Ann"}]}
+    return {
+        "turns.json": json.dumps(turns, indent=1).encode(),
+        "turns.csv": b'speaker,text,start_s,end_s\nAnn,You are late.,,\nBen,"Sorry, I ""know""!",,\n',
+        "segments.json": json.dumps(whisper, indent=1).encode(),
+        "segments.rttm": 2 * b"SPEAKER a 1 0.5 0.75 <NA> <NA> Ann <NA> <NA>\n",
+        "segments.srt": f"1\n{times}\n[Ann]: You are late.\n\n2\n{times}\nSorry!\n".encode(),
+        "segments.vtt": f"WEBVTT\n\n{times.replace(',', '.')}\n<v Ann>You are &lt;late&gt;.\n".encode(),
+        "segments.txt": b"0.5\t1.25\t[Ann]: You are late.\n1.5\t2\tSorry!\n",
+        "segments.TextGrid": grid.encode(),
+    }
+
+
 def requests() -> dict[str, bytes]:
     """Bodies of requests in the forms that MLflow's server reads, with sound and without."""
     audio = {name: base64.b64encode(data).decode() for name, data in sounds().items() if name in ("flac.flac", "a.mp4")}
@@ -382,11 +508,16 @@ def tables() -> dict[str, bytes]:
     frame = pl.DataFrame({"utterance_id": ids, "x": values[:, 0], "y": values[:, 1]})
     tree = {"u0": values[0], "u1": list(values[1]), "u2": tuple(values[2]), "u3": np.float32(values[3])}
     tensors = {key: torch.tensor(row) for key, row in zip(ids, values, strict=True)}
+    answers = 'utterance_id,label,why\na,sad,\nb,angry,"a ""sigh"""\nc,sad,x\nd,sad,y\n'
     words = 'utterance_id,text,speaker,start_s,note\nu0,"Hi, you",ann,0.5,x\nu1,"He said ""no""",ben,1.5,\n'
     writers: dict[str, Callable[[io.BytesIO], object]] = {
         "t.csv": lambda out: out.write(frame.write_csv().encode()),
         "t.parquet": frame.write_parquet,
         "utterances.csv": lambda out: out.write(words.encode()),
+        "external.csv": lambda out: out.write(answers.encode()),
+        "external.parquet": pl.DataFrame(
+            {"utterance_id": ["c", "d"], "angry": [0.25, 0.5], "sad": [0.75, 0.5]}
+        ).write_parquet,
         "utterances.parquet": lambda out: pl.read_csv(words.encode()).write_parquet(out),
         "t.npz": lambda out: np.savez(out, **tree),
         "c.npz": lambda out: np.savez_compressed(out, **tree),

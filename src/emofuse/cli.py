@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from emofuse.core.names import print_all_names
+
 if TYPE_CHECKING:
     from emofuse.core.params import Params
 
@@ -34,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments, those of the process by default
     """
+    print_all_names()
     arguments = build_parser().parse_args(argv)
     command: Command = arguments.command
     try:

@@ -171,3 +171,15 @@ def test_of_an_hour_no_more_is_in_memory_than_comes_out(tmp_path: Path, monkeypa
     samples, _ = decode_recording(AudioFile(tmp_path / "a.flac"))
     assert samples.shape == (1, 600 * 16_000)
     assert max(sizes) < 31 * 8_000
+
+
+@pytest.mark.parametrize(("apart", "kept"), [(False, 5_000), (True, 2_500)])
+def test_no_more_is_kept_than_there_may_be_which_is_said(
+    apart: bool, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recordings, "MOST_SAMPLES", 5_000)
+    soundfile.write(tmp_path / "long.flac", noise(2, 20_000).T, 16_000)
+    samples, defects = decode_recording(AudioFile(tmp_path / "long.flac"), apart)
+    assert samples.shape == (2 if apart else 1, kept)
+    hours = 4 if apart else 8
+    assert defects["audio_too_long"] == f"over {hours} h, cut there; the rest is not heard"

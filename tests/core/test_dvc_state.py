@@ -94,6 +94,17 @@ def test_a_broken_lock_file_is_restored_and_nothing_is_made_again(
     assert [(project / name).with_name("log").read_text() for name in LOCKS] == ["made\n", "made\n"]
 
 
+def test_a_lock_file_of_a_checkout_that_somebody_else_owns_is_restored_too(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(project)
+    before = (project / "dvc.lock").read_bytes()
+    (project / "dvc.lock").write_text("")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert "taken from git" in heal(project)[0]
+    assert (project / "dvc.lock").read_bytes() == before
+
+
 def test_a_committed_lock_file_that_is_broken_too_is_removed(project: Path, dvc: Dvc) -> None:
     (project / "dvc.lock").write_text("")
     commit(project)

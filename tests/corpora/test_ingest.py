@@ -343,3 +343,11 @@ def test_notes_are_printed_and_of_many_defects_the_first(
         *(f"  train_dia0_utt{number}" for number in range(10)),
         "  and 2 more",
     ]
+
+
+@pytest.mark.parametrize("seconds", [-5, 0, 1e300, float("inf"), float("nan")])
+def test_a_clip_s_length_has_plausible_bounds(seconds: float) -> None:
+    """It bounds what is decoded of a clip."""
+    given = {"name": "a", "reader": "own", "source": "x", "shards": 1, "max_defective": 0.1, "max_seconds": seconds}
+    with pytest.raises(ParamsError, match=r"corpus\.max_seconds: "):
+        validate(given, CorpusConfig, "corpus")

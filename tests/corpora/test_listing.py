@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,8 @@ def test_sound_is_counted_whatever_its_ending_and_links_to_folders_are_named(tmp
     for name in ("a.WAV", "b.avi", "c.txt"):
         (folder / name).touch()
     (folder / "more").symlink_to(tmp_path)
+    (folder / os.fsdecode(b"gr\xfcn.txt")).touch()
     found = lines(tmp_path, "mine", {"name": "mine", "reader": "own", "source": str(folder)})
     assert "  there     sound: 2 files, any folder" in found
     assert f"  REFUSED   {folder / 'more'}: a link to a folder, which DVC does not follow" in found
+    assert rf"  REFUSED   {folder}/gr\xfcn.txt: a name that is no UTF-8, which DVC cannot track" in found

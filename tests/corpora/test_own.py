@@ -1,6 +1,5 @@
 import io
 import json
-import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -263,12 +262,23 @@ def test_names_are_found_however_they_are_spelt(tmp_path: Path, form: Any, colum
     assert [(each.utterance_id, sound(each)) for each in found] == [("f\u00fcr", tmp_path / "audio" / on_disk)]
 
 
-def test_names_that_are_no_utf_8_are_told_and_not_read(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").touch()
-    (tmp_path / os.fsdecode(b"gr\xfcn.wav")).touch()
-    found = corpus(tmp_path, None, names=".*")
-    assert [each.utterance_id for each in found.utterances] == ["a"]
-    assert found.notes == [r"sound files whose names are no UTF-8, which are not read: 1, such as b'gr\xfcn.wav'"]
+@pytest.mark.parametrize("names", [".*", None])
+def test_sound_is_found_by_what_is_in_a_file_and_what_is_left_out_is_named(tmp_path: Path, names: str | None) -> None:
+    """With and without a table; a table for features is no sound, hidden files are nobody's."""
+    folder = tmp_path if names else tmp_path / "audio"
+    (folder / ".trash").mkdir(parents=True)
+    for name in ("a.wav", "b.bin", "c", ".trash/d.wav", ".e.wav"):
+        soundfile.write(folder / name, np.full(1_600, 0.25), 16_000, format="OGG")
+    for name in ("readme.txt", "features.csv"):
+        (folder / name).write_text("a,b\n1,2\n")
+    (folder / "f.wav").symlink_to(tmp_path / "nowhere")
+    found = corpus(tmp_path, None, names=names) if names else corpus(tmp_path, "utterance_id\na\nb\nc\n")
+    paths = [sound(each) for each in found.utterances]
+    assert paths == [folder / "a.wav", folder / "b.bin", folder / "c"]
+    assert found.notes == [
+        "links that lead nowhere, pipes and the like, which are not read: 1, such as f.wav",
+        "files without sound, which are no utterances: 2, such as features.csv",
+    ]
 
 
 # Segments of recordings, and sound inside a table

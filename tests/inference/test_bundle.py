@@ -1,9 +1,11 @@
 """A bundle carries all that is needed, and what is wrong with one is reported."""
 
 import json
+import os
+import random
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from emofuse import load
 from emofuse.core.files import digest, file_digest, write_digests
 from emofuse.inference.bundle import Bundle, BundleError, read_bundle, write_bundle
 from emofuse.inference.card import model_card
+from emofuse.inference.provenance import trained_on
 from emofuse.inference.sources import find
 
 Project = Any
@@ -289,12 +292,16 @@ def test_a_bundle_names_only_packages_of_the_list(folder: Path, model: str) -> N
         (lambda content: content.update(classes=["sad", "sad"]), "one stands twice"),
         (lambda content: content.update(max_seconds=-5), "bundle.json.max_seconds: -5"),
         (lambda content: content.update(max_seconds=0), "bundle.json.max_seconds: 0"),
+        (lambda content: content.update(max_seconds=1e300), "bundle.json.max_seconds: 1e.300"),
         (lambda content: content.update(seed=-1), "bundle.json.seed: -1"),
         (lambda content: content.update(runs=0), "bundle.json.runs: 0"),
         (lambda content: content.update(dev={}), "dev: weighted_f1 is missing"),
         (lambda content: content.update(dev={"weighted_f1": None}), "bundle.json.dev.weighted_f1"),
         (lambda content: content["features"].pop("audio"), r"the model reads \['audio'\]"),
         (lambda content: content["features"]["audio"].pop("family"), "features.audio.family: missing"),
+        # A family is a module that is imported.
+        (lambda content: content["features"]["audio"].update(family="base"), "features.audio.family: 'base'"),
+        (lambda content: content["features"]["text"].update(family="..cli"), "features.text.family: '..cli'"),
         (
             lambda content: content.update(scores={"weighted_f1": {"mean": 0.5}}),
             "scores.weighted_f1: expected mean, sd",
@@ -344,6 +351,62 @@ def test_what_is_no_json_is_refused(folder: Path, name: str, text: str) -> None:
         reseal(folder)
     with pytest.raises(BundleError):
         find(folder)
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "networks/hcam/config.json", "networks/hcam/model.safetensors"])
+def test_a_named_pipe_in_a_bundle_is_refused_and_waited_for_by_nobody(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(BundleError, match=f"{name}: no(t found,| file)"):
+        find(folder)
+
+
+def test_a_file_that_is_far_too_large_is_not_read(folder: Path) -> None:
+    with (folder / "bundle.json").open("r+b") as stream:
+        stream.truncate(2**36)
+    with pytest.raises(BundleError, match=r"bundle.json: no file of a bundle; expected one of 16,777,216 bytes"):
+        find(folder)
+
+
+ODD = (None, 0, -1, True, "", "x", [], {}, [None], {"": {}}, 1e308, "../..", "\0", 2**70, 300 * "a", "<b>")
+
+
+def places(tree: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """All places in a tree of JSON."""
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in pairs:
+        yield (*place, key)
+        yield from places(value, (*place, key))
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "networks/hcam/config.json"])
+def test_whatever_a_bundle_says_is_refused_or_can_be_told(folder: Path, name: str) -> None:
+    """One value at a time is exchanged or missing, and the digests are right; nothing but a clear refusal is raised."""
+    whole, choose = (folder / name).read_text(), random.Random(0)
+    told: list[str] = []
+    manifest = (folder / "bundle.json").read_text()
+    for _ in range(150):
+
+        def change(content: Any) -> None:
+            *before, last = choose.choice([each for each in places(content) if each[0] != "sha256"])
+            for key in before:
+                content = content[key]
+            if choose.random() < 0.3:
+                del content[last]
+            else:
+                content[last] = choose.choice(ODD)
+
+        rewrite(folder, name, change)
+        try:
+            found = find(folder).manifest
+            assert model_card(found)
+            assert trained_on(found)
+        except BundleError as error:
+            told.append(str(error))
+        (folder / "bundle.json").write_text(manifest)
+        (folder / name).write_text(whole)
+    assert 10 < len(told) < 140
+    assert [each for each in told if str(folder) not in each or len(each) > 2_000] == []
 
 
 def test_a_bundle_without_digests_is_refused(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """A conversation is read turn by turn, or refused with the file and the turn."""
 
 import io
+import json
 import os
 import unicodedata
 from collections.abc import Callable
@@ -11,6 +12,9 @@ import pytest
 import soundfile
 
 from emofuse.audio.source import AudioFile
+from emofuse.corpora.own import sound_names
+from emofuse.inference import conversation as conversation_module
+from emofuse.inference import hearing
 from emofuse.inference.conversation import ConversationError, Turn, read_conversation
 
 
@@ -151,3 +155,73 @@ def test_line_separators_inside_a_cell_end_no_turn(tmp_path: Path) -> None:
     )
     texts = [(turn.speaker, turn.text) for turn in read_conversation(tmp_path / "talk.csv").turns]
     assert texts == [("Ann", "One two"), ("Ben", "Three four five")]
+
+
+def test_a_folder_has_the_sounds_that_it_would_have_as_a_corpus(tmp_path: Path, tone: np.ndarray) -> None:
+    """One rule: a wrong ending, none, one that claims too much; nothing but sound by what is in it or by its ending."""
+    for name in ("01.wav", "02.bin", "03", "04.text"):
+        soundfile.write(tmp_path / name, tone, 16_000, format="OGG")
+    for name in ("05.amr", "06.oga", "07.md", "08.wma", "09.npz"):
+        (tmp_path / name).write_bytes(b"no sound at all")
+    conversation = read_conversation(tmp_path)
+    sounds = [Path(str(turn.source)).stem for turn in conversation.turns]
+    assert sounds == sound_names(tmp_path) == ["01", "02", "03", "04", "05", "06", "08"]
+    assert conversation.remarks == ("no turns, left out: 07.md, 09.npz",)
+
+
+def test_names_of_any_bytes_are_told_so_that_they_can_be_written(tmp_path: Path, tone: np.ndarray) -> None:
+    folder = tmp_path / os.fsdecode(b"gespr\xe4ch")
+    folder.mkdir()
+    soundfile.write(tmp_path / "a.wav", tone, 16_000)
+    (tmp_path / "a.wav").rename(folder / os.fsdecode(b"01\xff.wav"))
+    (folder / os.fsdecode(b"n\xfe.md")).touch()
+    conversation = read_conversation(folder)
+    (turn,) = conversation.turns
+    assert (conversation.name, turn.source, turn.audio.name) == (r"gespr\xe4ch", r"01\xff.wav", r"01\xff.wav")
+    assert conversation.remarks == (r"no turns, left out: n\xfe.md",)
+
+
+@pytest.mark.parametrize(
+    ("turns", "fault"),
+    [
+        ([{"text": "a\ud800"}], "turn 1: .*Invalid JSON"),
+        ([{"text": "a", "speaker": "\udcff"}], "turn 1: .*Invalid JSON: lone leading surrogate"),
+        ([{"text": "a"}, {"text": "ab " * 40_000}], "turn 2: 119,999 characters of text; a turn may have 100,000"),
+        (10_001 * [{"text": "a"}], "10,001 turns; a conversation may have 10,000"),
+        ([{"text": "a" * 2**25}], "bytes; a file of text may have 33,554,432"),
+    ],
+    ids=["half a character", "half a speaker", "a long text", "many turns", "many bytes"],
+)
+def test_what_a_table_may_have_is_bounded(tmp_path: Path, turns: list[dict[str, str]], fault: str) -> None:
+    (tmp_path / "turns.json").write_text(json.dumps(turns))
+    with pytest.raises(ConversationError, match=fault):
+        read_conversation(tmp_path / "turns.json")
+
+
+def test_a_folder_s_texts_are_bounded_too(tmp_path: Path) -> None:
+    (tmp_path / "01.txt").write_text("ab " * 40_000)
+    with pytest.raises(ConversationError, match=r"01\.txt: 119,999 characters of text"):
+        read_conversation(tmp_path)
+    with (tmp_path / "01.txt").open("r+b") as stream:
+        stream.truncate(2**26)
+    with pytest.raises(ConversationError, match=r"01\.txt: 67,108,864 bytes"):
+        read_conversation(tmp_path)
+    (tmp_path / "01.txt").rename(tmp_path / "turns.csv")
+    with pytest.raises(ConversationError, match=r"turns\.csv: 67,108,864 bytes"):
+        read_conversation(tmp_path)
+
+
+def test_the_sound_of_a_conversation_is_bounded(
+    tmp_path: Path, tone: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of recordings that a table names, and that of clips."""
+    for name in ("01.wav", "02.wav"):
+        soundfile.write(tmp_path / name, tone, 16_000)
+    turns = [{"audio": name, "start_s": 0, "end_s": 0.1} for name in ("01.wav", "02.wav")]
+    (tmp_path / "times.json").write_text(json.dumps(turns))
+    for module in (conversation_module, hearing):
+        monkeypatch.setattr(module, "MOST_SAMPLES", len(tone) + 10)
+    with pytest.raises(ConversationError, match="turn 2: with it there are over 8 h of sound; predict in parts"):
+        read_conversation(tmp_path / "times.json")
+    with pytest.raises(ConversationError, match="turn 2: with it there are over 8 h of sound; predict in parts"):
+        hearing.hear(read_conversation(tmp_path).turns, 40.0, None)

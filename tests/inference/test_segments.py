@@ -238,3 +238,9 @@ def test_times_come_back_to_the_millisecond(tmp_path: Path, times: list[tuple[in
     path.write_text(cues)
     found = [(round(1000 * each.start_s), round(1000 * each.end_s)) for each in read_segments(path, "talk")]
     assert found == sorted((start, start + length) for start, length in times)
+
+
+def test_segments_that_are_nested_without_end_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"segments": ' + 100_000 * "[")
+    with pytest.raises(SegmentError, match=r"a\.json: "):
+        read_segments(tmp_path / "a.json", "a")

@@ -4,10 +4,11 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from http.client import HTTPConnection
@@ -16,19 +17,25 @@ from pathlib import Path
 from socket import create_server
 from typing import Any
 
+import mlflow.models
 import numpy as np
 import psutil
 import pytest
 import soundfile
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel, scoring_server
+from mlflow.pyfunc.model import PythonModelContext
+from starlette.testclient import TestClient
 
 from emofuse.audio.source import Sound, read_sound
-from emofuse.inference import serving
-from emofuse.inference.bundle import Bundle, BundleError
+from emofuse.encoders import EncoderError
+from emofuse.inference import serving, voice_activity
+from emofuse.inference.bundle import Bundle, BundleError, write_bundle
 from emofuse.inference.conversation import Conversation, ConversationError
 from emofuse.inference.model import Model
 from emofuse.inference.recording import read_recording
 from emofuse.inference.segments import Segment
-from emofuse.inference.serving import save
+from emofuse.inference.serving import Served, save
 from emofuse.tracking.fetch import find
 
 Project = Any
@@ -253,6 +260,7 @@ def test_a_turn_of_silence_has_no_emotion(server: str) -> None:
         (b'{"dataframe_records": [{"text": 5}]}', "turn 1: text: 5; expected a string"),
         (b'{"dataframe_records": [{"text": "a"}, {"text": ["b"]}]}', "turn 2: text: ['b']; expected a string"),
         (b'{"dataframe_records": [{"text": "a", "conversation": 1}]}', "turn 1: conversation: 1; expected a string"),
+        (b'{"dataframe_records": [{"text": "a"}, {"text": "b\\ud800"}]}', "surrogates not allowed"),
         (b'{"dataframe_records": [{"audio": "%%%"}]}', "turn 1: audio: not base64"),
         (b'{"dataframe_records": [{"audio": "bm90IGEgc291bmQ="}]}', "turn 1: audio: not a sound file"),
         (b'{"dataframe_records": [{"text": ' + 6_000 * b"9" + b"}]}", "integer string conversion"),
@@ -377,6 +385,130 @@ def test_what_turns_have_counts_together(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(list(serving._turns(2 * [{"audio": silence(1)}]))) == 2
     with pytest.raises(ConversationError, match="turn 3: with it there are over 20,000 samples"):
         list(serving._turns(3 * [{"audio": silence(1)}]))
+
+
+# In this process, with a model that does as the test says.
+
+
+@pytest.fixture
+def unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's server, which is as it was before when the test has ended."""
+    monkeypatch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "false")  # which the server sets, for good
+    for name in ("invocations", "_async_catch_mlflow_exception"):
+        monkeypatch.setattr(scoring_server, name, getattr(scoring_server, name))
+
+
+@pytest.fixture
+def served(unpatched: None) -> Callable[[Any], TestClient]:
+    """MLflow's own application around a model, as ``mlflow models serve`` has it."""
+
+    def make(model: Any) -> TestClient:
+        served = Served()
+        served._model = model
+        serving._bound_bodies(scoring_server)
+        serving._blame_the_request(scoring_server)
+
+        class Implementation:
+            def predict(self, table: Any, params: Any = None) -> list[dict[str, Any]]:
+                return served.predict(None, table, params)  # type: ignore[arg-type]
+
+        about = mlflow.models.Model(
+            signature=serving.SIGNATURE, flavors={"python_function": {"loader_module": "emofuse"}}
+        )
+        return TestClient(scoring_server.init(PyFuncModel(about, Implementation())))
+
+    return make
+
+
+SMALL = {"dataframe_records": [{"text": "You are late."}]}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EncoderError("voice activity: /srv/secret/weights: no such file"),
+        BundleError("/srv/secret/bundle: damaged"),
+        OSError(5, "Input/output error", "/srv/secret/model"),
+        RuntimeError("/srv/secret: CUDA out of memory"),
+        MemoryError("/srv/secret"),
+        KeyError("/srv/secret"),
+        ValueError("/srv/secret"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_server_s_own_faults_are_500_and_stay_in_its_log(
+    served: Callable[[Any], TestClient], error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        def predict_all(self, conversations: Any) -> Any:
+            raise error
+
+    answer = served(Broken()).post("/invocations", json=SMALL)
+    assert answer.status_code == 500
+    assert f"the server cannot answer: {type(error).__name__}; its log says why" in answer.text
+    assert not {"secret", "Traceback", "stack_trace", "dataframe"} & set(re.findall(r"\w+", answer.text))
+    assert "secret" in caplog.text
+
+
+def test_a_request_has_a_time_after_which_no_more_of_it_is_encoded(
+    served: Callable[[Any], TestClient], bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is the variable that the docs name; others are answered meanwhile and afterwards."""
+    monkeypatch.setenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "1")
+    model = Model(bundle, serving._refuse_when_late)
+    model.load_encoders()
+    encoder, parts = model._encoders["text"], []
+    encode = type(encoder).encode
+
+    def slow(self: Any, contents: Sequence[str]) -> Any:
+        if contents != ["You are late."]:
+            parts.append(contents)
+            time.sleep(0.4)
+        return encode(self, contents)
+
+    monkeypatch.setattr(type(encoder), "encode", slow)
+    large = {"dataframe_records": 200 * [{"text": "late " * 1_000}]}  # 200 parts, 80 s
+    with served(model) as client, ThreadPoolExecutor(2) as pool:
+        asked = pool.submit(client.post, "/invocations", json=large)
+        time.sleep(0.5)
+        assert client.post("/invocations", json=SMALL).status_code == 200
+        answer = asked.result()
+        assert answer.status_code == 504
+        assert answer.text
+        assert "Traceback" not in answer.text
+        time.sleep(1)
+        encoded = len(parts)
+        time.sleep(1.5)
+        assert len(parts) == encoded < 10, "nobody waits for it any more"
+        assert client.post("/invocations", json=SMALL).status_code == 200
+
+
+def test_decoding_ends_in_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving._limit, "end", time.monotonic() - 1, raising=False)
+    with pytest.raises(MlflowException, match="takes too long; send less at once") as raised:
+        list(serving._turns([{"audio": silence(1)}]))
+    assert raised.value.get_http_status_code() == 504
+
+
+@pytest.mark.usefixtures("unpatched")
+def test_all_that_answers_take_is_loaded_before_the_first(bundle: Bundle, tmp_path: Path) -> None:
+    """Voice activity, too, which recordings alone need."""
+    write_bundle(bundle, tmp_path / "bundle")
+    voice_activity._network.cache_clear()
+    served = Served()
+    served.load_context(PythonModelContext({"bundle": str(tmp_path / "bundle")}, None))
+    assert served._model._encoders.keys() == bundle.manifest.features.keys()
+    assert voice_activity._network.cache_info().currsize == 1
+
+
+def test_a_server_without_voice_activity_does_not_start(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bundle(bundle, tmp_path / "bundle")
+    voice_activity._network.cache_clear()
+    monkeypatch.setattr(voice_activity, "find_spec", lambda _: None)
+    with pytest.raises(EncoderError, match="silero-vad is not installed"):
+        Served().load_context(PythonModelContext({"bundle": str(tmp_path / "bundle")}, None))
 
 
 def test_what_is_saved_has_no_pickle(saved: Path) -> None:

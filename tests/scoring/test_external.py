@@ -1,5 +1,6 @@
 """Predictions that others made, in files as people write them."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,8 +116,45 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ScoringError, match=name):
             read(tmp_path / name)
-    with pytest.raises(OSError, match=r"none\.csv"):
+    with pytest.raises(ScoringError, match=r"none\.csv: not found"):
         read(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (
+            b'utterance_id,label\n003,sad\n004,"sad\n',
+            "row 2, from line 3: not valid CSV: unexpected end of data; a quote",
+        ),
+        (b'utterance_id,why,label\n003,"she said "no"",sad\n004,,sad\n', "row 1, from line 2: not valid CSV"),
+        (b"utterance_id,label\n003,sad\n004,sad,for a reason\n", "row 2: 3 cells; expected 2, as the header has"),
+        (b"utterance_id,label,why\n003,sad,na\xefve\n004,sad,\n", "not UTF-8: the byte ef in line 2; save the table"),
+        (b"utterance_id,label\n003,sad\n004,sad\0\n", "line 3: a zero byte"),
+        (b"utterance_id,label,label\n003,sad,sad\n", "the column 'label' stands more than once"),
+        (b"utterance_id,label\n003,sad\n004," + 5_000 * b"sad " + b"\n", "the label of '004' is 'sad sad"),
+    ],
+)
+def test_a_damaged_row_is_named_and_none_shifts_another(tmp_path: Path, content: bytes, fault: str) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_bytes(content)
+    with pytest.raises(ScoringError) as raised:
+        read(path)
+    assert str(raised.value).startswith(f"{path}: {fault}")
+    assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_line_separators_inside_a_cell_are_part_of_it(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text("utterance_id,why,label\n003,a\u2028b\x85c,sad\n004,'q',happy\n", encoding=encoding)
+    assert read(path).rows.select("utterance_id", "probabilities").rows() == [("003", [0, 0, 1]), ("004", [0, 1, 0])]
+
+
+def test_a_named_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "predictions.csv")
+    with pytest.raises(ScoringError, match="not a regular file"):
+        read(tmp_path / "predictions.csv")
 
 
 def test_folds_that_test_the_same_utterances_are_answered_once_and_others_each(

@@ -9,7 +9,13 @@ from emofuse.audio.resample import Channels, Levels, Resampler
 from emofuse.audio.source import AudioBytes, AudioFile, AudioSource, Sound
 from emofuse.core.schema import SAMPLE_RATE
 
-__all__ = ["NoSoundError", "decode_recording"]
+__all__ = ["MOST_HOURS", "MOST_SAMPLES", "NoSoundError", "decode_recording"]
+
+MOST_HOURS = 8
+"""Hours that are kept of a recording of one channel; of several that stay apart it is so much in all."""
+
+MOST_SAMPLES = MOST_HOURS * 3600 * SAMPLE_RATE
+"""Samples of these, some 2 GB."""
 
 _PIECE_S = 30.0
 
@@ -55,12 +61,22 @@ def decode_recording(source: AudioSource, apart: bool = False) -> tuple[np.ndarr
 
 
 class _Growing:
-    """Samples that become more; what is reserved and not yet filled takes no memory."""
+    """Samples that become more; what is reserved and not yet filled takes no memory.
 
-    def __init__(self) -> None:
-        self._room, self._count = np.empty(_RESERVED, np.float32), 0
+    Args:
+        most: what is more than this is not kept
+
+    Attributes:
+        is_cut: whether there was more
+    """
+
+    def __init__(self, most: int) -> None:
+        self._room, self._count, self._most = np.empty(_RESERVED, np.float32), 0, most
+        self.is_cut = False
 
     def add(self, samples: np.ndarray) -> None:
+        if self._count + len(samples) > self._most:
+            samples, self.is_cut = samples[: self._most - self._count], True
         if self._count + len(samples) > len(self._room):
             room = np.empty(2 * (self._count + len(samples)), np.float32)
             room[: self._count] = self._room[: self._count]
@@ -104,7 +120,10 @@ class _Decoded:
         mean = self.channels.add(samples)
         kept = samples if self._apart else [mean if self._chosen is None else samples[self._chosen]]
         if not self._resamplers:
-            self._resamplers, self._kept = [Resampler(rate) for _ in kept], [_Growing() for _ in kept]
+            self._resamplers, self._kept = (
+                [Resampler(rate) for _ in kept],
+                [_Growing(MOST_SAMPLES // len(kept)) for _ in kept],
+            )
         for resampler, growing, channel in zip(self._resamplers, self._kept, kept, strict=True):
             growing.add(resampler.feed(channel))
 
@@ -120,6 +139,9 @@ class _Decoded:
             raise NoSoundError(str(error)) from error
         for resampler, growing in zip(self._resamplers, self._kept, strict=True):
             growing.add(resampler.end())
+        if any(each.is_cut for each in self._kept):
+            hours = MOST_HOURS / len(self._kept)
+            defects |= {"audio_too_long": f"over {hours:.3g} h, cut there; the rest is not heard"}
         whole = [each.samples() for each in self._kept]
         return (whole[0][None] if len(whole) == 1 else np.stack(whole)), factor, defects
 

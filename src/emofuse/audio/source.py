@@ -11,6 +11,7 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from emofuse.audio.decode import Ending, decode_spans
+from emofuse.core.names import readable
 
 __all__ = ["AudioBytes", "AudioFile", "AudioSource", "Sound", "read_sound"]
 
@@ -44,13 +45,13 @@ class AudioFile:
 
     @property
     def name(self) -> str:
-        """The file's name without its folder."""
-        return self.path.name
+        """The file's name without its folder, as it can be written down."""
+        return readable(self.path.name)
 
     @property
     def where(self) -> str:
         """The file, for messages."""
-        return str(self.path)
+        return readable(self.path)
 
     @property
     def span(self) -> tuple[float, float]:
@@ -66,9 +67,9 @@ class AudioFile:
             OSError: it is a folder, a named pipe or what else has no end
         """
         if not self.path.exists():
-            raise FileNotFoundError(f"{self.path}: not found")
+            raise FileNotFoundError(f"{self.where}: not found")
         if not self.path.is_file():
-            raise OSError(f"{self.path}: not a regular file")
+            raise OSError(f"{self.where}: not a regular file")
         # Unbuffered, so that the place in the file is the same for Python and for libsndfile, which gets its number.
         with self.path.open("rb", buffering=0) as stream:
             yield stream  # type: ignore[misc]

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from emofuse.core.dvc_cache import Damaged, take_away_damaged
 from emofuse.core.dvc_state import OUTSIDE, heal, outside
 from emofuse.core.files import DiskFullError, is_disk_full
+from emofuse.core.names import print_all_names
 from emofuse.core.store import DEFAULT_ROOT
 
 __all__ = ["computing_alone", "cores", "die_with_parent", "follow_parent", "quiet", "stage", "start_worker"]
@@ -50,6 +51,7 @@ def stage(name: str) -> Iterator[str]:
         the name
     """
     die_with_parent()
+    print_all_names()
     try:
         _refuse_foreign_code()
         _refuse_outside()

@@ -6,7 +6,7 @@ from typing import Any
 
 from emofuse.core.params import validate
 from emofuse.corpora.base import Corpus, CorpusError, Utterance
-from emofuse.corpora.folder import refuse_linked_folders
+from emofuse.corpora.folder import refuse_linked_folders, refuse_strange_names
 
 __all__ = ["READERS", "Corpus", "CorpusError", "Utterance", "read"]
 
@@ -24,10 +24,12 @@ def read(reader: str, source: Path, options: dict[str, Any], where: str) -> Corp
 
     Raises:
         ParamsError: an option is not allowed
-        CorpusError: the corpus does not hold what its reader expects, or a folder in it is a link
+        CorpusError: the corpus does not hold what its reader expects, a folder in it is a link, or a name
+            in it is no UTF-8
     """
     if source.is_dir():
         refuse_linked_folders(source)
+        refuse_strange_names(source)
     module = import_module(f"emofuse.corpora.{reader}")
     corpus: Corpus = module.read(source, validate(options, module.Config, where))
     return corpus

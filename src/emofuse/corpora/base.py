@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-from emofuse.audio.source import AudioSource
+if TYPE_CHECKING:
+    from emofuse.audio.source import AudioSource
 
 __all__ = ["Corpus", "CorpusError", "Utterance", "regular", "required", "shown"]
 
@@ -39,7 +41,7 @@ class Utterance:
     end_s: float | None = None
     sentiment: float | None = None
     defects: tuple[str, ...] = ()
-    audio: AudioSource | None = None
+    audio: "AudioSource | None" = None
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class CorpusConfig:
     reader: Literal[corpora.READERS]  # type: ignore[valid-type]
     source: str
     shards: Annotated[int, Field(ge=1, le=10_000)]
-    max_seconds: Annotated[float, Field(gt=0)]
+    max_seconds: Annotated[float, Field(gt=0, le=86_400)]
     max_defective: Annotated[float, Field(ge=0, le=1)]
     options: dict[str, Any] = field(default_factory=dict)
     tables: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], TableConfig] = field(default_factory=dict)

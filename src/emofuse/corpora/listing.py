@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from emofuse.corpora.folder import linked_folders
-from emofuse.corpora.own import AUDIO_ENDINGS
+from emofuse.core.names import readable
+from emofuse.corpora.folder import AUDIO_ENDINGS, is_hidden, is_sound, linked_folders, strange_names
 
 __all__ = ["KNOWN", "Known", "Part", "listing", "terms_of"]
 
@@ -53,6 +53,9 @@ class Known:
 
 _ANY_SOUND = "**/*"
 """Stands for sound files of any ending in any folder."""
+
+_SHOWN = 6
+"""Endings, and names that are refused, of which there is a line."""
 
 _SESSION = ("Session?/", "*/Session?/", "*/*/Session?/")
 
@@ -153,6 +156,8 @@ def _corpus(name: str, reader: str, folder: Path, entry: Mapping[str, Any] | Non
         yield f"  features  audio features are {'values that others published' if published else hint}"
     for link in linked_folders(folder) if there else []:
         yield f"  REFUSED   {link}: a link to a folder, which DVC does not follow"
+    for path in strange_names(folder)[:_SHOWN] if there else []:
+        yield f"  REFUSED   {readable(path)}: a name that is no UTF-8, which DVC cannot track"
     for part in known.parts:
         if part.what == "table" and "names" in ((entry or {}).get("options") or {}):
             continue  # the files' names are the table
@@ -183,13 +188,12 @@ def _packed(pattern: str) -> bool:
 
 
 def _count(folder: Path, pattern: str) -> int:
-    endings = AUDIO_ENDINGS if pattern == _ANY_SOUND else ("",)
-    names = (path.name for path in folder.glob(pattern))
-    return sum(not name.startswith(".") and name.lower().endswith(endings) for name in names)
+    paths = (path for path in folder.glob(pattern) if not is_hidden(path, folder))
+    return sum(is_sound(path) for path in paths) if pattern == _ANY_SOUND else sum(1 for _ in paths)
 
 
 def _where(part: Part) -> str:
     if part.patterns[0] == _ANY_SOUND:
-        return "in any folder, " + " ".join(AUDIO_ENDINGS)
+        return f"in any folder, whatever the ending; such as {' '.join(AUDIO_ENDINGS[:_SHOWN])}"
     files = "" if part.files is None or part.files == 1 else f"{part.files:,} files "
     return files + " or ".join(part.patterns)

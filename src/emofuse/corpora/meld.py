@@ -6,8 +6,8 @@ from the source, or from folders inside it such as `MELD.Raw` or `train`::
     {train,dev,test}_sent_emo.csv          columns Utterance, Speaker, Emotion, Sentiment, Dialogue_ID, Utterance_ID,
                                            StartTime, EndTime (HH:MM:SS,mmm), and Season, Episode where they are given;
                                            official splits
-    train_splits/dia{D}_utt{U}.mp4         the clips, as mp4, wav or flac; without any of the three folders the corpus
-    dev_splits_complete/                   has no sound
+    train_splits/dia{D}_utt{U}.mp4         the clips, of any ending, of several copies wav, flac or mp4; without any of
+    dev_splits_complete/                   the three folders the corpus has no sound
     output_repeated_splits_test/
     meld_{train,dev,test}_audio_features.csv   optional: prosody published for the clips, keyed by `filename`
                                            (`dia{D}_utt{U}.wav`); becomes the table `prosody`
@@ -39,6 +39,7 @@ from emofuse.core.params import STRICT
 from emofuse.core.schema import SPLITS
 from emofuse.corpora.archives import unpack
 from emofuse.corpora.base import Corpus, CorpusError, Utterance, required, shown
+from emofuse.corpora.folder import is_sound
 from emofuse.corpora.rows import read_rows
 from emofuse.corpora.tables import numbers
 
@@ -48,10 +49,11 @@ CLIPS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_
 SENTIMENTS = {"negative": -1.0, "neutral": 0.0, "positive": 1.0}
 _PROSODY = "meld_{}_audio_features.csv"
 _ROW = re.compile(r"dia(\d+)_utt(\d+)\.wav")
-_CLIP = re.compile(r"(?P<id>dia\d+_utt\d+)\.(?P<ending>wav|flac|mp4)")
+_CLIP = re.compile(r"(?P<id>dia\d+_utt\d+)\.(?P<ending>[^.]+)")
 _ENDINGS = ("wav", "flac", "mp4")
+"""Which of several copies of a clip is read; of other endings the first by name."""
 _SECOND_VERSION = "final_videos_test"
-_PACKED = ("*_sent_emo.csv", "dia*_utt*.mp4", "dia*_utt*.wav", "dia*_utt*.flac", "*.tar.gz")
+_PACKED = ("*_sent_emo.csv", "dia*_utt*.*", "*.tar.gz")
 _TIME = re.compile(r"([0-9]{1,4}):([0-9]{1,4}):([0-9]{1,4}),([0-9]{1,9})")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _BYTES = {sign: code for code in range(0x80, 0x100) for sign in (bytes([code]).decode("cp1252", "ignore"), chr(code))}
@@ -119,9 +121,9 @@ def _with_clips(utterances: list[Utterance], folders: Sequence[Path], notes: lis
         folder = _find(folders, name)
         files = sorted(folder.iterdir()) if folder else []
         second += sum(path.name.startswith(_SECOND_VERSION) for path in files)
-        found = [(match, path) for path in files if (match := _CLIP.fullmatch(path.name))]
-        for match, path in sorted(found, key=lambda each: -_ENDINGS.index(each[0]["ending"])):
-            clips[f"{split}_{match['id']}"] = path
+        found = [(match, path) for path in files if (match := _CLIP.fullmatch(path.name)) and is_sound(path)]
+        for match, path in sorted(found, key=lambda each: _rank(each[0]["ending"])):
+            clips.setdefault(f"{split}_{match['id']}", path)
     if not clips:
         notes.append(f"no sound: no clips in folders named {', '.join(CLIPS.values())}")
         return utterances
@@ -131,6 +133,10 @@ def _with_clips(utterances: list[Utterance], folders: Sequence[Path], notes: lis
     if second:
         notes.append(f"second versions of clips, named {_SECOND_VERSION}…, which are not read: {second}")
     return [replace(each, audio=AudioFile(_clip(each, clips, folders[0]))) for each in utterances]
+
+
+def _rank(ending: str) -> tuple[int, str]:
+    return (_ENDINGS.index(ending) if ending in _ENDINGS else len(_ENDINGS)), ending
 
 
 def _clip(utterance: Utterance, clips: dict[str, Path], source: Path) -> Path:

@@ -3,7 +3,8 @@ r"""A corpus of your own: a table and a folder of audio, or audio files with lab
 With a table, the source folder holds::
 
     utterances.csv       or utterances.parquet; one row an utterance
-    audio/               sound files, found by the column `audio` or as audio/<utterance_id>.<ending>
+    audio/               sound files, found by the column `audio` or as audio/<utterance_id>.<ending>; what is in a file
+                         decides whether it is sound, or an ending that says so, and what is none is named in a note
 
 Links to single files are read, links to folders are refused, since DVC does not follow these.
 
@@ -35,9 +36,8 @@ Files are utterances in the order of their names, where 2 comes before 10. ``doc
 
 import hashlib
 import math
-import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -47,26 +47,19 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from emofuse.audio.source import AudioBytes, AudioFile, AudioSource
-from emofuse.core.names import composed, natural
+from emofuse.core.names import composed, natural, readable
 from emofuse.core.params import STRICT
 from emofuse.core.schema import SPLITS
 from emofuse.corpora.base import Corpus, CorpusError, Utterance, required, shown
-from emofuse.corpora.folder import Folder, inside
+from emofuse.corpora.folder import Folder, inside, is_hidden, is_sound, refuse_strange_names
 from emofuse.corpora.rows import read_parquet, read_rows
 
-__all__ = ["AUDIO_ENDINGS", "COLUMNS", "Config", "Splits", "read", "sound_names"]
+__all__ = ["COLUMNS", "Config", "Splits", "read", "sound_names"]
 
 COLUMNS = (
     *("utterance_id", "audio", "dialogue_id", "turn", "speaker", "session"),
     *("text", "start_s", "end_s", "label", "sentiment", "split"),
 )
-AUDIO_ENDINGS = (
-    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".aifc", ".mp4", ".webm"),
-    *(".mkv", ".mka", ".avi", ".flv", ".mov", ".m4v", ".3gp", ".mpg", ".mpeg", ".wmv", ".wma", ".amr", ".mp2", ".ac3"),
-    *(".caf", ".au", ".snd", ".sph", ".w64", ".rf64", ".spx", ".wv", ".ape", ".tta"),
-)
-"""Of files that hold sound; what is in a file decides how it is read."""
-
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -205,9 +198,9 @@ def _assign(groups: Sequence[str], splits: Splits, where: str) -> dict[str, str]
 
 def _from_names(source: Path, config: Config) -> tuple[list[Utterance], list[str]]:
     pattern = re.compile(config.names or "")
-    tables = [name for name in ("utterances.csv", "utterances.parquet") if (source / name).exists()]
+    tables = [path for path in _tables(source) if path.exists()]
     if tables:
-        raise CorpusError(f"{source / tables[0]}: a table, but the option `names` says that there is none")
+        raise CorpusError(f"{tables[0]}: a table, but the option `names` says that there is none")
     rows = []
     files, notes = _audio_files(source)
     for path in files:
@@ -249,7 +242,7 @@ def _shared(names: Iterable[Any]) -> frozenset[str]:
 
 
 def _table_path(source: Path) -> Path:
-    paths = [path for path in (source / "utterances.csv", source / "utterances.parquet") if path.exists()]
+    paths = [path for path in _tables(source) if path.exists()]
     if len(paths) != 1:
         fault = (
             "both utterances.csv and utterances.parquet" if paths else "neither utterances.csv nor utterances.parquet"
@@ -259,35 +252,46 @@ def _table_path(source: Path) -> Path:
 
 
 def _audio_files(folder: Path) -> tuple[list[Path], list[str]]:
-    """Return the sound files of a folder in the order of their names, and a note of those that cannot be named."""
-    files = [path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_ENDINGS and path.is_file()]
-    # Copies from a Mac carry a hidden `._` twin of each file.
-    files = [path for path in files if not path.name.startswith(".")]
-    named = [path for path in files if _is_text(str(path))]
-    strange = sorted(set(files) - set(named))
-    notes = []
-    if strange:
-        example = os.fsencode(strange[0].relative_to(folder))
-        notes.append(f"sound files whose names are no UTF-8, which are not read: {len(strange)}, such as {example!r}")
-    return sorted(named, key=lambda path: natural(composed(path.relative_to(folder).as_posix()))), notes
+    """Return the sound files of a folder in the order of their names, and notes of what is left out of it.
+
+    Raises:
+        CorpusError: a name is no UTF-8
+    """
+    refuse_strange_names(folder)
+    there = [path for path in sorted(folder.rglob("*")) if not path.is_dir() and not is_hidden(path, folder)]
+    sounds, left_out = [], defaultdict[str, list[Path]](list)
+    for path in there:
+        reason = _unread(path, folder)
+        if reason is None:
+            sounds.append(path)
+        elif path not in _tables(folder):
+            left_out[reason].append(path)
+    notes = [
+        f"{reason}: {len(paths)}, such as {readable(paths[0].relative_to(folder))}"
+        for reason, paths in left_out.items()
+    ]
+    return sorted(sounds, key=lambda path: natural(composed(path.relative_to(folder).as_posix()))), notes
+
+
+def _unread(path: Path, folder: Path) -> str | None:
+    """Why a file is none of a corpus's sound files, or None if it is one."""
+    if not path.is_file():
+        return "links that lead nowhere, pipes and the like, which are not read"
+    return None if is_sound(path) else "files without sound, which are no utterances"
+
+
+def _tables(folder: Path) -> list[Path]:
+    return [folder / "utterances.csv", folder / "utterances.parquet"]
 
 
 def sound_names(source: Path) -> list[str]:
     """Return the paths of the sound files below a corpus's folder, without endings, as the option ``names`` sees them.
 
     Raises:
-        CorpusError: there is no such folder
+        CorpusError: there is no such folder, or a name in it is no UTF-8
     """
     required(source, "the folder of a corpus of your own")
     return [composed(path.relative_to(source).with_suffix("").as_posix()) for path in _audio_files(source)[0]]
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _found(folder: Path, named: bool) -> tuple[dict[str, Path] | None, list[str]]:

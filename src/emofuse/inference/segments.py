@@ -22,6 +22,7 @@ from typing import Any
 
 __all__ = [
     "ENDINGS",
+    "MOST_BYTES",
     "Segment",
     "SegmentError",
     "clean",
@@ -32,6 +33,9 @@ __all__ = [
     "segment",
 ]
 
+
+MOST_BYTES = 2**25
+"""Bytes of a text file; a day of speech has a hundredth of it."""
 
 _FIELDS = 8
 """Of a line of RTTM, at the least."""
@@ -129,6 +133,9 @@ def read_text(path: Path, error_class: type[ValueError] = SegmentError) -> str:
     if path.exists() and not path.is_file():
         raise error_class(f"{path}: not a regular file")
     try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise error_class(f"{path}: {size:,} bytes; a file of text may have {MOST_BYTES:,}")
         data = path.read_bytes()
         encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         return data.decode(encoding)
@@ -316,7 +323,9 @@ def _whisper_json(path: Path, recording: str) -> Iterable[Segment]:
     del recording
     try:
         found = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+    except SegmentError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise SegmentError(f"{path}: not valid JSON: {error}") from error
     rows = found.get("segments") if isinstance(found, dict) else found
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

@@ -22,28 +22,34 @@ there are some; the first row has the recording::
 
 A wrong request is answered with status 400 and the reason, a body that is not declared as JSON or CSV with 415, one of
 more than :data:`MAX_BODY` bytes with 413. What a request may ask for is bounded by the constants below, so that none
-takes the memory and the time of all; MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT bounds the wait for an answer, 60 s.
+takes the memory and the time of all. MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT bounds the time, 60 s: then the answer is
+504, and no more of the request is encoded. What fails in the server and not in the request is answered with 500; why is
+in the server's log alone.
 """
 
 import base64
 import logging
+import math
 import os
 import re
 import sys
 import tempfile
+import threading
+import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import wraps
 from importlib.metadata import requires
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow.pyfunc
+import numpy as np
 import pandas as pd
+from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, ErrorCode
+from mlflow.protos.databricks_pb2 import DEADLINE_EXCEEDED, INTERNAL_ERROR, INVALID_PARAMETER_VALUE, ErrorCode
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array, Map
@@ -56,6 +62,7 @@ from emofuse.inference.model import Model, Prediction, TurnPrediction
 from emofuse.inference.recording import read_recording
 from emofuse.inference.segments import Segment, SegmentError, segment
 from emofuse.inference.sources import find
+from emofuse.inference.voice_activity import WINDOW, find_turns
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -144,9 +151,10 @@ class Served(PythonModel):
     """The model behind ``/invocations``; see the module's docstring."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load networks and encoders, so that a model that cannot answer does not start."""
-        self._model = Model(find(context.artifacts["bundle"]))
+        """Load networks, encoders and voice activity, so that a model that cannot answer does not start."""
+        self._model = Model(find(context.artifacts["bundle"]), _refuse_when_late)
         self._model.load_encoders()
+        find_turns(np.zeros(WINDOW, np.float32))
         server = sys.modules.get("mlflow.pyfunc.scoring_server")
         if server is not None:
             _bound_bodies(server)
@@ -158,13 +166,21 @@ class Served(PythonModel):
         """Answer a request.
 
         Raises:
-            MlflowException: something is wrong with the request, which becomes status 400
+            MlflowException: something is wrong with the request, which becomes status 400; it took too long, 504; or
+                the server fails, 500
         """
         del context, params
+        _limit.end = time.monotonic() + (MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get() or math.inf)
         try:
             return self._predictions(model_input)
-        except (ConversationError, SegmentError, OSError) as error:
+        except (ConversationError, SegmentError) as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+        except MlflowException:
+            raise
+        except Exception as error:  # whatever it says of this machine is for its owner
+            _logger.exception("a request could not be answered")
+            message = f"the server cannot answer: {type(error).__name__}; its log says why"
+            raise MlflowException(message, error_code=INTERNAL_ERROR) from error
 
     def _predictions(self, table: pd.DataFrame) -> list[dict[str, Any]]:
         if len(table) > MAX_TURNS:
@@ -217,6 +233,15 @@ def _segments(rows: Sequence[dict[str, Any]]) -> list[Segment]:
     if seconds > MAX_SECONDS:
         raise ConversationError(f"{seconds:g} s in all turns together; a request may have {MAX_SECONDS:g}")
     return found
+
+
+_limit = threading.local()
+"""When the request of a thread has to be answered."""
+
+
+def _refuse_when_late() -> None:
+    if time.monotonic() > getattr(_limit, "end", math.inf):
+        raise MlflowException("the request takes too long; send less at once", error_code=DEADLINE_EXCEEDED)
 
 
 def _row(prediction: Prediction, turn: TurnPrediction) -> dict[str, Any]:
@@ -304,7 +329,7 @@ def _short(error: Exception) -> str:
 def _cells(where: str, row: dict[str, Any]) -> dict[str, Any]:
     """What a row has; pandas fills up what it has not."""
     given = {
-        name: each for name, each in row.items() if not (each is None or (isinstance(each, float) and isnan(each)))
+        name: each for name, each in row.items() if not (each is None or (isinstance(each, float) and math.isnan(each)))
     }
     for name, each in given.items():
         if name in TIMES and isinstance(each, int | float):
@@ -320,6 +345,7 @@ def _cells(where: str, row: dict[str, Any]) -> dict[str, Any]:
 def _turns(rows: Sequence[dict[str, str]]) -> Iterator[Turn]:
     seconds, samples = MAX_SECONDS, MAX_SAMPLES
     for index, row in enumerate(rows, start=1):
+        _refuse_when_late()
         sound = _sound(f"turn {index}", "audio", row["audio"], seconds, samples) if row.get("audio") else None
         if sound is not None:
             seconds -= sound.samples.shape[1] / sound.rate
@@ -342,9 +368,12 @@ def _sound(where: str, column: str, encoded: str, seconds: float, samples: int) 
     except ValueError as error:  # binascii.Error is one, and letters beyond ASCII give another
         raise ConversationError(f"{where}: {column}: not base64: {error}") from error
     name = f"{where}: {column}"
-    start = read_sound(data, name, _GLANCE)  # tells rate and channels
-    enough = samples / (start.rate * len(start.samples))
-    sound = read_sound(data, name, min(seconds, enough) + _GLANCE)
+    try:
+        start = read_sound(data, name, _GLANCE)  # tells rate and channels
+        enough = samples / (start.rate * len(start.samples))
+        sound = read_sound(data, name, min(seconds, enough) + _GLANCE)
+    except OSError as error:
+        raise ConversationError(str(error)) from error
     if sound.samples.shape[1] > seconds * sound.rate:
         raise ConversationError(f"{where}: with it there are over {MAX_SECONDS:g} s of sound; a request may have these")
     if sound.samples.size > samples:

@@ -17,6 +17,8 @@ import polars as pl
 from emofuse.core import schema
 from emofuse.core.files import write_json, write_table
 from emofuse.core.layout import Layout, Pair
+from emofuse.corpora.base import CorpusError, shown
+from emofuse.corpora.rows import read_parquet, read_rows
 from emofuse.plan import External, Plan
 from emofuse.scoring.predictions import ScoringError, first_ids, folds_are_pooled, scored_utterances
 from emofuse.tasks import Task
@@ -57,7 +59,7 @@ def take_in(task: Task, pair: Pair, config: External, layout: Layout) -> str:
 
     Raises:
         ScoringError: see :func:`read_external`
-        OSError: the file cannot be read
+        OSError: the disk fails
     """
     everything = pl.read_parquet(layout.corpus(task.corpus) / "utterances.parquet", columns=["utterance_id"])
     path = layout.root / config.file
@@ -90,12 +92,13 @@ def read_external(
         utterance_ids: of the whole corpus
 
     Raises:
-        ScoringError: a column is missing or ambiguous, an id is missing, doubled or unknown, or a prediction is none
-        OSError: the file cannot be read
+        ScoringError: the file is missing or damaged, a column is missing or ambiguous, an id is missing, doubled or
+            unknown, or a prediction is none
+        OSError: the disk fails
     """
     table = _read(path)
     if "utterance_id" not in table.columns:
-        raise ScoringError(f"{path}: no column 'utterance_id'; columns are {table.columns}")
+        raise ScoringError(f"{path}: no column 'utterance_id'; columns are {shown(table.columns)}")
     table = table.with_columns(pl.col("utterance_id").cast(pl.String))
     if table["utterance_id"].null_count():
         raise ScoringError(f"{path}: {table['utterance_id'].null_count()} rows have no utterance_id")
@@ -107,15 +110,14 @@ def read_external(
 
 
 def _read(path: Path) -> pl.DataFrame:
+    read = {".csv": read_rows, ".parquet": read_parquet}.get(path.suffix.lower())
+    if read is None:
+        raise ScoringError(f"{path}: expected a .csv or .parquet file")
     try:
-        if path.suffix.lower() == ".csv":
-            # As text: an id such as 007 is no number.
-            return pl.read_csv(path, infer_schema=False)
-        if path.suffix.lower() == ".parquet":
-            return pl.read_parquet(path)
-    except pl.exceptions.PolarsError as error:
-        raise ScoringError(f"{path}: {error}") from error
-    raise ScoringError(f"{path}: expected a .csv or .parquet file")
+        # A CSV as text: an id such as 007 is no number.
+        return read(path)
+    except CorpusError as error:
+        raise ScoringError(str(error)) from error
 
 
 def _labels(path: Path, table: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
@@ -128,7 +130,8 @@ def _labels(path: Path, table: pl.DataFrame, classes: Sequence[str]) -> pl.DataF
     if len(strange):
         name, found = strange.select("utterance_id", "label").row(0)
         raise ScoringError(
-            f"{path}: the label of {name!r} is {found!r}, {len(strange)} such in all; expected one of {list(classes)}"
+            f"{path}: the label of {shown(name)} is {shown(found)}, {len(strange)} such in all; expected one of "
+            f"{list(classes)}"
         )
     of_class = [(pl.col("label") == name).cast(pl.Float32) for name in classes]
     return table.select("utterance_id", probabilities=pl.concat_list(of_class))
@@ -139,7 +142,7 @@ def _probabilities(path: Path, table: pl.DataFrame, classes: Sequence[str]) -> p
     missing = [name for name in classes if name not in table.columns]
     if missing:
         raise ScoringError(
-            f"{path}: no column 'label', and none for the classes {missing}; columns are {table.columns}"
+            f"{path}: no column 'label', and none for the classes {missing}; columns are {shown(table.columns)}"
         )
     values = table.select(pl.col(classes).cast(pl.Float64, strict=False)).to_numpy()
     total = values.sum(axis=1)
