@@ -101,7 +101,7 @@ def test_a_lock_file_of_a_checkout_that_somebody_else_owns_is_restored_too(
     before = (project / "dvc.lock").read_bytes()
     (project / "dvc.lock").write_text("")
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    assert "taken from git" in heal(project)[0]
+    assert "restored from git" in heal(project)[0]
     assert (project / "dvc.lock").read_bytes() == before
 
 

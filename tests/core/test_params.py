@@ -311,7 +311,7 @@ def test_every_key_carries_a_comment(root: Path, shared: str) -> None:
         ("      n_mels: 40", "      seed: {fresh: 1}", "encoders.logmel.options.seed.fresh"),
         ("    ablations:  # the model", "      fresh:\n        reads: utterance", "models.hcam.ablations.fresh"),
         ("scoring:", "  fresh: true", "scoring.fresh"),
-        ("  seed: 0  # of all", "fresh: 1", "fresh"),
+        ("  seed: 0  # seed of the resampling", "fresh: 1", "fresh"),
     ],
 )
 def test_a_new_key_without_a_comment_is_found(shared: str, after: str, new: str, key: str) -> None:
