@@ -246,3 +246,15 @@ def test_no_more_is_decoded_than_is_kept(
     assert clip.reason == f"{name}: 300.0 s, cut at 2 s; every sample is zero"
     assert 3 * RATE <= sum(decoded) <= 3 * RATE + decoding._BLOCK
     assert read_sound((tmp_path / name).read_bytes(), "a", max_seconds=2.0).samples.shape == (1, 2 * RATE)
+
+
+def test_a_chunk_that_would_end_far_behind_the_file_is_the_same_in_memory(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, tone(), RATE, format="CAF", subtype="PCM_16")
+    whole = buffer.getvalue()
+    place = whole.index(b"free")
+    # What follows becomes a chunk of 7e18 bytes, which no file system can seek to.
+    damaged = whole[:place] + b"\xff\xff\xff\x7f" + whole[place:]
+    samples, rate = save(tmp_path, damaged, "a.caf").load()
+    assert (samples.shape, rate) == ((1, RATE), RATE)
+    np.testing.assert_array_equal(read_sound(damaged, "a.caf").samples, samples)

@@ -260,12 +260,21 @@ def _frames(container: "InputContainer") -> Iterator[np.ndarray]:
 
 
 class _Nameless:
-    """A file without its name, which FFmpeg would believe rather than what is in it."""
+    """A file without its name, which FFmpeg would believe rather than what is in it.
+
+    A damaged header may name a place far behind the end. A file system refuses that place, memory does not, and FFmpeg
+    would read nothing more; so it is refused here.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self.read, self.tell, self._seek = stream.read, stream.tell, stream.seek
+        here = stream.tell()
+        self._size = stream.seek(0, io.SEEK_END)
+        stream.seek(here)
 
     def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_SET and place > self._size:
+            return -1
         try:
             return self._seek(place, whence)
         except (OSError, ValueError):
