@@ -84,7 +84,7 @@ def test_a_new_model_comes_to_a_table_and_nothing_else_is_trained_again(project:
     insert(project / "src/emofuse/models/registry.py", ')\n"""The models that ``fuse`` trains', ENTRY)
     insert(project / "params.yaml", "  hcam:  # stage III\n", SECTION)
     insert(project / "params.yaml", "    networks:  # models that read", "    - means\n")
-    insert(project / "params.yaml", "  conditions:  # worse conditions that", "    - means\n")
+    insert(project / "params.yaml", "  conditions:  # conditions under which", "    - means\n")
     whole = (project / "params.yaml").read_text(encoding="utf-8")
     (project / "params.yaml").write_text(whole.replace("ablations: []  #", "ablations:  #"), encoding="utf-8")
 

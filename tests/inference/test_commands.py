@@ -133,7 +133,7 @@ def test_turns_that_lack_words_beside_others_get_them(
     found = json.loads(capsys.readouterr().out)
     assert [turn["text"] for turn in found["turns"]] == ["Hello.", "I heard that."]
     assert heard == [24_000]
-    assert "words that were not given were written down by Whisper tiny.en" in found["remarks"][-1]
+    assert "missing words transcribed by Whisper tiny.en" in found["remarks"][-1]
 
 
 def test_the_words_of_a_recording_are_written_down_and_that_is_said(

@@ -166,7 +166,7 @@ def test_a_folder_has_the_sounds_that_it_would_have_as_a_corpus(tmp_path: Path, 
     conversation = read_conversation(tmp_path)
     sounds = [Path(str(turn.source)).stem for turn in conversation.turns]
     assert sounds == sound_names(tmp_path) == ["01", "02", "03", "04", "05", "06", "08"]
-    assert conversation.remarks == ("no turns, left out: 07.md, 09.npz",)
+    assert conversation.remarks == ("not turns, left out: 07.md, 09.npz",)
 
 
 def test_names_of_any_bytes_are_told_so_that_they_can_be_written(tmp_path: Path, tone: np.ndarray) -> None:
@@ -178,7 +178,7 @@ def test_names_of_any_bytes_are_told_so_that_they_can_be_written(tmp_path: Path,
     conversation = read_conversation(folder)
     (turn,) = conversation.turns
     assert (conversation.name, turn.source, turn.audio.name) == (r"gespr\xe4ch", r"01\xff.wav", r"01\xff.wav")
-    assert conversation.remarks == (r"no turns, left out: n\xfe.md",)
+    assert conversation.remarks == (r"not turns, left out: n\xfe.md",)
 
 
 @pytest.mark.parametrize(

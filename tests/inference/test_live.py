@@ -194,7 +194,7 @@ def test_a_pipe_of_samples_is_an_object_a_line(
     assert [turn["turn"] for turn in output] == list(range(1, len(whole) + 1))
     for turn in output:
         assert turn["model"] == "audio-context"
-        assert turn["trained_on"].startswith("trained on demo (English, a synthesizer's speech and no person's), ")
+        assert turn["trained_on"].startswith("trained on demo (English, synthetic speech, not real people), ")
         assert "no transcripts: the audio network alone answers" in turn["remark"]
         assert ONE_SPEAKER in turn["remark"]
 

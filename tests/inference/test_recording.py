@@ -207,7 +207,7 @@ def test_an_hour_of_silence_is_one_line_and_two_words_in_it_are_found(
     hour = np.zeros(rate * seconds, np.int16)
     path = tmp_path / "hour.flac"
     soundfile.write(path, hour, rate)
-    with pytest.raises(ConversationError, match=r"^\S*hour.flac: nobody is heard to speak in its 3600.0 s$"):
+    with pytest.raises(ConversationError, match=r"^\S*hour.flac: no speech was found in its 3600.0 s$"):
         read_conversation(path)
     spoken = [np.rint(32_000 * each["samples"][::2]).astype(np.int16) for each in dialogue[:2]]
     starts = (1_000.0, seconds - 10.0)

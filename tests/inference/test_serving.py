@@ -190,7 +190,7 @@ def test_a_recording_is_answered_turn_by_turn(server: str, project: Project, bun
         assert "all turns count as one speaker's" in got["remark"]
     both = [{"recording": encoded}, {"text": "a"}]
     wrong = "turn 1: expected a recording in the first row, and no other columns"
-    for rows, reason in ((both, wrong), ([{"recording": silence(2)}], "nobody is heard")):
+    for rows, reason in ((both, wrong), ([{"recording": silence(2)}], "no speech was found")):
         status, reply = ask(server, json.dumps({"dataframe_records": rows}).encode())
         assert status == 400
         assert reason in reply

@@ -131,7 +131,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         (b"utterance_id,label\n003,sad\n004,sad,for a reason\n", "row 2: 3 cells; expected 2, as the header has"),
         (b"utterance_id,label,why\n003,sad,na\xefve\n004,sad,\n", "not UTF-8: the byte ef in line 2; save the table"),
         (b"utterance_id,label\n003,sad\n004,sad\0\n", "line 3: a zero byte"),
-        (b"utterance_id,label,label\n003,sad,sad\n", "the column 'label' stands more than once"),
+        (b"utterance_id,label,label\n003,sad,sad\n", "the column 'label' occurs more than once"),
         (b"utterance_id,label\n003,sad\n004," + 5_000 * b"sad " + b"\n", "the label of '004' is 'sad sad"),
     ],
 )

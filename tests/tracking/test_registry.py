@@ -14,6 +14,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from emofuse.inference.bundle import BundleError
+from emofuse.inference.serving import COLUMNS
 from emofuse.tracking.address import TrackingConfig, TrackingError
 from emofuse.tracking.fetch import find, load
 from emofuse.tracking.registry import best_on_dev
@@ -91,7 +92,7 @@ def test_every_network_is_registered_and_predicts(
     served = mlflow.pyfunc.load_model(f"{trained}/mlartifacts/{best(trained).run_id}/artifacts/model")
     (prediction,) = served.predict([{"text": "You are late.", "speaker": "Ann"}])
     signature = served.metadata.signature
-    assert signature.inputs.input_names() == ["conversation", "speaker", "text", "audio", "recording"]
+    assert signature.inputs.input_names() == list(COLUMNS)
     assert signature.outputs.input_names() == list(prediction)
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from emofuse.core.files import write_digests
 from emofuse.core.schema import IGNORE, SPLITS
 from emofuse.models.cma import CMA, CMAConfig
 from emofuse.models.concat import Concat, ConcatConfig
@@ -367,6 +368,7 @@ def test_weights_of_probabilities_are_chosen_by_weighted_f1_and_not_by_accuracy(
         name = f"{modality}-context"
         run = Run("tiny", name, {modality: trained.pair.encoder(modality)}, "by hand", 0, 0)
         save_run(trained.folder(name), run, fold, probabilities, {})
+        write_digests(trained.folder(name))
     assert dev_scores(text, fold)["accuracy"] == dev_scores(audio, fold)["accuracy"] == 0.625
     assert dev_scores(text, fold)["weighted_f1"] > dev_scores(audio, fold)["weighted_f1"]
     trained.fuse("late")

@@ -41,7 +41,7 @@ def test_the_number_of_workers_and_the_runs_beside_change_no_byte(
         assert all(f"{each}: 3 trained, 0 reused" in output for each in ("pretrain-audio", "fuse-cma"))
         outs.append(own.outs())
     assert outs[0] == outs[1]
-    assert len(outs[0]) == 3 * (2 * 5 + 4)
+    assert len(outs[0]) == 3 * (2 * 6 + 5)
 
     alone = project.copy(tmp_path / "alone")
     alone.tree["tasks"]["tiny"]["seeds"] = 1
