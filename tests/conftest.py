@@ -535,9 +535,9 @@ def _run_stages(folder: Path) -> None:
     from emofuse.features.extract import EncoderConfig, ExtractConfig, extract
     from emofuse.plan import Plan
     from emofuse.reporting.benchmark import protocol
-    from emofuse.scoring.files import scores_on_dev, write_scores
     from emofuse.scoring.inputs import run_folders, truth_of
     from emofuse.scoring.scores import ScoringConfig, score
+    from emofuse.scoring.write import scores_on_dev, write_scores
     from emofuse.training.fuse import ablate, fuse
     from emofuse.training.jobs import Work
     from emofuse.training.linear import pretrain_linear

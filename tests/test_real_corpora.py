@@ -12,7 +12,7 @@ from emofuse.core.params import Params
 from emofuse.core.schema import SPLITS
 from emofuse.core.store import Store
 from emofuse.corpora.ingest import CorpusConfig, ingest
-from emofuse.corpora.new import propose, write_corpus
+from emofuse.corpora.propose import propose, write_corpus
 from emofuse.features.extract import EncoderConfig, ExtractConfig, Extracted, extract
 from emofuse.plan import plans
 from emofuse.tasks import Task, TaskConfig

@@ -505,7 +505,7 @@ def _corpus_new(arguments: argparse.Namespace) -> None:
     import re
 
     from emofuse.core.params import Params, ParamsError
-    from emofuse.corpora.new import propose, write_corpus
+    from emofuse.corpora.propose import propose, write_corpus
     from emofuse.plan import plans
 
     Params.load()  # or says that this is not the root folder of a project

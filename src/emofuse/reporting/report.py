@@ -28,9 +28,9 @@ from emofuse.reporting.turns import Turns, as_json
 from emofuse.reporting.verdicts import between, pair_row, standing, verdict
 from emofuse.scoring.calibration import BINS
 from emofuse.scoring.ensembles import COMPARED
-from emofuse.scoring.files import learning_curves
 from emofuse.scoring.literature import paper, published
 from emofuse.scoring.scores import ECE, METRIC, NOT_COVERED, SUFFIXES, Scores
+from emofuse.scoring.write import learning_curves
 
 __all__ = ["confusion_figures", "report", "scores_figure", "with_known"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from emofuse.scoring.files import learning_curves, scores_on_dev, write_runs, write_scores
 from emofuse.scoring.scores import Scores
+from emofuse.scoring.write import learning_curves, scores_on_dev, write_runs, write_scores
 
 
 @pytest.fixture

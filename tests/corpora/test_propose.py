@@ -15,10 +15,10 @@ from emofuse.core.params import Params
 from emofuse.corpora import naming
 from emofuse.corpora.base import CorpusError
 from emofuse.corpora.ingest import CorpusConfig, read, utterance_table
-from emofuse.corpora.new import propose
 from emofuse.corpora.own import Config as OwnConfig
 from emofuse.corpora.own import read as read_own
 from emofuse.corpora.own import sound_names
+from emofuse.corpora.propose import propose
 from emofuse.health.check import check_corpus
 from emofuse.tasks import Task, TaskConfig
 
