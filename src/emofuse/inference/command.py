@@ -132,11 +132,11 @@ def _live(model: Model, transcribe: "Transcriber | None", by_default: bool, argu
     model.load_encoders()
     blocks, remarks = _blocks(path)
     remarks += (ONE_SPEAKER, *([_WRITTEN_DOWN] if by_default else []), *([] if model.is_causal else [_LIVE]))
-    said = Prediction(session.name, model.remark(session.name), (), path.name, remarks, trained_on(model.manifest))
+    header = Prediction(session.name, model.remark(session.name), (), path.name, remarks, trained_on(model.manifest))
     if not arguments.json:
-        print("\n".join([str(model), *remarks_on(said), ""]), flush=True)
+        print("\n".join([str(model), *remarks_on(header), ""]), flush=True)
     for number, turn in enumerate(follow(blocks, session, path.name), start=1):
-        print(as_object(number, turn, said) if arguments.json else as_line(number, turn), flush=True)
+        print(as_object(number, turn, header) if arguments.json else as_line(number, turn), flush=True)
 
 
 def _blocks(path: Path) -> tuple[Iterator[np.ndarray], tuple[str, ...]]:

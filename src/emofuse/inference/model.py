@@ -247,7 +247,7 @@ class Model:
             name: of the network that answers
             frames: of each modality that it reads those of each turn
             speakers: of each conversation those of its turns
-            kept: what networks without context said of the first turns; see :meth:`emofuse.inference.graph.Graph`
+            kept: outputs of networks without context for the first turns; see :meth:`emofuse.inference.graph.Graph`
         """
         inputs = {modality: TurnFrames(each, self._layers(modality)) for modality, each in frames.items()}
         return self._graph.probabilities(name, inputs, _fold(speakers, self.manifest.classes), kept)

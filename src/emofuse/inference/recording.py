@@ -100,8 +100,8 @@ def read_recording(
     if channels:
         return _of_channels(source, where)
     sound, remarks = read_mono(source, where)
-    found, told = _given(segments, where, sound) if segments else (_spoken(sound, SPEAKER), ())
-    remarks = (*remarks, *told)
+    found, notes = _given(segments, where, sound) if segments else (_spoken(sound, SPEAKER), ())
+    remarks = (*remarks, *notes)
     if not segments or not any(each.speaker for each in found):
         remarks = (*remarks, f"{ONE_SPEAKER}; {_TELLS}")
     if not found:
