@@ -205,6 +205,10 @@ def test_each_of_several_recordings_has_its_own_segments(tmp_path: Path) -> None
         ("talk.json", "{}", "expected segments, a list"),
         ("talk.json", whisperx({"start": 0.5, "text": "a"}), "segment 1: from 0.5 to None; expected seconds"),
         ("talk.json", whisperx(ANN | {"speaker": 3}), "segment 1: speaker: 3; expected a string"),
+        ("talk.json", whisperx(ANN | {"end": "x" * 100_000}), "(100,002 characters); expected seconds"),
+        ("talk.json", whisperx(ANN | {"speaker": ["x" * 100_000]}), "characters); expected a string"),
+        ("talk.rttm", f"SPEAKER talk 1 0.5 {'x' * 100_000} <NA> <NA> ann\n", "(100,002 characters); expected seconds"),
+        ("talk.rttm", "".join(f"SPEAKER {n * 9_999} 1 0.5 1 <NA> <NA> ann\n" for n in "ab"), "(9,999 characters)"),
         ("talk.eaf", "", "expected one that ends in .rttm, .srt"),
     ],
 )
@@ -215,6 +219,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, name: str, content: str
     assert fault in str(caught.value)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1_000
 
 
 def test_bytes_that_are_no_text_are_one_line(tmp_path: Path) -> None:

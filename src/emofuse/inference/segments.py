@@ -15,10 +15,12 @@ import html
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from emofuse.corpora.base import shown
 
 __all__ = [
     "ENDINGS",
@@ -161,7 +163,7 @@ def segment(where: str, start: Any, end: Any, speaker: str | None = None, text: 
     try:
         start_s, end_s = float(start), float(end)
     except (TypeError, ValueError) as error:
-        raise SegmentError(f"{where}: from {start!r} to {end!r}; expected seconds") from error
+        raise SegmentError(f"{where}: from {shown(start)} to {shown(end)}; expected seconds") from error
     if not (math.isfinite(start_s) and math.isfinite(end_s) and 0 <= start_s < end_s):
         raise SegmentError(f"{where}: from {start_s:g} s to {end_s:g} s; expected an end after a start")
     return Segment(start_s, end_s, clean(speaker), clean(text))
@@ -205,9 +207,9 @@ def _names_of(recording: str) -> set[str]:
     return own | {each.replace(" ", "_") for each in own}
 
 
-def _some(names: Iterable[str]) -> str:
-    shown = sorted(names)
-    return ", ".join(shown[:_SHOWN]) + (f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")
+def _some(names: Collection[str]) -> str:
+    first = ", ".join(shown(name, quoted=False) for name in sorted(names)[:_SHOWN])
+    return first + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _in_folder(folder: Path, recording: Path) -> Path:
@@ -232,7 +234,7 @@ def _sum(where: str, start: str, duration: str) -> float:
     try:
         return float(start) + float(duration)
     except ValueError as error:
-        raise SegmentError(f"{where}: from {start!r}, for {duration!r}; expected seconds") from error
+        raise SegmentError(f"{where}: from {shown(start)}, for {shown(duration)}; expected seconds") from error
 
 
 _CUE = re.compile(r"\s*((?:\d+:)?\d+:\d+[.,]\d+)\s*-->\s*((?:\d+:)?\d+:\d+[.,]\d+)")
@@ -334,7 +336,7 @@ def _whisper_json(path: Path, recording: str) -> Iterable[Segment]:
         where = f"{path}: segment {number}"
         for key in ("speaker", "text"):
             if not isinstance(row.get(key), str | None):
-                raise SegmentError(f"{where}: {key}: {row[key]!r}; expected a string")
+                raise SegmentError(f"{where}: {key}: {shown(row[key])}; expected a string")
         yield segment(where, row.get("start"), row.get("end"), row.get("speaker"), row.get("text"))
 
 
