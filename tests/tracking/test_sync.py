@@ -17,7 +17,9 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from emofuse.core.layout import Layout, Pair
 from emofuse.core.params import ParamsError, validate
@@ -26,6 +28,7 @@ from emofuse.core.store import Store
 from emofuse.features.shards import write_shard
 from emofuse.models.registry import model
 from emofuse.tracking.address import TrackingConfig, TrackingError
+from emofuse.tracking.experiment import experiment_of
 from emofuse.tracking.process import shown, try_sync
 from emofuse.tracking.runs_in_tracker import RunsInTracker
 from emofuse.tracking.runs_on_disk import Card, RunsOnDisk, opened
@@ -814,3 +817,19 @@ def test_a_stage_with_tracking_off_says_nothing(project: Path, capsys: pytest.Ca
 def test_a_bad_section_is_refused(section: dict[str, object]) -> None:
     with pytest.raises(ParamsError, match=f"params.yaml: tracking.{next(iter(section))}"):
         validate(section, TrackingConfig, "params.yaml: tracking")
+
+
+def test_a_view_that_another_machine_sets_at_the_same_moment_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    real = MlflowClient.set_experiment_tag
+
+    def refused(self: MlflowClient, experiment: str, key: str, value: str) -> None:
+        real(self, experiment, key, value)  # the other machine's row
+        raise MlflowException("UNIQUE constraint failed: experiment_tags")
+
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", refused)
+    found = client.get_experiment(experiment_of(client, uri, TrackingConfig()))
+    assert any(key.startswith("mlflow.sharedViewState.") for key in found.tags)

@@ -48,13 +48,24 @@ def experiment_of(client: "MlflowClient", uri: str, config: TrackingConfig) -> s
         "columnWidths": {_NAME: 280, **dict.fromkeys(scores, 140)},
     }
     if found.tags.get(_VIEW_TAG) != json.dumps(state):
-        client.set_experiment_tag(found.experiment_id, _VIEW_TAG, json.dumps(state))
+        _show(client, found.experiment_id, json.dumps(state))
     return found.experiment_id
 
 
 def view(experiment: str) -> str:
     """Return the address of that view, after the server's."""
     return f"/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={_VIEW}"
+
+
+def _show(client: "MlflowClient", experiment: str, state: str) -> None:
+    """Set the view, as another machine may at the same moment: the database then refuses one of two equal rows."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_experiment_tag(experiment, _VIEW_TAG, state)
+    except MlflowException:
+        if client.get_experiment(experiment).tags.get(_VIEW_TAG) != state:
+            raise
 
 
 def _make(client: "MlflowClient", uri: str, name: str) -> None:
