@@ -341,12 +341,14 @@ def server() -> Any:
     from mlflow.pyfunc import PyFuncModel, scoring_server
 
     from emofuse.inference import serving
+    from emofuse.inference.conversation import Conversation
     from emofuse.inference.model import Prediction, TurnPrediction
+    from emofuse.inference.scoring_server import blame_the_request
 
     class Neutral:
-        def predict_all(self, conversations: Sequence[Sequence[Any]]) -> list[Prediction]:
+        def predict_all(self, conversations: Sequence[Conversation], transcribe: None) -> list[Prediction]:
             reply = TurnPrediction(None, None, "neutral", {"neutral": 1.0}, ())
-            return [Prediction("none", None, (reply,) * len(each)) for each in conversations]
+            return [Prediction("none", None, (reply,) * len(each.turns)) for each in conversations]
 
     logging.disable()
     served = serving.Served()
@@ -356,7 +358,7 @@ def server() -> Any:
         def predict(self, table: Any, params: Any = None) -> list[dict[str, Any]]:
             return served.predict(None, table, params)  # type: ignore[arg-type]
 
-    serving._blame_the_request(scoring_server)
+    blame_the_request(scoring_server)
     flavors = {"python_function": {"loader_module": "emofuse"}}
     return PyFuncModel(Model(signature=serving.SIGNATURE, flavors=flavors), Implementation())
 
@@ -438,6 +440,7 @@ def requests() -> dict[str, bytes]:
         "records": {"dataframe_records": turns},
         "split": {"dataframe_split": split},
         "inputs": {"inputs": {"text": ["You are late.", "Sorry!"]}, "params": {"a": 1}},
+        "params": {"dataframe_records": turns, "params": {"channels": False, "transcribe": "all"}},
         "instances": {"instances": turns[:1]},
         "words": {"dataframe_records": 20 * turns[:1]},
     }

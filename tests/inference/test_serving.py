@@ -29,13 +29,16 @@ from starlette.testclient import TestClient
 
 from emofuse.audio.source import Sound, read_sound
 from emofuse.encoders import EncoderError
-from emofuse.inference import serving, voice_activity
+from emofuse.inference import requests, serving, voice_activity
+from emofuse.inference import scoring_server as bounded
 from emofuse.inference.bundle import Bundle, BundleError, write_bundle
-from emofuse.inference.conversation import Conversation, ConversationError
-from emofuse.inference.model import Model
+from emofuse.inference.conversation import Conversation, ConversationError, Turn
+from emofuse.inference.hearing import TRANSCRIBED
+from emofuse.inference.model import Model, Prediction
 from emofuse.inference.recording import read_recording
 from emofuse.inference.segments import Segment
 from emofuse.inference.serving import Served, save
+from emofuse.inference.transcripts import recogniser
 from emofuse.tracking.fetch import find
 
 Project = Any
@@ -89,6 +92,14 @@ def talk(project: Project) -> bytes:
     return buffer.getvalue()
 
 
+def check(rows: Sequence[dict[str, Any]], expected: Prediction) -> None:
+    """The rows of an answer are a model's predictions."""
+    for got, turn in zip(rows, expected.turns, strict=True):
+        told = (turn.speaker, turn.text, turn.emotion, turn.start_s, turn.end_s, expected.model)
+        assert tuple(got[each] for each in ("speaker", "text", "emotion", "start_s", "end_s", "model")) == told
+        assert got["probabilities"] == pytest.approx(turn.probabilities, abs=2e-5)
+
+
 def predictions(server: str) -> bool:
     try:
         return exchange(server, "GET", "/ping")[0] == 200
@@ -116,6 +127,10 @@ def exchange(
     connection.request(method, path, body, {"Content-Type": kind} if kind else {})
     with connection.getresponse() as response:
         return response.status, response.read().decode()
+
+
+def nothing() -> None:
+    """What a request that is in time meets between its parts."""
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -173,21 +188,27 @@ def test_without_transcripts_the_answer_says_so(server: str, project: Project) -
 
 
 def test_a_recording_is_answered_turn_by_turn(server: str, project: Project, bundle: Bundle, tmp_path: Path) -> None:
-    """What the server says of one file is what the model says of it, silence between its turns and all."""
+    """The server's answer to one file is the model's, words and all; on request without words."""
     folder = next(iter(project.conversations.values()))
     pause = np.zeros(12_800)
     clips = [soundfile.read(folder / f"{turn}.flac")[0] for turn in range(3)]
     soundfile.write(tmp_path / "talk.flac", np.concatenate([part for clip in clips for part in (pause, clip)]), 16_000)
-    expected = Model(bundle).predict(tmp_path / "talk.flac")
+    model = Model(bundle)
+    expected = model.predict(tmp_path / "talk.flac", recogniser())
     encoded = base64.b64encode((tmp_path / "talk.flac").read_bytes()).decode()
-    status, reply = ask(server, json.dumps({"dataframe_records": [{"recording": encoded}]}).encode())
+    rows = [{"recording": encoded}]
+    status, reply = ask(server, json.dumps({"dataframe_records": rows}).encode())
     assert status == 200, reply
-    assert len(reply["predictions"]) == len(expected.turns) == 3
-    for got, turn in zip(reply["predictions"], expected.turns, strict=True):
-        assert (got["emotion"], got["start_s"], got["end_s"]) == (turn.emotion, turn.start_s, turn.end_s)
-        assert got["probabilities"] == pytest.approx(turn.probabilities, abs=2e-5)
-        assert got["trained_on"] == expected.trained_on
+    assert len(reply["predictions"]) == 3
+    check(reply["predictions"], expected)
+    for got in reply["predictions"]:
+        assert (got["model"], got["trained_on"]) == ("hcam", expected.trained_on)
         assert "all turns count as one speaker's" in got["remark"]
+        assert got["remark"].endswith(TRANSCRIBED)
+    status, reply = ask(server, json.dumps({"dataframe_records": rows, "params": {"transcribe": "none"}}).encode())
+    assert status == 200, reply
+    check(reply["predictions"], model.predict(tmp_path / "talk.flac"))
+    assert {row["model"] for row in reply["predictions"]} == {"audio-context"}
     both = [{"recording": encoded}, {"text": "a"}]
     wrong = "turn 1: expected a recording in the first row, and no other columns"
     for rows, reason in ((both, wrong), ([{"recording": silence(2)}], "no speech was found")):
@@ -206,17 +227,66 @@ def test_the_turns_of_a_recording_may_be_told(server: str, talk: bytes, bundle: 
     ends = [0.0, 1.0, 2.25, 3.5]
     spoken = zip(pairwise(ends), "ABA", ["You are late.", None, "Sorry!"], strict=True)
     found = [Segment(*span, speaker, text) for span, speaker, text in spoken]
-    expected = Model(bundle).predict(Conversation("", read_recording(read_sound(talk, "x"), "x", found).turns))
+    conversation = Conversation("", read_recording(read_sound(talk, "x"), "x", found).turns)
+    expected = Model(bundle).predict(conversation, recogniser())
+    assert expected.turns[1].text
     rows = [{name: value for name, value in asdict(each).items() if value is not None} for each in found]
     asked = [rows[2] | {"recording": encoded}, rows[0], rows[1]]
     status, reply = ask(server, json.dumps({"dataframe_records": asked}).encode())
     assert status == 200, reply
-    for got, number in zip(reply["predictions"], (2, 0, 1), strict=True):
-        turn = expected.turns[number]
-        assert (got["emotion"], got["start_s"], got["end_s"]) == (turn.emotion, turn.start_s, turn.end_s)
-        assert got["probabilities"] == pytest.approx(turn.probabilities, abs=2e-5)
-        assert (got["model"], expected.model) == ("hcam", "hcam")
+    check([reply["predictions"][index] for index in (1, 2, 0)], expected)
+    for got in reply["predictions"]:
         assert got["remark"].startswith("turn 1: recording: its header says that it has no samples")
+
+
+def test_each_channel_of_a_recording_may_be_a_speaker(server: str, project: Project, bundle: Bundle) -> None:
+    folder = next(iter(project.conversations.values()))
+    left, right = (soundfile.read(folder / f"{turn}.flac", dtype="int16")[0] for turn in range(2))
+    apart = np.stack([np.concatenate([left, 0 * right]), np.concatenate([0 * left, right])], axis=1)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, apart, 16_000, format="FLAC")
+    sound = read_sound(buffer.getvalue(), "x")
+    expected = Model(bundle).predict(read_recording(sound, "x", channels=True), recogniser())
+    assert {each.speaker for each in expected.turns} == {"channel 1", "channel 2"}
+    rows = [{"recording": base64.b64encode(buffer.getvalue()).decode()}]
+    status, reply = ask(server, json.dumps({"dataframe_records": rows, "params": {"channels": True}}).encode())
+    assert status == 200, reply
+    check(reply["predictions"], expected)
+    assert "one speaker" not in reply["predictions"][0]["remark"]
+
+
+def test_turns_of_their_own_are_transcribed_on_request(server: str, project: Project, bundle: Bundle) -> None:
+    given = rows(next(iter(project.conversations.values())))
+    turns = [{"audio": given[0]["audio"]}, {"text": "You are late."}]
+    body = {"dataframe_records": turns, "params": {"transcribe": "all"}}
+    status, reply = ask(server, json.dumps(body).encode())
+    assert status == 200, reply
+    sound = Turn(read_sound(base64.b64decode(given[0]["audio"]), "x"))
+    check(reply["predictions"], Model(bundle).predict([sound, Turn(text="You are late.")], recogniser()))
+    assert reply["predictions"][0]["remark"] == TRANSCRIBED
+
+
+@pytest.mark.parametrize(
+    ("rows", "params", "reason"),
+    [
+        ([{"text": "a"}], {"channels": True}, "turn 1: channels apply to a recording alone"),
+        ([{"text": "a"}], {"channels": "yes"}, "channels"),
+        ([{"text": "a"}], {"transcribe": "German"}, "expected one of ['recordings', 'all', 'none']"),
+        ([{"text": "a"}], {"transcribe": 5}, "transcribe"),
+        ([{"recording": silence(2)}], {"channels": True}, "one channel; expected a channel for each speaker"),
+        (
+            [{"recording": silence(2), "start_s": 0, "end_s": 1}],
+            {"channels": True},
+            "either segments or channels tell who speaks",
+        ),
+    ],
+)
+def test_parameters_that_cannot_be_are_told(
+    server: str, rows: list[dict[str, Any]], params: dict[str, Any], reason: str
+) -> None:
+    status, reply = ask(server, json.dumps({"dataframe_records": rows, "params": params}).encode())
+    assert status == 400
+    assert reason in reply
 
 
 @pytest.mark.parametrize(
@@ -372,19 +442,19 @@ def test_no_more_of_a_sound_is_decoded_than_a_request_may_have(
         decoded.append(sound := read_sound(*values))
         return sound
 
-    monkeypatch.setattr(serving, "read_sound", counted)
+    monkeypatch.setattr(requests, "read_sound", counted)
     row = {"audio": base64.b64encode(buffer.getvalue()).decode()}
     with pytest.raises(ConversationError, match=f"turn 1: with it there are {fault}"):
-        list(serving._turns([row]))
-    most = min(serving.MAX_SAMPLES, serving.MAX_SECONDS * rate * channels)
+        list(requests._turns([row], nothing))
+    most = min(requests.MAX_SAMPLES, requests.MAX_SECONDS * rate * channels)
     assert max(each.samples.size for each in decoded) <= most + 0.2 * rate * channels
 
 
 def test_what_turns_have_counts_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "MAX_SAMPLES", 20_000)
-    assert len(list(serving._turns(2 * [{"audio": silence(1)}]))) == 2
+    monkeypatch.setattr(requests, "MAX_SAMPLES", 20_000)
+    assert len(list(requests._turns(2 * [{"audio": silence(1)}], nothing))) == 2
     with pytest.raises(ConversationError, match="turn 3: with it there are over 20,000 samples"):
-        list(serving._turns(3 * [{"audio": silence(1)}]))
+        list(requests._turns(3 * [{"audio": silence(1)}], nothing))
 
 
 # In this process, with a model that does as the test says.
@@ -405,8 +475,8 @@ def served(unpatched: None) -> Callable[[Any], TestClient]:
     def make(model: Any) -> TestClient:
         served = Served()
         served._model = model
-        serving._bound_bodies(scoring_server)
-        serving._blame_the_request(scoring_server)
+        bounded.bound_bodies(scoring_server)
+        bounded.blame_the_request(scoring_server)
 
         class Implementation:
             def predict(self, table: Any, params: Any = None) -> list[dict[str, Any]]:
@@ -440,7 +510,7 @@ def test_the_server_s_own_faults_are_500_and_stay_in_its_log(
     served: Callable[[Any], TestClient], error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
-        def predict_all(self, conversations: Any) -> Any:
+        def predict_all(self, conversations: Any, transcribe: Any) -> Any:
             raise error
 
     answer = served(Broken()).post("/invocations", json=SMALL)
@@ -483,22 +553,40 @@ def test_a_request_has_a_time_after_which_no_more_of_it_is_encoded(
         assert client.post("/invocations", json=SMALL).status_code == 200
 
 
+def test_a_request_has_a_time_after_which_no_more_of_it_is_transcribed(monkeypatch: pytest.MonkeyPatch) -> None:
+    served, parts = Served(), []
+
+    def slow(clips: Sequence[np.ndarray]) -> list[str]:
+        parts.append(len(clips))
+        time.sleep(0.4)
+        return ["a"] * len(clips)
+
+    served._recogniser = slow
+    clips = 10 * [np.zeros(40 * 16_000, np.float32)]
+    assert served._transcribe(clips[:2]) == ["a", "a"]
+    monkeypatch.setattr(serving._limit, "end", time.monotonic() + 0.5, raising=False)
+    with pytest.raises(MlflowException, match="takes too long; send less at once"):
+        served._transcribe(clips)
+    assert parts[2:] in ([1], [1, 1])
+
+
 def test_decoding_ends_in_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving._limit, "end", time.monotonic() - 1, raising=False)
     with pytest.raises(MlflowException, match="takes too long; send less at once") as raised:
-        list(serving._turns([{"audio": silence(1)}]))
+        list(requests._turns([{"audio": silence(1)}], serving._refuse_when_late))
     assert raised.value.get_http_status_code() == 504
 
 
 @pytest.mark.usefixtures("unpatched")
 def test_all_that_answers_take_is_loaded_before_the_first(bundle: Bundle, tmp_path: Path) -> None:
-    """Voice activity, too, which recordings alone need."""
+    """Voice activity and the recogniser, too, which recordings alone need."""
     write_bundle(bundle, tmp_path / "bundle")
     voice_activity._network.cache_clear()
     served = Served()
     served.load_context(PythonModelContext({"bundle": str(tmp_path / "bundle")}, None))
     assert served._model._encoders.keys() == bundle.manifest.features.keys()
     assert voice_activity._network.cache_info().currsize == 1
+    assert served._recogniser is not None
 
 
 def test_a_server_without_voice_activity_does_not_start(

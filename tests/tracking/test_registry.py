@@ -14,7 +14,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from emofuse.inference.bundle import BundleError
-from emofuse.inference.serving import COLUMNS
+from emofuse.inference.requests import COLUMNS
 from emofuse.tracking.address import TrackingConfig, TrackingError
 from emofuse.tracking.fetch import find, load
 from emofuse.tracking.registry import best_on_dev

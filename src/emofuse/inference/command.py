@@ -12,6 +12,7 @@ import numpy as np
 from emofuse.audio.source import AudioFile
 from emofuse.core.collector import collector_paused
 from emofuse.inference.conversation import STANDARD_INPUT, Conversation, ConversationError, read_conversation
+from emofuse.inference.hearing import TRANSCRIBED
 from emofuse.inference.model import Model, Prediction
 from emofuse.inference.outputs import as_csv, as_json, as_line, as_object, as_srt, as_text, remarks_on
 from emofuse.inference.provenance import trained_on
@@ -34,10 +35,7 @@ _LIVE = (
 _NONE = "none"
 """In place of a recogniser's name: turns without words stay so."""
 
-_WRITTEN_DOWN = (
-    "missing words transcribed by Whisper tiny.en, which is for English only and makes errors; --transcribe names "
-    "another recogniser, or none"
-)
+_TRANSCRIBED = f"{TRANSCRIBED}; --transcribe names another recogniser, or none"
 
 
 def predict(arguments: Namespace, load: Callable[[str | Path], Model]) -> None:
@@ -90,7 +88,7 @@ def _predictions(
         return model.predict_all(conversations, transcribe)
     packaged = _transcriber(None)
     return [
-        model.predict(replace(each, remarks=(*each.remarks, _WRITTEN_DOWN)), packaged)
+        model.predict(replace(each, remarks=(*each.remarks, _TRANSCRIBED)), packaged)
         if lacks_words
         else model.predict(each)
         for each, lacks_words in zip(conversations, wordless, strict=True)
@@ -131,7 +129,7 @@ def _live(model: Model, transcribe: "Transcriber | None", by_default: bool, argu
     session = Session(model, _transcriber(None) if by_default else transcribe)
     model.load_encoders()
     blocks, remarks = _blocks(path)
-    remarks += (ONE_SPEAKER, *([_WRITTEN_DOWN] if by_default else []), *([] if model.is_causal else [_LIVE]))
+    remarks += (ONE_SPEAKER, *([_TRANSCRIBED] if by_default else []), *([] if model.is_causal else [_LIVE]))
     header = Prediction(session.name, model.remark(session.name), (), path.name, remarks, trained_on(model.manifest))
     if not arguments.json:
         print("\n".join([str(model), *remarks_on(header), ""]), flush=True)

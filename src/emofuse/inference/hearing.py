@@ -12,7 +12,10 @@ from emofuse.audio.recordings import MOST_HOURS, MOST_SAMPLES
 from emofuse.audio.source import AudioSource, Sound
 from emofuse.inference.recording import ConversationError, Turn
 
-__all__ = ["Heard", "Transcriber", "hear"]
+__all__ = ["TRANSCRIBED", "Heard", "Transcriber", "hear"]
+
+TRANSCRIBED = "missing words transcribed by Whisper tiny.en, which is for English only and makes errors"
+"""The remark on a conversation with words of the packaged recogniser."""
 
 Transcriber = Callable[[Sequence[np.ndarray]], Sequence[str]]
 """Clips, float32 ``[n_samples]`` at 16 kHz, to the words of each."""

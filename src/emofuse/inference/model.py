@@ -28,7 +28,7 @@ from emofuse.tasks import Fold
 if TYPE_CHECKING:
     from emofuse.inference.recording import Segments
 
-__all__ = ["Model", "Prediction", "Transcriber", "TurnPrediction"]
+__all__ = ["Model", "Prediction", "Transcriber", "TurnPrediction", "in_parts"]
 
 _MAY_DIFFER = ("code", "versions")
 """Of an encoder's identity: another version changes the last bits, and a bundle outlives many of them."""
@@ -224,7 +224,7 @@ class Model:
         present = [index for index, each in enumerate(contents) if each is not None]
         encoder = self._encoding.submit(self._encoder, modality).result()
         encoded: dict[int, np.ndarray] = {}
-        parts = list(_parts(present, [len(contents[index]) for index in present], _AT_ONCE[modality]))
+        parts = list(in_parts(present, [len(contents[index]) for index in present], _AT_ONCE[modality]))
         for part in parts:
             self._between()
             frames = self._encoding.submit(_encoded, encoder, [contents[index] for index in part]).result()
@@ -324,7 +324,7 @@ class Model:
         return self._encoders[modality]
 
 
-def _parts(indices: Sequence[int], sizes: Sequence[int], most: int) -> Iterator[list[int]]:
+def in_parts(indices: Sequence[int], sizes: Sequence[int], most: int) -> Iterator[list[int]]:
     """Cut indices into parts of this size at most, or of one index."""
     part: list[int] = []
     total = 0
