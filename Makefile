@@ -88,4 +88,4 @@ lock: setup  ## resolve the dependencies again and write requirements.lock
 		--upgrade pyproject.toml --output-file requirements.lock
 
 clean:  ## remove everything that can be made again, the environment and the tracker's database excepted
-	rm -rf data/corpora data/features data/models data/scores data/sound .emofuse
+	rm -rf data/corpora data/corrupted data/digests data/features data/models data/scores data/sound .emofuse

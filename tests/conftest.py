@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -636,3 +637,44 @@ def write_meld() -> Callable[..., Path]:
 def _write_csv(path: Path, header: list[str], lines: list[list[Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([header, *lines])
+
+
+@pytest.fixture(scope="session")
+def save_wav2vec2() -> Callable[..., None]:
+    """What saves the smallest network of the kind to a folder, with random weights of a seed."""
+    import torch
+    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+    def save(folder: Path, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+        positions = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+        Wav2Vec2Model(Wav2Vec2Config(conv_dim=(8,) * 7, **sizes, **positions)).save_pretrained(folder)
+        Wav2Vec2FeatureExtractor().save_pretrained(folder)
+
+    return save
+
+
+@pytest.fixture
+def write_params() -> Callable[..., None]:
+    """Write the parameters of a corpus that runs one encoder of each modality.
+
+    ``write_params(project, "demo", audio, text, **shared)`` writes the root's file, with the sections that are shared;
+    of any other corpus its own file.
+    """
+
+    def write(project: Path, corpus: str, audio: str, text: str, **shared: dict[str, Any]) -> None:
+        is_demo = corpus == "demo"
+        file = Path("params.yaml") if is_demo else Path("corpora") / corpus / "params.yaml"
+        run = {"tasks": [corpus], "audio": [audio], "text": [text]}
+        tree = {
+            "root": "." if is_demo else "../..",
+            "file": file.as_posix(),
+            "corpus": {"name": corpus},
+            "tasks": {corpus: {}},
+            "run": run | {"models": {"features": ["majority"], "networks": []}},
+        }
+        (project / file).parent.mkdir(parents=True, exist_ok=True)
+        (project / file).write_text(yaml.safe_dump(tree | shared, sort_keys=False))
+
+    return write

@@ -23,6 +23,7 @@ import yaml
 
 from emofuse.core.imports import PLUMBING, imported, source_of
 from emofuse.core.params import Params, ParamsError
+from emofuse.features.shards import metadata
 from emofuse.models.registry import FUSION
 from emofuse.plan import Plan, plans
 
@@ -114,6 +115,8 @@ def git(project: Path, *arguments: str) -> str:
 
 TOY = {
     "ingest",
+    "weights-audio@logmel",
+    "weights-text@minilm",
     "extract-audio@logmel",
     "extract-text@minilm",
     "pretrain-audio@toy-2-logmel",
@@ -129,6 +132,8 @@ OF_TOY = {f"{GRAPH}:{name}" for name in TOY}
 
 DEMO = {
     "ingest",
+    "weights-audio@logmel",
+    "weights-text@minilm",
     "extract-audio@logmel",
     "extract-text@minilm",
     "pretrain-audio@demo-logmel",
@@ -246,6 +251,9 @@ def test_what_dvc_writes_into_the_shipped_files_is_the_value_alone(root: Path, t
 
 SEEDS = {name for name in OF_TOY if re.search("pretrain|fuse|score|listen", name)}
 
+WEIGHTS = {f"{graph}{name}" for graph in ("", f"{GRAPH}:") for name in ("weights-audio@logmel", "weights-text@minilm")}
+"""The stages that digest local folders; where the digest stays, nothing behind them runs."""
+
 HCAM = {"fuse-networks@demo-logmel-minilm-hcam", f"{GRAPH}:fuse-networks@toy-2-logmel-minilm-hcam"}
 
 TASK = "  toy-3:\n" + OWN.partition("  toy-2:\n")[2].partition("\nrun:")[0]
@@ -256,7 +264,7 @@ EDITS: dict[str, tuple[str, str, str, set[str]]] = {
     "an ablation, which is of its model": ("params.yaml", "        reads: utterance", "        reads: context", HCAM),
     "an option of an encoder, of every corpus": (
         *("params.yaml", "n_mels: 40", "n_mels: 20"),
-        {"extract-audio@logmel", f"{GRAPH}:extract-audio@logmel"},
+        {f"{graph}{name}@logmel" for graph in ("", f"{GRAPH}:") for name in ("weights-audio", "extract-audio")},
     ),
     "an option of an encoder that nobody names": (
         "params.yaml",
@@ -264,6 +272,7 @@ EDITS: dict[str, tuple[str, str, str, set[str]]] = {
         "      model: x",
         set(),
     ),
+    "weights in the folder for them": ("data/weights/README.md", "# Weights", "# Networks", WEIGHTS),
     "one more encoder": (
         *(FILE, "  - logmel\n", "  - logmel\n  - prosody\n"),
         {name.replace("logmel", "prosody") for name in OF_TOY if "logmel" in name},
@@ -329,6 +338,32 @@ def changed_stages(project: Path, dvc: Dvc, *graphs: str) -> set[str]:
     return set(found)
 
 
+# Encoders of a local folder.
+
+
+def test_files_of_a_local_encoder_that_change_are_encoded_again(
+    project: Path, dvc: Dvc, save_wav2vec2: Callable[..., None]
+) -> None:
+    folder, shared, own = project / "data/weights/tiny", project / "params.yaml", project / FILE
+    entry = "encoders:\n  tiny: {family: speech, options: {model: data/weights/tiny, labels_seen: false}}\n"
+    shared.write_text(re.sub("^encoders:.*\n", lambda _: entry, shared.read_text(), count=1, flags=re.MULTILINE))
+    own.write_text(own.read_text().replace("  - logmel\n", "  - tiny\n"))
+    digested, encoded = stages = [f"{GRAPH}:weights-audio@tiny", f"{GRAPH}:extract-audio@tiny"]
+    done = dvc(project, "repro", encoded, fails=True)
+    assert "data/weights/tiny: not found; bring the folder" in done.stdout + done.stderr
+    weights = []
+    for seed in range(2):
+        save_wav2vec2(folder, seed)
+        assert ran(dvc(project, "repro", encoded)) == stages
+        assert ran(dvc(project, "repro", encoded)) == []
+        weights.append(metadata(project / "data/features/toy/tiny")["weights"])
+    assert weights[0] != weights[1]
+    (folder / "README.md").write_text("The second.")
+    assert ran(dvc(project, "repro", encoded)) == [digested]
+    folder.rename(project / "data/raw/tiny")
+    assert ran(dvc(project, "repro", encoded)) == [digested], "as on a machine that only pulled the features"
+
+
 # Predictions that others made.
 
 
@@ -383,7 +418,14 @@ _TRACKER = "it writes to the tracker, not into an out"
 
 _SHOWN = ("pretrain-audio", "pretrain-text", "fuse-features", "fuse-networks", "ablate")
 
+_WEIGHTS = {
+    "encoders.base": "the class of an error",
+    "encoders.catalogue": "of it comes the class of an entry of params.yaml",
+}
+
 NOT_FOLLOWED = {
+    "weights-audio": _WEIGHTS,
+    "weights-text": _WEIGHTS,
     "ingest": {"health.check": "it refuses or prints; nothing of it is written"},
     "extract-audio": {"corpora": "the class of an error"},
     "extract-text": {"corpora": "the class of an error"},

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-import torch
 from mlflow.entities import Run
-from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from emofuse.tracking.address import TrackingConfig
 from emofuse.tracking.sync import sync
@@ -41,7 +39,11 @@ dvc queue start
 
 @pytest.fixture(scope="module")
 def project(
-    finished: Path, dvc: Dvc, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    finished: Path,
+    dvc: Dvc,
+    environment: dict[str, str],
+    save_wav2vec2: Callable[..., None],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Path]:
     """A project with the unimodal networks and the majority alone, one seed, committed, and two experiments run."""
     project = tmp_path_factory.mktemp("sweep") / "project"
@@ -64,15 +66,6 @@ def project(
     subprocess.run(["git", "diff", "--exit-code"], cwd=project, check=True, timeout=60)
     yield project
     dvc(project, "queue", "stop")
-
-
-def save_wav2vec2(folder: Path) -> None:
-    """The smallest network of the kind, with seeded random weights."""
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    positions = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
-    Wav2Vec2Model(Wav2Vec2Config(conv_dim=(8,) * 7, **sizes, **positions)).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor().save_pretrained(folder)
 
 
 def in_shell(script: str, project: Path, environment: dict[str, str]) -> str:

@@ -1,87 +1,71 @@
-"""Features of a local folder whose files have changed since are named, with what makes them anew."""
+"""Encoders whose folder is not where DVC watches, and has changed, are named with what encodes anew."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from emofuse.cli import main
-from emofuse.encoders.sources import locate
-from emofuse.features.shards import Row, write_shard
+from emofuse.core.layout import Layout
+from emofuse.encoders.local import folder_digest, write_digest
 from emofuse.health import doctor
 from emofuse.health.outdated import outdated
 
 ENCODERS = {
     "bands": {"family": "logmel", "options": {}},
     "words": {"family": "text", "options": {"model": "data/raw/models/words", "labels_seen": False}},
+    "watched": {"family": "text", "options": {"model": "data/weights/words", "labels_seen": False}},
 }
-CONDITIONS = {"words-20": {"word_errors": 0.2, "seed": 0}}
-
-MADE = ("data/features/demo/words", "data/features/own/words", "data/corrupted/own/words-20/words")
-
-
-def write_features(project: Path) -> None:
-    """Write features as of what the folder holds now, and of log-mel bands, which come from no folder."""
-    model = project / "data/raw/models/words"
-    identity = locate(str(model)).identity | {"layer": "last", "labels_seen": False}
-    for folder in MADE:
-        write_shard(project / folder / "shard-00000-of-00001.parquet", [Row("a", "0", np.ones((1, 2)))], 2, identity)
-    bands = project / "data/features/demo/bands"
-    write_shard(bands / "shard-00000-of-00001.parquet", [Row("a", "0", np.ones((1, 2)))], 2, {"id": "logmel"})
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_params: Callable[..., None]) -> Path:
-    """Two corpora, both encoded with a network of a local folder."""
+    """Three corpora, encoded with networks of local folders."""
     monkeypatch.chdir(tmp_path)
-    model = tmp_path / "data/raw/models/words"
-    model.mkdir(parents=True)
-    write_params(tmp_path, "demo", "bands", "words", encoders=ENCODERS, conditions=CONDITIONS)
-    write_params(tmp_path, "own", "bands", "words", worse=["words-20"])
-    (model / "config.json").write_text('{"model_type": "bert"}')
-    (model / "vocab.txt").write_text("[PAD]\na\n")
-    (model / "model.safetensors").write_bytes(b"weights")
-    write_features(tmp_path)
+    for folder in ("data/raw/models/words", "data/weights/words"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "model.safetensors").write_bytes(b"weights")
+    write_params(tmp_path, "demo", "bands", "words", encoders=ENCODERS, conditions={})
+    write_params(tmp_path, "own", "bands", "words")
+    write_params(tmp_path, "other", "bands", "watched")
+    for corpus, name, folder in (
+        ("demo", "words", "data/raw/models/words"),
+        ("own", "words", "data/raw/models/words"),
+        ("other", "watched", "data/weights/words"),
+    ):
+        write_digest(Layout(tmp_path).digest(corpus, name), folder_digest(tmp_path / folder))
     return tmp_path
 
 
-CHANGES: dict[str, Callable[[Path], object]] = {
-    "weights": lambda model: (model / "model.safetensors").write_bytes(b"others"),
-    "vocabulary": lambda model: (model / "vocab.txt").write_text("[PAD]\nb\n"),
-}
+def change(project: Path) -> None:
+    for folder in ("data/raw/models/words", "data/weights/words"):
+        (project / folder / "model.safetensors").write_bytes(b"others")
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_features_of_files_that_have_changed_are_named_by_stage(project: Path, change: str) -> None:
+def test_encoders_whose_files_have_changed_unseen_are_named_by_corpus(project: Path) -> None:
     assert list(outdated(project)) == []
-    CHANGES[change](project / "data/raw/models/words")
-    found = list(outdated(project))
-    assert [(str(each.folder.relative_to(project)), each.stage) for each in found] == [
-        (MADE[0], "extract-text@words"),
-        (MADE[1], "corpora/own/dvc.yaml:extract-text@words"),
-        (MADE[2], "corpora/own/dvc.yaml:corrupt-text@words-20-words"),
+    change(project)
+    assert [(each.encoder, each.stage) for each in outdated(project)] == [
+        ("words", "weights-text@words"),
+        ("words", "corpora/own/dvc.yaml:weights-text@words"),
     ]
-    write_features(project)
-    assert list(outdated(project)) == []
+    Layout(project).digest("own", "words").unlink()  # nothing was encoded yet
+    assert [each.corpus for each in outdated(project)] == ["demo"]
 
 
-def test_features_that_came_without_their_folder_or_are_not_there_are_left_alone(project: Path) -> None:
-    model = project / "data/raw/models/words"
-    (model / "model.safetensors").unlink()  # reported once, for the encoder
-    assert list(outdated(project)) == []
-    model.rename(project / "elsewhere")
+def test_a_folder_that_is_not_here_is_left_alone(project: Path) -> None:
+    (project / "data/raw/models/words").rename(project / "elsewhere")
     assert list(outdated(project)) == []
 
 
 def test_doctor_and_heal_say_which_command_encodes_anew(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    CHANGES["weights"](project / "data/raw/models/words")
-    first, second, _ = (each for each in doctor._encoders(Path()) if each.part == "features")
-    assert (first.state, first.mend) == ("broken", "`dvc repro -f -s extract-text@words`, then `dvc repro`")
+    change(project)
+    first, second = (each for each in doctor._encoders(Path()) if each.part == "features")
+    assert (first.state, first.mend) == ("broken", "`dvc repro -f -s weights-text@words`, then `dvc repro`")
     graph = "corpora/own/dvc.yaml"
-    assert second.mend == f"`dvc repro -f -s {graph}:extract-text@words`, then `dvc repro {graph}`"
+    assert second.mend == f"`dvc repro -f -s {graph}:weights-text@words`, then `dvc repro {graph}`"
     assert main(["heal"]) == 0
-    assert "made before the files in data/raw/models/words changed" in capsys.readouterr().out
+    assert "data/raw/models/words has changed since demo was encoded with words" in capsys.readouterr().out
 
 
 def test_heal_mends_where_the_parameters_are_wrong(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,10 @@ _STATE = Path(".dvc/tmp")
 
 _RWLOCK = _STATE / "rwlock"
 
-_OUTS = ("data/corpora", "data/features", "data/models", "data/scores", "data/sound", "metrics")
+_OUTS = (
+    *("data/corpora", "data/corrupted", "data/digests", "data/features", "data/models", "data/scores", "data/sound"),
+    "metrics",
+)
 """Folders under which the stages write."""
 
 _DEPTH = 2

@@ -62,6 +62,10 @@ class Layout:
         """``utterances.parquet``, ``audio/`` and ``tables/`` of a corpus."""
         return self.data / "corpora" / corpus
 
+    def digest(self, corpus: str, encoder: str) -> Path:
+        """The digest of the local folder that an encoder is loaded from, as a corpus was encoded with it."""
+        return self.data / "digests" / corpus / f"{encoder}.json"
+
     def features(self, corpus: str, encoder: str) -> Path:
         """The feature shards of a corpus from one encoder."""
         return self.data / "features" / corpus / encoder
