@@ -1,8 +1,9 @@
 import io
 import json
+import math
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -380,6 +381,66 @@ def test_sound_inside_a_parquet_file_is_read(tmp_path: Path) -> None:
     assert (clip.defects, found[0].audio.name) == ((), "x/one.flac")
     assert clip.data is not None
     np.testing.assert_array_equal(decode(clip.data) * 32_768, pcm)
+
+
+def write_parquet(folder: Path, sounds: Sequence[Any], times: Sequence[tuple[float | None, float | None]]) -> None:
+    """Write a table with a row a sound, and its times."""
+    ids = [f"u{number}" for number in range(len(sounds))]
+    start, end = (pl.Series([each[place] for each in times], dtype=pl.Float64) for place in (0, 1))
+    columns = {"utterance_id": ids, "audio": list(sounds), "start_s": start, "end_s": end}
+    pl.DataFrame(columns).write_parquet(folder / "utterances.parquet")
+
+
+PATHS = [{"bytes": None, "path": "audio/rec.wav"}] * 2
+
+
+@pytest.mark.parametrize("sounds", [PATHS, ["audio/rec.wav", "./audio/rec.wav"], ["audio/rec.wav", "audio//rec.wav"]])
+def test_one_recording_is_one_however_rows_name_it(tmp_path: Path, sounds: list[Any]) -> None:
+    write_parquet(tmp_path, sounds, [(0.5, 1.0), (1.0, 2.5)])
+    path = tmp_path / "audio" / "rec.wav"
+    found = corpus(tmp_path)
+    assert [each.audio for each in found.utterances] == [AudioFile(path, 0.5, 1.0), AudioFile(path, 1.0, 2.5)]
+    assert found.notes == ["sound files that several rows name, which each have their segment of it: 1"]
+    write_parquet(tmp_path, sounds, [(0.5, 1.0), (None, None)])
+    with pytest.raises(CorpusError, match="row 2: start_s is None; expected a number of seconds, since other rows"):
+        corpus(tmp_path)
+
+
+def test_rows_that_hold_one_recording_are_cut_or_whole_as_the_option_says(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    pcm = np.arange(3 * 16_000).astype(np.int16)
+    soundfile.write(buffer, pcm, 16_000, format="FLAC")
+    talk = {"bytes": buffer.getvalue(), "path": "talk.flac"}
+    times = [(0.5, 1.0), (1.0, 2.5), (2.5, 9.0)]
+    write_parquet(tmp_path, [talk] * 3, times)
+    expected = r"row 2: audio is the same sound as that of row 1, with other times; expected the option segments, true"
+    with pytest.raises(CorpusError, match=expected):
+        corpus(tmp_path)
+
+    source, out = tmp_path, tmp_path / "out"
+    options = {"segments": True}
+    config = CorpusConfig("x", "own", str(source), shards=1, max_seconds=4.0, max_defective=1.0, options=options)
+    ingest(config, out, tmp_path / "x.json")
+    (shard,) = (out / "audio").iterdir()
+    clips = {name: decode(clip["bytes"]) * 32_768 for name, clip in pl.read_parquet(shard).rows()}
+    for (start, end), clip in zip(times, clips.values(), strict=True):
+        np.testing.assert_array_equal(clip, pcm[round(start * 16_000) : round(end * 16_000)])
+    defects = pl.read_parquet(out / "utterances.parquet")["defects"].to_list()
+    assert defects == [[], [], ["segment_outside"]]
+    whole = corpus(tmp_path, segments=False).utterances
+    assert {each.audio.span for each in whole if isinstance(each.audio, AudioBytes)} == {(0.0, math.inf)}
+
+
+def test_equal_clips_are_no_segments(tmp_path: Path) -> None:
+    """Of a table without times, such as two silences, or of a row that stands twice."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.arange(16_000).astype(np.int16), 16_000, format="FLAC")
+    clip = {"bytes": buffer.getvalue(), "path": None}
+    for times in ([(None, None)] * 2, [(10.0, 11.0)] * 2, [(None, None), (10.0, 11.0)]):
+        write_parquet(tmp_path, [clip] * 2, times)
+        config = CorpusConfig("x", "own", str(tmp_path), shards=1, max_seconds=4.0, max_defective=0.0)
+        ingest(config, tmp_path / "out", tmp_path / "x.json")
+        assert pl.read_parquet(tmp_path / "out" / "utterances.parquet")["n_samples"].to_list() == [16_000] * 2
 
 
 def test_an_error_is_short_whatever_it_quotes(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def test_few_speakers_are_test_once_each_in_five_folds(
     assert list(yaml.safe_load(file.read_text(encoding="utf-8"))["tasks"]["emodb"]["classes"]) == sorted(
         naming.SCHEMES[0].values["label"].values()  # type: ignore[type-var]
     )
+    assert Params.load("corpora/emodb/params.yaml").get("corpus", CorpusConfig).language == "German"
     assert (file.with_name("dvc.yaml")).read_bytes() == (project / "dvc.yaml").read_bytes()
     assert (project / "data/raw/emodb").resolve() == emodb
 
@@ -104,6 +105,7 @@ def test_a_person_says_how_many_folds(project: Path, tmp_path: Path, capsys: pyt
 
 def test_of_many_speakers_some_are_test_once_and_for_all(project: Path, tmp_path: Path) -> None:
     task = begin("calls", write_table(tmp_path / "calls", 50))
+    assert Params.load("corpora/calls/params.yaml").get("corpus", CorpusConfig).language is None
     assert task.folds == 1
     assert [len(each) for each in speakers(task, 0)] == [30, 10, 10]
 

@@ -75,6 +75,13 @@ def test_a_model_that_was_not_scored_has_a_card_that_says_so(bundle: Bundle) -> 
     assert card.count("not been scored when this bundle was written") == 3
 
 
+@pytest.mark.parametrize("labelled", [3, [], [3], {"train": 3}, None])
+def test_a_protocol_that_counts_nothing_has_a_card(bundle: Bundle, labelled: Any) -> None:
+    """A bundle comes from anywhere."""
+    protocol = {**(bundle.manifest.protocol or {}), "labelled_utterances": labelled}
+    assert "Labelled utterances: not known." in model_card(replace(bundle.manifest, protocol=protocol))
+
+
 def test_the_front_matter_is_what_the_hub_reads(bundle: Bundle, folder: Path) -> None:
     data = ModelCard.load(folder / "README.md").data
     assert (data.library_name, data.license, data.language) == ("emofuse", "mit", "en")
@@ -97,9 +104,11 @@ def test_the_front_matter_of_a_corpus_of_one_s_own(bundle: Bundle) -> None:
     features = bundle.manifest.features["text"]
     theirs = replace(features, identity=features.identity | {"id": "google-bert/bert-base-uncased"})
     protocol = {**(bundle.manifest.protocol or {}), "corpus": 'my: "corpus"\n- #1'}
-    own = replace(bundle.manifest, protocol=protocol, features=bundle.manifest.features | {"text": theirs})
+    features = bundle.manifest.features | {"text": theirs}
+    own = replace(bundle.manifest, protocol=protocol, features=features, language=None)
     data = ModelCard(model_card(own)).data
     assert (data.license, data.to_dict()["license_name"], data.language) == ("other", "terms-of-the-corpus", None)
+    assert ModelCard(model_card(replace(own, language="German"))).data.language == "de"
     assert data.datasets == ['my: "corpus"\n- #1']
     assert data.base_model == ["google-bert/bert-base-uncased"]
     unscored = ModelCard(model_card(replace(bundle.manifest, protocol=None, scores=None))).data

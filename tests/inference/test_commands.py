@@ -16,6 +16,8 @@ import pytest
 import soundfile
 
 from emofuse.cli import main
+from emofuse.inference.hearing import TRANSCRIBED
+from emofuse.inference.transcripts import PACKAGED
 
 Project = Any
 TURNS = "a folder of turns"
@@ -121,7 +123,13 @@ def test_turns_that_lack_words_beside_others_get_them(
 
     def recogniser(name: str | None = None) -> Any:
         assert name is None
-        return lambda clips: heard.extend(map(len, clips)) or ["I heard that."] * len(clips)
+
+        def write_down(clips: Any) -> list[str]:
+            heard.extend(map(len, clips))
+            return ["I heard that."] * len(clips)
+
+        write_down.name = PACKAGED  # type: ignore[attr-defined]
+        return write_down
 
     monkeypatch.setattr("emofuse.inference.transcripts.recogniser", recogniser)
     tone = 0.3 * np.sin(np.arange(48_000) / 9)
@@ -133,7 +141,8 @@ def test_turns_that_lack_words_beside_others_get_them(
     found = json.loads(capsys.readouterr().out)
     assert [turn["text"] for turn in found["turns"]] == ["Hello.", "I heard that."]
     assert heard == [24_000]
-    assert "missing words transcribed by Whisper tiny.en" in found["remarks"][-1]
+    assert found["remarks"] == [f"{TRANSCRIBED}; --transcribe names another recogniser, or none"]
+    assert "on its test, with the corpus's own transcripts; not" in found["trained_on"]
 
 
 def test_the_words_of_a_recording_are_written_down_and_that_is_said(
@@ -156,12 +165,16 @@ def test_the_words_of_a_recording_are_written_down_and_that_is_said(
     )
     # A small recogniser and a synthesizer: most words are found, and by no means all.
     assert len(expected & found) >= len(expected) / 2, (expected, found)
-    assert any("transcribed by Whisper tiny.en" in each for each in output["remarks"])
+    assert sum("transcribed by Whisper tiny.en" in each for each in output["remarks"]) == 1
+    assert "on its test, with the corpus's own turns and transcripts; not" in output["trained_on"]
     assert main([*command, "--transcribe", "none", "--csv"]) == 0
     out, error = capsys.readouterr()
     assert len(out.splitlines()) == 1 + len(turns)
     assert "the audio network alone answers" in error
     assert "transcribed by" not in error
+    assert "on its test for audio-context alone, with the corpus's own turns; not" in error
+    assert main([*command, "--transcribe", PACKAGED, "--srt"]) == 0
+    assert TRANSCRIBED in capsys.readouterr().err.splitlines()
 
 
 def test_sound_alone_is_answered_without_what_is_for_text_or_training(talk: Path, tmp_path: Path) -> None:

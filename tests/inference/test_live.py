@@ -93,6 +93,16 @@ def test_a_causal_model_answers_live_as_of_the_whole(name: str, causal: Callable
     assert len({tuple(turn.probabilities.values()) for turn in live}) == len(live)
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_pipe_without_speech_is_told(
+    form: tuple[str, ...], project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bytes(2 * 3 * SAMPLE_RATE))))
+    asked = ["predict", "-", "--live", "--transcribe", "none", "--model", str(project.model("hcam"))]
+    assert main([*asked, *form]) == 1
+    assert capsys.readouterr().err == "emofuse: standard input: no speech was found in its 3.0 s\n"
+
+
 def test_without_words_the_audio_network_follows(causal: Callable[[str], Model], talk: Path) -> None:
     model = causal("hcam")
     session = Session(model)

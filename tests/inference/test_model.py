@@ -1,5 +1,6 @@
 """A loaded model says what the training stage wrote down, whatever it is loaded from and however it is asked."""
 
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,15 +16,18 @@ from emofuse.audio.source import AudioFile, Sound
 from emofuse.encoders import EncoderError
 from emofuse.inference import model as module
 from emofuse.inference.bundle import Bundle, BundleError, write_bundle
-from emofuse.inference.conversation import ConversationError, Turn, read_conversation
+from emofuse.inference.conversation import Conversation, ConversationError, Turn, read_conversation
+from emofuse.inference.hearing import TRANSCRIBED
 from emofuse.inference.model import Model, Prediction
 from emofuse.inference.provenance import trained_on
 from emofuse.inference.sources import find
+from emofuse.inference.transcripts import PACKAGED
 
 Project = Any
 """The class of the fixture, in ``tests/conftest.py``."""
 
 MODELS = ("audio-utterance", "audio-context", "text-utterance", "text-context")
+NOISE = Turn(Sound("noise.wav", np.random.default_rng(1).normal(0, 0.1, (1, 16_000)).astype(np.float32), 16_000))
 FUSED = ("concat", "late", "hcam", "hcam/no-context", "cma", "hbaf")
 
 
@@ -174,12 +178,56 @@ def test_words_that_the_encoder_does_not_read_are_counted(model: Model) -> None:
 
 
 def test_every_answer_says_what_the_model_was_trained_on(model: Model) -> None:
-    turn_prediction = model.predict([Turn(text="Hello.")]).trained_on
+    turn_prediction = model.predict([replace(NOISE, text="Hello.")]).trained_on
     mean = 100 * (model.manifest.scores or {})["weighted_f1"]["mean"]  # type: ignore[operator]
     assert turn_prediction.startswith("trained on demo (English, synthetic speech, not real people), weighted F1 ")
     assert f"{mean:.1f}" in turn_prediction
-    bare = replace(model.manifest, protocol=None, scores=None, task="own")
+    bare = replace(model.manifest, protocol=None, scores=None, task="own", language=None)
     assert trained_on(bare).startswith("trained on the corpus of the task own (language unknown), weighted F1 ")
+    assert trained_on(replace(bare, language="German")).startswith("trained on the corpus of the task own (German), ")
+
+
+def test_the_score_is_that_of_the_network_that_answers(model: Model) -> None:
+    manifest = model.manifest
+    whole, alone = manifest.scores or {}, manifest.scores_alone
+    assert set(alone) == {"audio-context", "text-context"}
+    for turns, network in (([Turn(text="Hello.")], "text-context"), ([NOISE], "audio-context")):
+        found = model.predict(turns)
+        assert found.model == network
+        mean = 100 * alone[network]["weighted_f1"]["mean"]  # type: ignore[operator]
+        assert re.search(rf"weighted F1 {mean:.1f} \(.*\) on its test for {network} alone; not", found.trained_on)
+    # Of a bundle that does not have them, nobody takes the whole model's for it.
+    mean = 100 * whole["weighted_f1"]["mean"]  # type: ignore[operator]
+    unknown = trained_on(replace(manifest, scores_alone={}), "text-context")
+    assert re.search(
+        rf"weighted F1 {mean:.1f} \(.*\) on its test for the whole model, and not known for text-context", unknown
+    )
+
+
+def test_words_that_were_written_down_are_told_with_the_recogniser_s_name(model: Model) -> None:
+    """Whoever asks: a function has no name, one of the package's recognisers has."""
+
+    class Recogniser:
+        name = "models/german"
+
+        def __call__(self, clips: Sequence[np.ndarray]) -> list[str]:
+            return ["Guten Tag."] * len(clips)
+
+    found = model.predict([NOISE], Recogniser())
+    assert found.remarks == ("missing words transcribed by models/german, which makes errors",)
+    assert "on its test, with the corpus's own transcripts; not" in found.trained_on
+    assert model.predict([NOISE], lambda clips: ["Hello."]).remarks == (
+        "missing words transcribed by a recogniser, which makes errors",
+    )
+    Recogniser.name = PACKAGED
+    assert model.predict([NOISE], Recogniser()).remarks == (TRANSCRIBED,)
+    known = Conversation("talk", (NOISE,), (TRANSCRIBED,))
+    assert model.predict(known, lambda clips: ["Hello."]).remarks == (TRANSCRIBED,)
+    # Where nothing lacks words, or no words are heard, nothing is told.
+    for turns, words in (([Turn(text="Hello.")], "x"), ([NOISE], "")):
+        prediction = model.predict(turns, lambda clips, words=words: [words] * len(clips))  # type: ignore[misc]
+        assert prediction.remarks == ()
+        assert "corpus's own" not in prediction.trained_on
 
 
 def test_another_encoder_than_the_model_s_is_refused(project: Project, bundle: Bundle) -> None:

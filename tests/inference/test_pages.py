@@ -125,9 +125,22 @@ def test_lines_have_the_probabilities(text: str | None) -> None:
 def test_lines_of_a_recording_have_times_and_those_of_several_its_name() -> None:
     lines = as_text([timed(), timed()], "demo/hcam").splitlines()
     assert lines[:5] == ["demo/hcam", TRAINED, "one speaker", "", "talk.wav:"]
-    assert lines[5].split()[:5] == ["1", "0:01.0", "Ann", "happy", "0.50"]
-    assert lines[6].split(maxsplit=4) == ["2", "0:05.2", "Ben", "–", "(nothing to hear)"]
+    assert lines[5].split()[:5] == ["1", "0:01.0-0:02.5", "Ann", "happy", "0.50"]
+    assert lines[6].split(maxsplit=4) == ["2", "0:05.2-0:07.0", "Ben", "–", "(nothing to hear)"]
     assert lines[7:10] == ["one speaker", "", "talk.wav:"]
+
+
+def test_turns_of_different_files_name_them() -> None:
+    turns = [TurnPrediction("Ann", "Hello.", "happy", SHARES, (), source=name) for name in ("01.wav", "2 & 3.wav")]
+    apart = Prediction("hcam", None, tuple(turns), "talk", (), TRAINED)
+    lines = as_text([apart], "demo/hcam").splitlines()
+    assert [re.split(" {2,}", line)[1:3] for line in lines[-2:]] == [["01.wav", "Ann"], ["2 & 3.wav", "Ann"]]
+    page = Tags(as_html([apart], "demo/hcam"))
+    for turn in turns:
+        assert str(turn.source) in page.text
+    # Of one recording the heading has the name already.
+    assert "talk.wav" not in as_text([timed()], "demo/hcam")
+    assert Tags(as_html([timed()], "demo/hcam")).text.count("talk.wav") == 2
 
 
 def test_a_table_has_a_row_a_turn() -> None:
@@ -166,11 +179,18 @@ Browser = Any
 """The class of the fixture, in ``tests/conftest.py``."""
 
 
-@pytest.fixture
-def page(sound: Sound, tmp_path: Path) -> Path:
-    (tmp_path / "talk.html").write_text(as_html([timed()], "demo/hcam", [sound]))
+@pytest.fixture(params=["embedded", "linked"])
+def page(sound: Sound, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    link = Path("talk.wav") if request.param == "linked" else None
+    soundfile.write(tmp_path / "talk.wav", sound.samples[0], sound.rate)
+    (tmp_path / "talk.html").write_text(as_html([timed()], "demo/hcam", [sound], [link]))
     return tmp_path / "talk.html"
 
+
+LISTEN = """const audio = document.querySelector("audio");
+audio.addEventListener("seeked", () => { audio.dataset.seeked ??= audio.currentTime; });
+"""
+"""Write down where the player goes first."""
 
 PLAYED = """new Promise(done => {
   const audio = document.querySelector("audio");
@@ -181,6 +201,9 @@ PLAYED = """new Promise(done => {
 """Where the player is, once it has moved, and whether it stands still."""
 
 
+SEEKED = "document.querySelector('audio').dataset.seeked"
+
+
 def click(browser: Browser, selector: str) -> None:
     """Press the mouse where an element is, as a person does."""
     script = f"""(() => {{
@@ -189,6 +212,7 @@ def click(browser: Browser, selector: str) -> None:
       const box = each.getBoundingClientRect();
       return [box.x + box.width / 2, box.y + box.height / 2];
     }})()"""
+    browser.run(LISTEN)
     x, y = browser.run(script)
     for kind in ("mousePressed", "mouseReleased"):
         browser.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
@@ -200,6 +224,7 @@ def test_a_click_plays_from_the_turn_s_start(browser: Browser, page: Path, selec
     click(browser, selector)
     now, paused = browser.run(PLAYED)
     assert not paused
+    assert float(browser.run(SEEKED)) == pytest.approx(5.25, abs=0.1)
     assert 5.25 <= now < 7
     assert browser.run("document.querySelector('.turn.now p').textContent.trim()[0]") == "2"
 
@@ -209,7 +234,8 @@ def test_a_click_on_the_waveform_plays_from_there(browser: Browser, page: Path) 
     click(browser, ".wave")
     now, paused = browser.run(PLAYED)
     assert not paused
-    assert SECONDS / 2 - 0.1 <= now < SECONDS / 2 + 2
+    assert float(browser.run(SEEKED)) == pytest.approx(SECONDS / 2, abs=0.1)
+    assert now < SECONDS / 2 + 2
 
 
 def test_a_page_fits_and_is_read_by_day_and_night(browser: Browser, page: Path) -> None:

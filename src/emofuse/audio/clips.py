@@ -54,7 +54,9 @@ def prepare(source: AudioSource, max_seconds: float) -> Clip:
 
 def same_recording(source: AudioSource) -> object:
     """Return what sources have in common that are decoded together, because they are in one file."""
-    return source.path if isinstance(source, AudioFile) else object()
+    if isinstance(source, AudioFile):
+        return source.path
+    return source.data if isinstance(source, AudioBytes) else object()
 
 
 def prepare_recording(sources: Sequence[AudioSource], max_seconds: float) -> list[Clip]:

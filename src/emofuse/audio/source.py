@@ -56,7 +56,7 @@ class AudioFile:
     @property
     def span(self) -> tuple[float, float]:
         """Start and end in seconds; the end of a whole file is infinite."""
-        return self.start_s or 0.0, math.inf if self.end_s is None else self.end_s
+        return _span(self.start_s, self.end_s)
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -95,17 +95,24 @@ class AudioFile:
 
 @dataclass(frozen=True)
 class AudioBytes:
-    """A whole sound file that is in memory, as a Parquet of Hugging Face datasets has it.
+    """A whole sound file that is in memory, as a Parquet of Hugging Face datasets has it, or a segment of one.
 
     Attributes:
         name: of the file
         data: its bytes
+        start_s: where the segment begins, in seconds; None: the whole file
+        end_s: where it ends
     """
 
     name: str
     data: bytes
+    start_s: float | None = None
+    end_s: float | None = None
 
-    span = (0.0, math.inf)
+    @property
+    def span(self) -> tuple[float, float]:
+        """Start and end in seconds; the end of a whole file is infinite."""
+        return _span(self.start_s, self.end_s)
 
     @property
     def where(self) -> str:
@@ -161,6 +168,10 @@ def read_sound(data: bytes, name: str, max_seconds: float = math.inf) -> Sound:
     if ending.faults and not samples.size:
         raise OSError(f"{name}: {'; '.join(ending.faults.values())}")
     return Sound(name, samples, ending.rate, ending.faults)
+
+
+def _span(start_s: float | None, end_s: float | None) -> tuple[float, float]:
+    return start_s or 0.0, math.inf if end_s is None else end_s
 
 
 def _load(stream: BinaryIO, span: tuple[float, float], where: str) -> tuple[np.ndarray, int]:

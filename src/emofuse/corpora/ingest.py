@@ -52,6 +52,7 @@ class CorpusConfig:
         options: the reader's own options
         tables: published feature tables in the source, by the name that encoders use
         terms: terms of use of the corpus and everything derived from it; null for those known of its reader
+        language: what is spoken in it, such as German; predictions and model cards name it; null for unknown
     """
 
     name: Name
@@ -63,6 +64,7 @@ class CorpusConfig:
     options: dict[str, Any] = field(default_factory=dict)
     tables: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], TableConfig] = field(default_factory=dict)
     terms: str | None = None
+    language: str | None = None
 
 
 def read(config: CorpusConfig) -> Corpus:

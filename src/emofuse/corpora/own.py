@@ -20,7 +20,8 @@ Columns, all optional but one of the first two; an empty cell is an unknown valu
 ``session``       recording session
 ``text``          the words
 ``start_s``       seconds from the beginning of the dialogue's recording; with ``end_s``. Where rows name one sound
-                  file, each gets its segment of it; the option ``segments`` says otherwise
+                  file, each gets its segment of it; the option ``segments`` says otherwise. Where they hold the same
+                  sound, the option has to say which it is
 ``label``         the corpus's own label; empty: unlabelled, which still serves as context
 ``sentiment``     a number
 ``split``         train, dev or test; or leave it out and let the option ``splits`` make them
@@ -36,6 +37,7 @@ Files are utterances in the order of their names, where 2 comes before 10. ``doc
 
 import hashlib
 import math
+import posixpath
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -88,7 +90,7 @@ class Config:
         ignore: columns of the table to skip; any other unknown column is an error
         splits: how to split, if there is no column ``split``
         segments: whether a row's sound is the part of its file from ``start_s`` to ``end_s``; by default this is so if
-            several rows name the same file
+            several rows name the same file, and has to be said where they hold the same sound with other times
     """
 
     names: str | None = None
@@ -225,6 +227,8 @@ def _from_table(source: Path, config: Config) -> tuple[list[Utterance], list[str
     rows = [(f"{path}: row {number}", row) for number, row in enumerate(table.iter_rows(named=True), start=1)]
     shared = _shared(row.get("audio") for _, row in rows)
     cut = bool(shared) if config.segments is None else config.segments
+    if config.segments is None:
+        _refuse_unclear(rows)
     found, notes = _found(source / "audio", "audio" in table.columns)
     utterances = list(_utterances(_Sounds(source, found, cut, shared), rows, config))
     if cut and shared:
@@ -235,10 +239,32 @@ def _from_table(source: Path, config: Config) -> tuple[list[Utterance], list[str
     return utterances, notes
 
 
-def _shared(names: Iterable[Any]) -> frozenset[str]:
-    """Return the sound files that more than one row names."""
-    counts = Counter(each.strip() for each in names if isinstance(each, str) and each.strip())
+def _shared(cells: Iterable[Any]) -> frozenset[str]:
+    """Return the sound files that more than one row names, however they spell them."""
+    names = (each.get("path") if isinstance(each, Mapping) and not each.get("bytes") else each for each in cells)
+    counts = Counter(_normalised(each) for each in names if isinstance(each, str) and each.strip())
     return frozenset(name for name, count in counts.items() if count > 1)
+
+
+def _normalised(name: str) -> str:
+    """A path such that ``audio/a.wav``, ``./audio/a.wav`` and ``audio//a.wav`` are one."""
+    return posixpath.normpath(composed(name.strip()))
+
+
+def _refuse_unclear(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Refuse rows with one sound and different times: clips may be alike, or be one recording that is to be cut."""
+    first: dict[bytes, tuple[str, Any]] = {}
+    for where, row in rows:
+        data = row["audio"].get("bytes") if isinstance(row.get("audio"), Mapping) else None
+        times = (row.get("start_s"), row.get("end_s"))
+        if not isinstance(data, bytes) or times == (None, None):
+            continue
+        before, others = first.setdefault(data, (where, times))
+        if times != others:
+            raise CorpusError(
+                f"{where}: audio is the same sound as that of {before.rpartition(': ')[2]}, with other times; expected "
+                "the option segments, true to cut it at start_s and end_s, or false to take the whole"
+            )
 
 
 def _table_path(source: Path) -> Path:
@@ -381,6 +407,7 @@ class _Sounds:
     ) -> None:
         self._source, self._found, self._cut, self._shared = source, found, cut, shared
         self._folder = Folder()
+        self._sounds: dict[bytes, bytes] = {}
 
     def name(self, row: "_Row") -> str | None:
         """The name of a row's sound file, without its ending."""
@@ -391,22 +418,43 @@ class _Sounds:
         """Return the start and the end of a row, and its sound."""
         start, end = row.number("start_s"), row.number("end_s")
         name, data = row.sound()
-        segment = self._cut and name is not None and data is None and self._is_cut(row, name, start, end)
-        if not segment:
+        has_sound = name is not None or data is not None
+        if not (self._cut and has_sound and self._is_cut(row, name if data is None else None, start, end)):
             _check_times(row, start, end)
-        if data is not None:
-            return start, end, AudioBytes(name or utterance_id, data)
-        path = self._path(row, name) if name else self._by_id(row, utterance_id)
-        if path is None or not segment or start is None or end is None:
-            return start, end, AudioFile(path) if path else None
+            return start, end, self._source_of(row, name, data, utterance_id, None, None)
         # A segment that is none becomes a defect, when it is cut.
-        valid = 0 <= start <= end
-        return start if valid else None, end if valid else None, AudioFile(path, start, end)
+        valid = start is not None and end is not None and 0 <= start <= end
+        source = self._source_of(row, name, data, utterance_id, start, end)
+        return start if valid else None, end if valid else None, source
 
-    def _is_cut(self, row: "_Row", name: str, start: float | None, end: float | None) -> bool:
-        if (start is None) == (end is None) and (start is not None or name not in self._shared):
+    def _source_of(
+        self,
+        row: "_Row",
+        name: str | None,
+        data: bytes | None,
+        utterance_id: str,
+        start: float | None,
+        end: float | None,
+    ) -> AudioSource | None:
+        if data is not None:
+            # One object for rows with the same sound, which goes to the process that decodes it once.
+            return AudioBytes(name or utterance_id, self._sounds.setdefault(data, data), start, end)
+        path = self._path(row, name) if name else self._by_id(row, utterance_id)
+        return AudioFile(path, start, end) if path else None
+
+    def _is_cut(self, row: "_Row", name: str | None, start: float | None, end: float | None) -> bool:
+        """Whether a row has a segment of its sound.
+
+        Args:
+            row: the row
+            name: of its sound file; None if the row holds the sound itself
+            start: of the segment
+            end: of the segment
+        """
+        shared = name is not None and _normalised(name) in self._shared
+        if (start is None) == (end is None) and (start is not None or not shared):
             return start is not None
-        expected = "a number of seconds, since other rows name the same file" if name in self._shared else "a number"
+        expected = "a number of seconds, since other rows name the same file" if shared else "a number"
         raise row.fault("start_s" if start is None else "end_s", expected)
 
     def _path(self, row: "_Row", name: str) -> Path:
@@ -498,7 +546,7 @@ class _Row:
         name, data = value.get("path"), value.get("bytes")
         if not isinstance(name, str | None) or not isinstance(data, bytes | None) or value.keys() - {"path", "bytes"}:
             raise self.fault("audio", "a file's name, or a struct of its bytes and path")
-        return name or None, data
+        return (composed(name.strip()) or None) if name else None, data
 
 
 def _refuse_doubles(utterances: Sequence[Utterance], source: Path) -> None:

@@ -199,6 +199,8 @@ def _lines(proposal: Proposal) -> Iterator[str]:
     yield f"# `emofuse corpus check {name}` shows the effect of a change before anything is encoded."
     yield from ("", "root: ../..", f"file: corpora/{name}/params.yaml", "")
     yield from ("corpus:", f"  name: {name}", "  reader: own", f"  source: {proposal.source}")
+    language = proposal.scheme.language if proposal.scheme else None
+    yield f"  language: {_value(language)}  # what is spoken, which predictions and model cards name; null for unknown"
     yield "  shards: 4  # files for audio and features; one per half hour of sound is a good number"
     yield "  max_seconds: 40.0  # longer clips are cut there and listed"
     yield "  max_defective: 0.01  # share of utterances with a defect above which the first stage fails"

@@ -8,7 +8,7 @@ from emofuse.core.markdown import plain, table
 from emofuse.core.percent import in_percent
 from emofuse.core.schema import TERMS
 from emofuse.inference.manifest import Manifest
-from emofuse.inference.provenance import LANGUAGES, SYNTHETIC, corpus_of, trained_on
+from emofuse.inference.provenance import SYNTHETIC, corpus_of, trained_on
 from emofuse.models.registry import base_name
 from emofuse.models.registry import model as find_model
 from emofuse.scoring.literature import paper
@@ -81,7 +81,12 @@ The weights are derived from the corpus, so its terms apply to them: {terms}.
 {citation}
 """
 
-_CODES = {"English": "en"}
+_CODES = {
+    **{"Arabic": "ar", "Chinese": "zh", "Dutch": "nl", "English": "en", "French": "fr", "German": "de", "Greek": "el"},
+    **{"Hindi": "hi", "Italian": "it", "Japanese": "ja", "Korean": "ko", "Mandarin": "zh", "Persian": "fa"},
+    **{"Polish": "pl", "Portuguese": "pt", "Russian": "ru", "Spanish": "es", "Turkish": "tr", "Urdu": "ur"},
+}
+"""Of languages, as the hub names them; others are left out of the front matter."""
 
 _LICENSES = {"demo": "mit"}
 """Of models by their corpus, as the hub calls them; of others the terms say what holds."""
@@ -130,7 +135,7 @@ def _front(manifest: Manifest) -> str:
     license_ = _LICENSES.get(name, "other")
     encoders = (str(each.identity.get("id")) for each in manifest.features.values())
     data = ModelCardData(
-        language=_CODES.get(LANGUAGES.get(name, "")),
+        language=_CODES.get(manifest.language or ""),
         license=license_,
         license_name=None if license_ != "other" else "terms-of-the-corpus",
         library_name="emofuse",
@@ -190,9 +195,10 @@ def _data(manifest: Manifest) -> str:
         return "Unknown: the model had not been scored when this bundle was written."
     title = f"{corpus}, {KNOWN[corpus].title}" if corpus in KNOWN else corpus
     made = ". A synthesizer speaks scripted conversations; no person was recorded" if corpus in SYNTHETIC else ""
-    labelled = (manifest.protocol or {}).get("labelled_utterances") or [{}]
-    own = labelled[min(manifest.fold, len(labelled) - 1)]
-    counts = ", ".join(f"{split} {count}" for split, count in own.items())
+    labelled = (manifest.protocol or {}).get("labelled_utterances")
+    folds = labelled if isinstance(labelled, list) and labelled else [{}]
+    own = folds[min(manifest.fold, len(folds) - 1)]
+    counts = ", ".join(f"{split} {count}" for split, count in own.items()) if isinstance(own, Mapping) else ""
     words = f"{title}{made}. Labelled utterances: {counts or 'not known'}."
     return f"{plain(words)} The encoders' own training data is theirs to name; they were not tuned:"
 

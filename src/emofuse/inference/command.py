@@ -12,10 +12,9 @@ import numpy as np
 from emofuse.audio.source import AudioFile
 from emofuse.core.collector import collector_paused
 from emofuse.inference.conversation import STANDARD_INPUT, Conversation, ConversationError, read_conversation
-from emofuse.inference.hearing import TRANSCRIBED
+from emofuse.inference.hearing import TRANSCRIBED, transcribed_by
 from emofuse.inference.model import Model, Prediction
 from emofuse.inference.outputs import as_csv, as_json, as_line, as_object, as_srt, as_text, remarks_on
-from emofuse.inference.provenance import trained_on
 from emofuse.inference.recording import ONE_SPEAKER
 from emofuse.inference.segments import one_each
 from emofuse.inference.sources import best_of_project
@@ -35,7 +34,7 @@ _LIVE = (
 _NONE = "none"
 """In place of a recogniser's name: turns without words stay so."""
 
-_TRANSCRIBED = f"{TRANSCRIBED}; --transcribe names another recogniser, or none"
+_ANOTHER = "--transcribe names another recogniser, or none"
 
 
 def predict(arguments: Namespace, load: Callable[[str | Path], Model]) -> None:
@@ -88,11 +87,15 @@ def _predictions(
         return model.predict_all(conversations, transcribe)
     packaged = _transcriber(None)
     return [
-        model.predict(replace(each, remarks=(*each.remarks, _TRANSCRIBED)), packaged)
-        if lacks_words
-        else model.predict(each)
+        _hinted(model.predict(each, packaged if lacks_words else None))
         for each, lacks_words in zip(conversations, wordless, strict=True)
     ]
+
+
+def _hinted(prediction: Prediction) -> Prediction:
+    """With what to do where the recogniser that nobody has named does not fit."""
+    hinted = (f"{each}; {_ANOTHER}" if each == TRANSCRIBED else each for each in prediction.remarks)
+    return replace(prediction, remarks=tuple(hinted))
 
 
 def _transcriber(name: str | None) -> "Transcriber":
@@ -126,14 +129,19 @@ def _live(model: Model, transcribe: "Transcriber | None", by_default: bool, argu
     if arguments.csv or arguments.srt or arguments.html:
         raise ConversationError("--live prints one line per turn, or with --json one object per line")
     (path,) = arguments.conversation
-    session = Session(model, _transcriber(None) if by_default else transcribe)
+    if by_default:
+        transcribe = _transcriber(None)
+    session = Session(model, transcribe)
     model.load_encoders()
     blocks, remarks = _blocks(path)
-    remarks += (ONE_SPEAKER, *([_TRANSCRIBED] if by_default else []), *([] if model.is_causal else [_LIVE]))
-    header = Prediction(session.name, model.remark(session.name), (), path.name, remarks, trained_on(model.manifest))
+    remarks += (ONE_SPEAKER, *([transcribed_by(transcribe)] if transcribe else []))
+    remarks += () if model.is_causal else (_LIVE,)
+    origin = model.trained_on(session.name, True, transcribe is not None)
+    header = _hinted(Prediction(session.name, model.remark(session.name), (), path.name, remarks, origin))
     if not arguments.json:
         print("\n".join([str(model), *remarks_on(header), ""]), flush=True)
-    for number, turn in enumerate(follow(blocks, session, path.name), start=1):
+    where = "standard input" if path == STANDARD_INPUT else str(path)
+    for number, turn in enumerate(follow(blocks, session, path.name, where), start=1):
         print(as_object(number, turn, header) if arguments.json else as_line(number, turn), flush=True)
 
 

@@ -12,13 +12,15 @@ from emofuse.audio.recordings import MOST_HOURS, MOST_SAMPLES
 from emofuse.audio.source import AudioSource, Sound
 from emofuse.inference.recording import ConversationError, Turn
 
-__all__ = ["TRANSCRIBED", "Heard", "Transcriber", "hear"]
+__all__ = ["TRANSCRIBED", "Heard", "Transcriber", "hear", "remarks_on", "transcribed_by"]
 
-TRANSCRIBED = "missing words transcribed by Whisper tiny.en, which is for English only and makes errors"
+_BY = "missing words transcribed by"
+
+TRANSCRIBED = f"{_BY} Whisper tiny.en, which is for English only and makes errors"
 """The remark on a conversation with words of the packaged recogniser."""
 
 Transcriber = Callable[[Sequence[np.ndarray]], Sequence[str]]
-"""Clips, float32 ``[n_samples]`` at 16 kHz, to the words of each."""
+"""Clips, float32 ``[n_samples]`` at 16 kHz, to the words of each. May have a ``name``, which remarks give."""
 
 _QUIET = 1e-3
 """Largest sample of a clip in which there is nothing to hear: 60 dB below full scale, as hiss is."""
@@ -44,6 +46,11 @@ class Heard:
     def is_empty(self) -> bool:
         """Whether there is nothing to hear and nothing to read."""
         return self.samples is None and self.text is None
+
+    @property
+    def is_transcribed(self) -> bool:
+        """Whether its words were written down here."""
+        return self.text is not None and self.turn.text is None
 
     def content(self, modality: str) -> Any:
         """What the encoder of a modality reads."""
@@ -74,6 +81,30 @@ def hear(turns: Sequence[Turn], max_seconds: float, transcribe: Transcriber | No
             each = heard[index]
             heard[index] = Heard(each.turn, each.samples, text.strip() or None, each.notes)
     return heard
+
+
+def remarks_on(given: Sequence[str], heard: Sequence[Heard], transcribe: Transcriber | None) -> tuple[str, ...]:
+    """Return a conversation's remarks, with the one on the words that a recogniser wrote, if it wrote any.
+
+    Args:
+        given: remarks on the conversation; the one on the words may be among them
+        heard: its turns
+        transcribe: the recogniser
+    """
+    written = transcribe is not None and any(each.is_transcribed for each in heard)
+    if not written or any(each.startswith(_BY) for each in given):
+        return tuple(given)
+    return (*given, transcribed_by(transcribe))  # type: ignore[arg-type]
+
+
+def transcribed_by(transcribe: Transcriber) -> str:
+    """Return the remark on a conversation with words of a recogniser, which it names."""
+    from emofuse.inference.transcripts import PACKAGED  # here, since nobody else needs what it imports
+
+    name = getattr(transcribe, "name", None)
+    if name == PACKAGED:
+        return TRANSCRIBED
+    return f"{_BY} {name or 'a recogniser'}, which makes errors"
 
 
 def _shared(source: AudioSource, samples: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from emofuse.core.schema import SAMPLE_RATE
 from emofuse.inference.graph import Kept
 from emofuse.inference.hearing import Transcriber, hear
 from emofuse.inference.model import Model, TurnPrediction
-from emofuse.inference.recording import SPEAKER, Turn
+from emofuse.inference.recording import SPEAKER, ConversationError, Turn
 from emofuse.inference.voice_activity import Span, TurnFinder
 from emofuse.models.registry import model as find_model
 
@@ -62,22 +62,33 @@ class Session:
         return self._model.turn_prediction(heard, probabilities[-1], self.name)
 
 
-def follow(blocks: Iterable[np.ndarray], session: Session, source: str) -> Iterator[TurnPrediction]:
+def follow(
+    blocks: Iterable[np.ndarray], session: Session, source: str, where: str | None = None
+) -> Iterator[TurnPrediction]:
     """Yield the prediction for each turn as it ends.
 
     Args:
         blocks: sound as it comes, float32 ``[n_samples]`` at 16 kHz
         session: that predicts
         source: name of the recording
+        where: the recording, for messages; by default its name
+
+    Raises:
+        ConversationError: it ends, and nobody was heard to speak
     """
-    finder, buffer, first = TurnFinder(), np.zeros(0, np.float32), 0
+    finder, buffer, first, turns = TurnFinder(), np.zeros(0, np.float32), 0, 0
     for block in blocks:
         buffer = np.concatenate([buffer, block])
         for span in finder.feed(block):
+            turns += 1
             yield session.predict(_turn(buffer, first, span, source))
         buffer, first = buffer[finder.needed_from - first :], finder.needed_from
+    seconds = (first + len(buffer)) / SAMPLE_RATE
     for span in finder.end():
+        turns += 1
         yield session.predict(_turn(buffer, first, span, source))
+    if not turns:
+        raise ConversationError(f"{where or source}: no speech was found in its {seconds:.1f} s")
 
 
 def _turn(buffer: np.ndarray, first: int, span: Span, source: str) -> Turn:

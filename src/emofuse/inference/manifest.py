@@ -13,6 +13,7 @@ __all__ = ["Features", "Manifest", "Network"]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Dim = Annotated[int, Field(ge=1, le=65_536)]
+Scores = dict[str, dict[str, float | None]]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")]
 
 
@@ -49,6 +50,8 @@ class Manifest:
         max_seconds: a longer clip is cut there
         protocol: what the scores rest on; None if the model was not scored
         scores: on test, over all runs: by metric ``mean, sd, low, high, n_runs``; None if the model was not scored
+        scores_alone: the same of the networks that answer where a modality is missing, by their names
+        language: what is spoken in the corpus; None if its parameter file does not say so
     """
 
     format: Literal[2]
@@ -63,7 +66,9 @@ class Manifest:
     features: dict[Literal["audio", "text"], Features]
     max_seconds: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
     protocol: dict[str, Any] | None
-    scores: dict[str, dict[str, float | None]] | None
+    scores: Scores | None
+    scores_alone: dict[Name, Scores] = Field(default_factory=dict)
+    language: Annotated[str, Field(max_length=100)] | None = None
 
     def __post_init__(self) -> None:
         for name, values in (("classes", self.classes), ("networks", self.networks)):
@@ -76,10 +81,11 @@ class Manifest:
         absent = set(modalities_of(self.model)) - set(self.features)
         if absent:
             raise ValueError(f"features: the model reads {sorted(absent)}, and nothing says how they are made")
-        for metric, score in (self.scores or {}).items():
-            missing = {"mean", "sd", "low", "high", "n_runs"} - set(score)
-            if missing or score["mean"] is None or score["n_runs"] is None:
-                raise ValueError(f"scores.{metric}: expected mean, sd, low, high and n_runs")
+        for where, scores in (("scores", self.scores), *self.scores_alone.items()):
+            for metric, score in (scores or {}).items():
+                missing = {"mean", "sd", "low", "high", "n_runs"} - set(score)
+                if missing or score["mean"] is None or score["n_runs"] is None:
+                    raise ValueError(f"{where}.{metric}: expected mean, sd, low, high and n_runs")
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, extra="ignore"))

@@ -17,7 +17,7 @@ from emofuse.features.shards import Row, as_stored
 from emofuse.inference.bundle import Bundle, BundleError
 from emofuse.inference.conversation import Conversation, ConversationError, Turn, read_conversation
 from emofuse.inference.graph import Graph, Kept
-from emofuse.inference.hearing import Heard, Transcriber, hear
+from emofuse.inference.hearing import Heard, Transcriber, hear, remarks_on
 from emofuse.inference.memory import give_back
 from emofuse.inference.provenance import trained_on
 from emofuse.inference.turn_frames import TurnFrames
@@ -77,7 +77,7 @@ class Prediction:
         turns: turn by turn
         name: of the conversation's file or folder
         remarks: further remarks on the conversation as a whole
-        trained_on: what the model was trained on, and how well it does there
+        trained_on: what the model was trained on, and how well the network that predicted does there
     """
 
     model: str
@@ -179,7 +179,7 @@ class Model:
             chosen = [index for index, each in enumerate(networks) if each == name]
             probabilities = self._probabilities(name, [full[index] for index in chosen])
             for index, rows in zip(chosen, probabilities, strict=True):
-                predictions[index] = self._prediction(name, given[index], heard[index], rows)
+                predictions[index] = self._prediction(name, given[index], heard[index], rows, transcribe)
         return [predictions[index] for index in range(len(heard))]
 
     @property
@@ -217,6 +217,18 @@ class Model:
         (reads,) = find_model(name).modalities
         (absent,) = set(MODALITIES) - {reads}
         return f"{self._missing(absent)}: the {reads} network alone answers ({name})"
+
+    def trained_on(self, name: str, found: bool, transcribed: bool) -> str:
+        """Return what the model was trained on and how well the network that answers does there, in a line.
+
+        Args:
+            name: of the network that answers
+            found: whether turns are found, where the corpus's were given
+            transcribed: whether words are a recogniser's
+        """
+        read = transcribed and "text" in find_model(name).modalities
+        unlike = (*(["turns"] if found else []), *(["transcripts"] if read else []))
+        return trained_on(self.manifest, name, unlike)
 
     def encode(self, modality: str, turns: Sequence[Heard]) -> list[np.ndarray]:
         """Return the frames of turns, float16 ``[n_frames, dim]`` as shards have them; none where there is nothing."""
@@ -290,11 +302,18 @@ class Model:
         return (rows[start:end] for start, end in pairwise(ends))
 
     def _prediction(
-        self, name: str, given: Conversation, heard: Sequence[Heard], probabilities: np.ndarray
+        self,
+        name: str,
+        given: Conversation,
+        heard: Sequence[Heard],
+        probabilities: np.ndarray,
+        transcribe: Transcriber | None,
     ) -> Prediction:
         rows = iter(probabilities)
         turns = tuple(self.turn_prediction(each, None if each.is_empty else next(rows), name) for each in heard)
-        return Prediction(name, self.remark(name), turns, given.name or None, given.remarks, trained_on(self.manifest))
+        remarks = remarks_on(given.remarks, heard, transcribe)
+        origin = self.trained_on(name, given.is_found, any(each.is_transcribed for each in heard))
+        return Prediction(name, self.remark(name), turns, given.name or None, remarks, origin)
 
     def _cut_words(self, text: str | None, name: str) -> list[str]:
         """A remark on a text that is longer than its encoder reads."""

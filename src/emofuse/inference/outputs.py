@@ -15,9 +15,21 @@ from typing import Any
 from emofuse.inference.conversation import ConversationError
 from emofuse.inference.manifest import Manifest
 from emofuse.inference.model import Prediction, TurnPrediction
-from emofuse.inference.provenance import LANGUAGES, SYNTHETIC, corpus_of
+from emofuse.inference.provenance import SYNTHETIC, corpus_of
 
-__all__ = ["as_csv", "as_json", "as_line", "as_object", "as_srt", "as_text", "clock", "falling", "remarks_on"]
+__all__ = [
+    "as_csv",
+    "as_json",
+    "as_line",
+    "as_object",
+    "as_srt",
+    "as_text",
+    "between",
+    "clock",
+    "falling",
+    "from_several",
+    "remarks_on",
+]
 
 _NO_EMOTION = "–"
 
@@ -33,7 +45,9 @@ def remarks_on(prediction: Prediction) -> list[str]:
 
 
 def as_text(predictions: Sequence[Prediction], model: str) -> str:
-    """Return a line a turn: number, start, speaker, emotion, its probability, those of the others, and the words.
+    """Return a line a turn: number, file, times, speaker, emotion, its probability, those of the others, and the words.
+
+    Files are named where the turns of a conversation are from different ones.
 
     Args:
         predictions: of each conversation
@@ -41,7 +55,8 @@ def as_text(predictions: Sequence[Prediction], model: str) -> str:
     """
     parts = []
     for prediction in predictions:
-        rows = [_cells(number, each) for number, each in enumerate(prediction.turns, start=1)]
+        apart = from_several(prediction.turns)
+        rows = [_cells(number, each, apart) for number, each in enumerate(prediction.turns, start=1)]
         widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
         shown = [place for place, width in enumerate(widths) if width]
         lines = ["  ".join([*(row[place].ljust(widths[place]) for place in shown), row[-1]]).rstrip() for row in rows]
@@ -86,7 +101,7 @@ def as_json(predictions: Sequence[Prediction], manifest: Manifest) -> str:
     """
     requested: dict[str, Any] = {name: getattr(manifest, name) for name in ("task", "model", "seed", "fold", "dev")}
     corpus = corpus_of(manifest)
-    requested |= {"corpus": corpus, "language": LANGUAGES.get(corpus or ""), "synthetic_speech": corpus in SYNTHETIC}
+    requested |= {"corpus": corpus, "language": manifest.language, "synthetic_speech": corpus in SYNTHETIC}
     requested["test"] = (manifest.scores or {}).get("weighted_f1")
     objects = [{"requested": requested, **asdict(each)} for each in predictions]
     return json.dumps(objects[0] if len(objects) == 1 else objects, indent=2, ensure_ascii=False)
@@ -150,6 +165,16 @@ def clock(seconds: float) -> str:
     return f"{before}:{rest / 10:04.1f}"
 
 
+def from_several(turns: Sequence[TurnPrediction]) -> bool:
+    """Whether turns are from different files, so that each has to name its own."""
+    return len({each.source for each in turns if each.source}) > 1
+
+
+def between(turn: TurnPrediction) -> str:
+    """Return when a turn begins and ends, as far as that is known."""
+    return "-".join(clock(each) for each in (turn.start_s, turn.end_s) if each is not None)
+
+
 def falling(turn: TurnPrediction) -> list[tuple[str, float]]:
     """Return the probabilities of the classes, the likeliest first."""
     return sorted(turn.probabilities.items(), key=lambda each: -each[1])
@@ -166,9 +191,10 @@ def _caption(seconds: float) -> str:
     return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d},{rest % 1000:03d}"
 
 
-def _cells(number: int, turn: TurnPrediction) -> list[str]:
+def _cells(number: int, turn: TurnPrediction, with_source: bool = False) -> list[str]:
     others = (f"{name} {value:.2f}" for name, value in falling(turn) if name != turn.emotion)
     words = " ".join([turn.text or "", *(f"({note})" for note in turn.notes)]).strip()
     sure = f"{turn.probabilities[turn.emotion]:.2f}" if turn.emotion else ""
-    start = "" if turn.start_s is None else clock(turn.start_s)
-    return [str(number), start, turn.speaker or "", turn.emotion or _NO_EMOTION, sure, ", ".join(others), words]
+    source = (turn.source or "") if with_source else ""
+    of_whom = (source, between(turn), turn.speaker or "")
+    return [str(number), *of_whom, turn.emotion or _NO_EMOTION, sure, ", ".join(others), words]

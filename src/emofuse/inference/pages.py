@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from emofuse.audio.flac import encode
 from emofuse.audio.source import Sound
 from emofuse.inference.model import Prediction, TurnPrediction
-from emofuse.inference.outputs import clock, falling, remarks_on
+from emofuse.inference.outputs import between, clock, falling, from_several, remarks_on
 from emofuse.reporting.palette import emotion_colours
 
 __all__ = ["as_html"]
@@ -60,7 +60,8 @@ def as_html(
 
 def _talk(prediction: Prediction, sound: Sound | None, link: Path | None, hues: Mapping[str, str]) -> dict[str, Any]:
     remarks = [each for each in remarks_on(prediction) if each != prediction.trained_on]
-    turns = [_turn(each, hues) for each in prediction.turns]
+    apart = from_several(prediction.turns)
+    turns = [_turn(each, hues) | {"source": each.source if apart else None} for each in prediction.turns]
     talk = {"name": prediction.name or "a conversation", "remarks": remarks, "turns": turns, "source": None}
     if sound is None:
         return talk
@@ -112,7 +113,7 @@ def _turn(turn: TurnPrediction, hues: Mapping[str, str]) -> dict[str, Any]:
         "hue": _hue(turn, hues),
         "start_s": None if turn.start_s is None else round(turn.start_s, 3),
         "end_s": None if turn.end_s is None else round(turn.end_s, 3),
-        "clock": "" if turn.start_s is None else clock(turn.start_s),
+        "clock": between(turn),
         "emotion": turn.emotion,
         "sure": f"{100 * turn.probabilities[turn.emotion]:.0f}" if turn.emotion else "",
         "speaker": turn.speaker,

@@ -59,9 +59,13 @@ class Recogniser:
 
     Raises:
         EncoderError: the model is not there, is no speech recogniser, or has no safetensors weights, or not all of them
+
+    Attributes:
+        name: as given
     """
 
     def __init__(self, name: str) -> None:
+        self.name = name
         source, revision = _source(name)
         try:
             self._recognise = _load(source, revision)

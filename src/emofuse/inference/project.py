@@ -1,7 +1,7 @@
 """Bundles of the trained models in a project's ``data/models/``."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def bundle_of_model(folder: Path) -> Bundle:
     _check(folders)
     configs = {name: read_json(path / "config.json") for name, path in folders.items()}
     params = params_of_task(task, layout.root)
-    scores = _scores(layout, task, record)
+    scores = _scores(layout, task, record, folders)
     manifest = Manifest(
         format=2,
         task=task,
@@ -58,6 +58,7 @@ def bundle_of_model(folder: Path) -> Bundle:
         networks=tuple(folders),
         features=_features(params, configs),  # type: ignore[arg-type]
         max_seconds=params.get("corpus.max_seconds", float),
+        language=params.get("corpus", dict[str, Any]).get("language"),
         **scores,
     )
     return Bundle(manifest, folders)
@@ -134,12 +135,15 @@ def _portable(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in HOW}
 
 
-def _scores(layout: Layout, task: str, record: Mapping[str, Any]) -> dict[str, Any]:
+def _scores(layout: Layout, task: str, record: Mapping[str, Any], networks: Iterable[str]) -> dict[str, Any]:
     """Protocol and scores of a model; of a unimodal one from any pair that its encoder is in."""
+    alone = {unimodal(each, "context").name for each in MODALITIES} & set(networks) - {record["model"]}
     wanted = record["encoders"]
     for path in sorted((layout.root / "metrics" / task).glob("*/scores.json")):
         pair = Pair.parse(path.parent.name)
         if all(pair.encoder(modality) == encoder for modality, encoder in wanted.items()):
             found = read_json(path)
-            return {"protocol": found["protocol"], "scores": found["scores"].get(record["model"])}
+            others = {name: found["scores"][name] for name in sorted(alone & found["scores"].keys())}
+            scores = found["scores"].get(record["model"])
+            return {"protocol": found["protocol"], "scores": scores, "scores_alone": others}
     return {"protocol": None, "scores": None}

@@ -1,18 +1,12 @@
 """A sentence about the origin of a model: corpus, language, score, and limits."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from emofuse.inference.manifest import Manifest
 
-__all__ = ["LANGUAGES", "SYNTHETIC", "corpus_of", "trained_on"]
-
-LANGUAGES: Mapping[str, str] = MappingProxyType(
-    {"demo": "English", "iemocap": "English", "meld": "English", "mosi": "English"}
-)
-"""What is spoken in the corpora that this package has readers for."""
+__all__ = ["SYNTHETIC", "corpus_of", "trained_on"]
 
 SYNTHETIC = ("demo",)
 """Corpora that no person has spoken."""
@@ -24,23 +18,44 @@ def corpus_of(manifest: "Manifest") -> str | None:
     return None if corpus is None else str(corpus)
 
 
-def trained_on(manifest: "Manifest") -> str:
-    """Return what a model was trained on and how well it does there, in a line."""
+def trained_on(manifest: "Manifest", network: str | None = None, unlike: tuple[str, ...] = ()) -> str:
+    """Return what a model was trained on and how well it does there, in a line.
+
+    Args:
+        manifest: of the model that was asked for
+        network: name of the network that answers; by default the model's own
+        unlike: what the score rests on and the conversation lacks, such as the corpus's transcripts
+    """
     corpus = corpus_of(manifest)
     name = corpus or f"the corpus of the task {manifest.task}"
-    details = [LANGUAGES.get(corpus or manifest.task, "language unknown")]
+    details = [manifest.language or "language unknown"]
     if (corpus or manifest.task) in SYNTHETIC:
         details.append("synthetic speech, not real people")
+    own = f", with the corpus's own {' and '.join(unlike)}" if unlike else ""
     return (
-        f"trained on {name} ({', '.join(details)}), {_score(manifest)}; "
+        f"trained on {name} ({', '.join(details)}), {_score(manifest, network or manifest.model)}{own}; "
         "not evaluated on other speakers, languages or recordings"
     )
 
 
-def _score(manifest: "Manifest") -> str:
-    found = (manifest.scores or {}).get("weighted_f1")
+def _score(manifest: "Manifest", network: str) -> str:
+    if network == manifest.model:
+        return _of_the_model(manifest)
+    alone = _on_test(manifest.scores_alone.get(network))
+    if alone:
+        return f"{alone} for {network} alone"
+    return f"{_of_the_model(manifest)} for the whole model, and not known for {network} alone"
+
+
+def _of_the_model(manifest: "Manifest") -> str:
+    dev = f"weighted F1 {100 * manifest.dev['weighted_f1']:.1f} on its dev, not scored on its test"
+    return _on_test(manifest.scores) or dev
+
+
+def _on_test(scores: Mapping[str, Mapping[str, float | None]] | None) -> str | None:
+    found = (scores or {}).get("weighted_f1")
     if found is None or found["mean"] is None:
-        return f"weighted F1 {100 * manifest.dev['weighted_f1']:.1f} on its dev, not scored on its test"
+        return None
     between = ""
     if found["low"] is not None and found["high"] is not None:
         between = f" ({100 * found['low']:.1f} to {100 * found['high']:.1f})"

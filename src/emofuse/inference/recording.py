@@ -70,12 +70,14 @@ class Conversation:
         turns: by their starts
         remarks: such as that speakers are not distinguished
         sound: of a recording, the whole of it: mono at 16 kHz
+        is_found: whether its turns were found in the sound, and nobody has said where they are
     """
 
     name: str
     turns: tuple[Turn, ...]
     remarks: tuple[str, ...] = ()
     sound: Sound | None = None
+    is_found: bool = False
 
 
 def read_recording(
@@ -106,7 +108,8 @@ def read_recording(
         remarks = (*remarks, f"{ONE_SPEAKER}; {_TELLS}")
     if not found:
         raise ConversationError(f"{where}: no speech was found in its {_seconds(sound):.1f} s")
-    return Conversation(source.name, tuple(_turns([(each, sound) for each in found], source.name)), remarks, sound)
+    turns = tuple(_turns([(each, sound) for each in found], source.name))
+    return Conversation(source.name, turns, remarks, sound, is_found=not segments or callable(segments))
 
 
 def read_mono(source: AudioSource, where: str) -> tuple[Sound, tuple[str, ...]]:
@@ -163,7 +166,7 @@ def _of_channels(source: AudioSource, where: str) -> Conversation:
     if not found:
         raise ConversationError(f"{where}: no speech was found in its {_seconds(whole):.1f} s")
     remarks = tuple(f"{source.name}: {each}" for each in defects.values())
-    return Conversation(source.name, tuple(_turns(found, source.name)), remarks, whole)
+    return Conversation(source.name, tuple(_turns(found, source.name)), remarks, whole, is_found=True)
 
 
 def _decoded(source: AudioSource, where: str, apart: bool) -> tuple[np.ndarray, dict[str, str]]:

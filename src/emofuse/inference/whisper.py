@@ -59,11 +59,15 @@ class Whisper:
 
     Raises:
         EncoderError: the model is damaged, or knows several languages, of which nothing says which one it hears
+
+    Attributes:
+        name: of the model
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         import ctranslate2
 
+        self.name = name
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             self._network = ctranslate2.models.Whisper(
