@@ -334,7 +334,7 @@ def test_found_turns_stand_in_place_of_the_corpus_s_with_their_error_rate(
     assert measured["found"] >= measured["own"] >= len(chosen) / 2
     robustness(task, PAIR, plan, "found", "both", ScoringConfig(resamples=100), layout, store)
     table, written = table_of(layout, "found"), json.loads(layout.robustness("demo", PAIR, "found").read_text())
-    assert (written["word_error_rate"], written["dialogues"]) == (1.0, 2)
+    assert {name: written[name] for name in measured} == measured
     same = table.filter(pl.col("mean") == pl.col("as_recorded"), pl.col("metric") == "weighted_f1")["model"].to_list()
     assert "majority" in same
     assert {"audio-context", "text-context"}.isdisjoint(same)
@@ -373,6 +373,16 @@ def test_stored_transcripts_have_the_word_errors_that_they_should_have(
     assert errors == round(rate * sum(len(text.split()) for text in rows["text"]))
     train = {word for text in whole.filter(split="train")["text"] for word in text.split()}
     assert {word for text in rows["corrupted"] for word in text.split()} <= train | set(" ".join(rows["text"]).split())
+
+
+def test_word_errors_may_be_in_the_dialogues_of_found_turns(data: Path, tmp_path: Path, store: Store) -> None:
+    """So that scores under both can be compared; the rate is exact over these."""
+    whole = pl.read_parquet(data / "corpora/demo/utterances.parquet").filter(split="test")
+    measured = corrupt(data / "corpora/demo", WordErrors(0.5, 0, dialogues=2), tmp_path, store, "text")
+    changed = pl.read_parquet(tmp_path / "utterances.parquet")
+    names = whole["dialogue_id"].unique(maintain_order=True)
+    assert set(changed["dialogue_id"]) == {names[0], names[len(names) // 2]}
+    assert measured["word_error_rate"] == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.fixture

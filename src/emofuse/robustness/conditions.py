@@ -33,10 +33,12 @@ class WordErrors:
     Attributes:
         word_errors: word error rate over all transcripts
         seed: seed of the places and the wrong words
+        dialogues: number of test dialogues to use, spread evenly; null for all
     """
 
     word_errors: Annotated[float, Field(ge=0, le=1)]
     seed: Annotated[int, Field(ge=0)]
+    dialogues: Annotated[int, Field(ge=1)] | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -104,6 +104,8 @@ def corrupt(corpus: Path, change: Change, out: Path, store: Store, modality: str
     whole = pl.DataFrame(table)
     has_splits = "test" in set(whole["split"])
     chosen = whole.filter(pl.col("split") == "test") if has_splits else whole
+    if isinstance(change, WordErrors | Found):
+        chosen = spread(chosen, change.dialogues)
     bare = chosen.with_columns(text=pl.lit(None, pl.String), audio_sha256=pl.lit(None, pl.String), n_samples=None)
     measured: dict[str, float | None] = {}
     if isinstance(change, Noise):
@@ -113,9 +115,7 @@ def corrupt(corpus: Path, change: Change, out: Path, store: Store, modality: str
         rows = bare.with_columns(text=_changed(corpus, chosen["text"].to_list(), words["text"], change))
         measured = {"word_error_rate": word_error_rate(chosen["text"].to_list(), rows["text"].to_list())}
     elif isinstance(change, Found):
-        kept = spread(chosen, change.dialogues)
-        bare = bare.join(kept, on="utterance_id", how="semi", maintain_order="left")
-        heard = listen(corpus, kept, change, store, words=modality == "text")
+        heard = listen(corpus, chosen, change, store, words=modality == "text")
         if modality == "audio":
             rows = _with_clips(bare, [_write(out / "audio" / each.file, each.sounds()) for each in heard])
         else:
@@ -123,7 +123,7 @@ def corrupt(corpus: Path, change: Change, out: Path, store: Store, modality: str
             rows = bare.with_columns(
                 text=pl.Series([texts.get(name) for name in bare["utterance_id"]], dtype=pl.String)
             )
-            measured = measure(kept, heard)
+            measured = measure(chosen, heard)
     else:
         rows = bare
         for path in (corpus / "tables").glob("*.parquet"):

@@ -31,8 +31,9 @@ def robustness(
     """Write ``metrics/<task>/<pair>/robustness/<condition>.json``.
 
     Its ``scores`` are by model and metric, as those of ``scores.json``, with ``as_recorded``, the mean without the
-    condition, of the same utterances. ``word_error_rate`` is what was measured of changed words, and ``dialogues`` how
-    many were asked about.
+    condition, of the same utterances. ``word_error_rate`` is what was measured of changed words, ``dialogues`` how many
+    were asked about, and of found turns ``turns`` how many of the corpus's have sound, ``found`` how many were found,
+    and ``own`` how many of the corpus's have one that is nobody else's.
 
     Args:
         task: with its test labels
@@ -52,16 +53,18 @@ def robustness(
     recorded = pl.concat(pl.read_parquet(checked(each / "predictions.parquet")) for each in folders)
     recorded = recorded.filter(pl.col("split") == "test", pl.col("utterance_id").is_in(asked.implode()))
     plain = score(recorded, truth, task.classes, config).models.select("model", "metric", as_recorded="mean")
-    measured = (
+    words = (
         layout.corrupted(plan.corpus, condition, pair.encoder("audio" if modality == "audio" else "text")) / MEASURED
     )
+    measured = read_json(words) if words.exists() else {}
     scores: dict[str, dict[str, Any]] = {}
     for row in models.join(plain, on=["model", "metric"], how="left", maintain_order="left").to_dicts():
         scores.setdefault(row.pop("model"), {})[row.pop("metric")] = row
     found = {
         "condition": condition,
         "dialogues": truth["dialogue_id"].n_unique(),
-        "word_error_rate": read_json(measured)["word_error_rate"] if measured.exists() else None,
+        "word_error_rate": measured.get("word_error_rate"),
+        **{name: measured[name] for name in ("turns", "found", "own") if name in measured},
         "scores": scores,
     }
     write_json(layout.robustness(task.name, pair, condition), found)
