@@ -71,8 +71,9 @@ def main() -> None:
     print(f"{size} of the embedded corpus, in memory: log-mel frames, MiniLM and the networks are counted.\n")
     print(
         "The command `emofuse predict` with HCAM takes, by the clock and in brackets in processor time, "
-        f"{text} for two turns of text, {sound} for ten seconds of a recording without words, and {heard} with words by the packaged "
-        f"recogniser, as it is by default. Torch's import is most of it. `emofuse doctor` takes {doctor}.\n"
+        f"{text} for two turns of text, {sound} for ten seconds of a recording without words, "
+        f"and {heard} with words by the packaged recogniser, as it is by default. Torch's import is most of it. "
+        f"`emofuse doctor` takes {doctor}.\n"
     )
     print(
         table(["model", "loading s", "one turn ms", "one conversation ms", "turns/s, one by one", "turns/s, all"], rows)
@@ -96,9 +97,9 @@ def live_rows(bundle: Path, conversations: list[list[Turn]], recogniser: str | N
 LIVE = (
     "A turn ends with half a second of silence, of which a tenth belongs to it, so that no answer can come sooner than "
     "0.4 s after it. On top come up to 0.1 s until a block of samples is full, and what an answer takes. The latency "
-    "is by the clock, from the turn's end to its answer, of sound that comes at the speed of speech; an answer's own time "
-    "is processor time, which other work on the machine does not stretch. The real-time factor, of processor time, "
-    "counts voice activity, recogniser, encoders and networks."
+    "is by the clock, from the turn's end to its answer, of sound that comes at the speed of speech; an answer's own "
+    "time is processor time, which other work on the machine does not stretch. The real-time factor, of processor "
+    "time, counts voice activity, recogniser, encoders and networks."
 )
 LIVE_HEADER = [
     *("of", "sound s", "turns", "latency ms", "95 % within ms"),

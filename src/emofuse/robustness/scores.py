@@ -53,14 +53,13 @@ def robustness(
     recorded = pl.concat(pl.read_parquet(checked(each / "predictions.parquet")) for each in folders)
     recorded = recorded.filter(pl.col("split") == "test", pl.col("utterance_id").is_in(asked.implode()))
     plain = score(recorded, truth, task.classes, config).models.select("model", "metric", as_recorded="mean")
-    words = (
-        layout.corrupted(plan.corpus, condition, pair.encoder("audio" if modality == "audio" else "text")) / MEASURED
-    )
-    measured = read_json(words) if words.exists() else {}
+    encoder = pair.encoder("audio" if modality == "audio" else "text")
+    words = layout.corrupted(plan.corpus, condition, encoder) / MEASURED
+    measured: dict[str, Any] = read_json(words) if words.exists() else {}
     scores: dict[str, dict[str, Any]] = {}
     for row in models.join(plain, on=["model", "metric"], how="left", maintain_order="left").to_dicts():
         scores.setdefault(row.pop("model"), {})[row.pop("metric")] = row
-    found = {
+    found: dict[str, Any] = {
         "condition": condition,
         "dialogues": truth["dialogue_id"].n_unique(),
         "word_error_rate": measured.get("word_error_rate"),
