@@ -4,9 +4,7 @@ What is shown is put together here; ``report.html.jinja`` says how it is laid ou
 draws.
 """
 
-import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +19,6 @@ from emofuse.reporting.pages import render
 from emofuse.reporting.palette import emotion_colours
 from emofuse.reporting.protocol import PARAMETERS, TIMES, count, protocol_lines, repeat, seen, unranked
 from emofuse.reporting.provenance import provenance_lines
-from emofuse.reporting.robustness import WORSE, Conditions
 from emofuse.reporting.svg import Markup
 from emofuse.reporting.tables import MODEL, PART_TITLES, Grid, best_model, best_value, grids, models_of, shown
 from emofuse.reporting.turns import Turns, as_json
@@ -32,7 +29,7 @@ from emofuse.scoring.literature import paper, published
 from emofuse.scoring.scores import ECE, METRIC, NOT_COVERED, SUFFIXES, Scores
 from emofuse.scoring.write import learning_curves
 
-__all__ = ["confusion_figures", "report", "scores_figure", "with_known"]
+__all__ = ["KNOWN", "confusion_figures", "report", "scores_figure"]
 
 EMBEDDED = "demo"
 """The corpus that is made up."""
@@ -40,11 +37,8 @@ EMBEDDED = "demo"
 SIZES = ("Runs", "Parameters in all", "Labels seen")
 """Columns beside the scores."""
 
-_KNOWN = '<script type="application/json" id="known">{}</script>'
+KNOWN = '<script type="application/json" id="known">{}</script>'
 """Where a page has what an out cannot have: training times by model, and the commit."""
-
-_WORSE = re.compile("<!-- worse conditions -->.*?<!-- end -->", re.DOTALL)
-"""Where it has the scores under worse conditions, which no score waits for."""
 
 
 def report(
@@ -104,31 +98,9 @@ def report(
         protocol=protocol_lines(protocol),
         provenance=provenance_lines(protocol),
         systems=[(name, MODELS[name].title, paper(name)) for name in own if name in MODELS],
-        known=_KNOWN.format("{}"),
+        known=KNOWN.format("{}"),
         notes={"parameters": PARAMETERS, "times": TIMES, "repeat": repeat(protocol)},
     )
-
-
-def with_known(
-    page: str, seconds: Mapping[str, float], commit: str | None = None, worse: Sequence[Conditions] = ()
-) -> str:
-    """Return a page with what an out cannot have, since no two trainings take equally long and commits come later.
-
-    Its links become those of a page in the project's root folder.
-
-    Args:
-        page: what :func:`report` gave
-        seconds: of a run of each model, in its own stage
-        commit: that has these results
-        worse: the models under worse conditions
-    """
-    # Names come from the tracker; without the sign none ends the script.
-    known = json.dumps({"seconds": seconds, "commit": commit}).replace("<", "\\u003c")
-    filled = page.replace(_KNOWN.format("{}"), _KNOWN.format(known))
-    if worse:
-        tables = render("robustness.html.jinja", conditions=worse, worse=WORSE)
-        filled = _WORSE.sub(lambda _: tables, filled)
-    return filled.replace('"../../../../', '"').replace('"../../../sound/', '"data/sound/').replace('"../../../', '"')
 
 
 def scores_figure(scores: Scores) -> Markup:
