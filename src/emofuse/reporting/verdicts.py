@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 
 from emofuse.core.percent import bounds, in_percent, points
+from emofuse.models.registry import base_name
 from emofuse.scoring.predictions import ScoringError
 from emofuse.scoring.scores import METRIC
 
@@ -64,8 +65,8 @@ def standing(
         confidence_level: probability with which an interval holds what it is of
         unranked: models that are left out too
     """
-    ranked = ~pl.col("model").str.contains("/") & ~pl.col("model").is_in(list(unranked))
-    rows = models.filter((pl.col("metric") == METRIC) & ranked).to_dicts()
+    rows = [row for row in models.filter(metric=METRIC).to_dicts() if row["model"] == base_name(row["model"])]
+    rows = [row for row in rows if row["model"] not in unranked]
     best = max(rows, key=lambda row: row["mean"])
     by_verdict: dict[str, list[str]] = {AHEAD: [], PERHAPS: [], ALIKE: []}
     for name in (row["model"] for row in rows if row is not best):
