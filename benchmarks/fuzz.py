@@ -52,9 +52,9 @@ from emofuse.inference.conversation import ConversationError, read_conversation
 from emofuse.inference.segments import SegmentError, read_segments
 from emofuse.plan import plans
 from emofuse.robustness.conditions import Change
+from emofuse.scoring.estimates import ScoringConfig
 from emofuse.scoring.external import read_external
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import ScoringConfig
 from emofuse.tasks import TaskConfig, TaskError
 from emofuse.tracking.address import TrackingConfig
 

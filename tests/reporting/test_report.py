@@ -21,7 +21,8 @@ from emofuse.reporting.protocol import model_sizes
 from emofuse.reporting.report import report
 from emofuse.reporting.robustness import Conditions
 from emofuse.reporting.turns import MOST, MOST_BYTES, Turns
-from emofuse.scoring.scores import Scores, ScoringConfig, score
+from emofuse.scoring.estimates import ScoringConfig
+from emofuse.scoring.scores import Scores, score
 
 Make = Callable[..., pl.DataFrame]
 TagsOf = Callable[[str], list[tuple[str, dict[str, str | None]]]]

@@ -14,8 +14,8 @@ from emofuse.reporting.pages import render
 from emofuse.reporting.protocol import unranked
 from emofuse.reporting.robustness import WORSE, Conditions, read_conditions
 from emofuse.scoring.literature import Published, published
+from emofuse.scoring.names import DEV, METRIC
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import DEV, METRIC
 
 __all__ = ["Row", "cell", "leaderboard", "markdown", "write_leaderboard"]
 

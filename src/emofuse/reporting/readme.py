@@ -6,8 +6,8 @@ from emofuse.core.files import write_text
 from emofuse.core.markdown import table
 from emofuse.models.registry import in_order
 from emofuse.reporting.leaderboard import Row, cell, leaderboard
+from emofuse.scoring.names import METRIC
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import METRIC
 
 __all__ = ["BEGIN", "END", "results", "with_results", "write_results"]
 

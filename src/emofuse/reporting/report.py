@@ -26,7 +26,8 @@ from emofuse.reporting.verdicts import between, pair_row, standing, verdict
 from emofuse.scoring.calibration import BINS
 from emofuse.scoring.ensembles import COMPARED
 from emofuse.scoring.literature import paper, published
-from emofuse.scoring.scores import ECE, METRIC, NOT_COVERED, SUFFIXES, Scores
+from emofuse.scoring.names import ECE, METRIC, NOT_COVERED, SUFFIXES
+from emofuse.scoring.scores import Scores
 from emofuse.scoring.write import learning_curves
 
 __all__ = ["KNOWN", "confusion_figures", "report", "scores_figure"]

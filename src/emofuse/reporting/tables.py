@@ -12,18 +12,9 @@ from emofuse.core.markdown import plain, table
 from emofuse.core.percent import bounds, in_percent, percent
 from emofuse.models.registry import base_name, in_order, is_ablation, is_ensemble
 from emofuse.reporting.verdicts import between, pair_row, standing
+from emofuse.scoring.names import ALL, BEST_ON_TEST, ECE, FOLD_MEAN, METRIC, NONZERO, NOT_COVERED, SUFFIXES
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import (
-    ALL,
-    BEST_ON_TEST,
-    ECE,
-    FOLD_MEAN,
-    METRIC,
-    NONZERO,
-    NOT_COVERED,
-    SUFFIXES,
-    Scores,
-)
+from emofuse.scoring.scores import Scores
 
 __all__ = [
     "ABLATIONS",

@@ -7,8 +7,8 @@ import polars as pl
 
 from emofuse.core.percent import bounds, in_percent, points
 from emofuse.models.registry import base_name
+from emofuse.scoring.names import METRIC
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import METRIC
 
 __all__ = ["between", "pair_row", "standing", "verdict"]
 

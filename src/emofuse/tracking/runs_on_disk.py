@@ -25,7 +25,7 @@ from emofuse.core.params import ParamsError
 from emofuse.core.store import DEFAULT_ROOT, Store
 from emofuse.features.shards import FeatureError, metadata
 from emofuse.plan import Plan, params_of_task
-from emofuse.scoring.scores import DEV
+from emofuse.scoring.names import DEV
 
 __all__ = [
     "CURRENT",
