@@ -158,7 +158,7 @@ def _add_predict(commands: Commands) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from emofuse.core.collector import collector_paused
+    from emofuse.core.memory import collector_paused
 
     with collector_paused():
         from emofuse.inference.command import predict
@@ -211,7 +211,7 @@ def _add_doctor(commands: Commands) -> None:
 
 def _doctor(arguments: argparse.Namespace) -> None:
     del arguments
-    from emofuse.core.collector import collector_paused
+    from emofuse.core.memory import collector_paused
     from emofuse.health.doctor import examine
 
     broken = 0
