@@ -64,8 +64,8 @@ class Scores:
         ensemble_pairs: the same columns, of the ensembles and the models of a single seed, adjusted among themselves;
             :data:`emofuse.scoring.ensembles.COMPARED` says why they stand apart
         runs: ``model, seed, fold, metric, value`` of every trained run, and of every seed's pooled run with fold null
-        confusion: ``model, utterances, true, predicted, count``, summed over runs; ``utterances`` is ``all``, or ``nonzero``
-            where there are such metrics
+        confusion: ``model, utterances, true, predicted, count``, summed over runs; ``utterances`` is ``all``,
+            or ``nonzero`` where there are such metrics
         calibration: ``model, utterances, low, high, count, confidence, accuracy`` of each bin of confidence that has
             answers: its ends, the predictions of all runs, their mean confidence, and the share that is right
         temperatures: ``model, seed, fold, temperature``, chosen on dev, of every run that predicts dev
