@@ -4,7 +4,6 @@ What is shown is put together here; ``report.html.jinja`` says how it is laid ou
 draws.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import polars as pl
 
 from emofuse.core.percent import bounds, in_percent
 from emofuse.models.registry import MODELS, base_name, in_order, is_ablation, is_ensemble
+from emofuse.reporting.cells import Cell
 from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.figures import Estimate, calibration, confusion, dots, learning, shares
 from emofuse.reporting.layers import LayerShares
@@ -20,7 +20,7 @@ from emofuse.reporting.palette import emotion_colours
 from emofuse.reporting.protocol import PARAMETERS, TIMES, count, protocol_lines, repeat, seen, unranked
 from emofuse.reporting.provenance import provenance_lines
 from emofuse.reporting.svg import Markup
-from emofuse.reporting.tables import MODEL, PART_TITLES, Grid, best_model, best_value, grids, models_of, shown
+from emofuse.reporting.tables import MODEL, PART_TITLES, Grid, best_model, grids, rows_of
 from emofuse.reporting.turns import Turns, as_json
 from emofuse.reporting.verdicts import between, pair_row, standing, verdict
 from emofuse.scoring.calibration import BINS
@@ -78,7 +78,7 @@ def report(
         compared=COMPARED,
         bins=BINS,
         summary=standing(scores.models, scores.pairs, scores.config.confidence_level, unranked(protocol)),
-        tables=_tables(scores, models, protocol),
+        tables=_tables(scores, protocol),
         intervals=scores_figure(scores),
         best=best_model(scores, [model for model in own if model not in unranked(protocol)]),
         reference=_reference(scores, own),
@@ -211,49 +211,32 @@ def _means(scores: Scores) -> dict[str, float]:
     return dict(scores.models.filter(pl.col("metric") == METRIC).select("model", "mean").rows())
 
 
-def _tables(scores: Scores, models: Sequence[str], protocol: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def _tables(scores: Scores, protocol: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """The tables of scores by what their rows are."""
     found: dict[str, list[dict[str, Any]]] = {MODEL: [], "ensemble": [], "ablation": []}
     for grid in grids(scores):
-        found[grid.rows].append(_grid(scores, models, protocol, grid))
+        found[grid.rows].append(_grid(scores, protocol, grid))
     return found
 
 
-def _grid(scores: Scores, models: Sequence[str], protocol: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
-    cells = {(row["model"], row["metric"]): row for row in shown(scores).to_dicts()}
+def _grid(scores: Scores, protocol: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
     names = sorted(grid.columns, key=lambda name: METRIC not in name)  # what rows are ranked by stands first
-    models = [model for model in models_of(grid, models) if (model, names[0]) in cells]
-    sizes, ranked = protocol["models"], [model for model in models if grid.bold and model not in unranked(protocol)]
-    values = {name: [cells[model, name]["mean"] for model in ranked if (model, name) in cells] for name in names}
-    best = {name: best_value(name, own or [math.nan]) for name, own in values.items()}
-    rows = []
-    for model in _ranked(models, {model: cells[model, names[0]]["mean"] for model in models}):
-        own = [_score_cell(cells.get((model, name)), best[name] if model in ranked else math.nan) for name in names]
-        rows.append({"model": model, "cells": own + _size_cells(sizes[model], cells[model, names[0]])})
+    found, sizes = rows_of(scores, grid, names, unranked(protocol)), protocol["models"]
+    rows = [
+        {"model": model, "cells": [*found[model][0], *_size_cells(sizes[model], found[model][1])]}
+        for model in _ranked(list(found), {model: first["mean"] for model, (_, first) in found.items()})
+    ]
     titles = [*(grid.columns[name] for name in names), *SIZES]
     return {"title": grid.title, "titles": titles, "rows": rows}
 
 
-def _score_cell(cell: Mapping[str, Any] | None, best: float) -> dict[str, Any]:
-    if cell is None:  # of a model that only names classes: the calibration error
-        return _cell(-1.0, "")
-    spread = f"± {in_percent(cell['sd'])} " if cell["sd"] is not None else ""
-    interval = "" if cell["low"] is None else bounds(cell["low"], cell["high"])
-    beside = f"{spread}{interval}"
-    return _cell(cell["mean"], in_percent(cell["mean"]), beside, best=cell["mean"] == best)
-
-
-def _size_cells(sizes: Mapping[str, Any], cell: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _size_cells(sizes: Mapping[str, Any], row: Mapping[str, Any]) -> list[Cell]:
     size, labels = sizes["n_parameters_in_all"], seen(sizes["labels_seen"])
     return [
-        _cell(cell["n_runs"], str(cell["n_runs"])),
-        _cell(size or 0, count(size), "" if size is None else f"own stage {sizes['n_parameters']:,}"),
-        _cell(("no", "unknown", "yes").index(labels), labels),
+        Cell(row["n_runs"], str(row["n_runs"])),
+        Cell(size or 0, count(size), "" if size is None else f"own stage {sizes['n_parameters']:,}"),
+        Cell(("no", "unknown", "yes").index(labels), labels),
     ]
-
-
-def _cell(value: float, text: str, beside: str = "", *, best: bool = False) -> dict[str, Any]:
-    return {"value": value, "mean": text, "beside": beside, "best": best}
 
 
 def _by_class(scores: Scores, models: Sequence[str], part: str) -> list[dict[str, Any]]:
