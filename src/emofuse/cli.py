@@ -398,8 +398,7 @@ def _add_report(commands: Commands) -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     from emofuse.core.params import Params
-    from emofuse.reporting.printed import with_known
-    from emofuse.reporting.provenance import commit_of
+    from emofuse.reporting.printed import commit_of, with_known
     from emofuse.reporting.robustness import read_conditions
     from emofuse.tracking.address import TrackingConfig
     from emofuse.tracking.sync import training_seconds

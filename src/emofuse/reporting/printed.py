@@ -3,12 +3,14 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from emofuse.core.git import git
 from emofuse.reporting.pages import render
 from emofuse.reporting.report import KNOWN
 from emofuse.reporting.robustness import WORSE, Conditions
 
-__all__ = ["with_known"]
+__all__ = ["commit_of", "with_known"]
 
 _WORSE = re.compile("<!-- worse conditions -->.*?<!-- end -->", re.DOTALL)
 """Where a page has the scores under worse conditions, which no score waits for."""
@@ -34,3 +36,10 @@ def with_known(
         tables = render("robustness.html.jinja", conditions=worse, worse=WORSE)
         filled = _WORSE.sub(lambda _: tables, filled)
     return filled.replace('"../../../../', '"').replace('"../../../sound/', '"data/sound/').replace('"../../../', '"')
+
+
+def commit_of(path: Path) -> str | None:
+    """Return the commit that has a file as it is; None where it is not committed, or git cannot be asked."""
+    if git(path.parent, "status", "--porcelain", "--", path.name) != "":
+        return None
+    return git(path.parent, "log", "-1", "--format=%H", "--", path.name) or None
