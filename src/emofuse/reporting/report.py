@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from emofuse.core.percent import bounds, in_percent
-from emofuse.models.registry import MODELS, base_name, in_order, is_ablation, is_ensemble
+from emofuse.models.registry import MODELS, base_name, in_order, is_ablation
 from emofuse.reporting.cells import Cell
 from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.figures import Estimate, calibration, confusion, dots, learning, shares
@@ -20,7 +20,7 @@ from emofuse.reporting.palette import emotion_colours
 from emofuse.reporting.protocol import PARAMETERS, TIMES, count, protocol_lines, repeat, seen, unranked
 from emofuse.reporting.provenance import provenance_lines
 from emofuse.reporting.svg import Markup
-from emofuse.reporting.tables import MODEL, PART_TITLES, Grid, best_model, grids, rows_of
+from emofuse.reporting.tables import MODEL, PART_TITLES, Grid, best_model, grids, kind_of, rows_of
 from emofuse.reporting.turns import Turns, as_json
 from emofuse.reporting.verdicts import between, pair_row, standing, verdict
 from emofuse.scoring.calibration import BINS
@@ -61,7 +61,7 @@ def report(
         turns: of test, with the corpus's words, for the page under ``data/``; None for the one that goes into git
     """
     models = in_order(scores.models["model"].to_list())
-    own = [model for model in models if _kind(model) == MODEL]
+    own = [model for model in models if kind_of(model) == MODEL]
     pair = "+".join(protocol["encoders"].values())
     return render(
         "report.html.jinja",
@@ -109,7 +109,7 @@ def scores_figure(scores: Scores) -> Markup:
     rows = {row["model"]: row for row in scores.models.filter(pl.col("metric") == METRIC).to_dicts()}
     listed = pl.col("fold").is_null() if scores.pooled else pl.lit(value=True)
     runs = scores.runs.filter((pl.col("metric") == METRIC) & listed)
-    ranked = _ranked([model for model in in_order(rows) if _kind(model) == MODEL], _means(scores))
+    ranked = _ranked([model for model in in_order(rows) if kind_of(model) == MODEL], _means(scores))
     estimates = [
         Estimate(
             model,
@@ -131,10 +131,6 @@ def confusion_figures(scores: Scores, part: str) -> dict[str, Markup]:
     return {str(model): confusion(table, str(model)) for (model,), table in own.group_by("model", maintain_order=True)}
 
 
-def _kind(model: str) -> str:
-    return "ablation" if is_ablation(model) else "ensemble" if is_ensemble(model) else MODEL
-
-
 def _reads_nothing(model: str) -> bool:
     """Whether a model knows the classes' frequencies alone; it is far off all others."""
     return model in MODELS and not MODELS[model].modalities
@@ -150,7 +146,7 @@ def _sorted(models: Sequence[str], figures: Mapping[str, Any]) -> dict[str, dict
     kinds: dict[str, dict[str, Any]] = {MODEL: {}, "ensemble": {}, "ablation": {}}
     for model in models:
         if model in figures:
-            kinds[_kind(model)][model] = figures[model]
+            kinds[kind_of(model)][model] = figures[model]
     return kinds
 
 

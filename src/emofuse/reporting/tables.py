@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import polars as pl
 
 from emofuse.core.markdown import plain, table
-from emofuse.models.registry import base_name, in_order, is_ablation, is_ensemble
+from emofuse.models.registry import in_order, is_ablation, is_ensemble
 from emofuse.reporting.cells import Cell, best_value, score_cell
 from emofuse.reporting.verdicts import between, pair_row, standing
 from emofuse.scoring.names import ALL, BEST_ON_TEST, ECE, FOLD_MEAN, METRIC, NONZERO, NOT_COVERED, SUFFIXES
@@ -23,12 +23,16 @@ __all__ = [
     "Grid",
     "best_model",
     "grids",
+    "kind_of",
     "markdown_table",
     "rows_of",
 ]
 
 TEMPERED = f"tempered_{ECE}"
 """The calibration error with a temperature for each run, chosen on dev; in tables alone, since dev has a say in it."""
+
+Kind = Literal["model", "ensemble", "ablation"]
+"""What the rows of a table are."""
 
 MODEL: Final = "model"
 """Rows of tables and figures that are neither ensembles nor ablations."""
@@ -61,6 +65,11 @@ _TITLES = {
 
 PART_TITLES = {ALL: "", NONZERO: "Without the utterances whose sentiment is zero"}
 """What stands above what is of a part of the utterances."""
+
+
+def kind_of(model: str) -> Kind:
+    """Return which tables a row is in."""
+    return "ablation" if is_ablation(model) else "ensemble" if is_ensemble(model) else MODEL
 
 
 def best_model(scores: Scores, among: Sequence[str]) -> str:
@@ -113,7 +122,7 @@ class Grid:
 
     title: str
     columns: Mapping[str, str]
-    rows: Literal["model", "ensemble", "ablation"] = MODEL
+    rows: Kind = MODEL
 
     @property
     def bold(self) -> bool:
@@ -145,12 +154,6 @@ def _shown(scores: Scores) -> pl.DataFrame:
     return pl.concat([scores.models, tempered.select(scores.models.columns)])
 
 
-def _models_of(grid: Grid, names: Sequence[str]) -> list[str]:
-    """The models that a table has rows of, in order."""
-    kinds = {"ensemble": is_ensemble, "ablation": is_ablation, MODEL: lambda name: base_name(name) == name}
-    return in_order(filter(kinds[grid.rows], names))
-
-
 def _columns(prefix: str, suffix: str, found: Sequence[str]) -> dict[str, str]:
     """Titles by name of those metrics that were found."""
     names = {f"{prefix}{metric}{suffix}": title for metric, title in METRIC_TITLES.items()}
@@ -169,7 +172,7 @@ def rows_of(
         unranked: models that are never ranked
     """
     found = {(row["model"], row["metric"]): row for row in _shown(scores).to_dicts()}
-    models = [model for model in _models_of(grid, _models(scores)) if (model, names[0]) in found]
+    models = [each for each in _models(scores) if kind_of(each) == grid.rows and (each, names[0]) in found]
     ranked = [model for model in models if grid.bold and model not in unranked]
     known = {name: [found[model, name]["mean"] for model in ranked if (model, name) in found] for name in names}
     best = {name: best_value(name, means) for name, means in known.items()}

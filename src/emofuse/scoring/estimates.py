@@ -12,16 +12,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from emofuse.core.params import STRICT
 from emofuse.models.registry import in_order
 from emofuse.scoring.counts import Counts, measured, names_of
-from emofuse.scoring.intervals import (
-    Spread,
-    bootstrap,
-    holm,
-    influences,
-    interval,
-    p_value,
-    reflected_interval,
-    spread,
-)
+from emofuse.scoring.intervals import Spread, bootstrap, holm, influences, interval, p_value, reflected_interval, spread
 from emofuse.scoring.metrics import metric_names
 from emofuse.scoring.predictions import ScoringError
 

@@ -1,17 +1,6 @@
 """What metrics, and the utterances that they count, are called in all tables and files."""
 
-__all__ = [
-    "ALL",
-    "BEST_ON_TEST",
-    "DECIMALS",
-    "DEV",
-    "ECE",
-    "FOLD_MEAN",
-    "METRIC",
-    "NONZERO",
-    "NOT_COVERED",
-    "SUFFIXES",
-]
+__all__ = ["ALL", "BEST_ON_TEST", "DECIMALS", "DEV", "ECE", "FOLD_MEAN", "METRIC", "NONZERO", "NOT_COVERED", "SUFFIXES"]
 
 METRIC = "weighted_f1"
 """The metric that models are compared by."""

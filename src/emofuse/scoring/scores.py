@@ -19,14 +19,7 @@ from emofuse.scoring.predictions import (
     scored_utterances,
     unit_of,
 )
-from emofuse.scoring.summaries import (
-    calibration_table,
-    confusion_table,
-    fold_means,
-    in_table_order,
-    over_runs,
-    rounded,
-)
+from emofuse.scoring.summaries import calibration_table, confusion_table, fold_means, in_table_order, over_runs, rounded
 from emofuse.scoring.temperature import temperatures, tempered
 
 __all__ = ["Scores", "score"]
