@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from emofuse.core.params import STRICT
 from emofuse.models.registry import in_order
 from emofuse.scoring.counts import Counts, measured, names_of
-from emofuse.scoring.intervals import Spread, bootstrap, holm, influences, interval, p_value, reflected_interval, spread
+from emofuse.scoring.intervals import bootstrap, holm, influences, interval, p_value, reflected_interval, spread
 from emofuse.scoring.metrics import metric_names
 from emofuse.scoring.predictions import ScoringError
 
@@ -90,19 +90,14 @@ def compared(estimates: Estimates, classes: Sequence[str], config: ScoringConfig
     a, b = np.tril_indices(len(models), -1)
     if not len(a):
         return pl.DataFrame(schema=PAIRS)
-    apart = (
-        _difference(estimates, i, j) for i, j in zip(a.tolist(), b.tolist(), strict=True)
-    )  # one at a time: each is megabytes
+    values, moved = estimates.values[:-1], estimates.influences
+    # One at a time: each is megabytes.
+    apart = (spread(values[:, i] - values[:, j], moved[:, i] - moved[:, j]) for i, j in zip(a, b, strict=True))
     rows = [(each.mean, *interval(each, config.confidence_level, -1), p_value(each)) for each in apart]
     difference, low, high, p = np.stack(rows, axis=-1)
     keys = {"model_a": [models[i] for i in a], "model_b": [models[i] for i in b]}
     columns = {"difference": difference, "low": low, "high": high, "p": p, "p_adjusted": holm(p)}
     return _table(keys, metric_names(classes), columns)
-
-
-def _difference(estimates: Estimates, a: int, b: int) -> Spread:
-    values, moved = estimates.values[:-1], estimates.influences
-    return spread(values[:, a] - values[:, b], moved[:, a] - moved[:, b])
 
 
 def _table(keys: dict[str, list[str]], metrics: list[str], columns: dict[str, NDArray[np.float64]]) -> pl.DataFrame:

@@ -128,7 +128,7 @@ class RunsInTracker:
         from mlflow.entities import Param
 
         with tempfile.TemporaryDirectory(prefix="emofuse-") as folder:
-            for name, source in card.files.items():
+            for name, source in card.files.items():  # Of links to DVC's cache, which is read-only, too.
                 place = Path(folder, name)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, place)
