@@ -185,7 +185,7 @@ def _ablations(scores: Scores, models: Sequence[str]) -> dict[str, Markup]:
     for name in filter(is_ablation, models):
         base = base_name(name)
         if base in models:
-            found.setdefault(base, []).append(_difference(scores, name, base, name.partition("/")[2]))
+            found.setdefault(base, []).append(_difference(scores, name, base, name.removeprefix(f"{base}/")))
     return {base: dots(rows, f"points of weighted F1 over {base}", zero=True) for base, rows in found.items()}
 
 
