@@ -19,14 +19,8 @@ from emofuse.scoring.predictions import ScoringError
 __all__ = ["PAIRS", "Estimates", "ScoringConfig", "compared", "estimate", "with_intervals"]
 
 PAIRS = {
-    "model_a": pl.String,
-    "model_b": pl.String,
-    "metric": pl.String,
-    "difference": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "p": pl.Float64,
-    "p_adjusted": pl.Float64,
+    **dict.fromkeys(("model_a", "model_b", "metric"), pl.String()),
+    **dict.fromkeys(("difference", "low", "high", "p", "p_adjusted"), pl.Float64()),
 }
 """Columns of the table of pairs."""
 

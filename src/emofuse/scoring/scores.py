@@ -30,8 +30,6 @@ _ERRORS = [f"{prefix}{ECE}{suffix}" for prefix in ("", FOLD_MEAN) for suffix in 
 _OF_MODELS = ("models", "runs", "confusion", "calibration", "temperatures", "tempered")
 """Tables of :class:`Scores` with rows for each model."""
 
-_UNITS = {"dialogue": pl.col("dialogue_id"), "speaker": pl.col("speaker")}
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -113,7 +111,7 @@ def score(
     """
     test = scored_utterances(truth, classes)
     unit = unit_of(test)
-    test = test.with_columns(unit=_UNITS[unit])
+    test = test.with_columns(unit=pl.col("speaker" if unit == "speaker" else "dialogue_id"))
     pooled = folds_are_pooled(test)
     predictions = join_targets(runs, test, classes)
     trained = in_table_order(predictions.select(RUN).unique())
@@ -121,7 +119,7 @@ def score(
     judged = []
     for part, own in _parts(predictions):
         tables = _judge(count(own, trained, len(classes)), classes, pooled, config)
-        judged.append([_named(table, "", part) for table in tables])
+        judged.append([_named(table, part) for table in tables])
     models, pairs, values = (rounded(pl.concat(tables)) for tables in zip(*judged, strict=True))
     counted = pl.concat([own.with_columns(utterances=pl.lit(part)) for part, own in _parts(predictions)])
     sure = predictions.group_by("model").agg(pl.col("confidence").min() < 1).filter("confidence")["model"].implode()
@@ -173,8 +171,8 @@ def _parts(predictions: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
     return [whole, (NONZERO, predictions.filter(pl.col("sentiment") != 0))]
 
 
-def _named(table: pl.DataFrame, prefix: str, part: str) -> pl.DataFrame:
-    return table.with_columns(metric=pl.lit(prefix) + pl.col("metric") + pl.lit(SUFFIXES[part]))
+def _named(table: pl.DataFrame, part: str) -> pl.DataFrame:
+    return table.with_columns(metric=pl.col("metric") + SUFFIXES[part])
 
 
 def _check_folds(trained: pl.DataFrame, folds: list[int], pooled: bool) -> None:
@@ -210,7 +208,7 @@ def _tempered_errors(
     for part, own in _parts(predictions):
         counts, summary, _ = _means(count(own, trained, len(classes)), classes, pooled)
         errors = with_intervals(summary.filter(metric=ECE), estimate(counts, config), classes, config)
-        tables.append(_named(errors, "", part))
+        tables.append(_named(errors, part))
     return pl.concat(tables)
 
 
@@ -234,7 +232,7 @@ def _best_on_test(epochs: pl.DataFrame, test: pl.DataFrame, classes: Sequence[st
         for part, own in _parts(predictions):
             values = values_of(count(own, trained, len(classes)), classes)
             kept = values.filter(pl.col("metric").is_in([*SUMMARY, ECE]))
-            tables.append(_named(kept, "", part).with_columns(epoch=pl.lit(epoch)))
+            tables.append(_named(kept, part).with_columns(epoch=pl.lit(epoch)))
     values = pl.concat(tables)
     ranked = values.filter(pl.col("metric") == METRIC).sort(["value", "epoch"], descending=[True, False])
     best = ranked.group_by(RUN, maintain_order=True).first().select(*RUN, "epoch")
