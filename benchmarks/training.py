@@ -43,8 +43,7 @@ from emofuse.training.data import (
     shuffled_batches,
 )
 from emofuse.training.fit import FitConfig, Learner, _device, _to, class_weights, infer
-from emofuse.training.fuse import settings
-from emofuse.training.pretrain import UnimodalConfig
+from emofuse.training.settings import settings
 
 PARAMS = Params.load(root=Path(__file__).parent.parent)
 SAMPLE, CLASSES = 256, 6
@@ -85,8 +84,7 @@ def cases() -> list[Case]:
     """Return every network with the settings of ``params.yaml``."""
     rows = []
     for name in ("audio", "text"):
-        config = PARAMS.get(f"models.{name}", UnimodalConfig)
-        first, second = config.utterance, config.context
+        first, second = (settings(PARAMS, f"{name}-{level}") for level in ("utterance", "context"))
         build_first = partial(_utterance, first.network, name)
         build_second = partial(_context, second.network, name)
         rows += [

@@ -541,8 +541,7 @@ def _run_stages(folder: Path) -> None:
     from emofuse.scoring.write import scores_on_dev, write_scores
     from emofuse.training.fuse import ablate, fuse
     from emofuse.training.jobs import Work
-    from emofuse.training.linear import pretrain_linear
-    from emofuse.training.pretrain import pretrain
+    from emofuse.training.pretrain import pretrain, pretrain_linear
 
     params, layout, store = Params.load(root=folder), Layout(folder), Store(folder / ".emofuse")
     plan, pair = Plan.load(params), Pair("logmel", "minilm")

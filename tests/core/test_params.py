@@ -11,7 +11,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from emofuse.core.params import CORPUS_SECTIONS, ROOT_FILE, STRICT, Name, Params, ParamsError, corpus_files, validate
-from emofuse.models.registry import FUSION
+from emofuse.models.registry import FUSION, UNIMODAL
 from emofuse.plan import plans
 
 TEXT = """
@@ -325,8 +325,7 @@ def test_every_section_that_is_shared_is_known_and_valid(root: Path, shared: str
     from emofuse.robustness.conditions import Change
     from emofuse.scoring.scores import ScoringConfig
     from emofuse.tracking.address import TrackingConfig
-    from emofuse.training.fuse import settings
-    from emofuse.training.pretrain import UnimodalConfig
+    from emofuse.training.settings import settings
 
     tree = yaml.safe_load(shared)
     assert set(tree) == {*CORPUS_SECTIONS, "conditions", "encoders", "extract", "models", "scoring", "tracking"}
@@ -338,8 +337,8 @@ def test_every_section_that_is_shared_is_known_and_valid(root: Path, shared: str
     for name in tree["conditions"]:
         params.get(f"conditions.{name}", Change)  # type: ignore[arg-type]
     assert set(tree["models"]) == {"audio", "text", *(model.name for model in FUSION)}
-    for name in ("audio", "text"):
-        params.get(f"models.{name}", UnimodalConfig)
+    for each in UNIMODAL:
+        settings(params, each.name)
     for model in FUSION:
         plain = settings(params, model.name)
         for ablation in plain.ablations:

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -19,15 +19,7 @@ from emofuse.models.parts.layers import Standardize
 from emofuse.models.parts.losses import cross_entropy
 from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure_confusion, negative_log_likelihood
 from emofuse.tasks import Fold
-from emofuse.training.data import (
-    Inputs,
-    MappedSequences,
-    Sequences,
-    collate,
-    examples,
-    shuffled_batches,
-    sorted_batches,
-)
+from emofuse.training.data import Inputs, collate, examples, shuffled_batches, sorted_batches
 
 __all__ = [
     "PURPOSES",
@@ -202,10 +194,13 @@ def class_weights(fold: Fold, power: float) -> Tensor:
     return weights_C / weights_C.mean()
 
 
-def standardize(module: Standardize, sequences: Sequences | MappedSequences, fold: Fold) -> None:
-    """Fit a network's standardization to the frames of the training split."""
+def standardize(network: Network, inputs: Inputs, fold: Fold) -> None:
+    """Fit a network's standardization to the frames of the training split, for each modality that it reads."""
     rows = np.flatnonzero(fold.splits == SPLITS.index("train"))
-    module.fit(sequences.chunks(rows))
+    for name, sequences in inputs.items():
+        layers = cast("Standardize | nn.ModuleDict", network.standardize)  # one of each, where it reads several
+        layer = layers[name] if isinstance(layers, nn.ModuleDict) else layers
+        cast("Standardize", layer).fit(sequences.chunks(rows))
 
 
 @torch.inference_mode()
