@@ -39,6 +39,7 @@ from emofuse.training.data import (
     Sequences,
     collate,
     examples,
+    longest,
     read_features,
     shuffled_batches,
 )
@@ -184,7 +185,7 @@ def measure(case: Case, size: Size, longer: float = 1.0, reference: bool = True)
         network = case.build(case.dims).to(device)
         learner = Learner(network, case.fit, class_weights(fold, 0.0).to(device))
         items = examples(fold, network.unit, "train")
-        lengths = torch.stack([each.lengths for each in inputs.values()]).amax(dim=0).numpy()
+        lengths = longest(inputs)
         loading, begin = 0.0, clock()
         for batch_items in shuffled_batches(items, lengths, case.fit.batch_size, np.random.default_rng(0)):
             start = clock()

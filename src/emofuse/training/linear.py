@@ -9,7 +9,7 @@ from emofuse.core.schema import IGNORE, SPLITS
 from emofuse.models.linear import Linear, LinearConfig, solutions
 from emofuse.models.parts.layers import Standardize
 from emofuse.tasks import Fold
-from emofuse.training.data import Inputs, collate, examples, sorted_batches
+from emofuse.training.data import Inputs, batches, examples
 from emofuse.training.fit import Fitted, dev_rank, infer
 
 __all__ = ["fit_linear"]
@@ -52,11 +52,9 @@ def fit_linear(network: Linear, inputs: Inputs, fold: Fold, config: LinearConfig
 
 def _statistics(network: Linear, inputs: Inputs, fold: Fold, rows: np.ndarray) -> dict[str, torch.Tensor]:
     """Statistics ``[N, 4 D]`` of some utterances, in their order."""
-    lengths = torch.stack([each.lengths for each in inputs.values()]).amax(dim=0).numpy()
     places = {row: place for place, row in enumerate(rows.tolist())}
     found: dict[str, torch.Tensor] = {}
-    for items in sorted_batches([np.array([row]) for row in rows], lengths, 4 * _BATCH):
-        numbers, batch = collate(items, inputs, fold)
+    for numbers, batch in batches([np.array([row]) for row in rows], inputs, fold, 4 * _BATCH):
         own = [places[row] for row in numbers.tolist()]
         for name, values_UD in network.statistics(batch).items():
             found.setdefault(name, torch.zeros(len(rows), values_UD.shape[1]))[own] = values_UD
