@@ -74,7 +74,7 @@ class PretrainedConfig:
 
     def __post_init__(self) -> None:
         if self.stride > 1 and self.output == "mean":
-            raise ValueError(f"stride: {self.stride} averages frames, and output: mean keeps one")
+            raise ValueError(f"stride: {self.stride} averages frames, but output: mean keeps only one")
 
     def locate(self, needs: Sequence[str]) -> Source:
         """Find the network; the errors and ``needs`` are those of :func:`emofuse.encoders.sources.locate`."""
@@ -246,9 +246,7 @@ def compile_layers(network: nn.Module, name: str) -> None:
     kinds = (GradientCheckpointingLayer, WhisperLayer)
     layers = [each for each in network.modules() if isinstance(each, kinds)]
     if not layers:
-        raise EncoderError(
-            f"compile: true: {name} has no layers that are known to transformers as such; set it to false"
-        )
+        raise EncoderError(f"compile: true: {name} has no layers that transformers names as such; set it to false")
     try:
         torch.compile(torch.neg)(torch.zeros(2, device=device()))
     except RuntimeError as error:
@@ -329,7 +327,7 @@ def use_attention(network: Any, config: PretrainedConfig, name: str) -> None:
         network.set_attn_implementation(config.attention)
     except (ImportError, ValueError) as error:
         raise EncoderError(
-            f"attention: {config.attention}: not for {name} here: {' '.join(str(error).split())}"
+            f"attention: {config.attention}: cannot be used with {name} here: {' '.join(str(error).split())}"
         ) from error
 
 

@@ -157,9 +157,13 @@ class SpeechEncoder:
         config, network, rate = self._config, self._network, SAMPLE_RATE / self._network.stride
         size, overlap = network.n_frames(int(config.max_seconds * SAMPLE_RATE)), int(config.overlap_seconds * rate)
         if overlap >= size:
-            raise EncoderError(f"overlap_seconds {config.overlap_seconds}: max_seconds is {config.max_seconds}")
+            raise EncoderError(
+                f"overlap_seconds {config.overlap_seconds}: must be below max_seconds, {config.max_seconds}"
+            )
         if network.longest is not None and size > network.longest:
-            raise EncoderError(f"max_seconds {config.max_seconds}: {self._name} reads {network.longest / rate:g} s")
+            raise EncoderError(
+                f"max_seconds {config.max_seconds}: {self._name} reads at most {network.longest / rate:g} s"
+            )
         return size, overlap
 
 
@@ -183,7 +187,7 @@ def _load_network(source: Source, config: Config) -> Network:
     if kind == "whisper":
         return Whisper(network.get_encoder().to(device()), extractor, config.padding == "full", config.compile)
     if config.padding == "full":
-        raise EncoderError(f"padding: full: {name} is of the type {kind!r}, which reads a clip of any length as it is")
+        raise EncoderError(f"padding: full: {name} is of type {kind!r}, which reads a clip of any length as it is")
     if kind in CONVOLUTIONAL:
         return Convolutional(network.to(device()), extractor, config.compile)
-    raise EncoderError(f"{name} is of the type {kind!r}; this family has {', '.join([*CONVOLUTIONAL, 'whisper'])}")
+    raise EncoderError(f"{name} is of type {kind!r}; this family reads {', '.join([*CONVOLUTIONAL, 'whisper'])}")

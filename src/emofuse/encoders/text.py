@@ -80,7 +80,7 @@ class TextEncoder:
         self._network = network.to(device())
         shape = self._network.config
         if shape.is_encoder_decoder or getattr(shape, "is_decoder", False):
-            raise EncoderError(f"{self._name} is of the type {shape.model_type!r}, which is no encoder of text")
+            raise EncoderError(f"{self._name} is of type {shape.model_type!r}, which is not a text encoder")
         self._layers = Layers(config.layers, shape.num_hidden_layers, shape.hidden_size, self._name)
         self._longest = _longest(self._tokenizer, self._network)
         if config.max_tokens > self._longest:
