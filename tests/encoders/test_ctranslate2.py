@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from ctranslate2 import StorageView
+from ctranslate2.models import Whisper
 from scipy.signal import resample_poly
+from tokenizers import Tokenizer
 from transformers import AutoFeatureExtractor, WhisperForConditionalGeneration
 
+from emofuse.audio.spectrogram import log_mel
 from emofuse.corpora.demo.voice import Speech
 from emofuse.encoders import EncoderError, ctranslate2, load
 from emofuse.encoders.sources import locate, model_folder
@@ -50,6 +54,21 @@ def clips() -> list[np.ndarray]:
 def spoken(text: str) -> np.ndarray:
     samples, rate = Speech(text, "en-us", 140, 50, 50, 80, "test").load()
     return resample_poly(samples[0], 320, rate // 50).astype(np.float32)
+
+
+def test_what_the_encoder_hears_is_what_was_said(folder: Path) -> None:
+    """CTranslate2's decoder writes the words from the states of the encoder that is read here, which are its own."""
+    text = "Why do all your coffee mugs have numbers on the bottom?"
+    features = log_mel(spoken(text), 3_000, 80)[None]
+    with torch.inference_mode():
+        (states,) = ctranslate2.load(folder, "tiny")(torch.from_numpy(features))
+    theirs = Whisper(str(folder), compute_type="float32")
+    expected = np.array(theirs.encode(StorageView.from_array(features), to_cpu=True))
+    assert np.abs(states.numpy() - expected).max() <= 1e-4 * np.abs(expected).max()
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    prompt = [tokenizer.token_to_id(each) for each in ("<|startoftranscript|>", "<|notimestamps|>")]
+    (written,) = theirs.generate(StorageView.from_array(states.numpy()), [prompt])
+    assert tokenizer.decode(written.sequences_ids[0]).strip() == text
 
 
 @needs_model
