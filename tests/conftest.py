@@ -493,7 +493,7 @@ def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
     import yaml
 
     from emofuse.audio import parallel
-    from emofuse.training import jobs
+    from emofuse.training import trainer
 
     folder = tmp_path_factory.mktemp("project")
     tree = yaml.safe_load((root / "params.yaml").read_text())
@@ -503,7 +503,7 @@ def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)  # where the corpus's source is
         patch.setattr(parallel, "Pool", _Here)
-        patch.setattr(jobs, "run_all", lambda _, function, each: sum(map(function, each)))
+        patch.setattr(trainer, "run_all", lambda _, function, each: sum(map(function, each)))
         _run_stages(folder)
     yield Project(folder, dict(_conversations(folder)))
     torch.set_num_threads(threads)
