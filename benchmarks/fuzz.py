@@ -52,9 +52,9 @@ from emofuse.inference.conversation import ConversationError, read_conversation
 from emofuse.inference.segments import SegmentError, read_segments
 from emofuse.plan import plans
 from emofuse.robustness.conditions import Change
+from emofuse.scoring.estimates import ScoringConfig
 from emofuse.scoring.external import read_external
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import ScoringConfig
 from emofuse.tasks import TaskConfig, TaskError
 from emofuse.tracking.address import TrackingConfig
 
@@ -343,7 +343,7 @@ def server() -> Any:
     from emofuse.inference import serving
     from emofuse.inference.conversation import Conversation
     from emofuse.inference.model import Prediction, TurnPrediction
-    from emofuse.inference.scoring_server import blame_the_request
+    from emofuse.inference.scoring_server import explain_errors, refuse_unknown
 
     class Neutral:
         def predict_all(self, conversations: Sequence[Conversation], transcribe: None) -> list[Prediction]:
@@ -358,7 +358,8 @@ def server() -> Any:
         def predict(self, table: Any, params: Any = None) -> list[dict[str, Any]]:
             return served.predict(None, table, params)  # type: ignore[arg-type]
 
-    blame_the_request(scoring_server)
+    refuse_unknown(scoring_server)
+    explain_errors(scoring_server)
     flavors = {"python_function": {"loader_module": "emofuse"}}
     return PyFuncModel(Model(signature=serving.SIGNATURE, flavors=flavors), Implementation())
 
@@ -439,7 +440,7 @@ def requests() -> dict[str, bytes]:
     bodies: dict[str, object] = {
         "records": {"dataframe_records": turns},
         "split": {"dataframe_split": split},
-        "inputs": {"inputs": {"text": ["You are late.", "Sorry!"]}, "params": {"a": 1}},
+        "inputs": {"inputs": {"text": ["You are late.", "Sorry!"]}, "params": {"channels": False}},
         "params": {"dataframe_records": turns, "params": {"channels": False, "transcribe": "all"}},
         "instances": {"instances": turns[:1]},
         "words": {"dataframe_records": 20 * turns[:1]},

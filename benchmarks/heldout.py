@@ -26,7 +26,8 @@ from emofuse.core.params import Params
 from emofuse.core.schema import MODALITIES
 from emofuse.core.store import Store
 from emofuse.models.registry import Model, model
-from emofuse.scoring.scores import ScoringConfig, score
+from emofuse.scoring.estimates import ScoringConfig
+from emofuse.scoring.scores import score
 from emofuse.tasks import Task
 from emofuse.training.fuse import fuse
 from emofuse.training.jobs import Work, jobs_of

@@ -28,7 +28,8 @@ from emofuse.core.params import Params
 from emofuse.core.store import Store
 from emofuse.encoders.catalogue import EncoderConfig
 from emofuse.features.extract import ExtractConfig, extract
-from emofuse.scoring.scores import ScoringConfig, score
+from emofuse.scoring.estimates import ScoringConfig
+from emofuse.scoring.scores import score
 from emofuse.training.jobs import Work
 from emofuse.training.pretrain import pretrain
 

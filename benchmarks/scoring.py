@@ -12,7 +12,8 @@ import polars as pl
 from machine import describe, table
 from sklearn.metrics import f1_score
 
-from emofuse.scoring.scores import ScoringConfig, score
+from emofuse.scoring.estimates import ScoringConfig
+from emofuse.scoring.scores import score
 
 MODELS, SEEDS, UTTERANCES, DIALOGUES, CLASSES, RESAMPLES = 20, 10, 2610, 280, 7, 10_000
 LOOP = 200

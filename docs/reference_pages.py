@@ -27,7 +27,7 @@ from emofuse.features.extract import ExtractConfig
 from emofuse.models.registry import MODELS, UNIMODAL
 from emofuse.plan import Conditions, External, Models, Selection
 from emofuse.robustness.conditions import Found, Noise, WordErrors
-from emofuse.scoring.scores import ScoringConfig
+from emofuse.scoring.estimates import ScoringConfig
 from emofuse.tasks import Interval, SplitRule, TaskConfig
 from emofuse.tracking.address import TrackingConfig
 from emofuse.training.fit import FitConfig

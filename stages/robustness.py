@@ -16,7 +16,7 @@ def main(file: str, condition: str, modality: str, task: str, pair: str) -> None
         from emofuse.core.store import Store
         from emofuse.plan import Plan
         from emofuse.robustness.scores import robustness
-        from emofuse.scoring.scores import ScoringConfig
+        from emofuse.scoring.estimates import ScoringConfig
         from emofuse.tasks import Task
 
         params = Params.load(file)

@@ -17,7 +17,7 @@ def main(file: str, task: str, pair: str) -> None:
         from emofuse.core.params import Params
         from emofuse.plan import Plan
         from emofuse.reporting.benchmark import benchmark
-        from emofuse.scoring.scores import ScoringConfig
+        from emofuse.scoring.estimates import ScoringConfig
         from emofuse.tasks import Task
         from emofuse.tracking.address import TrackingConfig
         from emofuse.tracking.process import try_sync

@@ -199,7 +199,8 @@ def tiny() -> "Scores":
     hold all that a score can be. That of the calibration error is a bootstrap's, which draws one of two runs. All
     answers are sure to 0.8, which is 0.3 from majority's accuracy and 0.05 and 0.2 from those of hcam.
     """
-    from emofuse.scoring.scores import ScoringConfig, score
+    from emofuse.scoring.estimates import ScoringConfig
+    from emofuse.scoring.scores import score
 
     ids = [f"d_{turn}" for turn in range(4)]
     truth = pl.DataFrame({"fold": 0, "split": "test", "utterance_id": ids, "dialogue_id": "d", "target": [0, 0, 1, 1]})
@@ -536,8 +537,9 @@ def _run_stages(folder: Path) -> None:
     from emofuse.features.extract import EncoderConfig, ExtractConfig, extract
     from emofuse.plan import Plan
     from emofuse.reporting.benchmark import protocol
+    from emofuse.scoring.estimates import ScoringConfig
     from emofuse.scoring.inputs import run_folders, truth_of
-    from emofuse.scoring.scores import ScoringConfig, score
+    from emofuse.scoring.scores import score
     from emofuse.scoring.write import scores_on_dev, write_scores
     from emofuse.training.fuse import ablate, fuse
     from emofuse.training.jobs import Work

@@ -486,6 +486,13 @@ def test_a_stage_depends_on_all_code_that_it_runs(root: Path, stage: str) -> Non
     assert script in entry["deps"]
 
 
+def test_no_score_depends_on_code_of_robustness(root: Path) -> None:
+    """A task without conditions runs none of it, and an edit of it makes no score stale."""
+    reached = run_by(list(imports_of(root / "stages/score.py")), [])
+    assert "reporting.report" in reached
+    assert [each for each in reached if "robustness" in each] == []
+
+
 def test_what_a_stage_names_of_the_code_is_there(root: Path) -> None:
     for stage, entry in read_graph(root).items():
         for each in entry["deps"]:

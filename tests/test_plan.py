@@ -45,7 +45,7 @@ def test_what_is_selected_is_planned_in_the_order_of_tables(tmp_path: Path) -> N
     plan = load(corpus(defined=("toy-2", "toy-3")), tmp_path)
     assert (plan.corpus, plan.file) == ("toy", "params.yaml")
     assert plan.pairs == [Pair("logmel", "bert"), Pair("prosody", "bert")]
-    assert plan.places() == [("toy-2", pair) for pair in plan.pairs]
+    assert plan.run.tasks == ("toy-2",)
     assert plan.fusion == ["majority", "late", "hcam", "cma"]
     assert [plan.modality(each) for each in ("logmel", "prosody", "bert")] == ["audio", "audio", "text"]
 

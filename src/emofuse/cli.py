@@ -158,7 +158,7 @@ def _add_predict(commands: Commands) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from emofuse.core.collector import collector_paused
+    from emofuse.core.memory import collector_paused
 
     with collector_paused():
         from emofuse.inference.command import predict
@@ -211,7 +211,7 @@ def _add_doctor(commands: Commands) -> None:
 
 def _doctor(arguments: argparse.Namespace) -> None:
     del arguments
-    from emofuse.core.collector import collector_paused
+    from emofuse.core.memory import collector_paused
     from emofuse.health.doctor import examine
 
     broken = 0
@@ -398,8 +398,7 @@ def _add_report(commands: Commands) -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     from emofuse.core.params import Params
-    from emofuse.reporting.provenance import commit_of
-    from emofuse.reporting.report import with_known
+    from emofuse.reporting.printed import commit_of, with_known
     from emofuse.reporting.robustness import read_conditions
     from emofuse.tracking.address import TrackingConfig
     from emofuse.tracking.sync import training_seconds

@@ -152,10 +152,6 @@ class Plan:
         """Return what an encoder that is run encodes, ``audio`` or ``text``."""
         return "audio" if encoder in self.run.audio else "text"
 
-    def places(self) -> list[tuple[str, Pair]]:
-        """Return what has tables of its own: each task with each pair of encoders."""
-        return list(product(self.run.tasks, self.pairs))
-
 
 def plans(root: Path = Path()) -> list[Plan]:
     """Return what is run of each corpus of a project.

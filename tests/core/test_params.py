@@ -323,7 +323,7 @@ def test_a_new_key_without_a_comment_is_found(shared: str, after: str, new: str,
 def test_every_section_that_is_shared_is_known_and_valid(root: Path, shared: str) -> None:
     from emofuse.features.extract import EncoderConfig, ExtractConfig
     from emofuse.robustness.conditions import Change
-    from emofuse.scoring.scores import ScoringConfig
+    from emofuse.scoring.estimates import ScoringConfig
     from emofuse.tracking.address import TrackingConfig
     from emofuse.training.settings import settings
 

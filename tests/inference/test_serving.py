@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from typing import Any
 
 import mlflow.models
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import soundfile
@@ -33,7 +35,7 @@ from emofuse.inference import requests, serving, voice_activity
 from emofuse.inference import scoring_server as bounded
 from emofuse.inference.bundle import Bundle, BundleError, write_bundle
 from emofuse.inference.conversation import Conversation, ConversationError, Turn
-from emofuse.inference.hearing import TRANSCRIBED
+from emofuse.inference.hearing import TRANSCRIBED, Transcriber
 from emofuse.inference.model import Model, Prediction
 from emofuse.inference.recording import read_recording
 from emofuse.inference.segments import Segment
@@ -58,8 +60,8 @@ def saved(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(saved: Path) -> Iterator[str]:
-    """Address of a server."""
+def serving_process(saved: Path) -> Iterator[tuple[psutil.Process, str]]:
+    """A server, whose workers are the process's descendants, and its address."""
     with create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = ["timeout", "600", "mlflow", "models", "serve", "--model-uri", str(saved), "--env-manager", "local"]
@@ -76,10 +78,16 @@ def server(saved: Path) -> Iterator[str]:
             assert process.poll() is None, "the server ended"
             assert time.monotonic() < end, f"the server did not start in {STARTED} s"
             time.sleep(0.2)
-        yield address
+        yield psutil.Process(process.pid), address
     finally:
         process.terminate()  # `timeout` hands it on
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(serving_process: tuple[psutil.Process, str]) -> str:
+    """Address of the server."""
+    return serving_process[1]
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +218,7 @@ def test_a_recording_is_answered_turn_by_turn(server: str, project: Project, bun
     check(reply["predictions"], model.predict(tmp_path / "talk.flac"))
     assert {row["model"] for row in reply["predictions"]} == {"audio-context"}
     both = [{"recording": encoded}, {"text": "a"}]
-    wrong = "turn 1: expected a recording in the first row, and no other columns"
+    wrong = "turn 1: expected `recording` in the first row only, `start_s` and `end_s` in every row, and at most"
     for rows, reason in ((both, wrong), ([{"recording": silence(2)}], "no speech was found")):
         status, reply = ask(server, json.dumps({"dataframe_records": rows}).encode())
         assert status == 400
@@ -269,6 +277,7 @@ def test_turns_of_their_own_are_transcribed_on_request(server: str, project: Pro
 @pytest.mark.parametrize(
     ("rows", "params", "reason"),
     [
+        ([{"text": "a"}], {"chanels": True}, "unknown parameter 'chanels'; expected some of channels, transcribe"),
         ([{"text": "a"}], {"channels": True}, "turn 1: channels apply to a recording alone"),
         ([{"text": "a"}], {"channels": "yes"}, "channels"),
         ([{"text": "a"}], {"transcribe": "German"}, "expected one of ['recordings', 'all', 'none']"),
@@ -277,7 +286,7 @@ def test_turns_of_their_own_are_transcribed_on_request(server: str, project: Pro
         (
             [{"recording": silence(2), "start_s": 0, "end_s": 1}],
             {"channels": True},
-            "either segments or channels tell who speaks",
+            "either segments or channels tell who speaks; give one of the two",
         ),
     ],
 )
@@ -292,18 +301,50 @@ def test_parameters_that_cannot_be_are_told(
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
-        ([{"start_s": 0, "end_s": 1}], "turn 1: expected a recording in the first row"),
-        ([{"recording": "", "start_s": 0}], "turn 1: expected a recording in the first row"),
-        ([{"recording": "", "start_s": 0, "end_s": 1}, {"text": "a"}], "turn 2: expected a recording in the first row"),
+        ([{"start_s": 0, "end_s": 1}], "turn 1: expected `recording` in the first row only"),
+        ([{"recording": "", "start_s": 0}], "turn 1: expected `recording` in the first row only"),
+        (
+            [{"recording": "", "start_s": 0, "end_s": 1}, {"text": "a"}],
+            "turn 2: expected `recording` in the first row only",
+        ),
         ([{"recording": "", "start_s": 1, "end_s": 1}], "turn 1: from 1 s to 1 s; expected an end after a start"),
-        ([{"recording": "", "start_s": 0, "end_s": 400}, {"start_s": 0, "end_s": 201}], "601 s in all turns together"),
-        ([{"recording": silence(2), "start_s": 0, "end_s": 9}], "is it of another recording?"),
+        (
+            [{"recording": "", "start_s": 0, "end_s": 400}, {"start_s": 0, "end_s": 201}],
+            "601 s in all turns together; a request may have 600 s",
+        ),
+        (
+            [{"recording": silence(2), "start_s": 1, "end_s": 2}, {"start_s": 0, "end_s": 9}],
+            "turn 2 is from 0 s to 9 s, but the sound ends at 2.00 s; is it of another recording?",
+        ),
     ],
 )
 def test_turns_of_a_recording_that_are_none_are_told(server: str, rows: list[dict[str, Any]], reason: str) -> None:
     status, reply = ask(server, json.dumps({"dataframe_records": rows}).encode())
     assert status == 400
     assert reason in reply
+
+
+def test_turns_that_end_after_the_sound_have_their_own_answers(server: str, talk: bytes) -> None:
+    """The sound's end cuts two of them, which then end alike."""
+    end = soundfile.info(io.BytesIO(talk)).duration
+    turns = [
+        {"start_s": 0.5, "end_s": end + 0.4, "speaker": "A", "text": "First."},
+        {"start_s": 0.5, "end_s": end + 0.2, "speaker": "B", "text": "Second."},
+        {"start_s": 0.0, "end_s": 0.5, "speaker": "C", "text": "Third."},
+    ]
+    turns[0]["recording"] = base64.b64encode(talk).decode()
+    status, reply = ask(server, json.dumps({"dataframe_records": turns}).encode())
+    assert status == 200, reply
+    told = [(row["speaker"], row["text"], row["start_s"], row["end_s"]) for row in reply["predictions"]]
+    assert told == [("A", "First.", 0.5, end), ("B", "Second.", 0.5, end), ("C", "Third.", 0.0, 0.5)]
+    assert all(TRANSCRIBED not in (row["remark"] or "") for row in reply["predictions"]), "all words were given"
+
+
+def test_the_columns_of_a_csv_file_are_checked_too(server: str) -> None:
+    status, reply = exchange(server, "POST", "/invocations", b"text,speaker\na,Ann\n", "text/csv")
+    assert status == 200, reply
+    status, reply = exchange(server, "POST", "/invocations", b"text,speakr\na,Ann\n", "text/csv")
+    assert (status, "unknown column 'speakr'" in reply) == (400, True), reply
 
 
 def test_a_turn_of_silence_has_no_emotion(server: str) -> None:
@@ -324,9 +365,14 @@ def test_a_turn_of_silence_has_no_emotion(server: str) -> None:
         (b'{"dataframe_records": []}', "no turns"),
         (b'{"dataframe_records": [{"text": "a"}, {"speaker": "Ann", "text": " "}]}', "turn 2: neither audio nor text"),
         (
-            b'{"dataframe_records": [{"txt": "a"}]}',
-            "with some of the columns ['conversation', 'speaker', 'text', 'audio', 'recording', 'start_s', 'end_s']",
+            b'{"dataframe_records": [{"text": "a"}, {"text": "b", "speakr": "Ann"}]}',
+            "unknown column 'speakr'; expected some of conversation, speaker, text, audio, recording, start_s, end_s",
         ),
+        (b'{"dataframe_split": {"columns": ["text", "speakr"], "data": [["a", "b"]]}}', "unknown column 'speakr'"),
+        (b'{"inputs": {"text": ["a"], "speakr": ["b"]}}', "unknown column 'speakr'"),
+        (b'{"inputs": [{"text": "a"}, {"txt": "b"}]}', "unknown column 'txt'"),
+        (b'{"instances": [{"text": "a", "speakr": "b"}]}', "unknown column 'speakr'"),
+        (b'{"dataframe_records": [{"text": "a"}], "chanels": true}', "unknown field 'chanels'; expected some of"),
         (b'{"dataframe_records": [{"text": 5}]}', "turn 1: text: 5; expected a string"),
         (b'{"dataframe_records": [{"text": "a"}, {"text": ["b"]}]}', "turn 2: text: ['b']; expected a string"),
         (b'{"dataframe_records": [{"text": "a", "conversation": 1}]}', "turn 1: conversation: 1; expected a string"),
@@ -337,7 +383,7 @@ def test_a_turn_of_silence_has_no_emotion(server: str) -> None:
         (b'{"dataframe_records": [{"text": ["' + 50_000 * b"a" + b'"]}]}', "turn 1: text: ['aaa"),
         (b'{"dataframe_split": {"columns": ["text"], "data": [["a", "b"]]}}', "columns"),
         (b'{"dataframe_records": 5}', "must be a list of records"),
-        (b'{"dataframe_records": [5]}', "turn"),
+        (b'{"dataframe_records": [5]}', "unknown column 0"),
         (b'{"inputs": {"text": [1, [2]]}}', ""),
         (b"\xff\xfe", ""),
         (json.dumps({"dataframe_records": 513 * [{"text": "a"}]}).encode(), "513 turns; a request may have 512"),
@@ -345,7 +391,7 @@ def test_a_turn_of_silence_has_no_emotion(server: str) -> None:
         (json.dumps({"dataframe_records": [{"text": "a", "speaker": "b" * 201}]}).encode(), "speaker: 201 characters"),
         (
             json.dumps({"dataframe_records": [{"audio": silence(1)}, {"audio": silence(600)}]}).encode(),
-            "turn 2: with it there are over 600 s of sound; a request may have these",
+            "turn 2: with it there are over 600 s of sound; a request may have 600 s",
         ),
     ],
     ids=lambda value: str(value)[:80],
@@ -399,18 +445,12 @@ def test_a_body_of_unknown_length_is_bounded_too(server: str) -> None:
         assert "a request may have 33,554,432" in response.read().decode()
 
 
-def test_the_server_s_memory_stays_bounded(server: str) -> None:
+def test_the_server_s_memory_stays_bounded(serving_process: tuple[psutil.Process, str]) -> None:
     """What was refused before has not grown it."""
-    sizes = [each.memory_info().rss for each in psutil.process_iter() if "scoring_server" in " ".join(command(each))]
-    assert sizes
-    assert max(sizes) < 3e9
-
-
-def command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
+    process, _ = serving_process
+    children = process.children(recursive=True)
+    assert any("scoring_server" in " ".join(each.cmdline()) for each in children)
+    assert max(each.memory_info().rss for each in children) < 3e9
 
 
 @pytest.mark.parametrize(
@@ -457,6 +497,56 @@ def test_what_turns_have_counts_together(monkeypatch: pytest.MonkeyPatch) -> Non
         list(requests._turns(3 * [{"audio": silence(1)}], nothing))
 
 
+def recorded(channels: int, seconds: float) -> list[dict[str, str]]:
+    """A request of a recording of noise, each channel of its own."""
+    noise = np.random.default_rng(0).normal(0, 0.1, (round(1_000 * seconds), channels))
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise, 1_000, format="WAV")
+    return [{"recording": base64.b64encode(buffer.getvalue()).decode()}]
+
+
+def test_all_channels_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Voice activity would hear each for as long as all may be; ten minutes of stereo are fine."""
+    heard = []
+
+    def find(samples: np.ndarray) -> list[voice_activity.Span]:
+        heard.append(len(samples))
+        return [voice_activity.Span(0, 16_000)]
+
+    monkeypatch.setattr(voice_activity, "find_turns", find)
+    fault = "turn 1: recording: 7 channels of 200 s; with channels a request may have 1200 s in all of them together"
+    with pytest.raises(ConversationError, match=f"{fault}, send fewer channels or a shorter part"):
+        requests.read_request(pd.DataFrame(recorded(7, 200)), True, nothing)
+    assert not heard
+    requests.read_request(pd.DataFrame(recorded(7, 200)), False, nothing)
+    requests.read_request(pd.DataFrame(recorded(2, 600)), True, nothing)
+    assert heard == [200 * 16_000, 600 * 16_000, 600 * 16_000]
+
+
+def test_the_time_is_checked_before_each_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = []
+
+    def find(samples: np.ndarray) -> list[voice_activity.Span]:
+        heard.append(len(samples))
+        monkeypatch.setattr(serving._limit, "end", time.monotonic() - 1, raising=False)
+        return []
+
+    monkeypatch.setattr(voice_activity, "find_turns", find)
+    with pytest.raises(MlflowException, match="takes too long"):
+        requests.read_request(pd.DataFrame(recorded(3, 1)), True, serving._refuse_when_late)
+    assert len(heard) == 1
+
+
+def test_no_more_turns_are_found_than_a_request_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans = [voice_activity.Span(16 * start, 16 * (start + 1)) for start in range(513)]
+    monkeypatch.setattr(voice_activity, "find_turns", lambda _: spans)
+    with pytest.raises(ConversationError, match="513 turns are found; a request may have 512, send a shorter part"):
+        requests.read_request(pd.DataFrame(recorded(1, 1)), False, nothing)
+    spans.pop()
+    (places,) = requests.read_request(pd.DataFrame(recorded(1, 1)), False, nothing).places
+    assert list(places) == list(range(512))
+
+
 # In this process, with a model that does as the test says.
 
 
@@ -464,19 +554,20 @@ def test_what_turns_have_counts_together(monkeypatch: pytest.MonkeyPatch) -> Non
 def unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow's server, which is as it was before when the test has ended."""
     monkeypatch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "false")  # which the server sets, for good
-    for name in ("invocations", "_async_catch_mlflow_exception"):
+    for name in ("invocations", "_async_catch_mlflow_exception", "_parse_json_data", "parse_csv_input"):
         monkeypatch.setattr(scoring_server, name, getattr(scoring_server, name))
 
 
 @pytest.fixture
-def served(unpatched: None) -> Callable[[Any], TestClient]:
-    """MLflow's own application around a model, as ``mlflow models serve`` has it."""
+def served(unpatched: None) -> Callable[..., TestClient]:
+    """MLflow's own application around a model and a recogniser, as ``mlflow models serve`` has it."""
 
-    def make(model: Any) -> TestClient:
+    def make(model: Any, recogniser: Transcriber | None = None) -> TestClient:
         served = Served()
-        served._model = model
+        served._model, served._recogniser = model, recogniser
         bounded.bound_bodies(scoring_server)
-        bounded.blame_the_request(scoring_server)
+        bounded.refuse_unknown(scoring_server)
+        bounded.explain_errors(scoring_server)
 
         class Implementation:
             def predict(self, table: Any, params: Any = None) -> list[dict[str, Any]]:
@@ -507,7 +598,7 @@ SMALL = {"dataframe_records": [{"text": "You are late."}]}
     ids=lambda error: type(error).__name__,
 )
 def test_the_server_s_own_faults_are_500_and_stay_in_its_log(
-    served: Callable[[Any], TestClient], error: Exception, caplog: pytest.LogCaptureFixture
+    served: Callable[..., TestClient], error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
         def predict_all(self, conversations: Any, transcribe: Any) -> Any:
@@ -521,7 +612,7 @@ def test_the_server_s_own_faults_are_500_and_stay_in_its_log(
 
 
 def test_a_request_has_a_time_after_which_no_more_of_it_is_encoded(
-    served: Callable[[Any], TestClient], bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    served: Callable[..., TestClient], bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit is the variable that the docs name; others are answered meanwhile and afterwards."""
     monkeypatch.setenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "1")
@@ -551,6 +642,78 @@ def test_a_request_has_a_time_after_which_no_more_of_it_is_encoded(
         time.sleep(1.5)
         assert len(parts) == encoded < 10, "nobody waits for it any more"
         assert client.post("/invocations", json=SMALL).status_code == 200
+
+
+def test_small_requests_are_answered_while_another_is_transcribed(
+    served: Callable[..., TestClient], bundle: Bundle, talk: bytes
+) -> None:
+    begun, answered = threading.Event(), threading.Event()
+
+    def slow(clips: Sequence[np.ndarray]) -> list[str]:
+        begun.set()
+        assert answered.wait(60)
+        return ["You are late."] * len(clips)
+
+    model = Model(bundle)
+    model.load_encoders()
+    encoded = base64.b64encode(talk).decode()
+    large = {"dataframe_records": [{"recording": encoded, "start_s": 0, "end_s": 2}]}
+    with served(model, slow) as client, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.post, "/invocations", json=large)
+        assert begun.wait(60)
+        assert client.post("/invocations", json=SMALL).status_code == 200
+        assert not asked.done()
+        answered.set()
+        (row,) = asked.result().json()["predictions"]
+        assert row["text"] == "You are late."
+
+
+def test_parts_of_all_requests_are_transcribed_in_the_order_in_which_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_TRANSCRIBED_AT_ONCE", 1)  # a turn is a part
+    served, begun, queued, heard = Served(), threading.Event(), threading.Event(), []
+
+    def slow(clips: Sequence[np.ndarray]) -> list[str]:
+        begun.set()
+        assert queued.wait(60)
+        heard.append(len(clips[0]))
+        return ["a"]
+
+    served._recogniser = slow
+    with ThreadPoolExecutor(2) as pool:
+        large = pool.submit(served._transcribe, 5 * [np.zeros(5)])
+        assert begun.wait(60)
+        small = pool.submit(served._transcribe, [np.zeros(1)])
+        time.sleep(0.5)  # it waits
+        queued.set()
+        assert (large.result(), small.result()) == (5 * ["a"], ["a"])
+    assert heard == [5, 1, 5, 5, 5, 5]
+
+
+@pytest.mark.parametrize("transcribe", ["recordings", "all"])
+def test_a_model_that_reads_no_text_says_that_nothing_is_transcribed(
+    served: Callable[..., TestClient], project: Project, talk: bytes, transcribe: str, tmp_path: Path
+) -> None:
+    found = find(project.model("audio-context"))
+    write_bundle(found, tmp_path / "bundle")
+    alone = Served()
+    alone.load_context(PythonModelContext({"bundle": str(tmp_path / "bundle")}, None))
+    assert alone._recogniser is None
+    encoded = base64.b64encode(talk).decode()
+    remark = "missing words are not transcribed, since the model reads no text"
+    with served(Model(found)) as client:
+        body: dict[str, Any] = {"dataframe_records": [{"recording": encoded}], "params": {"transcribe": transcribe}}
+        answer = client.post("/invocations", json=body)
+        assert answer.status_code == 200, answer.text
+        for row in answer.json()["predictions"]:
+            assert (row["model"], row["text"]) == ("audio-context", None)
+            assert row["remark"].endswith(remark)
+        for body in (
+            {"dataframe_records": [{"recording": encoded}], "params": {"transcribe": "none"}},
+            {"dataframe_records": [{"recording": encoded, "start_s": 0, "end_s": 2, "text": "You are late."}]},
+        ):
+            answer = client.post("/invocations", json=body)
+            assert answer.status_code == 200, answer.text
+            assert remark not in answer.text
 
 
 def test_a_request_has_a_time_after_which_no_more_of_it_is_transcribed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,10 +23,11 @@ from emofuse.plan import External, Models, Plan, Selection
 from emofuse.reporting.benchmark import benchmark, comparisons
 from emofuse.reporting.leaderboard import leaderboard, write_leaderboard
 from emofuse.reporting.protocol import protocol_lines
+from emofuse.scoring.estimates import ScoringConfig
 from emofuse.scoring.external import take_in
 from emofuse.scoring.inputs import model_folders
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import Scores, ScoringConfig, score
+from emofuse.scoring.scores import Scores, score
 from emofuse.tasks import Task, TaskConfig
 from emofuse.training.fit import Fitted
 from emofuse.training.runs import Run, save_run

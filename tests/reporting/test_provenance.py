@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from emofuse.reporting.provenance import commit_of, provenance, provenance_lines
+from emofuse.reporting.printed import commit_of
+from emofuse.reporting.provenance import provenance, provenance_lines
 
 
 @pytest.fixture

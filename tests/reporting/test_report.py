@@ -16,11 +16,13 @@ import soundfile
 from emofuse.models.registry import MODELS
 from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.layers import LayerShares
+from emofuse.reporting.printed import with_known
 from emofuse.reporting.protocol import model_sizes
-from emofuse.reporting.report import report, with_known
+from emofuse.reporting.report import report
 from emofuse.reporting.robustness import Conditions
 from emofuse.reporting.turns import MOST, MOST_BYTES, Turns
-from emofuse.scoring.scores import Scores, ScoringConfig, score
+from emofuse.scoring.estimates import ScoringConfig
+from emofuse.scoring.scores import Scores, score
 
 Make = Callable[..., pl.DataFrame]
 TagsOf = Callable[[str], list[tuple[str, dict[str, str | None]]]]

@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from emofuse.reporting.report import _KNOWN, with_known
+from emofuse.reporting.printed import with_known
+from emofuse.reporting.report import KNOWN
 
-PAGE = f"<html>{_KNOWN.format('{}')}</html>"
+PAGE = f"<html>{KNOWN.format('{}')}</html>"
 
 
 @pytest.mark.parametrize("name", ["hcam", "</script><script>alert(1)</script>", "<!--<script>", 'a"b', "\\u003c"])

@@ -6,8 +6,10 @@ import polars as pl
 import pytest
 
 from emofuse.reporting.tables import ABLATIONS, best_model, markdown_table
+from emofuse.scoring.estimates import ScoringConfig
+from emofuse.scoring.names import NOT_COVERED
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import NOT_COVERED, Scores, ScoringConfig, score
+from emofuse.scoring.scores import Scores, score
 
 Make = Callable[..., pl.DataFrame]
 

@@ -3,7 +3,7 @@
 import polars as pl
 
 from emofuse.reporting.verdicts import standing
-from emofuse.scoring.scores import PAIRS
+from emofuse.scoring.estimates import PAIRS
 
 MODELS = {"majority": 0.3, "text-context": 0.62, "concat": 0.6, "hcam": 0.61, "hcam/no-contrastive": 0.9}
 

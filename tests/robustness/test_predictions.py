@@ -28,8 +28,9 @@ from emofuse.robustness.conditions import Noise, WordErrors
 from emofuse.robustness.features import corrupt, extract_corrupted
 from emofuse.robustness.predictions import predict_corrupted, test_dialogues
 from emofuse.robustness.scores import robustness
+from emofuse.scoring.estimates import ScoringConfig
 from emofuse.scoring.inputs import run_folders, truth_of
-from emofuse.scoring.scores import ScoringConfig, score
+from emofuse.scoring.scores import score
 from emofuse.tasks import Task
 
 Project = Any

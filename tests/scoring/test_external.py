@@ -13,9 +13,10 @@ import yaml
 from emofuse.core import schema
 from emofuse.core.params import ParamsError, validate
 from emofuse.plan import External
+from emofuse.scoring.estimates import ScoringConfig
 from emofuse.scoring.external import ExternalPredictions, read_external
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import ScoringConfig, score
+from emofuse.scoring.scores import score
 
 Make = Callable[..., pl.DataFrame]
 CLASSES = ("angry", "happy", "sad")

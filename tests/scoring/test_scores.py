@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from sklearn.metrics import f1_score
 
 from emofuse.scoring.ensembles import of_seeds
+from emofuse.scoring.estimates import ScoringConfig
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import Scores, ScoringConfig, score
+from emofuse.scoring.scores import Scores, score
 
 Make = Callable[..., pl.DataFrame]
 CONFIG = ScoringConfig(resamples=300, seed=1)

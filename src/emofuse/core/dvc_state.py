@@ -6,7 +6,6 @@ git's version of the second, or none, the next ``dvc repro`` brings everything b
 """
 
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from emofuse.core.files import write_text
+from emofuse.core.git import git
 
 __all__ = ["OUTSIDE", "find_broken", "heal", "lock_files", "locked_stages", "outside"]
 
@@ -143,12 +143,10 @@ def _in_conflict(path: Path) -> bool:
 
 
 def _restore(path: Path) -> str:
-    # In a container a checkout is often somebody else's, and git tells nothing of such a one.
-    command = ["git", "-c", "safe.directory=*", "-C", str(path.parent), "show", f"HEAD:./{path.name}"]
+    committed = git(path.parent, "show", f"HEAD:./{path.name}") or ""
     try:
-        committed = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
         _stages(committed)
-    except (OSError, subprocess.SubprocessError, ValueError, yaml.YAMLError):
+    except (ValueError, yaml.YAMLError):
         path.unlink()
         return f"{path}: was cut off and removed; `dvc repro` recreates it from the cache"
     write_text(path, committed)

@@ -14,6 +14,7 @@ PLUMBING = frozenset(
         "core.files",
         "core.imports",
         "core.layout",
+        "core.memory",
         "core.params",
         "core.pool",
         "core.process",

@@ -30,11 +30,10 @@ from collections import Counter
 from pathlib import Path
 
 import polars as pl
-from pydantic.dataclasses import dataclass
 
 from emofuse.audio.source import AudioFile
-from emofuse.core.params import STRICT
 from emofuse.corpora.base import Corpus, CorpusError, Utterance, required, shown
+from emofuse.corpora.options import NoOptions as Config
 from emofuse.corpora.rows import read_lines
 
 __all__ = ["Config", "read"]
@@ -51,22 +50,15 @@ _EVALUATION = re.compile(
 _TRANSCRIPT = re.compile(r"(?P<id>Ses\w+) +\[\d+\.?\d*-\d+\.?\d*\]: *(?P<text>.*)")
 
 
-@dataclass(frozen=True, config=STRICT)
-class Config:
-    """IEMOCAP has no options."""
-
-
-def read(source: Path, config: Config) -> Corpus:
+def read(source: Path, _config: Config) -> Corpus:
     """Read every session that is there.
 
     Args:
         source: ``IEMOCAP_full_release``, or a folder up to two levels above it
-        config: no options
 
     Raises:
         CorpusError: there is no session, a session has no evaluations, or a line of one is not as expected
     """
-    del config
     root = _root(source)
     sessions = [session for session in SESSIONS if _folder(root, session).is_dir()]
     if not sessions:

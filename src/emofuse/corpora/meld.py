@@ -32,14 +32,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
-from pydantic.dataclasses import dataclass
 
 from emofuse.audio.source import AudioFile
-from emofuse.core.params import STRICT
 from emofuse.core.schema import SPLITS
 from emofuse.corpora.archives import unpack
 from emofuse.corpora.base import Corpus, CorpusError, Utterance, required, shown
 from emofuse.corpora.folder import is_sound
+from emofuse.corpora.options import NoOptions as Config
 from emofuse.corpora.rows import read_rows
 from emofuse.corpora.tables import numbers
 
@@ -66,22 +65,15 @@ _MOJIBAKE = re.compile(f"[ÂÃ][{_HIGH}]|â[€‚„\x80\x82\x84][{_HIGH}]")
 _STRIPPED = re.compile(r"\b(dont|didnt|doesnt|isnt|wasnt|youre|theyre|thats|whats|im|ive)\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, config=STRICT)
-class Config:
-    """MELD has no options."""
-
-
-def read(source: Path, config: Config) -> Corpus:
+def read(source: Path, _config: Config) -> Corpus:
     """Read the transcripts and, where they are, the clips and the published prosody.
 
     Args:
         source: the folder that holds the files of the module's docstring
-        config: no options
 
     Raises:
         CorpusError: a transcript is missing or has other columns or values than expected, or an archive is not safe
     """
-    del config
     folders = _folders(source)
     notes: list[str] = []
     utterances = [each for split in SPLITS for each in _transcript(folders, split, notes)]

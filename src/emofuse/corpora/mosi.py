@@ -28,16 +28,15 @@ first of these files that is there tells which::
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass as plain_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from pydantic.dataclasses import dataclass
 
 from emofuse.audio.source import AudioFile
-from emofuse.core.params import STRICT
 from emofuse.corpora.base import Corpus, CorpusError, Utterance, required, shown
 from emofuse.corpora.folder import inside
+from emofuse.corpora.options import NoOptions as Config
 from emofuse.corpora.rows import read_lines, read_rows
 from emofuse.corpora.tables import TableConfig, read_table
 
@@ -71,12 +70,7 @@ _FOLDS = {
 }
 
 
-@dataclass(frozen=True, config=STRICT)
-class Config:
-    """CMU-MOSI has no options."""
-
-
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class _Segment:
     video: str
     number: int
@@ -88,7 +82,7 @@ class _Segment:
     end: float | None = None
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class _Row:
     """A row of a table, and where it stands, for messages."""
 
@@ -127,17 +121,15 @@ class _Row:
         return CorpusError(f"{self.where}: {column} is {shown(self.values[column])}; expected {expected}")
 
 
-def read(source: Path, config: Config) -> Corpus:
+def read(source: Path, _config: Config) -> Corpus:
     """Read whichever of the three layouts lies in the folder.
 
     Args:
         source: the folder that holds the files of the module's docstring
-        config: no options
 
     Raises:
         CorpusError: none of the layouts is there, or a row is not as expected
     """
-    del config
     layouts: dict[str, Callable[[Path, list[str]], list[_Segment]]] = {
         "mosi_utterances.csv": _from_utterances,
         "label.csv": _from_labels,

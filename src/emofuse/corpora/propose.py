@@ -55,15 +55,12 @@ class Proposal:
     remarks: Sequence[str]
 
 
-def propose(
-    name: str, folder: Path, root: Path = Path(), *, names: str | None = None, folds: int | None = None
-) -> Proposal:
+def propose(name: str, folder: Path, *, names: str | None = None, folds: int | None = None) -> Proposal:
     """Read a folder and propose how to read, label and split it.
 
     Args:
         name: of the corpus
         folder: the corpus's, anywhere
-        root: the project's root folder
         names: pattern of the files' paths, where it is known; see :mod:`emofuse.corpora.own`
         folds: into how many each speaker is test once, or 1 for some once and for all; by default 1 for many speakers
             and five for few

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from emofuse.core.schema import SAMPLE_RATE, TERMS
+from emofuse.core.schema import MODALITIES, SAMPLE_RATE, TERMS
 from emofuse.core.sharding import shard_name, shard_of
 
 __all__ = ["Shard", "list_shards", "terms"]
@@ -63,7 +63,7 @@ def list_shards(reads: str, corpus: Path, n_shards: int) -> list[Shard]:
     utterances = pl.read_parquet(corpus / "utterances.parquet")
     places = [shard_of(each, n_shards) for each in utterances["dialogue_id"]]
     parts = utterances.with_columns(shard=pl.Series(places, dtype=pl.Int64)).partition_by("shard", as_dict=True)
-    table = None if reads in ("audio", "text") else _table(reads, corpus)
+    table = None if reads in MODALITIES else _table(reads, corpus)
     result = []
     for (index,), part in sorted(parts.items()):
         file = shard_name(index, n_shards)

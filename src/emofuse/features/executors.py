@@ -4,12 +4,10 @@ A shard is the unit of work and encoding it has no side effect, so that a lost w
 two that encode the same one leave one result.
 """
 
-import ctypes
 import inspect
 import logging
 import os
 import socket
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from emofuse import encoders
 from emofuse.audio.flac import decode
 from emofuse.core import schema
 from emofuse.core.files import digest
+from emofuse.core.memory import give_memory_back
 from emofuse.core.pool import Pool, WorkerError
 from emofuse.core.process import cores
 from emofuse.encoders import Encoder, EncoderError
@@ -222,15 +221,8 @@ def _encode(encoder: Encoder, terms: str, shard: Shard, thread: ThreadPoolExecut
         for index, (each, content) in enumerate(zip(shard.ids, shard.digests, strict=True))
     ]
     data = pack(rows, encoder.dim, _metadata(encoder, terms))
-    _give_memory_back()
+    give_memory_back()
     return Encoded(data, encoder.cost)
-
-
-def _give_memory_back() -> None:
-    """Hand the system what is free: a heap in which batches of many shapes come and go does not shrink by itself."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # musl has none
-    if trim is not None:
-        trim(0)
 
 
 def _listed(encoder: Encoder, contents: Sequence[Any]) -> list[np.ndarray]:

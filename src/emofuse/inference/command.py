@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from emofuse.audio.source import AudioFile
-from emofuse.core.collector import collector_paused
+from emofuse.core.memory import collector_paused
 from emofuse.inference.conversation import STANDARD_INPUT, Conversation, ConversationError, read_conversation
 from emofuse.inference.hearing import TRANSCRIBED
 from emofuse.inference.model import Model, Prediction

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emofuse import encoders
-from emofuse.core.collector import collector_paused
+from emofuse.core.memory import collector_paused, give_memory_back
 from emofuse.core.schema import IGNORE, MODALITIES, SAMPLE_RATE
 from emofuse.encoders import Encoder
 from emofuse.features.shards import Row, as_stored
@@ -18,7 +18,6 @@ from emofuse.inference.bundle import Bundle, BundleError
 from emofuse.inference.conversation import Conversation, ConversationError, Turn, read_conversation
 from emofuse.inference.graph import Graph, Kept
 from emofuse.inference.hearing import Heard, Transcriber, hear
-from emofuse.inference.memory import give_back
 from emofuse.inference.provenance import trained_on
 from emofuse.inference.turn_frames import TurnFrames
 from emofuse.models.registry import model as find_model
@@ -230,7 +229,7 @@ class Model:
             frames = self._encoding.submit(_encoded, encoder, [contents[index] for index in part]).result()
             encoded |= zip(part, frames, strict=True)
             if len(parts) > 1:
-                give_back()
+                give_memory_back()
         nothing = np.zeros((0, encoder.dim), np.float16)
         return [encoded.get(index, nothing) for index in range(len(contents))]
 

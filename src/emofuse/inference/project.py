@@ -63,10 +63,10 @@ def bundle_of_model(folder: Path) -> Bundle:
     return Bundle(manifest, folders)
 
 
-def best_models(root: Path = Path()) -> list[Path]:
-    """Return for each task of a project the folder of the model with the best run on dev."""
+def best_models() -> list[Path]:
+    """Return for each task of the project the folder of the model with the best run on dev."""
     best: dict[str, tuple[float, Path]] = {}
-    for path in sorted(Layout(root).models.rglob("record.json")):
+    for path in sorted(Layout().models.rglob("record.json")):
         if (path.parent / "config.json").exists():
             record = json.loads(path.read_text(encoding="utf-8"))
             found = (record["dev"]["weighted_f1"], path.parent.parent)

@@ -1,6 +1,6 @@
 """Turns and speakers of a recording: given, detected, or one channel per speaker."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +18,22 @@ if TYPE_CHECKING:
 
     Segments = Path | Sequence[Segment] | Diarizer
 
-__all__ = ["ONE_SPEAKER", "SPEAKER", "Conversation", "ConversationError", "Turn", "cut", "read_mono", "read_recording"]
+__all__ = [
+    "ONE_SPEAKER",
+    "SPEAKER",
+    "Conversation",
+    "ConversationError",
+    "Turn",
+    "cut",
+    "fit",
+    "read_mono",
+    "read_recording",
+]
 
 ONE_SPEAKER = "speakers are not distinguished: all turns count as one speaker's"
 """The remark on a recording of which nothing is known but its sound."""
 
-_TELLS = "segments, channels or a diarizer would distinguish them"
+_TELLS = "segments with speakers, for example from a diarizer, or a channel per speaker would distinguish them"
 """What is added where one of them could be given."""
 
 SPEAKER = "speaker"
@@ -79,7 +89,11 @@ class Conversation:
 
 
 def read_recording(
-    source: AudioSource, where: str, segments: "Segments | None" = None, channels: bool = False
+    source: AudioSource,
+    where: str,
+    segments: "Segments | None" = None,
+    channels: bool = False,
+    check_time: Callable[[], None] = lambda: None,
 ) -> Conversation:
     """Read a recording and find its turns.
 
@@ -89,6 +103,7 @@ def read_recording(
         segments: where the turns are: a file that says so, a list, or what finds them and their speakers; without these
             voice activity finds them
         channels: whether each channel is a speaker
+        check_time: called before voice activity is found in a channel; what it raises ends the reading
 
     Raises:
         ConversationError: there is no sound in it, nobody is heard to speak, or the channels are not one a speaker
@@ -96,9 +111,9 @@ def read_recording(
         OSError: it cannot be decoded
     """
     if segments and channels:
-        raise ConversationError(f"{where}: either segments or channels tell who speaks; expected one of both")
+        raise ConversationError(f"{where}: either segments or channels tell who speaks; give one of the two")
     if channels:
-        return _of_channels(source, where)
+        return _of_channels(source, where, check_time)
     sound, remarks = read_mono(source, where)
     found, notes = _given(segments, where, sound) if segments else (_spoken(sound, SPEAKER), ())
     remarks = (*remarks, *notes)
@@ -146,18 +161,36 @@ def cut(sound: Sound, start_s: float, end_s: float, where: str) -> Sound:
     return Sound(sound.name, sound.samples[:, round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)], SAMPLE_RATE)
 
 
-def _of_channels(source: AudioSource, where: str) -> Conversation:
+def fit(segment: Segment, seconds: float, where: str) -> Segment:
+    """Return a segment, cut at the sound's end if it is rounded to a little after it.
+
+    Args:
+        segment: the segment
+        seconds: where the sound ends
+        where: the segment, for the message
+
+    Raises:
+        SegmentError: it is of another recording
+    """
+    if segment.start_s >= seconds or segment.end_s > seconds + _TOLERANCE_S:
+        raise SegmentError(
+            f"{where} is from {segment.start_s:g} s to {segment.end_s:g} s, but the sound ends at "
+            f"{seconds:.2f} s; is it of another recording?"
+        )
+    return replace(segment, end_s=min(segment.end_s, seconds))
+
+
+def _of_channels(source: AudioSource, where: str, check_time: Callable[[], None]) -> Conversation:
     samples, defects = _decoded(source, where, apart=True)
     if len(samples) < 2:
         raise ConversationError(f"{where}: one channel; expected a channel for each speaker")
     if any(np.abs(each - samples[0]).max() < _ALIKE for each in samples[1:]):
         raise ConversationError(f"{where}: its channels hold the same sound; expected a channel for each speaker")
     sounds = [Sound(source.name, each[None], SAMPLE_RATE) for each in samples]
-    found = [
-        (segment, sound)
-        for number, sound in enumerate(sounds, start=1)
-        for segment in _spoken(sound, f"channel {number}")
-    ]
+    found: list[tuple[Segment, Sound]] = []
+    for number, sound in enumerate(sounds, start=1):
+        check_time()
+        found += [(segment, sound) for segment in _spoken(sound, f"channel {number}")]
     mono, _ = downmix(samples)
     whole = Sound(source.name, mono[None], SAMPLE_RATE)
     if not found:
@@ -204,14 +237,7 @@ def _clipped(segments: Sequence[Segment], seconds: float) -> list[Segment]:
 
 
 def _fitting(segments: Sequence[Segment], seconds: float, where: str) -> list[Segment]:
-    """Refuse the segments of another recording, and cut at the sound's end what is rounded to a little after it."""
-    for number, each in enumerate(segments, start=1):
-        if each.start_s >= seconds or each.end_s > seconds + _TOLERANCE_S:
-            raise SegmentError(
-                f"{where}: segment {number} is from {each.start_s:g} s to {each.end_s:g} s, but the sound ends at "
-                f"{seconds:.2f} s; is it of another recording?"
-            )
-    return [Segment(each.start_s, min(each.end_s, seconds), each.speaker, each.text) for each in segments]
+    return [fit(each, seconds, f"{where}: segment {number}") for number, each in enumerate(segments, start=1)]
 
 
 def _turns(found: Sequence[tuple[Segment, Sound]], name: str) -> Iterator[Turn]:

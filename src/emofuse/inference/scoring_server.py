@@ -1,20 +1,24 @@
-"""MLflow's scoring server, with requests bounded and answers that say what is wrong and nothing of the machine."""
+"""MLflow's scoring server, with requests bounded and checked, and answers that say what is wrong and no more."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, ErrorCode
 
+from emofuse.corpora.base import shown
 from emofuse.inference.requests import MAX_BODY
 
 if TYPE_CHECKING:
+    from mlflow.models import Model
+    from mlflow.types import Schema
     from starlette.requests import Request
     from starlette.responses import Response
 
-__all__ = ["blame_the_request", "bound_bodies"]
+__all__ = ["bound_bodies", "explain_errors", "refuse_unknown"]
 
 _MAX_MESSAGE = 2_000
 """Characters of an answer that says what is wrong."""
@@ -53,7 +57,42 @@ async def _read_body(request: "Request") -> "Response | None":
     return None
 
 
-def blame_the_request(server: Any) -> None:
+def refuse_unknown(server: Any) -> None:
+    """Have MLflow's server refuse parameters, columns and fields that the model does not know, and would not see."""
+    read_json, read_csv = server._parse_json_data, server.parse_csv_input
+
+    def parse_json(data: bytes, metadata: "Model", schema: "Schema") -> Any:
+        body = server._decode_json_input(data)
+        _check_names("field", body, [*sorted(server.SUPPORTED_FORMATS), server.SERVING_PARAMS_KEY])
+        parsed = read_json(body, metadata, schema)
+        _check_names("column", _columns(parsed.data), schema.input_names())
+        known = metadata.get_params_schema()
+        if isinstance(parsed.params, dict) and known:
+            _check_names("parameter", parsed.params, [each.name for each in known.params])
+        return parsed
+
+    def parse_csv(csv_input: Any, schema: "Schema") -> Any:
+        table = read_csv(csv_input, schema)
+        _check_names("column", _columns(table), schema.input_names())
+        return table
+
+    server._parse_json_data, server.parse_csv_input = parse_json, parse_csv
+
+
+def _columns(data: Any) -> Iterable[Any]:
+    """Names of columns in any of the forms that MLflow brings a body to."""
+    if isinstance(data, list):
+        return (name for row in data if isinstance(row, dict) for name in row)
+    return data if isinstance(data, dict | pd.DataFrame) else ()
+
+
+def _check_names(kind: str, names: Iterable[Any], known: Sequence[Any]) -> None:
+    for name in names:
+        if name not in known:
+            raise _refused(f"unknown {kind} {shown(name)}; expected some of {', '.join(map(str, known))}")
+
+
+def explain_errors(server: Any) -> None:
     """Have MLflow's server answer with a reason where it takes for granted what may not be, or tells of itself.
 
     That is a header Content-Type, and a body that is nested within reason and has numbers that Python reads; it answers

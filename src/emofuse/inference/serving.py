@@ -16,7 +16,8 @@ by voice activity, and their words by the packaged recogniser, of English. The a
     {"dataframe_records": [{"recording": "UklGRi..."}], "params": {"channels": true}}
 
 ``channels`` makes each channel of the recording a speaker. ``transcribe`` says where missing words are transcribed: in
-``recordings``, the default; in ``all`` turns with sound; or ``none``.
+``recordings``, the default; in ``all`` turns with sound; or ``none``. For a model that reads no text nothing is
+transcribed, and the answer says so.
 
 Where its turns are known, each has a row with ``start_s`` and ``end_s`` in seconds, and ``speaker`` and ``text`` where
 there are some; the first row has the recording::
@@ -25,10 +26,11 @@ there are some; the first row has the recording::
                            {"start_s": 1.5, "end_s": 3.5, "speaker": "Ben", "text": "Sorry!"}]}
 
 A wrong request is answered with status 400 and the reason, a body that is not declared as JSON or CSV with 415, one of
-more than :data:`MAX_BODY` bytes with 413. What a request may ask for is bounded by the constants below, so that none
-takes the memory and the time of all. MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT bounds the time, 60 s: then the answer is
-504, and no more of the request is encoded. What fails in the server and not in the request is answered with 500; why is
-in the server's log alone.
+more than :data:`emofuse.inference.requests.MAX_BODY` bytes with 413. What a request may ask for is bounded by the
+constants of :mod:`emofuse.inference.requests`, so that none takes the memory and the time of all.
+MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT bounds the time, 60 s: then the answer is 504, and no more of the request is
+transcribed or encoded. What fails in the server and not in the request is answered with 500; why is in the server's log
+alone.
 """
 
 import logging
@@ -40,6 +42,7 @@ import threading
 import time
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import requires
 from pathlib import Path
@@ -64,7 +67,7 @@ from emofuse.inference.conversation import Conversation, ConversationError
 from emofuse.inference.hearing import TRANSCRIBED
 from emofuse.inference.model import Model, Prediction, TurnPrediction, in_parts
 from emofuse.inference.requests import COLUMNS, TIMES, read_request
-from emofuse.inference.scoring_server import blame_the_request, bound_bodies
+from emofuse.inference.scoring_server import bound_bodies, explain_errors, refuse_unknown
 from emofuse.inference.segments import SegmentError
 from emofuse.inference.sources import find
 from emofuse.inference.transcripts import recogniser
@@ -75,8 +78,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Served", "save"]
 
-_WORDLESS = ("recordings", "all", "none")
+_TRANSCRIBE = ("recordings", "all", "none")
 """Where missing words are transcribed."""
+
+_NOT_TRANSCRIBED = "missing words are not transcribed, since the model reads no text"
+"""The remark where they would be with another model."""
 
 _TRANSCRIBED_AT_ONCE = 60 * SAMPLE_RATE
 """Samples that are transcribed before others have their turn: a few seconds of two processors."""
@@ -97,7 +103,7 @@ SIGNATURE = ModelSignature(
             ColSpec("string", "trained_on"),
         ]
     ),
-    params=ParamSchema([ParamSpec("channels", "boolean", False), ParamSpec("transcribe", "string", _WORDLESS[0])]),
+    params=ParamSchema([ParamSpec("channels", "boolean", False), ParamSpec("transcribe", "string", _TRANSCRIBE[0])]),
 )
 """What a row of a request and a row of an answer may have, and the parameters of a request."""
 
@@ -136,8 +142,9 @@ class Served(PythonModel):
 
     def __init__(self) -> None:
         self._recogniser: Transcriber | None = None
-        # One request at a time, which has all processors; parts of others are between its own.
-        self._transcribing = threading.Lock()
+        # A part has all processors, so one thread transcribes. It takes the parts of all requests in the order in which
+        # they come, so that a large one does not keep others waiting.
+        self._transcribing = ThreadPoolExecutor(1, "transcribing")
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load all that answers take, so that a model that cannot answer does not start."""
@@ -148,7 +155,8 @@ class Served(PythonModel):
         server = sys.modules.get("mlflow.pyfunc.scoring_server")
         if server is not None:
             bound_bodies(server)
-            blame_the_request(server)
+            refuse_unknown(server)
+            explain_errors(server)
 
     def predict(  # type: ignore[override]
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -173,29 +181,31 @@ class Served(PythonModel):
             raise MlflowException(message, error_code=INTERNAL_ERROR) from error
 
     def _answer(
-        self, table: pd.DataFrame, channels: bool = False, transcribe: str = _WORDLESS[0]
+        self, table: pd.DataFrame, channels: bool = False, transcribe: str = _TRANSCRIBE[0]
     ) -> list[dict[str, Any]]:
-        if transcribe not in _WORDLESS:
-            raise ConversationError(f"transcribe: {shown(transcribe)}; expected one of {list(_WORDLESS)}")
+        if transcribe not in _TRANSCRIBE:
+            raise ConversationError(f"transcribe: {shown(transcribe)}; expected one of {list(_TRANSCRIBE)}")
         request = read_request(table, channels, _refuse_when_late)
-        transcriber = self._transcriber(transcribe, request.conversations)
-        conversations = [_remarked(each) if transcriber else each for each in request.conversations]
-        answers: dict[int, dict[str, Any]] = {}
-        for places, prediction in zip(request.places, self._model.predict_all(conversations, transcriber), strict=True):
-            answers |= zip(places, (_row(prediction, each) for each in prediction.turns), strict=True)
-        return [answers[place] for place in sorted(answers)]
-
-    def _transcriber(self, transcribe: str, conversations: Sequence[Conversation]) -> "Transcriber | None":
-        """What writes down the words of these conversations; None where nothing does."""
+        conversations: Sequence[Conversation] = request.conversations
         wanted = transcribe == "all" or (transcribe == "recordings" and all(each.sound for each in conversations))
-        return self._transcribe if self._recogniser and wanted else None
+        if wanted:
+            remark = TRANSCRIBED if self._recogniser else _NOT_TRANSCRIBED
+            conversations = [_remarked(each, remark) for each in conversations]
+        transcriber = self._transcribe if wanted and self._recogniser else None
+        rows: dict[int, dict[str, Any]] = {}
+        for places, prediction in zip(request.places, self._model.predict_all(conversations, transcriber), strict=True):
+            rows |= zip(places, (_row(prediction, each) for each in prediction.turns), strict=True)
+        return [rows[place] for place in sorted(rows)]
 
     def _transcribe(self, clips: Sequence[np.ndarray]) -> list[str]:
-        texts: list[str] = []
+        end, texts = _end(), list[str]()
+
+        def transcribe(part: Sequence[int]) -> Sequence[str]:
+            _refuse_after(end)
+            return self._recogniser([clips[index] for index in part])  # type: ignore[misc]
+
         for part in in_parts(range(len(clips)), [len(each) for each in clips], _TRANSCRIBED_AT_ONCE):
-            with self._transcribing:
-                _refuse_when_late()
-                texts += self._recogniser([clips[index] for index in part])  # type: ignore[misc]
+            texts += self._transcribing.submit(transcribe, part).result()
         return texts
 
 
@@ -203,15 +213,24 @@ _limit = threading.local()
 """When the request of a thread has to be answered."""
 
 
+def _end() -> float:
+    return getattr(_limit, "end", math.inf)
+
+
 def _refuse_when_late() -> None:
-    if time.monotonic() > getattr(_limit, "end", math.inf):
+    _refuse_after(_end())
+
+
+def _refuse_after(end: float) -> None:
+    if time.monotonic() > end:
         raise MlflowException("the request takes too long; send less at once", error_code=DEADLINE_EXCEEDED)
 
 
-def _remarked(conversation: Conversation) -> Conversation:
+def _remarked(conversation: Conversation, remark: str) -> Conversation:
+    """The conversation, with this remark where words are missing."""
     if all(each.text or each.audio is None for each in conversation.turns):
         return conversation
-    return replace(conversation, remarks=(*conversation.remarks, TRANSCRIBED))
+    return replace(conversation, remarks=(*conversation.remarks, remark))
 
 
 def _row(prediction: Prediction, turn: TurnPrediction) -> dict[str, Any]:

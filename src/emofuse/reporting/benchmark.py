@@ -22,10 +22,12 @@ from emofuse.reporting.svg import as_file
 from emofuse.reporting.tables import best_model, markdown_table
 from emofuse.reporting.turns import read_turns
 from emofuse.scoring.ensembles import of_seeds
+from emofuse.scoring.estimates import ScoringConfig
 from emofuse.scoring.external import taken_in
 from emofuse.scoring.inputs import run_folders, truth_of
 from emofuse.scoring.literature import published
-from emofuse.scoring.scores import ALL, NONZERO, Scores, ScoringConfig, score
+from emofuse.scoring.names import ALL, NONZERO
+from emofuse.scoring.scores import Scores, score
 from emofuse.scoring.write import learning_curves, scores_on_dev, write_csv, write_runs, write_scores
 from emofuse.tasks import Task
 

@@ -9,14 +9,14 @@ import numpy as np
 import polars as pl
 
 from emofuse.core.files import write_text
-from emofuse.core.schema import SAMPLE_RATE
+from emofuse.core.schema import SAMPLE_RATE, SPLITS
 from emofuse.reporting.pages import render
 from emofuse.reporting.palette import emotion_colours
 from emofuse.reporting.svg import Markup, Scale, circle, line, picture, rect, text, ticks
 
 __all__ = ["overview", "write_overview"]
 
-_SPLITS = ("train", "dev", "test", "none")
+_SPLITS = (*SPLITS, "none")
 _SHOWN = 10
 """Utterances that the table of defects names for each kind."""
 

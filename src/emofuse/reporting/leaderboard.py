@@ -8,16 +8,16 @@ from typing import Any
 
 from emofuse.core.files import write_text
 from emofuse.core.markdown import plain, table
-from emofuse.core.percent import bounds, in_percent
 from emofuse.models.registry import base_name, in_order
+from emofuse.reporting.cells import best_value, score_cell
 from emofuse.reporting.pages import render
 from emofuse.reporting.protocol import unranked
 from emofuse.reporting.robustness import WORSE, Conditions, read_conditions
 from emofuse.scoring.literature import Published, published
+from emofuse.scoring.names import DEV, METRIC
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import DEV, METRIC
 
-__all__ = ["Row", "cell", "leaderboard", "markdown", "write_leaderboard"]
+__all__ = ["Row", "leaderboard", "markdown", "write_leaderboard"]
 
 COLUMNS = {
     METRIC: "Weighted F1",
@@ -120,7 +120,7 @@ def _of_task(task: str, rows: Sequence[Row], conditions: Sequence[Conditions]) -
     best = _best(rows)
     lines = []
     for row in rows:
-        cells = [cell(row.scores.get(metric), best[metric] if row.ranked else None) for metric in COLUMNS]
+        cells = [str(score_cell(row.scores.get(metric), best[metric] if row.ranked else None)) for metric in COLUMNS]
         lines.append([row.audio, row.text, row.model, *cells, str(row.scores[METRIC]["n_runs"])])
     head = ["Audio", "Text", "Model", *COLUMNS.values(), "Runs"]
     rule = [*["---"] * 3, *["---:"] * (len(COLUMNS) + 1)]
@@ -136,11 +136,8 @@ def _of_conditions(own: Conditions) -> str:
 
 
 def _best(rows: Sequence[Row]) -> dict[str, float | None]:
-    known = {
-        metric: [row.scores[metric]["mean"] for row in rows if row.ranked and metric in row.scores]
-        for metric in COLUMNS
-    }
-    return {metric: max(means, default=None) for metric, means in known.items()}
+    ranked = [row.scores for row in rows if row.ranked]
+    return {metric: best_value(metric, [own[metric]["mean"] for own in ranked if metric in own]) for metric in COLUMNS}
 
 
 def _others(found: Sequence[Published], task: str) -> Iterator[str]:
@@ -148,13 +145,6 @@ def _others(found: Sequence[Published], task: str) -> Iterator[str]:
         head = ["Published", "Percent", "Of", "Encoders", "Source"]
         rows = [[each.model, str(each.published[task]), each.metric, each.encoders, each.source] for each in found]
         yield table(head, ["---", "---:", *["---"] * 3], rows)
-
-
-def cell(row: dict[str, Any] | None, best: float | None) -> str:
-    """Return a mean with its interval as Markdown, in bold if it is the best; nothing where there is none."""
-    own = _numbers(row, best)
-    mean = f"**{own['mean']}**" if own["best"] else own["mean"]
-    return f"{mean} {own['interval']}".strip()
 
 
 def _page(rows: Sequence[Row], conditions: Sequence[Conditions]) -> str:
@@ -165,7 +155,7 @@ def _page(rows: Sequence[Row], conditions: Sequence[Conditions]) -> str:
                 {
                     "names": [row.audio, row.text, row.model],
                     "cells": [
-                        _numbers(row.scores.get(metric), best if row.ranked else None)
+                        score_cell(row.scores.get(metric), best if row.ranked else None)
                         for metric, best in _best(own).items()
                     ],
                     "runs": row.scores[METRIC]["n_runs"],
@@ -181,11 +171,3 @@ def _page(rows: Sequence[Row], conditions: Sequence[Conditions]) -> str:
     levels = " or ".join(f"{100 * level:g} %" for level in sorted({row.confidence_level for row in rows}))
     note = _NOTE.format(confidence=levels)
     return render("leaderboard.html.jinja", tasks=tasks, titles=list(COLUMNS.values()), note=note, worse=WORSE)
-
-
-def _numbers(row: dict[str, Any] | None, best: float | None) -> dict[str, Any]:
-    if row is None:
-        return {"value": -1, "mean": "", "interval": "", "best": False}
-    own = row["mean"]
-    ends = "" if row["low"] is None else bounds(row["low"], row["high"])
-    return {"value": own, "mean": in_percent(own), "interval": ends, "best": own == best}

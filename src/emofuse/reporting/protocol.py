@@ -9,8 +9,8 @@ from emofuse.core.percent import in_percent
 from emofuse.models.registry import ENSEMBLE, in_order, is_ablation, sources
 from emofuse.models.registry import model as find_model
 from emofuse.scoring.literature import Published
+from emofuse.scoring.names import METRIC
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import METRIC
 
 __all__ = [
     "PARAMETERS",

@@ -4,7 +4,6 @@ Neither the commit nor the version of emofuse is among them. Results are part of
 and the version comes from git tags, so a new tag would change them. The digest of the code stands for both.
 """
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from emofuse.core.files import digest, file_digest
 from emofuse.core.imports import closure, code_of
 
-__all__ = ["commit_of", "provenance", "provenance_lines"]
+__all__ = ["provenance", "provenance_lines"]
 
 _PACKAGES = ("numpy", "polars")
 """What scores are computed with."""
@@ -57,20 +56,6 @@ def provenance_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
             lines.append((f"Features, {name}", _listed(made["versions"])))
         lines += [(f"Weights, {name}, SHA-256", made["weights"][:_SHOWN])] if made.get("weights") else []
     return lines + [(f"{name.capitalize()}, SHA-256", text) for name, text in found["sha256"].items()]
-
-
-def commit_of(path: Path) -> str | None:
-    """Return the commit that has a file as it is; None where it is not committed, or git cannot be asked."""
-    command = ["git", "-c", "safe.directory=*", "-C", str(path.parent)]
-    asked = (["status", "--porcelain", "--", path.name], ["log", "-1", "--format=%H", "--", path.name])
-    try:
-        changed, commit = (
-            subprocess.run([*command, *each], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-            for each in asked
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit if commit and not changed else None
 
 
 def _listed(versions: Mapping[str, str]) -> str:

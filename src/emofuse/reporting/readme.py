@@ -5,9 +5,10 @@ from pathlib import Path
 from emofuse.core.files import write_text
 from emofuse.core.markdown import table
 from emofuse.models.registry import in_order
-from emofuse.reporting.leaderboard import Row, cell, leaderboard
+from emofuse.reporting.cells import score_cell
+from emofuse.reporting.leaderboard import Row, leaderboard
+from emofuse.scoring.names import METRIC
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import METRIC
 
 __all__ = ["BEGIN", "END", "results", "with_results", "write_results"]
 
@@ -27,14 +28,16 @@ def results(metrics: Path) -> str:
     best = {
         place: max(row.scores[METRIC]["mean"] for row in own.values() if row.ranked) for place, own in places.items()
     }
-    lines = []
-    for model in in_order(name for own in places.values() for name in own):
-        rows = [(own.get(model), best[place]) for place, own in places.items()]
-        lines.append(
-            [model, *(cell(row.scores[METRIC], top if row.ranked else None) if row else "" for row, top in rows)]
-        )
+    lines = [
+        [model, *(_cell(own.get(model), best[place]) for place, own in places.items())]
+        for model in in_order(name for own in places.values() for name in own)
+    ]
     titles = [f"{task}<br>{audio} + {text}" for task, audio, text in places]
     return table(["Model", *titles], ["---", *["---:"] * len(titles)], lines)
+
+
+def _cell(row: Row | None, best: float) -> str:
+    return str(score_cell(row.scores[METRIC], best if row.ranked else None)) if row else ""
 
 
 def with_results(text: str, metrics: Path) -> str:

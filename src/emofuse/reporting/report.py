@@ -4,16 +4,14 @@ What is shown is put together here; ``report.html.jinja`` says how it is laid ou
 draws.
 """
 
-import json
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from emofuse.core.percent import bounds, in_percent
-from emofuse.models.registry import MODELS, base_name, in_order, is_ablation, is_ensemble
+from emofuse.models.registry import MODELS, base_name, in_order, is_ablation
+from emofuse.reporting.cells import Cell
 from emofuse.reporting.dialogues import Dialogue
 from emofuse.reporting.figures import Estimate, calibration, confusion, dots, learning, shares
 from emofuse.reporting.layers import LayerShares
@@ -21,18 +19,18 @@ from emofuse.reporting.pages import render
 from emofuse.reporting.palette import emotion_colours
 from emofuse.reporting.protocol import PARAMETERS, TIMES, count, protocol_lines, repeat, seen, unranked
 from emofuse.reporting.provenance import provenance_lines
-from emofuse.reporting.robustness import WORSE, Conditions
 from emofuse.reporting.svg import Markup
-from emofuse.reporting.tables import MODEL, PART_TITLES, Grid, best_model, best_value, grids, models_of, shown
+from emofuse.reporting.tables import MODEL, PART_TITLES, Grid, best_model, grids, kind_of, rows_of
 from emofuse.reporting.turns import Turns, as_json
 from emofuse.reporting.verdicts import between, pair_row, standing, verdict
 from emofuse.scoring.calibration import BINS
 from emofuse.scoring.ensembles import COMPARED
 from emofuse.scoring.literature import paper, published
-from emofuse.scoring.scores import ECE, METRIC, NOT_COVERED, SUFFIXES, Scores
+from emofuse.scoring.names import ECE, METRIC, NOT_COVERED, SUFFIXES
+from emofuse.scoring.scores import Scores
 from emofuse.scoring.write import learning_curves
 
-__all__ = ["confusion_figures", "report", "scores_figure", "with_known"]
+__all__ = ["KNOWN", "confusion_figures", "report", "scores_figure"]
 
 EMBEDDED = "demo"
 """The corpus that is made up."""
@@ -40,11 +38,8 @@ EMBEDDED = "demo"
 SIZES = ("Runs", "Parameters in all", "Labels seen")
 """Columns beside the scores."""
 
-_KNOWN = '<script type="application/json" id="known">{}</script>'
+KNOWN = '<script type="application/json" id="known">{}</script>'
 """Where a page has what an out cannot have: training times by model, and the commit."""
-
-_WORSE = re.compile("<!-- worse conditions -->.*?<!-- end -->", re.DOTALL)
-"""Where it has the scores under worse conditions, which no score waits for."""
 
 
 def report(
@@ -66,7 +61,7 @@ def report(
         turns: of test, with the corpus's words, for the page under ``data/``; None for the one that goes into git
     """
     models = in_order(scores.models["model"].to_list())
-    own = [model for model in models if _kind(model) == MODEL]
+    own = [model for model in models if kind_of(model) == MODEL]
     pair = "+".join(protocol["encoders"].values())
     return render(
         "report.html.jinja",
@@ -83,7 +78,7 @@ def report(
         compared=COMPARED,
         bins=BINS,
         summary=standing(scores.models, scores.pairs, scores.config.confidence_level, unranked(protocol)),
-        tables=_tables(scores, models, protocol),
+        tables=_tables(scores, protocol),
         intervals=scores_figure(scores),
         best=best_model(scores, [model for model in own if model not in unranked(protocol)]),
         reference=_reference(scores, own),
@@ -104,31 +99,9 @@ def report(
         protocol=protocol_lines(protocol),
         provenance=provenance_lines(protocol),
         systems=[(name, MODELS[name].title, paper(name)) for name in own if name in MODELS],
-        known=_KNOWN.format("{}"),
+        known=KNOWN.format("{}"),
         notes={"parameters": PARAMETERS, "times": TIMES, "repeat": repeat(protocol)},
     )
-
-
-def with_known(
-    page: str, seconds: Mapping[str, float], commit: str | None = None, worse: Sequence[Conditions] = ()
-) -> str:
-    """Return a page with what an out cannot have, since no two trainings take equally long and commits come later.
-
-    Its links become those of a page in the project's root folder.
-
-    Args:
-        page: what :func:`report` gave
-        seconds: of a run of each model, in its own stage
-        commit: that has these results
-        worse: the models under worse conditions
-    """
-    # Names come from the tracker; without the sign none ends the script.
-    known = json.dumps({"seconds": seconds, "commit": commit}).replace("<", "\\u003c")
-    filled = page.replace(_KNOWN.format("{}"), _KNOWN.format(known))
-    if worse:
-        tables = render("robustness.html.jinja", conditions=worse, worse=WORSE)
-        filled = _WORSE.sub(lambda _: tables, filled)
-    return filled.replace('"../../../../', '"').replace('"../../../sound/', '"data/sound/').replace('"../../../', '"')
 
 
 def scores_figure(scores: Scores) -> Markup:
@@ -136,7 +109,7 @@ def scores_figure(scores: Scores) -> Markup:
     rows = {row["model"]: row for row in scores.models.filter(pl.col("metric") == METRIC).to_dicts()}
     listed = pl.col("fold").is_null() if scores.pooled else pl.lit(value=True)
     runs = scores.runs.filter((pl.col("metric") == METRIC) & listed)
-    ranked = _ranked([model for model in in_order(rows) if _kind(model) == MODEL], _means(scores))
+    ranked = _ranked([model for model in in_order(rows) if kind_of(model) == MODEL], _means(scores))
     estimates = [
         Estimate(
             model,
@@ -158,10 +131,6 @@ def confusion_figures(scores: Scores, part: str) -> dict[str, Markup]:
     return {str(model): confusion(table, str(model)) for (model,), table in own.group_by("model", maintain_order=True)}
 
 
-def _kind(model: str) -> str:
-    return "ablation" if is_ablation(model) else "ensemble" if is_ensemble(model) else MODEL
-
-
 def _reads_nothing(model: str) -> bool:
     """Whether a model knows the classes' frequencies alone; it is far off all others."""
     return model in MODELS and not MODELS[model].modalities
@@ -177,7 +146,7 @@ def _sorted(models: Sequence[str], figures: Mapping[str, Any]) -> dict[str, dict
     kinds: dict[str, dict[str, Any]] = {MODEL: {}, "ensemble": {}, "ablation": {}}
     for model in models:
         if model in figures:
-            kinds[_kind(model)][model] = figures[model]
+            kinds[kind_of(model)][model] = figures[model]
     return kinds
 
 
@@ -216,7 +185,7 @@ def _ablations(scores: Scores, models: Sequence[str]) -> dict[str, Markup]:
     for name in filter(is_ablation, models):
         base = base_name(name)
         if base in models:
-            found.setdefault(base, []).append(_difference(scores, name, base, name.partition("/")[2]))
+            found.setdefault(base, []).append(_difference(scores, name, base, name.removeprefix(f"{base}/")))
     return {base: dots(rows, f"points of weighted F1 over {base}", zero=True) for base, rows in found.items()}
 
 
@@ -238,49 +207,32 @@ def _means(scores: Scores) -> dict[str, float]:
     return dict(scores.models.filter(pl.col("metric") == METRIC).select("model", "mean").rows())
 
 
-def _tables(scores: Scores, models: Sequence[str], protocol: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def _tables(scores: Scores, protocol: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """The tables of scores by what their rows are."""
     found: dict[str, list[dict[str, Any]]] = {MODEL: [], "ensemble": [], "ablation": []}
     for grid in grids(scores):
-        found[grid.rows].append(_grid(scores, models, protocol, grid))
+        found[grid.rows].append(_grid(scores, protocol, grid))
     return found
 
 
-def _grid(scores: Scores, models: Sequence[str], protocol: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
-    cells = {(row["model"], row["metric"]): row for row in shown(scores).to_dicts()}
+def _grid(scores: Scores, protocol: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
     names = sorted(grid.columns, key=lambda name: METRIC not in name)  # what rows are ranked by stands first
-    models = [model for model in models_of(grid, models) if (model, names[0]) in cells]
-    sizes, ranked = protocol["models"], [model for model in models if grid.bold and model not in unranked(protocol)]
-    values = {name: [cells[model, name]["mean"] for model in ranked if (model, name) in cells] for name in names}
-    best = {name: best_value(name, own or [math.nan]) for name, own in values.items()}
-    rows = []
-    for model in _ranked(models, {model: cells[model, names[0]]["mean"] for model in models}):
-        own = [_score_cell(cells.get((model, name)), best[name] if model in ranked else math.nan) for name in names]
-        rows.append({"model": model, "cells": own + _size_cells(sizes[model], cells[model, names[0]])})
+    found, sizes = rows_of(scores, grid, names, unranked(protocol)), protocol["models"]
+    rows = [
+        {"model": model, "cells": [*found[model][0], *_size_cells(sizes[model], found[model][1])]}
+        for model in _ranked(list(found), {model: first["mean"] for model, (_, first) in found.items()})
+    ]
     titles = [*(grid.columns[name] for name in names), *SIZES]
     return {"title": grid.title, "titles": titles, "rows": rows}
 
 
-def _score_cell(cell: Mapping[str, Any] | None, best: float) -> dict[str, Any]:
-    if cell is None:  # of a model that only names classes: the calibration error
-        return _cell(-1.0, "")
-    spread = f"± {in_percent(cell['sd'])} " if cell["sd"] is not None else ""
-    interval = "" if cell["low"] is None else bounds(cell["low"], cell["high"])
-    beside = f"{spread}{interval}"
-    return _cell(cell["mean"], in_percent(cell["mean"]), beside, best=cell["mean"] == best)
-
-
-def _size_cells(sizes: Mapping[str, Any], cell: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _size_cells(sizes: Mapping[str, Any], row: Mapping[str, Any]) -> list[Cell]:
     size, labels = sizes["n_parameters_in_all"], seen(sizes["labels_seen"])
     return [
-        _cell(cell["n_runs"], str(cell["n_runs"])),
-        _cell(size or 0, count(size), "" if size is None else f"own stage {sizes['n_parameters']:,}"),
-        _cell(("no", "unknown", "yes").index(labels), labels),
+        Cell(row["n_runs"], str(row["n_runs"])),
+        Cell(size or 0, count(size), "" if size is None else f"own stage {sizes['n_parameters']:,}"),
+        Cell(("no", "unknown", "yes").index(labels), labels),
     ]
-
-
-def _cell(value: float, text: str, beside: str = "", *, best: bool = False) -> dict[str, Any]:
-    return {"value": value, "mean": text, "beside": beside, "best": best}
 
 
 def _by_class(scores: Scores, models: Sequence[str], part: str) -> list[dict[str, Any]]:

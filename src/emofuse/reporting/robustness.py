@@ -8,8 +8,8 @@ from typing import Any
 
 from emofuse.core.percent import in_percent
 from emofuse.models.registry import base_name, in_order
+from emofuse.scoring.names import METRIC
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import METRIC
 
 __all__ = ["WORSE", "Conditions", "read_conditions"]
 

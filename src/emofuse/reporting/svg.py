@@ -79,11 +79,11 @@ def picture(width: int, height: float, label: str, parts: Sequence[str], *, wide
     return Markup("\n".join([head, *parts, "</svg>"]))
 
 
-def as_file(drawn: str, width: int = 720) -> str:
+def as_file(drawn: str) -> str:
     """Return a picture as a file of its own: with the style in it, and a ground."""
     head, rest = drawn.split(">", 1)
     rules = style("colours.css", "figures.css")
-    head = head.replace('width="100%"', f'width="{width}"')
+    head = head.replace('width="100%"', 'width="720"')
     return f'{head} style="background: var(--page)">\n<style>\n{rules}</style>{rest}\n'
 
 

@@ -1,6 +1,5 @@
 """Scores as tables for people: which there are, and as Markdown."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -9,21 +8,12 @@ from typing import Any, Final, Literal
 import polars as pl
 
 from emofuse.core.markdown import plain, table
-from emofuse.core.percent import bounds, in_percent, percent
-from emofuse.models.registry import base_name, in_order, is_ablation, is_ensemble
+from emofuse.models.registry import in_order, is_ablation, is_ensemble
+from emofuse.reporting.cells import Cell, best_value, score_cell
 from emofuse.reporting.verdicts import between, pair_row, standing
+from emofuse.scoring.names import ALL, BEST_ON_TEST, ECE, FOLD_MEAN, METRIC, NONZERO, NOT_COVERED, SUFFIXES
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import (
-    ALL,
-    BEST_ON_TEST,
-    ECE,
-    FOLD_MEAN,
-    METRIC,
-    NONZERO,
-    NOT_COVERED,
-    SUFFIXES,
-    Scores,
-)
+from emofuse.scoring.scores import Scores
 
 __all__ = [
     "ABLATIONS",
@@ -32,15 +22,17 @@ __all__ = [
     "PART_TITLES",
     "Grid",
     "best_model",
-    "best_value",
     "grids",
+    "kind_of",
     "markdown_table",
-    "models_of",
-    "shown",
+    "rows_of",
 ]
 
 TEMPERED = f"tempered_{ECE}"
 """The calibration error with a temperature for each run, chosen on dev; in tables alone, since dev has a say in it."""
+
+Kind = Literal["model", "ensemble", "ablation"]
+"""What the rows of a table are."""
 
 MODEL: Final = "model"
 """Rows of tables and figures that are neither ensembles nor ablations."""
@@ -75,7 +67,12 @@ PART_TITLES = {ALL: "", NONZERO: "Without the utterances whose sentiment is zero
 """What stands above what is of a part of the utterances."""
 
 
-def best_model(scores: Scores, among: Sequence[str], metric: str = METRIC) -> str:
+def kind_of(model: str) -> Kind:
+    """Return which tables a row is in."""
+    return "ablation" if is_ablation(model) else "ensemble" if is_ensemble(model) else MODEL
+
+
+def best_model(scores: Scores, among: Sequence[str]) -> str:
     """The model of the highest mean, such as the best unimodal one to compare a fusion with; the first one on a tie.
 
     The choice looks at test, in favour of the baseline: a comparison with it understates the other model, if anything.
@@ -83,16 +80,15 @@ def best_model(scores: Scores, among: Sequence[str], metric: str = METRIC) -> st
     Raises:
         ScoringError: none of ``among`` was scored
     """
-    rows = scores.models.filter(pl.col("model").is_in(list(among)) & (pl.col("metric") == metric))
+    rows = scores.models.filter(pl.col("model").is_in(list(among)) & (pl.col("metric") == METRIC))
     if rows.is_empty():
-        raise ScoringError(f"no {metric!r} of any of {list(among)}; scored: {_models(scores)}")
+        raise ScoringError(f"no {METRIC!r} of any of {list(among)}; scored: {_models(scores)}")
     return str(rows.row(rows["mean"].arg_max() or 0, named=True)["model"])
 
 
 def markdown_table(
     scores: Scores,
     comparisons: Sequence[tuple[str, str]] = (),
-    metrics: Sequence[str] = (METRIC,),
     unranked: Collection[str] = (),
 ) -> str:
     """What people read: which model is best, then a row a model, in percent, with the best of each column in bold.
@@ -100,7 +96,6 @@ def markdown_table(
     Args:
         scores: what :func:`emofuse.scoring.scores.score` gave
         comparisons: pairs of models; below the table one line a pair says by how much the first is better
-        metrics: the metrics that these lines tell
         unranked: models that are never ranked
 
     Raises:
@@ -110,7 +105,7 @@ def markdown_table(
     first, *others = (_grid(scores, grid, unranked) for grid in grids(scores))
     parts = ["\n".join(f"- {plain(line)}" for line in lines), first, _legend(scores), *others]
     if comparisons:
-        lines = [_comparison(scores, a, b, metric) for a, b in comparisons for metric in metrics]
+        lines = [_comparison(scores, *pair) for pair in comparisons]
         parts += ["Paired comparisons (difference in points):\n\n" + "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
@@ -127,7 +122,7 @@ class Grid:
 
     title: str
     columns: Mapping[str, str]
-    rows: Literal["model", "ensemble", "ablation"] = MODEL
+    rows: Kind = MODEL
 
     @property
     def bold(self) -> bool:
@@ -137,7 +132,7 @@ class Grid:
 
 def grids(scores: Scores) -> list[Grid]:
     """Return the tables that a task has: of all utterances and without the zeros, as means over folds, and so on."""
-    found = shown(scores)["metric"].unique(maintain_order=True).to_list()
+    found = _shown(scores)["metric"].unique(maintain_order=True).to_list()
     tables = []
     for (prefix, kind), (part, of) in product(_TITLES.items(), PART_TITLES.items()):
         tables.append(Grid(". ".join(filter(None, (kind, of))), _columns(prefix, SUFFIXES[part], found)))
@@ -153,16 +148,10 @@ def grids(scores: Scores) -> list[Grid]:
     return [grid for grid in (tables[0], *apart, *tables[1:]) if grid.columns]
 
 
-def shown(scores: Scores) -> pl.DataFrame:
-    """Return the rows of tables for people: those of ``models``, and the calibration error with temperatures."""
+def _shown(scores: Scores) -> pl.DataFrame:
+    """The rows of tables for people: those of ``models``, and the calibration error with temperatures."""
     tempered = scores.tempered.with_columns(metric=pl.lit("tempered_") + pl.col("metric"))
     return pl.concat([scores.models, tempered.select(scores.models.columns)])
-
-
-def models_of(grid: Grid, names: Sequence[str]) -> list[str]:
-    """Return the models that a table has rows of, in order."""
-    kinds = {"ensemble": is_ensemble, "ablation": is_ablation, MODEL: lambda name: base_name(name) == name}
-    return in_order(filter(kinds[grid.rows], names))
 
 
 def _columns(prefix: str, suffix: str, found: Sequence[str]) -> dict[str, str]:
@@ -171,38 +160,35 @@ def _columns(prefix: str, suffix: str, found: Sequence[str]) -> dict[str, str]:
     return {name: title for name, title in names.items() if name in found}
 
 
+def rows_of(
+    scores: Scores, grid: Grid, names: Sequence[str], unranked: Collection[str]
+) -> dict[str, tuple[list[Cell], Mapping[str, Any]]]:
+    """Return a table's rows by model, in order: the cells of some metrics, and the scores that the first is made of.
+
+    Args:
+        scores: what :func:`emofuse.scoring.scores.score` gave
+        grid: the table
+        names: the metrics; a model without the first has no row
+        unranked: models that are never ranked
+    """
+    found = {(row["model"], row["metric"]): row for row in _shown(scores).to_dicts()}
+    models = [each for each in _models(scores) if kind_of(each) == grid.rows and (each, names[0]) in found]
+    ranked = [model for model in models if grid.bold and model not in unranked]
+    known = {name: [found[model, name]["mean"] for model in ranked if (model, name) in found] for name in names}
+    best = {name: best_value(name, means) for name, means in known.items()}
+
+    def cell(model: str, name: str) -> Cell:
+        return score_cell(found.get((model, name)), best[name] if model in ranked else None, spread=True)
+
+    return {model: ([cell(model, name) for name in names], found[model, names[0]]) for model in models}
+
+
 def _grid(scores: Scores, grid: Grid, unranked: Collection[str]) -> str:
-    cells = {(row["model"], row["metric"]): row for row in shown(scores).to_dicts()}
     names = list(grid.columns)
-    models = [model for model in models_of(grid, _models(scores)) if (model, names[0]) in cells]
-    ranked = [model for model in models if model not in unranked and grid.bold]
-    best = {name: best_value(name, _known(cells, ranked, name)) for name in names}
-    lines = []
-    for model in models:
-        row = [_cell(cells.get((model, name)), best[name] if model in ranked else math.nan) for name in names]
-        lines.append([model, *row, str(cells[model, names[0]]["n_runs"])])
+    rows = rows_of(scores, grid, names, unranked)
+    lines = [[model, *map(str, cells), str(first["n_runs"])] for model, (cells, first) in rows.items()]
     above = f"{grid.title}:\n\n" if grid.title else ""
     return above + table(["Model", *grid.columns.values(), "Runs"], ["---", *["---:"] * (len(names) + 1)], lines)
-
-
-def best_value(metric: str, values: Sequence[float]) -> float:
-    """Return the best value of a metric: an error is good when it is small."""
-    return min(values) if ECE in metric else max(values)
-
-
-def _known(cells: Mapping[tuple[str, str], Mapping[str, Any]], models: Sequence[str], name: str) -> list[float]:
-    """A column's values; a model that only names classes has no calibration error."""
-    return [percent(cells[model, name]["mean"]) for model in models if (model, name) in cells] or [math.nan]
-
-
-def _cell(row: Mapping[str, Any] | None, best: float) -> str:
-    """Such as ``**65.8** ± 0.4 [64.1, 67.3]``; no sd for a single run, no interval where there is none."""
-    if row is None:
-        return ""
-    mean, bold = in_percent(row["mean"]), percent(row["mean"]) == best
-    sd = "" if row["sd"] is None else f" ± {in_percent(row['sd'])}"
-    ends = "" if row["low"] is None else f" {bounds(row['low'], row['high'])}"
-    return (f"**{mean}**" if bold else mean) + sd + ends
 
 
 def _legend(scores: Scores) -> str:
@@ -215,9 +201,9 @@ def _legend(scores: Scores) -> str:
     )
 
 
-def _comparison(scores: Scores, first: str, second: str, metric: str) -> str:
-    row = pair_row(scores.pairs, first, second, metric)
-    difference = f"{METRIC_TITLES.get(metric, metric)} {between(row)}"
+def _comparison(scores: Scores, first: str, second: str) -> str:
+    row = pair_row(scores.pairs, first, second)
+    difference = f"{METRIC_TITLES[METRIC]} {between(row)}"
     pair = f"{plain(first)} over {plain(second)}"
     return f"- {pair}: {difference}, p = {row['p']:.2g}, Holm-adjusted {row['p_adjusted']:.2g}"
 

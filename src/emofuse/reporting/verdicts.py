@@ -6,8 +6,9 @@ from typing import Any
 import polars as pl
 
 from emofuse.core.percent import bounds, in_percent, points
+from emofuse.models.registry import base_name
+from emofuse.scoring.names import METRIC
 from emofuse.scoring.predictions import ScoringError
-from emofuse.scoring.scores import METRIC
 
 __all__ = ["between", "pair_row", "standing", "verdict"]
 
@@ -24,26 +25,25 @@ def between(row: Mapping[str, Any]) -> str:
     return f"{points(row['difference'])} [{points(row['low'])}, {points(row['high'])}]"
 
 
-def pair_row(pairs: pl.DataFrame, first: str, second: str, metric: str = METRIC) -> dict[str, Any]:
+def pair_row(pairs: pl.DataFrame, first: str, second: str) -> dict[str, Any]:
     """Return the row of two models, as first less second, whichever way round the table of pairs holds them.
 
     Args:
         pairs: as in :class:`~emofuse.scoring.scores.Scores`
         first: a model
         second: another
-        metric: what they are compared by
 
     Raises:
         ScoringError: they were not compared
     """
     for a, b, sign in ((first, second, 1), (second, first, -1)):
-        found = pairs.filter((pl.col("model_a") == a) & (pl.col("model_b") == b) & (pl.col("metric") == metric))
+        found = pairs.filter(model_a=a, model_b=b, metric=METRIC)
         if len(found):
             row = found.row(0, named=True)
             low, high = sorted(sign * row[end] for end in ("low", "high"))
             return row | {"difference": sign * row["difference"], "low": low, "high": high}
     compared = sorted({*pairs["model_a"], *pairs["model_b"]})
-    raise ScoringError(f"no comparison of {first!r} and {second!r} on {metric!r}; compared: {compared}")
+    raise ScoringError(f"no comparison of {first!r} and {second!r} on {METRIC!r}; compared: {compared}")
 
 
 def verdict(pair: Mapping[str, Any], confidence_level: float) -> str:
@@ -64,8 +64,8 @@ def standing(
         confidence_level: probability with which an interval holds what it is of
         unranked: models that are left out too
     """
-    ranked = ~pl.col("model").str.contains("/") & ~pl.col("model").is_in(list(unranked))
-    rows = models.filter((pl.col("metric") == METRIC) & ranked).to_dicts()
+    rows = [row for row in models.filter(metric=METRIC).to_dicts() if row["model"] == base_name(row["model"])]
+    rows = [row for row in rows if row["model"] not in unranked]
     best = max(rows, key=lambda row: row["mean"])
     by_verdict: dict[str, list[str]] = {AHEAD: [], PERHAPS: [], ALIKE: []}
     for name in (row["model"] for row in rows if row is not best):

@@ -11,8 +11,9 @@ from emofuse.inference.bundle import read_json
 from emofuse.plan import Plan
 from emofuse.robustness.conditions import MEASURED
 from emofuse.robustness.predictions import predict_corrupted
+from emofuse.scoring.estimates import ScoringConfig
 from emofuse.scoring.inputs import run_folders, truth_of
-from emofuse.scoring.scores import ScoringConfig, score
+from emofuse.scoring.scores import score
 from emofuse.tasks import Task
 
 __all__ = ["robustness"]

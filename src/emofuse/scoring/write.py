@@ -8,7 +8,8 @@ import polars as pl
 
 from emofuse.core.files import write_json, write_table, write_text
 from emofuse.models.registry import in_order
-from emofuse.scoring.scores import DECIMALS, DEV, METRIC, Scores
+from emofuse.scoring.names import DECIMALS, DEV, METRIC
+from emofuse.scoring.scores import Scores
 
 __all__ = ["learning_curves", "scores_json", "scores_on_dev", "write_csv", "write_runs", "write_scores"]
 

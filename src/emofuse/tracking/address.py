@@ -19,7 +19,7 @@ from emofuse.core.params import STRICT
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["TrackingConfig", "TrackingError", "alone", "client_of", "database", "errors_of", "public", "tracker_uri"]
+__all__ = ["TrackingConfig", "TrackingError", "alone", "database", "errors_of", "public", "tracker", "tracker_uri"]
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -78,6 +78,18 @@ def tracker_uri(root: Path) -> str:
         return uri
     given, mark, query = uri.removeprefix(_SQLITE).partition("?")
     return f"{_sqlite((home / unquote(given)).resolve())}{mark}{query}"
+
+
+@contextmanager
+def tracker(root: Path) -> "Iterator[tuple[MlflowClient, str]]":
+    """Give the client of a project's tracker and its address; what the tracker raises becomes a :class:`TrackingError`.
+
+    Args:
+        root: the project's root folder
+    """
+    uri = tracker_uri(root)
+    with errors_of(uri):
+        yield client_of(uri), uri
 
 
 def _sqlite(path: Path) -> str:

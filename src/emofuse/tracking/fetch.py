@@ -8,7 +8,7 @@ from pathlib import Path
 from emofuse.inference import sources
 from emofuse.inference.bundle import Bundle, BundleError, read_bundle
 from emofuse.inference.model import Model
-from emofuse.tracking.address import TrackingError, database, errors_of, tracker_uri
+from emofuse.tracking.address import TrackingError, database, tracker, tracker_uri
 
 __all__ = ["find", "load"]
 
@@ -42,8 +42,7 @@ def find(where: str | Path) -> Bundle:
 
 
 def _of_mlflow(address: str) -> Bundle:
-    uri = tracker_uri(Path())
-    file = database(uri)
+    file = database(tracker_uri(Path()))
     if file and not file.exists():
         raise BundleError(f"{address}: {file} is not there; run `emofuse track`, or set MLFLOW_TRACKING_URI")
     from mlflow.artifacts import download_artifacts
@@ -51,7 +50,7 @@ def _of_mlflow(address: str) -> Bundle:
     folder = tempfile.mkdtemp(prefix="emofuse-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
-        with errors_of(uri):
+        with tracker(Path()) as (_, uri):
             downloaded = download_artifacts(address, dst_path=folder, tracking_uri=uri, registry_uri=uri)
     except TrackingError as error:
         raise BundleError(f"{address}: {error}") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from select import select
 from typing import Any
 
-from emofuse.tracking.address import TrackingConfig, client_of, errors_of, tracker_uri
+from emofuse.tracking.address import TrackingConfig, tracker
 from emofuse.tracking.experiment import experiment_of
 from emofuse.tracking.runs_in_tracker import RunsInTracker
 from emofuse.tracking.runs_on_disk import CURVES, RunsOnDisk, opened
@@ -32,9 +32,7 @@ def follow(root: Path, config: TrackingConfig, folder: Path) -> None:
     while not _begun(folder):  # Not every stage trains something: until then MLflow need not be imported.
         if _ended():
             return
-    uri = tracker_uri(root)
-    with errors_of(uri):
-        client = client_of(uri)
+    with tracker(root) as (client, uri):
         experiment = experiment_of(client, uri, config)
         print("the tracker answers", flush=True)
         task = _lines(_begun(folder)[0])[0]["task"]

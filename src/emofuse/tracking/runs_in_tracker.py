@@ -10,16 +10,15 @@ import json
 import math
 import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from emofuse.core.files import digest
+from emofuse.core.git import git
 from emofuse.tracking.runs_on_disk import CURRENT, EXPERIMENT, KEY, PLACE, TEST, Card, Model
 
 if TYPE_CHECKING:
@@ -73,12 +72,12 @@ class RunsInTracker:
         """The run of a card."""
         return self._by_key[card.key]
 
-    def show(self, model: Model, done: Callable[[], object]) -> None:
-        """Bring a model's parent run and all runs under it in line; calls ``done`` after each."""
-        for card in model.cards:
+    def show(self, model: Model) -> None:
+        """Bring a model's parent run and all runs under it in line."""
+        cards = (model.parent, *model.runs)
+        for card in cards:
             self.show_run(card, model.parent)
-            done()
-        self._retire(model.cards)
+        self._retire(cards)
 
     def create(self, card: Card, parent: Card, times: tuple[float, float] | None) -> "Run":
         """Make a run with its tags alone, and that of its model if there is none."""
@@ -129,7 +128,7 @@ class RunsInTracker:
         from mlflow.entities import Param
 
         with tempfile.TemporaryDirectory(prefix="emofuse-") as folder:
-            for name, source in card.files.items():
+            for name, source in card.files.items():  # Of links to DVC's cache, which is read-only, too.
                 place = Path(folder, name)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, place)
@@ -188,12 +187,8 @@ def all_pages(search: Callable[..., Any], *arguments: Any, **options: Any) -> It
 def tags_of_machine(root: Path) -> dict[str, str]:
     """Return the tags of new runs that say which machine and project made them, and at which of git's commits."""
     tags = {_MACHINE: digest([socket.gethostname(), str(root.resolve())])[:16]}
-    # Also where somebody else owns the checkout, as in a container: reading a commit's name runs nothing of theirs.
-    command = ["git", "-c", "safe.directory=*", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"]
-    with suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-        tags["mlflow.source.git.commit"] = done.stdout.strip()
-    return tags
+    commit = git(root, "rev-parse", "--verify", "--quiet", "HEAD")
+    return tags | ({"mlflow.source.git.commit": commit} if commit else {})
 
 
 def _new(wanted: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:

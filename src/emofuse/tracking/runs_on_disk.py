@@ -25,7 +25,7 @@ from emofuse.core.params import ParamsError
 from emofuse.core.store import DEFAULT_ROOT, Store
 from emofuse.features.shards import FeatureError, metadata
 from emofuse.plan import Plan, params_of_task
-from emofuse.scoring.scores import DEV
+from emofuse.scoring.names import DEV
 
 __all__ = [
     "CURRENT",
@@ -72,9 +72,8 @@ class Card:
     """A run as the tracker should show it.
 
     Attributes:
-        key: digest by which the run is found again
         name: such as ``demo/logmel+minilm/hcam/seed-0-fold-0``
-        tags: by name, the key among them
+        tags: by name, the key among them once it is known
         params: by name
         metrics: single values by name, as fractions
         curves: ``(name, value, epoch)``
@@ -86,7 +85,6 @@ class Card:
         scores: folder of the results in whose table its model is
     """
 
-    key: str
     name: str
     tags: Mapping[str, str]
     params: Mapping[str, str]
@@ -97,6 +95,11 @@ class Card:
     files: Mapping[str, Path] = field(default_factory=dict)
     result: str | None = None
     scores: Path | None = None
+
+    @property
+    def key(self) -> str:
+        """Digest by which the run is found again."""
+        return self.tags[KEY]
 
     @cached_property
     def contents(self) -> str:
@@ -118,11 +121,6 @@ class Model:
     parent: Card
     runs: tuple[Card, ...]
     folder: Path
-
-    @property
-    def cards(self) -> tuple[Card, ...]:
-        """The parent, then the runs."""
-        return (self.parent, *self.runs)
 
 
 def read_models(root: Path) -> list[Model]:
@@ -156,14 +154,14 @@ def opened(record: Mapping[str, Any]) -> tuple[Card, Card]:
         place[EXPERIMENT], name = experiment, f"{experiment}: {name}"
     tags = {**place, "mlflow.source.name": record["stage"], "mlflow.source.type": "LOCAL"}
     params = {_clean(each): str(value) for each, value in record["parameters"].items()}
-    return Card("", name, {**tags, LEVEL: "run"}, params), _parent_of(name, tags, params)
+    return Card(name, {**tags, LEVEL: "run"}, params), _parent_of(name, tags, params)
 
 
 def _parent_of(name: str, tags: Mapping[str, str], params: Mapping[str, str]) -> Card:
     """A model as it is known from one of its runs; with other parameters it is another model."""
     own = {each: value for each, value in tags.items() if each not in ("seed", "fold")}
     key = digest([*(own.get(each) for each in PLACE), params])
-    return Card(key, name.rpartition("/")[0], {**own, KEY: key, CURRENT: "true", LEVEL: "model"}, params)
+    return Card(name.rpartition("/")[0], {**own, KEY: key, CURRENT: "true", LEVEL: "model"}, params)
 
 
 class RunsOnDisk:
@@ -206,39 +204,35 @@ class RunsOnDisk:
             OSError: a file that should stand beside another is missing
             ValueError: a file is damaged
         """
-        path = folder / "record.json"
-        try:
-            return self._run(json.loads(path.read_text(encoding="utf-8")), folder)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: not a run's record: {error!r}") from error
-
-    def _run(self, record: Mapping[str, Any], folder: Path) -> Card:
-        card, _ = opened(record)
-        pair, place = self._pair(record["encoders"]), (record["model"], record["seed"], record["fold"])
         files = {name: folder / name for name in ("record.json", "predictions.parquet")}
-        # The key is of the result itself, and not of the stage, which may be repeated with an equal result, and in
-        # whose name the majority has a pair of encoders that it does not read.
-        given = {name: each for name, each in record.items() if name != "stage"}
-        result = digest([given, file_digest(files["predictions.parquet"])])
-        key = digest([result, card.tags[EXPERIMENT]]) if EXPERIMENT in card.tags else result
-        datasets, encoder_tags = self._inputs(record["encoders"])
-        return replace(
-            card,
-            key=key,
-            tags={**card.tags, KEY: key, CURRENT: "true", **encoder_tags},
-            metrics=_metrics(record, self._scores[pair].get(place, {}) if pair else {}),
-            curves=tuple(
-                (CURVES[name], each[name], each["epoch"])
-                for each in record["history"]
-                for name in CURVES
-                if name in each
-            ),
-            times=self._times.get(file_digest(files["record.json"])),
-            datasets=datasets,
-            files=files,
-            result=result,
-            scores=self._layout.metrics(self._task, pair) if pair else None,
-        )
+        try:
+            record = json.loads(files["record.json"].read_text(encoding="utf-8"))
+            card, _ = opened(record)
+            pair, place = self._pair(record["encoders"]), (record["model"], record["seed"], record["fold"])
+            # The key is of the result itself, and not of the stage, which may be repeated with an equal result, and in
+            # whose name the majority has a pair of encoders that it does not read.
+            given = {name: each for name, each in record.items() if name != "stage"}
+            result = digest([given, file_digest(files["predictions.parquet"])])
+            key = digest([result, card.tags[EXPERIMENT]]) if EXPERIMENT in card.tags else result
+            datasets, encoder_tags = self._inputs(record["encoders"])
+            return replace(
+                card,
+                tags={**card.tags, KEY: key, CURRENT: "true", **encoder_tags},
+                metrics=_metrics(record, self._scores[pair].get(place, {}) if pair else {}),
+                curves=tuple(
+                    (CURVES[name], each[name], each["epoch"])
+                    for each in record["history"]
+                    for name in CURVES
+                    if name in each
+                ),
+                times=self._times.get(file_digest(files["record.json"])),
+                datasets=datasets,
+                files=files,
+                result=result,
+                scores=self._layout.metrics(self._task, pair) if pair else None,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{files['record.json']}: not a run's record: {error!r}") from error
 
     def _model(self, folders: Mapping[Path, Sequence[Card]]) -> Model:
         scores = next(iter(folders.values()))[0].scores

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from tqdm import tqdm
 
 from emofuse.core.process import quiet
-from emofuse.tracking.address import TrackingConfig, alone, client_of, database, errors_of, public, tracker_uri
+from emofuse.tracking.address import TrackingConfig, alone, database, public, tracker, tracker_uri
 from emofuse.tracking.experiment import experiment_of, view
 from emofuse.tracking.registry import Registry
 from emofuse.tracking.runs_in_tracker import RunsInTracker, all_pages
@@ -68,22 +69,17 @@ def sync(root: Path, config: TrackingConfig) -> Summary:
         OSError: a file that should stand beside another is missing
         ValueError: a file on disk is damaged
     """
-    uri = tracker_uri(root)
     if not any(root.glob("data/models/*/**/record.json")):
-        return Summary(public(uri))
-    with errors_of(uri):
-        client = client_of(uri)
-        with alone(uri):
-            models = read_models(root)  # under the lock, so that what a later call has read is never undone
-            experiment = experiment_of(client, uri, config)
-            runs = RunsInTracker(client, experiment, root)
-            models = [each for each in map(runs.without_known, models) if each.runs]
-            with tqdm(total=sum(len(each.cards) for each in models), desc="track", unit="run", disable=quiet()) as bar:
-                for model in models:
-                    runs.show(model, bar.update)
-            registry = Registry(client)
-            for model in tqdm(models, desc="register", unit="model", disable=quiet()):
-                registry.show(model, runs)
+        return Summary(public(tracker_uri(root)))
+    with tracker(root) as (client, uri), alone(uri):
+        models = read_models(root)  # under the lock, so that what a later call has read is never undone
+        experiment = experiment_of(client, uri, config)
+        runs, registry = RunsInTracker(client, experiment, root), Registry(client)
+        models = [each for each in map(runs.without_known, models) if each.runs]
+        for model in tqdm(models, desc="track", unit="model", disable=quiet()):
+            runs.show(model)
+        for model in tqdm(models, desc="register", unit="model", disable=quiet()):
+            registry.show(model, runs)
     done = {name: tuple(each) for name, each in (runs.done | registry.done).items()}
     return Summary(public(uri), **done, view=view(experiment))
 
@@ -98,13 +94,11 @@ def training_seconds(root: Path, config: TrackingConfig) -> dict[tuple[str, str,
     Raises:
         TrackingError: the tracker cannot be reached
     """
-    uri = tracker_uri(root)
-    file = database(uri)
+    file = database(tracker_uri(root))
     if file and not file.exists():
         return {}
     seconds: dict[tuple[str, str, str], list[float]] = {}
-    with errors_of(uri):
-        client = client_of(uri)
+    with tracker(root) as (client, _):
         found = client.get_experiment_by_name(config.name)
         query = f"tags.{LEVEL} = 'run' AND tags.`{CURRENT}` = 'true'"
         for run in all_pages(client.search_runs, [found.experiment_id], query) if found else ():
@@ -112,7 +106,7 @@ def training_seconds(root: Path, config: TrackingConfig) -> dict[tuple[str, str,
             if EXPERIMENT not in tags and run.info.end_time:
                 model = (tags["task"], tags["encoders"], tags["model"])
                 seconds.setdefault(model, []).append((run.info.end_time - run.info.start_time) / 1000)
-    return {model: sum(each) / len(each) for model, each in seconds.items()}
+    return {model: fmean(each) for model, each in seconds.items()}
 
 
 def _count(names: Sequence[str], what: str) -> str:
