@@ -37,7 +37,6 @@ from emofuse.core import schema
 from emofuse.core.pool import Pool
 from emofuse.core.sharding import shard_name, shard_of
 from emofuse.core.store import Store
-from emofuse.encoders.batches import padding_share
 from emofuse.encoders.catalogue import EncoderConfig
 from emofuse.encoders.sources import load_extractor, load_network, locate
 from emofuse.encoders.speech import Config, SpeechEncoder, batches
@@ -193,7 +192,8 @@ def measure(variant: str, model: str, seconds: float, dtype: str) -> tuple[float
         plain(network, clips, [np.array([0])])
     taken = clock(run)
     memory = peak()  # before the matrix product, which takes some too
-    return taken, product_rate(kind), padding_share(frames, cut), memory
+    padded = sum(len(batch) * frames[batch].max() for batch in cut)
+    return taken, product_rate(kind), 1 - frames.sum() / padded, memory
 
 
 def stage(model: str, times: int) -> list[str]:

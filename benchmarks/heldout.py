@@ -29,10 +29,10 @@ from emofuse.models.registry import Model, model
 from emofuse.scoring.estimates import ScoringConfig
 from emofuse.scoring.scores import score
 from emofuse.tasks import Task
-from emofuse.training import fuse as fusing
-from emofuse.training.jobs import Work, train_all
-from emofuse.training.linear import pretrain_linear
-from emofuse.training.pretrain import pretrain
+from emofuse.training.fuse import fuse
+from emofuse.training.jobs import Work, jobs_of
+from emofuse.training.pretrain import pretrain, pretrain_linear
+from emofuse.training.trainer import train_all
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,12 +67,13 @@ def _train(
         pretrain_linear(work, modality, pair.encoder(modality))
     for base in dict.fromkeys(each["model"] for each in variants.values()):
         entry: Model = model(base)
-        fusing.fuse(work, pair, entry.name)
+        fuse(work, pair, entry.name)
     for name, each in variants.items():
         changed = params.changed(f"models.{each['model']}", each["changes"], name)
         other = Work(f"{work.stage} {name}", task, changed, layout, work.store)
         out = layout.fusion(task, pair) / name
-        train_all(other, out, fusing._train, fusing._jobs(other, pair, each["model"], out))
+        encoders = {modality: pair.encoder(modality) for modality in MODALITIES}
+        train_all(other, out, [(job,) for job in jobs_of(other, each["model"], encoders, out)])
     tables = []
     for path in sorted(layout.models.rglob("predictions.parquet")):
         table = pl.read_parquet(path)

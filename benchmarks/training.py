@@ -39,12 +39,12 @@ from emofuse.training.data import (
     Sequences,
     collate,
     examples,
+    longest,
     read_features,
     shuffled_batches,
 )
 from emofuse.training.fit import FitConfig, Learner, _device, _to, class_weights, infer
-from emofuse.training.fuse import settings
-from emofuse.training.pretrain import UnimodalConfig
+from emofuse.training.settings import settings
 
 PARAMS = Params.load(root=Path(__file__).parent.parent)
 SAMPLE, CLASSES = 256, 6
@@ -85,8 +85,7 @@ def cases() -> list[Case]:
     """Return every network with the settings of ``params.yaml``."""
     rows = []
     for name in ("audio", "text"):
-        config = PARAMS.get(f"models.{name}", UnimodalConfig)
-        first, second = config.utterance, config.context
+        first, second = (settings(PARAMS, f"{name}-{level}") for level in ("utterance", "context"))
         build_first = partial(_utterance, first.network, name)
         build_second = partial(_context, second.network, name)
         rows += [
@@ -186,7 +185,7 @@ def measure(case: Case, size: Size, longer: float = 1.0, reference: bool = True)
         network = case.build(case.dims).to(device)
         learner = Learner(network, case.fit, class_weights(fold, 0.0).to(device))
         items = examples(fold, network.unit, "train")
-        lengths = torch.stack([each.lengths for each in inputs.values()]).amax(dim=0).numpy()
+        lengths = longest(inputs)
         loading, begin = 0.0, clock()
         for batch_items in shuffled_batches(items, lengths, case.fit.batch_size, np.random.default_rng(0)):
             start = clock()

@@ -13,8 +13,7 @@ def main(file: str, task: str, modality: str, encoder: str) -> None:
     """Train the networks without context and with it, and the linear baseline."""
     with stage(f"pretrain {task} {encoder}") as name, shown() as progress:
         from emofuse.training.jobs import Work
-        from emofuse.training.linear import pretrain_linear
-        from emofuse.training.pretrain import pretrain
+        from emofuse.training.pretrain import pretrain, pretrain_linear
 
         work = Work.load(name, file, task, progress)
         pretrain(work, modality, encoder)

@@ -495,7 +495,7 @@ def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
     import yaml
 
     from emofuse.audio import parallel
-    from emofuse.training import jobs
+    from emofuse.training import trainer
 
     folder = tmp_path_factory.mktemp("project")
     tree = yaml.safe_load((root / "params.yaml").read_text())
@@ -505,7 +505,7 @@ def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)  # where the corpus's source is
         patch.setattr(parallel, "Pool", _Here)
-        patch.setattr(jobs, "run_all", lambda _, function, each: sum(map(function, each)))
+        patch.setattr(trainer, "run_all", lambda _, function, each: sum(map(function, each)))
         _run_stages(folder)
     yield Project(folder, dict(_conversations(folder)))
     torch.set_num_threads(threads)
@@ -544,8 +544,7 @@ def _run_stages(folder: Path) -> None:
     from emofuse.scoring.write import scores_on_dev, write_scores
     from emofuse.training.fuse import ablate, fuse
     from emofuse.training.jobs import Work
-    from emofuse.training.linear import pretrain_linear
-    from emofuse.training.pretrain import pretrain
+    from emofuse.training.pretrain import pretrain, pretrain_linear
 
     params, layout, store = Params.load(root=folder), Layout(folder), Store(folder / ".emofuse")
     plan, pair = Plan.load(params), Pair("logmel", "minilm")

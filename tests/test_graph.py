@@ -350,7 +350,7 @@ def test_files_of_a_local_encoder_that_change_are_encoded_again(
     own.write_text(own.read_text().replace("  - logmel\n", "  - tiny\n"))
     digested, encoded = stages = [f"{GRAPH}:weights-audio@tiny", f"{GRAPH}:extract-audio@tiny"]
     done = dvc(project, "repro", encoded, fails=True)
-    assert "data/weights/tiny: not found; bring the folder" in done.stdout + done.stderr
+    assert "data/weights/tiny: not found; copy the folder there" in done.stdout + done.stderr
     weights = []
     for seed in range(2):
         save_wav2vec2(folder, seed)
@@ -555,7 +555,9 @@ def test_a_name_that_could_be_no_folder(tmp_path: Path, name: str, old: str, key
     value = old.replace(re.split("[ \n]+", old.strip())[-1], name)
     message = refused(write_project(tmp_path, toy=OWN.replace(old, value)))
     file = tmp_path / "corpora/toy/params.yaml"
-    assert message.startswith(f"{file}: {key}: {name!r}: Value error, a name has letters, digits, - and _ alone, and ")
+    assert message.startswith(
+        f"{file}: {key}: {name!r}: Value error, a name consists of letters, digits, - and _, and "
+    )
 
 
 def test_two_corpora_or_tasks_of_one_name_would_share_their_folders(tmp_path: Path) -> None:

@@ -91,11 +91,11 @@ def test_the_truth_has_dev_and_test(unlabelled: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "fault"),
     [
-        (changed(3, split="dev"), "dialogue_id 'a' is in dev and train; 1 such in all"),
-        (changed(0, split="test"), "dialogue_id 'a' is in test and train; 1 such in all"),
-        (changed(1, split="test"), "dialogue_id 'a' is in test and train; 1 such in all"),
-        (changed(4, speaker="Ann"), "speaker 'Ann' is in dev and train; 1 such in all"),
-        (changed(9, speaker="Bob"), "speaker 'Bob' is in test and train; 1 such in all"),
+        (changed(3, split="dev"), "dialogue_id 'a' is in dev and train; 1 in total"),
+        (changed(0, split="test"), "dialogue_id 'a' is in test and train; 1 in total"),
+        (changed(1, split="test"), "dialogue_id 'a' is in test and train; 1 in total"),
+        (changed(4, speaker="Ann"), "speaker 'Ann' is in dev and train; 1 in total"),
+        (changed(9, speaker="Bob"), "speaker 'Bob' is in test and train; 1 in total"),
         (changed(5, label="joy"), "class 'bad' has no utterance in dev"),
         (changed(8, label="awe"), "class 'good' has no utterance in test"),
         (changed(0, split=None), r"splits are \['None', 'dev', 'test', 'train'\]; expected"),
@@ -306,10 +306,10 @@ def test_sessions_that_are_taken_together() -> None:
     [
         ({"session": None}, ["1"], "^task small: u0 has no session, by which the task is split"),
         ({}, ["6"], r"^task small: splits name the sessions \['6'\]; the corpus has \['1', '2', '3', '4', '5'\]"),
-        ({"dialogue_id": "4a"}, ["1"], "^task small: dialogue_id '4a' is in dev and train; 1 such in all"),
-        ({"dialogue_id": "2a"}, "each", "^task small, fold 0: dialogue_id '2a' is in dev and train; 1 such in all"),
-        ({"dialogue_id": "5a"}, "each", "^task small, fold 0: dialogue_id '5a' is in dev and test; 1 such in all"),
-        ({"speaker": "5F"}, "each", "^task small, fold 0: speaker '5F' is in dev and test; 1 such in all"),
+        ({"dialogue_id": "4a"}, ["1"], "^task small: dialogue_id '4a' is in dev and train; 1 in total"),
+        ({"dialogue_id": "2a"}, "each", "^task small, fold 0: dialogue_id '2a' is in dev and train; 1 in total"),
+        ({"dialogue_id": "5a"}, "each", "^task small, fold 0: dialogue_id '5a' is in dev and test; 1 in total"),
+        ({"speaker": "5F"}, "each", "^task small, fold 0: speaker '5F' is in dev and test; 1 in total"),
     ],
 )
 def test_a_leak_of_any_fold_is_named(changes: dict[str, str | None], dev: Any, fault: str) -> None:

@@ -231,7 +231,7 @@ def test_a_damaged_cache_file_is_named_and_the_next_pull_heals(member: Path, fir
     done = subprocess.run(stage, cwd=member, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     (output,) = done.stderr.splitlines()
-    assert re.search(r"^pretrain demo minilm: data/.*/shard-\d+-of-\d+\.parquet: not a whole feature shard", output)
+    assert re.search(r"^pretrain demo minilm: data/.*/shard-\d+-of-\d+\.parquet: not a complete feature shard", output)
     assert re.search(
         rf"; {TEXT}/shard-\d+-of-\d+\.parquet: was damaged in DVC's cache and has been removed; `dvc pull`", output
     )

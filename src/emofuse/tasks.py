@@ -372,7 +372,7 @@ def _refuse_shared(table: pl.DataFrame, column: str, where: str) -> None:
     )
     if shared.height:
         value, splits = shared.row(0)
-        raise TaskError(f"{where}: {column} {value!r} is in {_join(splits)}; {shared.height} such in all")
+        raise TaskError(f"{where}: {column} {value!r} is in {_join(splits)}; {shared.height} in total")
 
 
 def _join(names: Iterable[str]) -> str:

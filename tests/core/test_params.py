@@ -11,7 +11,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from emofuse.core.params import CORPUS_SECTIONS, ROOT_FILE, STRICT, Name, Params, ParamsError, corpus_files, validate
-from emofuse.models.registry import FUSION
+from emofuse.models.registry import FUSION, UNIMODAL
 from emofuse.plan import plans
 
 TEXT = """
@@ -107,9 +107,9 @@ MANY_MERGES = b"a: &a {x: 1}\nb: {<<: [" + b", ".join(1_001 * [b"*a"]) + b"]}\n"
         (b"a: \xff\xfe", "not valid YAML"),
         (b"- a", "expected a mapping"),
         (b"", "mapping"),
-        (b"a: 1\na: 2\n", "'a' stands twice"),
-        (b"a: {b: 1, c: 2, b: 3}", "'b' stands twice"),
-        (b"corpus: {name: a}\nrun: {}\ncorpus: {name: b}\n", "'corpus' stands twice"),
+        (b"a: 1\na: 2\n", "'a' appears twice"),
+        (b"a: {b: 1, c: 2, b: 3}", "'b' appears twice"),
+        (b"corpus: {name: a}\nrun: {}\ncorpus: {name: b}\n", "'corpus' appears twice"),
         (b"a: &a [*a]", "more than 100,000 values"),
         (b"a: &a {b: *a}", "more than 100,000 values"),
         (FAN, "more than 100,000 values; aliases count"),
@@ -119,10 +119,10 @@ MANY_MERGES = b"a: &a {x: 1}\nb: {<<: [" + b", ".join(1_001 * [b"*a"]) + b"]}\n"
         (b"a: " + 20_000 * b"[" + 20_000 * b"]", "nested more than Python can follow"),
         (20_000 * b"? ", "nested more than Python can follow"),
         (b"a: '" + 1_000_000 * b"x" + b"'", "1,000,005 bytes; a parameter file may have 1,000,000"),
-        (b"[1]: 2", "a list or a mapping is no key"),
-        (b"a: 2026-02-30", "'2026-02-30' is no timestamp; put it in quotes"),
-        (b"a: " + 5_000 * b"9", "is no int; "),
-        (b"a: !!bool x", "'x' is no bool"),
+        (b"[1]: 2", "a list or a mapping cannot be a key"),
+        (b"a: 2026-02-30", "'2026-02-30' is not a valid timestamp; put it in quotes"),
+        (b"a: " + 5_000 * b"9", "is not a valid int; "),
+        (b"a: !!bool x", "'x' is not a valid bool"),
         (b"a: !!python/object:os.system {}", "could not determine a constructor"),
     ],
 )
@@ -252,7 +252,7 @@ def test_a_name_that_can_be_part_of_a_path(name: str) -> None:
 def test_a_name_that_cannot_is_told_what_names_are_made_of(name: str) -> None:
     with pytest.raises(ParamsError) as error:
         validate(name, Name, "here")  # type: ignore[arg-type]
-    assert str(error.value).startswith(f"here: {name!r}: Value error, a name has letters, digits, - and _ alone, ")
+    assert str(error.value).startswith(f"here: {name!r}: Value error, a name consists of letters, digits, - and _, ")
 
 
 # The shipped files.
@@ -325,8 +325,7 @@ def test_every_section_that_is_shared_is_known_and_valid(root: Path, shared: str
     from emofuse.robustness.conditions import Change
     from emofuse.scoring.estimates import ScoringConfig
     from emofuse.tracking.address import TrackingConfig
-    from emofuse.training.fuse import settings
-    from emofuse.training.pretrain import UnimodalConfig
+    from emofuse.training.settings import settings
 
     tree = yaml.safe_load(shared)
     assert set(tree) == {*CORPUS_SECTIONS, "conditions", "encoders", "extract", "models", "scoring", "tracking"}
@@ -338,8 +337,8 @@ def test_every_section_that_is_shared_is_known_and_valid(root: Path, shared: str
     for name in tree["conditions"]:
         params.get(f"conditions.{name}", Change)  # type: ignore[arg-type]
     assert set(tree["models"]) == {"audio", "text", *(model.name for model in FUSION)}
-    for name in ("audio", "text"):
-        params.get(f"models.{name}", UnimodalConfig)
+    for each in UNIMODAL:
+        settings(params, each.name)
     for model in FUSION:
         plain = settings(params, model.name)
         for ablation in plain.ablations:

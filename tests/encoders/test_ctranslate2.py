@@ -137,12 +137,12 @@ def array(name: bytes, number: int, shape: tuple[int, ...], data: bytes) -> byte
     ("weights", "fault"),
     [
         (b"", "cannot be loaded: "),
-        (b"\x06\0", "model.bin is cut short, or not of CTranslate2"),
-        (header(version=5), "model.bin has the layout 5 of CTranslate2; 6 is read"),
+        (b"\x06\0", "model.bin is cut short, or not a file of CTranslate2"),
+        (header(version=5), "model.bin has layout 5 of CTranslate2; expected 6"),
         (header(kind=b"TransformerSpec\0"), "model.bin holds a 'TransformerSpec'; expected 'WhisperSpec'"),
-        (header(), "model.bin is cut short, or not of CTranslate2"),
-        (header(arrays=array(b"x", 4, (4,), b"\0" * 8)[:-1]), "model.bin is cut short, or not of CTranslate2"),
-        (header(arrays=array(b"x", 9, (1,), b"\0")), "x in model.bin is of the unknown type 9"),
+        (header(), "model.bin is cut short, or not a file of CTranslate2"),
+        (header(arrays=array(b"x", 4, (4,), b"\0" * 8)[:-1]), "model.bin is cut short, or not a file of CTranslate2"),
+        (header(arrays=array(b"x", 9, (1,), b"\0")), "x in model.bin has the unknown type 9"),
         (header(arrays=array(b"x", 4, (3,), b"\0" * 8)), "cannot reshape array of size 4 into shape"),
         (
             header(arrays=array(b"encoder/conv1/weight", 4, (1, 2, 2), b"\0" * 8)),

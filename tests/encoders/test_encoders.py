@@ -30,7 +30,7 @@ PRETRAINED: dict[str, Any] = {"model": "x", "labels_seen": False}
         ("text", PRETRAINED | {"layers": "first"}, "here.layers.*'first': .*'last', 'mean4', 'concat4' or 'all'"),
         ("text", PRETRAINED | {"layers": []}, "here.layers.*at least 1 item"),
         ("text", PRETRAINED | {"stride": 0}, "here.stride: 0: .*greater than or equal to 1"),
-        ("text", PRETRAINED | {"stride": 2, "output": "mean"}, "here: .*stride: 2 averages frames, and output: mean"),
+        ("text", PRETRAINED | {"stride": 2, "output": "mean"}, "here: .*stride: 2 averages frames, but output: mean"),
         ("text", PRETRAINED | {"sha256": "0" * 63}, "here.sha256: .*pattern"),
         ("speech", PRETRAINED | {"padding": "zeros"}, "here.padding: 'zeros': .*'none' or 'full'"),
         ("speech", PRETRAINED | {"revision": "main"}, "here.revision: 'main': .*pattern"),

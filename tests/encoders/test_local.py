@@ -70,7 +70,7 @@ def test_a_folder_that_is_not_here_keeps_its_digest(tmp_path: Path) -> None:
     before = folder_digest(folder)
     shutil.rmtree(folder)
     assert folder_digest(folder, before) == before
-    with pytest.raises(EncoderError, match="words: not found; bring the folder, or `dvc pull` features"):
+    with pytest.raises(EncoderError, match="words: not found; copy the folder there, or `dvc pull` features"):
         folder_digest(folder)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emofuse.encoders.logmel import Config, LogMel, load
+from emofuse.encoders.logmel import Config, LogMel
 
 
 def noise(n_samples: int, level: float = 0.1) -> np.ndarray:
@@ -13,13 +13,13 @@ def noise(n_samples: int, level: float = 0.1) -> np.ndarray:
 
 
 def frames(config: Config, samples: np.ndarray) -> np.ndarray:
-    (found,) = load(config).encode([samples])
+    (found,) = LogMel(config).encode([samples])
     return found
 
 
 @pytest.fixture(scope="module")
 def encoder() -> LogMel:
-    return load(Config(n_mels=40, window_ms=25, hop_ms=20))
+    return LogMel(Config(n_mels=40, window_ms=25, hop_ms=20))
 
 
 @settings(max_examples=30)
@@ -35,8 +35,8 @@ def test_a_frame_every_hop(encoder: LogMel, n_samples: int) -> None:
 def test_the_options_rule_the_shape(n_mels: int, hop_ms: int, expected: tuple[int, int]) -> None:
     config = Config(n_mels=n_mels, hop_ms=hop_ms)
     assert frames(config, noise(16_000)).shape == expected
-    assert load(config).dim == n_mels
-    assert load(config).identity["frame_rate"] == 1000 / hop_ms
+    assert LogMel(config).dim == n_mels
+    assert LogMel(config).identity["frame_rate"] == 1000 / hop_ms
 
 
 @pytest.mark.parametrize(("n_samples", "expected"), [(0, 0), (1, 0), (399, 0), (400, 2), (401, 2)])

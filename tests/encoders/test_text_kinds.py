@@ -99,7 +99,10 @@ def test_a_tokenizer_without_a_vocabulary_is_refused(folders: Callable[[str], Pa
     ("options", "fault"),
     [
         ({}, "attention: flash_attention_2: needs the dtype bfloat16 or float16"),
-        ({"dtype": "bfloat16"}, "attention: flash_attention_2: not for folder:bert here: .*FlashAttention2"),
+        (
+            {"dtype": "bfloat16"},
+            "attention: flash_attention_2: cannot be used with folder:bert here: .*FlashAttention2",
+        ),
     ],
 )
 @pytest.mark.skipif(is_flash_attn_2_available(), reason="flash-attn is installed, and there is a GPU")
@@ -115,5 +118,5 @@ def test_a_network_that_is_no_text_encoder_is_refused(folders: Callable[[str], P
     AutoTokenizer.from_pretrained(folders("bert")).save_pretrained(tmp_path)
     for path in folders("whisper").glob("*"):
         (tmp_path / path.name).symlink_to(path)
-    with pytest.raises(EncoderError, match="is of the type 'whisper', which is no encoder of text"):
+    with pytest.raises(EncoderError, match="is of type 'whisper', which is not a text encoder"):
         build(tmp_path)

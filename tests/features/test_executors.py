@@ -217,7 +217,7 @@ def test_a_cluster_takes_two_shards_a_gpu_or_one_for_so_many_cores(
 
 
 def test_a_cluster_of_machines_that_are_too_small_is_refused() -> None:
-    with pytest.raises(ExecutorError, match="threads: 4: no machine of the cluster has as many processor cores"):
+    with pytest.raises(ExecutorError, match="threads: 4: no machine of the cluster has that many processor cores"):
         _slots([node(CPU=2), node(CPU=3)], 4)
 
 

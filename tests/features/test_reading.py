@@ -56,7 +56,7 @@ def test_utterances_and_dialogues_of_all_modalities(tmp_path: Path) -> None:
         (["a-0", "a-1", "b-0"], r"1 utterances .* are missing and 0 .*\['a-2'\]"),
         ([*IDS, "c-0"], r"0 utterances .* are missing and 1 are of another corpus, such as \['c-0'\]"),
         (["a-0", "a-1", "b-0", "c-9"], r"1 utterances .* are missing and 1 .*\['a-2', 'c-9'\]"),
-        ([*IDS, "a-0"], "1 utterance ids stand more than once"),
+        ([*IDS, "a-0"], "1 utterance ids appear more than once"),
     ],
 )
 def test_mismatches_are_refused(tmp_path: Path, text: list[str], fault: str) -> None:

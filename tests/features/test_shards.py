@@ -150,7 +150,7 @@ def test_an_id_asked_for_twice_comes_twice(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shards", [[["a", "b", "a"]], [["a", "b"], ["c", "a"]]])
 def test_a_doubled_id_is_an_error(tmp_path: Path, shards: list[list[str]]) -> None:
     write(tmp_path, *([row(name, [1, 2]) for name in names] for names in shards))
-    with pytest.raises(FeatureError, match="1 utterance ids stand more than once"):
+    with pytest.raises(FeatureError, match="1 utterance ids appear more than once"):
         FeatureStore(tmp_path)
 
 
@@ -204,32 +204,32 @@ def exchanged(path: Path, before: bytes, after: bytes) -> None:
     [
         (
             lambda path: path.write_bytes(path.read_bytes()[:-20]),
-            "the end of a Parquet file is not there",
+            "the end of the Parquet file is missing",
         ),
-        (lambda path: path.write_bytes(path.read_bytes()[20:]), "ids or lengths are not those that were written"),
-        (lambda path: path.write_bytes(b""), "not a whole feature shard: cannot mmap an empty file"),
-        (lambda path: path.write_bytes(b"PAR1"), "not a whole feature shard"),
-        (lambda path: pq.write_table(pq.read_table(path), path), "no checksums in it, as of an earlier version"),
-        (lambda path: exchanged(path, b"logmel", b"lagmel"), "the footer is not the one that was written"),
-        (lambda path: exchanged(path, b'"id"', b'"id '), "the footer is not the one that was written"),
-        (lambda path: exchanged(path, b'"others"', b'"ethers"'), "ids or lengths are not those that were written"),
-        (lambda path: exchanged(path, b'"frames"', b'"framed"'), "the checksums are not those that were written"),
-        (lambda path: exchanged(path, b'{"footer"', b'["footer"'), "not a whole feature shard"),
-        (lambda path: path.write_bytes(path.read_bytes().replace(b"of b", b"of c", 1)), "ids or lengths are not those"),
+        (lambda path: path.write_bytes(path.read_bytes()[20:]), "ids or lengths differ from what was written"),
+        (lambda path: path.write_bytes(b""), "not a complete feature shard: cannot mmap an empty file"),
+        (lambda path: path.write_bytes(b"PAR1"), "not a complete feature shard"),
+        (lambda path: pq.write_table(pq.read_table(path), path), "it has no checksums; an earlier version"),
+        (lambda path: exchanged(path, b"logmel", b"lagmel"), "the footer differs from what was written"),
+        (lambda path: exchanged(path, b'"id"', b'"id '), "the footer differs from what was written"),
+        (lambda path: exchanged(path, b'"others"', b'"ethers"'), "ids or lengths differ from what was written"),
+        (lambda path: exchanged(path, b'"frames"', b'"framed"'), "the checksums differ from what was written"),
+        (lambda path: exchanged(path, b'{"footer"', b'["footer"'), "not a complete feature shard"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b"of b", b"of c", 1)), "ids or lengths differ"),
         (lambda path: rewritten(path, frames=[bytes(8), bytes(6)]), "has .* bytes of frames; expected 8"),
-        (lambda path: rewritten(path, frames=[bytes(8), bytes(600)]), "rows 0 to 1 do not have the sizes"),
+        (lambda path: rewritten(path, frames=[bytes(8), bytes(600)]), "rows 0 to 1 have the wrong sizes"),
         (lambda path: rewritten(path, n_frames=[1, 1]), "has .* bytes of frames; expected 4"),
         (lambda path: rewritten(path, n_frames=[1, 2]), "has .* bytes of frames; expected 4"),
         (lambda path: rewritten(path, n_frames=[2, 0], frames=[bytes(8), b""]), "row 1 .* expected one frame at least"),
         (lambda path: rewritten(path, n_frames=[2, -1]), "row 1 has -4 bytes of frames; expected one frame"),
         (lambda path: rewritten(path, dim=[2, 1], n_frames=[2, 2]), r"frame sizes differ: \[1, 2\]"),
-        (lambda path: rewritten_by_others(path, compression="snappy", use_dictionary=False), "the layout"),
-        (lambda path: rewritten_by_others(path, compression="none", use_dictionary=True), "the layout"),
+        (lambda path: rewritten_by_others(path, compression="snappy", use_dictionary=False), "the wrong layout"),
+        (lambda path: rewritten_by_others(path, compression="none", use_dictionary=True), "the wrong layout"),
         (without_column, r"missing columns \['masked'\]"),
         (without_metadata, "no metadata 'emofuse'"),
         (lambda path: with_metadata(path, b"{'id': 1"), "metadata 'emofuse': Expecting property name"),
         (lambda path: with_metadata(path, b"\xff\xfe"), "metadata 'emofuse': "),
-        (lambda path: with_metadata(path, b"[1]"), "metadata 'emofuse': expected what an encoder is"),
+        (lambda path: with_metadata(path, b"[1]"), "metadata 'emofuse': expected a description of an encoder"),
     ],
 )
 def test_a_damaged_shard_is_an_error(tmp_path: Path, harm: Callable[[Path], Any], fault: str) -> None:
@@ -282,14 +282,16 @@ def test_a_bit_that_was_turned_in_a_feature_is_an_error(
     store = FeatureStore(tmp_path)
     np.testing.assert_array_equal(store["a"], [[1, 2], [3, 4]])
     for _ in range(2):
-        with pytest.raises(FeatureError, match="the frames of rows 2 to 2 are not those that were written"):
+        with pytest.raises(FeatureError, match="the frames of rows 2 to 2 differ from what was written"):
             reading(store)
 
 
 def test_shards_of_different_encoders_are_an_error(tmp_path: Path) -> None:
     _, path = write(tmp_path, [row("a", [1, 2])], [row("b", [1, 2])])
     write_shard(path, [row("b", [1, 2])], 2, IDENTITY | {"revision": "2"})
-    with pytest.raises(FeatureError, match=r"shard-00001-of-00002\.parquet: made by another encoder than shard-00000"):
+    with pytest.raises(
+        FeatureError, match=r"shard-00001-of-00002\.parquet: made by a different encoder than shard-00000"
+    ):
         FeatureStore(tmp_path)
 
 

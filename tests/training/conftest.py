@@ -19,7 +19,7 @@ from emofuse.core.store import Store
 from emofuse.features.shards import Row, write_shard
 from emofuse.models.registry import FUSION, is_ablation
 from emofuse.tasks import Fold, Task
-from emofuse.training import jobs
+from emofuse.training import trainer
 from emofuse.training.fuse import ablate, fuse
 from emofuse.training.jobs import Work
 from emofuse.training.pretrain import pretrain
@@ -182,7 +182,7 @@ class Project:
     @contextmanager
     def _run_all(self) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jobs, "run_all", self.run_all or self._in_process)
+            patch.setattr(trainer, "run_all", self.run_all or self._in_process)
             yield
 
     def _in_process(self, label: str, function: Callable[[Any], bool], arguments: Sequence[Any]) -> int:

@@ -172,7 +172,7 @@ def train(fold: Fold, inputs: dict[str, Sequences], kind: str = "utterance", see
         network = UtteranceNetwork(UTTERANCE, sequences.dim, len(fold.classes))
     else:
         network = ContextNetwork(CONTEXT, sequences.dim, len(fold.classes), fold.context == "causal")
-    standardize(network.standardize, sequences, fold)
+    standardize(network, {"audio": sequences}, fold)
     return fit(network, inputs, fold, schedule(**changes), seeds(seed))
 
 

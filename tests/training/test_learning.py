@@ -80,9 +80,7 @@ def fitted(build: Callable[[], Network], inputs: Mapping[str, Sequences], fold: 
     }
     torch.manual_seed(0)
     network = build()
-    for name, sequences in inputs.items():
-        layer = network.standardize
-        standardize(layer[name] if isinstance(layer, torch.nn.ModuleDict) else layer, sequences, fold)  # type: ignore[arg-type,index]
+    standardize(network, inputs, fold)
     return fit(network, inputs, fold, FitConfig(**{**values, "max_grad_norm": 1.0, **changes}), Seeds("any", 0, 0))  # type: ignore[arg-type]
 
 

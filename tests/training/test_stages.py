@@ -19,18 +19,17 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from emofuse.core.files import DamagedError
 from emofuse.core.imports import closure, code_of, source_of
-from emofuse.core.params import validate
 from emofuse.core.schema import IGNORE, PREDICTIONS, SPLITS
 from emofuse.features.shards import FeatureStore, Row, metadata, write_shard
 from emofuse.models.registry import FUSION
 from emofuse.models.unimodal import UtteranceNetwork
 from emofuse.tasks import Fold
-from emofuse.training import fuse as fuse_module
 from emofuse.training import runs as runs_module
+from emofuse.training import trainer
 from emofuse.training.data import examples, read_features
 from emofuse.training.fit import infer
-from emofuse.training.pretrain import UnimodalConfig
 from emofuse.training.runs import Run, fold_digest, read_probabilities, read_vectors, save_run
+from emofuse.training.settings import settings
 
 Project = Any
 """The class of the fixtures, in ``conftest.py``."""
@@ -329,7 +328,9 @@ def edit(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ("models.unimodal", {"pretrain"}),
         ("models.concat", {"concat"}),
         ("models.hcam", {"hcam"}),
-        ("training.fuse", set(FUSED)),
+        ("training.trainer", {"pretrain", *FUSED}),
+        ("training.linear", {"linear"}),
+        ("training.fuse", set()),
         ("models.registry", set()),
         ("core.store", set()),
     ],
@@ -374,10 +375,10 @@ def in_dvc(module: str, deps: list[str]) -> bool:
 def test_dvc_knows_the_code_that_a_run_depends_on() -> None:
     """Or an edited file would leave `dvc repro` with nothing to do."""
     stages = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    runs = [(stage, "training.pretrain", "models.unimodal") for stage in ("pretrain-audio", "pretrain-text")]
+    runs = [(stage, "training.trainer", "models.unimodal") for stage in ("pretrain-audio", "pretrain-text")]
     for entry in FUSION:
         stage = "fuse-networks" if entry.reads_networks else "fuse-features"
-        runs += [(each, "training.fuse", f"models.{entry.module}") for each in (stage, "ablate")]
+        runs += [(each, "training.trainer", f"models.{entry.module}") for each in (stage, "ablate")]
     for stage, *modules in runs:
         deps = [each.replace("${item.model}", modules[1].removeprefix("models.")) for each in stages[stage]["deps"]]
         assert not [each for each in closure(*modules) if not in_dvc(each, deps)], (stage, modules)
@@ -416,7 +417,7 @@ def test_features_too_large_for_memory_are_mapped_and_train_the_same_network(
     trained: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
     mapped = trained.copy(tmp_path / "mapped")
-    monkeypatch.setattr(fuse_module, "read_features", partial(read_features, most=0))
+    monkeypatch.setattr(trainer, "read_features", partial(read_features, most=0))
     mapped.fuse(model)
     ours, theirs = (read_probabilities(each.folder(model), trained.task().fold(0)) for each in (mapped, trained))
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
@@ -479,10 +480,9 @@ def test_a_network_can_be_built_again_from_its_folder(trained: Project) -> None:
     folder = trained.folder("audio-utterance")
     fold = trained.task().fold(0)
     saved = json.loads((folder / "config.json").read_text())
-    config = validate(
-        {"utterance": saved["config"], "context": trained.tree["models"]["audio"]["context"]}, UnimodalConfig, "x"
-    )
-    network = UtteranceNetwork(config.utterance.network, saved["dim"], len(saved["classes"]))
+    trained.tree["models"]["audio"]["utterance"] = saved["config"]
+    config = settings(trained.params, "audio-utterance")
+    network = UtteranceNetwork(config.network, saved["dim"], len(saved["classes"]))
     network.load_state_dict(load_file(folder / "model.safetensors"))
     features = read_features(trained.layout.features("toy", trained.pair.audio), fold.utterance_ids)
     indices, vectors = infer(network, {"audio": features}, fold, examples(fold, "utterance"), 4)

@@ -58,9 +58,7 @@ def test_the_layer_that_tells_the_classes_apart_comes_to_weigh_most(
     read = {"audio": inputs["audio"]} if name == "utterance" else inputs
     torch.manual_seed(0)
     network = NETWORKS[name]()
-    parts = {"audio": network.standardize} if name == "utterance" else network.standardize
-    for modality, sequences in read.items():
-        standardize(parts[modality], sequences, fold)
+    standardize(network, read, fold)
     fitted = fit(network, read, fold, FIT, Seeds("any", 0, 0)).network
     layer_weights = fitted.layer_weights if name == "utterance" else fitted.layer_weights["audio"]
     first, middle, last = layer_weights.logits.softmax(dim=0).tolist()

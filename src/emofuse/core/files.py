@@ -20,6 +20,7 @@ __all__ = [
     "DamagedError",
     "DiskFullError",
     "checked",
+    "checked_digest",
     "digest",
     "file_digest",
     "is_disk_full",
@@ -164,13 +165,17 @@ def checked(path: Path) -> Path:
         DamagedError: the file has changed since
         OSError: the file is not there
     """
-    noted = path.with_name(_DIGESTS)
-    if not noted.exists():
-        return path
-    expected = json.loads(noted.read_text(encoding="utf-8")).get(path.name)
-    if expected not in (None, file_digest(path)):
-        raise DamagedError(f"{path}: damaged since it was written; remove it and run `dvc repro`")
+    checked_digest(path)
     return path
+
+
+def checked_digest(path: Path) -> str:
+    """Return a file's digest, as :func:`file_digest` does, after comparing it as :func:`checked` does."""
+    found, noted = file_digest(path), path.with_name(_DIGESTS)
+    expected = json.loads(noted.read_text(encoding="utf-8")) if noted.exists() else {}
+    if expected.get(path.name, found) != found:
+        raise DamagedError(f"{path}: damaged since it was written; remove it and run `dvc repro`")
+    return found
 
 
 def digest(value: Any) -> str:

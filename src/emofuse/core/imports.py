@@ -30,7 +30,7 @@ def closure(*modules: str) -> list[str]:
     """Return modules and all that they import, sorted; :data:`PLUMBING`, and what that imports, is left out.
 
     Args:
-        modules: dotted, below this package, such as ``training.fuse``
+        modules: dotted, below this package, such as ``training.trainer``
     """
     found: set[str] = set()
     waiting = list(modules)

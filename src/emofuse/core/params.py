@@ -56,7 +56,7 @@ CORPUS_SECTIONS = ("root", "file", "corpus", "tasks", "run")
 
 def _check_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise ValueError("a name has letters, digits, - and _ alone, and begins with a letter or a digit; rename it")
+        raise ValueError("a name consists of letters, digits, - and _, and begins with a letter or a digit; rename it")
     return name
 
 
@@ -204,7 +204,8 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)  # type: ignore[no-untyped-call]
         except (ValueError, KeyError, OverflowError, AttributeError) as error:
-            fault = f"{str(node.value)[:_SHOWN]!r} is no {node.tag.rpartition(':')[2]}; put it in quotes if it is text"
+            kind, value = node.tag.rpartition(":")[2], str(node.value)[:_SHOWN]
+            fault = f"{value!r} is not a valid {kind}; put it in quotes if it is text"
             raise yaml.constructor.ConstructorError(None, None, fault, node.start_mark) from error
 
     def flatten_mapping(self, node: Any) -> None:
@@ -224,10 +225,10 @@ class _Loader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                fault = "a list or a mapping is no key"
+                fault = "a list or a mapping cannot be a key"
                 raise yaml.constructor.ConstructorError(None, None, fault, key_node.start_mark)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} appears twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 

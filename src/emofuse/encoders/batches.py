@@ -1,11 +1,10 @@
 """Batches of like length, so that next to nothing is computed on padding."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
-__all__ = ["cheapest", "padding_share"]
+__all__ = ["cheapest"]
 
 
 def cheapest(lengths: np.ndarray, budget: float, call: float) -> list[np.ndarray]:
@@ -33,14 +32,3 @@ def cheapest(lengths: np.ndarray, budget: float, call: float) -> list[np.ndarray
     while places[-1]:
         places.append(int(cuts[places[-1]]))
     return [order[start:end] for start, end in pairwise(reversed(places))]
-
-
-def padding_share(lengths: np.ndarray, batches: Sequence[np.ndarray]) -> float:
-    """Share of the padded size of all batches that is padding.
-
-    Args:
-        lengths: ``[n]`` sizes of the examples
-        batches: their indices, batch by batch
-    """
-    padded = sum(len(batch) * lengths[batch].max() for batch in batches)
-    return 1 - sum(lengths[batch].sum() for batch in batches) / padded

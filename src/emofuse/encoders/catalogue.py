@@ -42,7 +42,7 @@ class EncoderConfig:
         about: what its owners say of it
     """
 
-    family: Literal[encoders.FAMILIES]  # type: ignore[valid-type]
+    family: Literal[tuple(encoders.FAMILIES)]  # type: ignore[valid-type]
     options: dict[str, Any] = field(default_factory=dict)
     about: About | None = None
 

@@ -42,7 +42,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         return dict(_arrays(data))
     except (struct.error, UnicodeDecodeError, IndexError) as error:
-        raise ValueError(f"{path.name} is cut short, or not of CTranslate2") from error
+        raise ValueError(f"{path.name} is cut short, or not a file of CTranslate2") from error
 
 
 def load(folder: Path, name: str) -> WhisperEncoder:
@@ -115,7 +115,7 @@ def _arrays(data: memoryview) -> Iterator[tuple[str, np.ndarray]]:
     reader = _Reader(data)
     (version,) = reader.numbers("I")
     if version != _VERSION:
-        raise ValueError(f"{WEIGHTS} has the layout {version} of CTranslate2; {_VERSION} is read")
+        raise ValueError(f"{WEIGHTS} has layout {version} of CTranslate2; expected {_VERSION}")
     kind, _ = reader.string(), reader.numbers("I")
     if kind != "WhisperSpec":
         raise ValueError(f"{WEIGHTS} holds a {kind!r}; expected 'WhisperSpec'")
@@ -126,7 +126,7 @@ def _arrays(data: memoryview) -> Iterator[tuple[str, np.ndarray]]:
         shape = reader.numbers(f"{rank}I")
         number, size = reader.numbers("BI")
         if number not in _TYPES:
-            raise ValueError(f"{name} in {WEIGHTS} is of the unknown type {number}")
+            raise ValueError(f"{name} in {WEIGHTS} has the unknown type {number}")
         yield name, np.frombuffer(reader.bytes(size), _TYPES[number]).reshape(shape)
 
 
@@ -165,7 +165,7 @@ def _stacked(arrays: Mapping[str, np.ndarray], own: str, theirs: str) -> Iterato
             if (part, kind) != ("k", "bias"):
                 yield f"{theirs}.{part}_proj.{kind}", each
             elif each.any():
-                raise ValueError(f"{own} has a bias for its keys, which Whisper has not")
+                raise ValueError(f"{own} has a bias for its keys, which Whisper does not have")
 
 
 def _pair(arrays: Mapping[str, np.ndarray], own: str, theirs: str) -> Iterator[tuple[str, Tensor]]:
@@ -182,5 +182,5 @@ def _tensor(arrays: Mapping[str, np.ndarray], name: str) -> Tensor:
     if name not in arrays:
         raise ValueError(f"{WEIGHTS} has no {name}")
     if arrays[name].dtype.kind != "f":
-        raise ValueError(f"{name} in {WEIGHTS} is quantized, which is not read")
+        raise ValueError(f"{name} in {WEIGHTS} is quantized, which is not supported")
     return torch.from_numpy(arrays[name].astype(np.float32))

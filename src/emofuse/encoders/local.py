@@ -59,7 +59,7 @@ def folder_digest(folder: Path, before: str | None = None) -> str:
         files = (each for each in folder.iterdir() if each.is_file() and each.suffix != ".md")
         return digest({each.name: file_digest(each) for each in files if not each.name.startswith(".")})
     if before is None:
-        raise EncoderError(f"{folder}: not found; bring the folder, or `dvc pull` features that were made with it")
+        raise EncoderError(f"{folder}: not found; copy the folder there, or `dvc pull` features that were made with it")
     return before
 
 

@@ -13,7 +13,7 @@ from emofuse.core.params import STRICT
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders.base import code_version, series
 
-__all__ = ["Config", "LogMel", "load"]
+__all__ = ["Config", "LogMel"]
 
 _FLOOR = 1e-6
 
@@ -66,8 +66,3 @@ class LogMel:
                 yield np.zeros((0, self.dim), np.float32)
             else:
                 yield torch.log(self._mel(torch.from_numpy(samples)).T + _FLOOR).numpy()
-
-
-def load(config: Config) -> LogMel:
-    """Return the encoder."""
-    return LogMel(config)

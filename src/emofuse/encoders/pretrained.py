@@ -1,7 +1,8 @@
 """What the families of pretrained transformers networks share: options, identity, layers, precision."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, pairwise
+from functools import partial
+from itertools import chain, islice, pairwise
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "InFlight",
     "Layers",
     "PretrainedConfig",
+    "Settling",
     "bucketed",
     "change",
     "compile_layers",
@@ -27,7 +29,6 @@ __all__ = [
     "one_ahead",
     "record",
     "reduce",
-    "settle",
     "to_device",
     "use_attention",
 ]
@@ -73,7 +74,7 @@ class PretrainedConfig:
 
     def __post_init__(self) -> None:
         if self.stride > 1 and self.output == "mean":
-            raise ValueError(f"stride: {self.stride} averages frames, and output: mean keeps one")
+            raise ValueError(f"stride: {self.stride} averages frames, but output: mean keeps only one")
 
     def locate(self, needs: Sequence[str]) -> Source:
         """Find the network; the errors and ``needs`` are those of :func:`emofuse.encoders.sources.locate`."""
@@ -245,9 +246,7 @@ def compile_layers(network: nn.Module, name: str) -> None:
     kinds = (GradientCheckpointingLayer, WhisperLayer)
     layers = [each for each in network.modules() if isinstance(each, kinds)]
     if not layers:
-        raise EncoderError(
-            f"compile: true: {name} has no layers that are known to transformers as such; set it to false"
-        )
+        raise EncoderError(f"compile: true: {name} has no layers that transformers names as such; set it to false")
     try:
         torch.compile(torch.neg)(torch.zeros(2, device=device()))
     except RuntimeError as error:
@@ -258,35 +257,55 @@ def compile_layers(network: nn.Module, name: str) -> None:
         layer.forward = torch.compile(layer.forward, dynamic=True)  # type: ignore[method-assign]
 
 
-def settle(
-    config: PretrainedConfig,
-    name: str,
-    network: nn.Module,
-    cast: Callable[[torch.dtype], object],
-    encode: Callable[[], list[np.ndarray]],
-) -> float | None:
-    """Bring a network to the form that computes features, by what it encodes first.
+class Settling:
+    """Brings a network, before the first contents that it encodes, to the form in which it computes features.
 
     Args:
         config: which type, attention and compilation
         name: of the model, for messages
         network: its transformer
         cast: bring all that computes to a type
-        encode: encode a sample as the network is
-
-    Returns:
-        what the type costs, as in :func:`change`; None for float32
-
-    Raises:
-        EncoderError: what the options ask for cannot be done on this machine
+        sample: number of contents on which the cost of a smaller type is measured
     """
-    exact = encode() if config.dtype != "float32" else []
-    cast(getattr(torch, config.dtype))
-    use_attention(network, config, name)
-    cost = change(exact, encode()) if exact else None
-    if config.compile:
-        compile_layers(network, name)
-    return cost
+
+    def __init__(
+        self,
+        config: PretrainedConfig,
+        name: str,
+        network: nn.Module,
+        cast: Callable[[torch.dtype], object],
+        sample: int,
+    ) -> None:
+        self._config, self._name, self._network, self._cast, self._sample = config, name, network, cast, sample
+        self._settled = False
+        self._cost: float | None = None
+
+    def __call__(self, contents: Iterable[T], encode: Callable[[list[T]], list[np.ndarray]]) -> float | None:
+        """Settle the network, unless that was done, or there is nothing yet to settle it with.
+
+        Args:
+            contents: that it makes frames of
+            encode: encode some as the network is
+
+        Returns:
+            what the type costs, as in :func:`change`; None for float32
+
+        Raises:
+            EncoderError: what the options ask for cannot be done on this machine
+        """
+        if not self._settled and (sample := list(islice(contents, self._sample))):
+            self._cost = self._settle(partial(encode, sample))
+            self._settled = True
+        return self._cost
+
+    def _settle(self, encode: Callable[[], list[np.ndarray]]) -> float | None:
+        exact = encode() if self._config.dtype != "float32" else []
+        self._cast(getattr(torch, self._config.dtype))
+        use_attention(self._network, self._config, self._name)
+        cost = change(exact, encode()) if exact else None
+        if self._config.compile:
+            compile_layers(self._network, self._name)
+        return cost
 
 
 def use_attention(network: Any, config: PretrainedConfig, name: str) -> None:
@@ -308,7 +327,7 @@ def use_attention(network: Any, config: PretrainedConfig, name: str) -> None:
         network.set_attn_implementation(config.attention)
     except (ImportError, ValueError) as error:
         raise EncoderError(
-            f"attention: {config.attention}: not for {name} here: {' '.join(str(error).split())}"
+            f"attention: {config.attention}: cannot be used with {name} here: {' '.join(str(error).split())}"
         ) from error
 
 

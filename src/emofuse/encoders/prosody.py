@@ -21,7 +21,7 @@ from emofuse.core.params import STRICT
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders.base import EncoderError, code_version, series
 
-__all__ = ["COLUMNS", "Config", "Prosody", "load"]
+__all__ = ["COLUMNS", "Config", "Prosody"]
 
 COLUMNS = (
     "pitch",  # semitones above 27.5 Hz; NaN where unvoiced
@@ -139,11 +139,6 @@ class Prosody:
 
     def _correlate(self, power: np.ndarray) -> np.ndarray:
         return np.fft.irfft(power, _FINE * self._n_fft)[..., : self._lags[-1] + 2]
-
-
-def load(config: Config) -> Prosody:
-    """Return the encoder."""
-    return Prosody(config)
 
 
 def _shape(power_TF: np.ndarray) -> list[np.ndarray]:

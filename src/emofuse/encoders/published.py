@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from emofuse.core.params import STRICT
 from emofuse.encoders.base import code_version
 
-__all__ = ["Config", "Published", "load"]
+__all__ = ["Config", "Published"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -56,8 +56,3 @@ class Published:
         """Yield ``[1, n_columns]`` for each row of values."""
         for values in contents:
             yield values[None, :]
-
-
-def load(config: Config) -> Published:
-    """Return the encoder."""
-    return Published(config)

@@ -216,9 +216,9 @@ def _weights(folder: Path) -> list[Path]:
     try:
         listed = sorted(set(json.loads(main.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, LookupError, AttributeError, TypeError) as error:
-        raise ValueError(f"{main.name} is no index of weights") from error
+        raise ValueError(f"{main.name} is not an index of weights") from error
     if stray := [each for each in listed if Path(each).name != each]:
-        raise ValueError(f"{main.name} names the file {stray[0]!r}, which lies elsewhere")
+        raise ValueError(f"{main.name} names the file {stray[0]!r}, which is outside the folder")
     if missing := [each for each in listed if not (folder / each).is_file()]:
         raise ValueError(f"{len(missing)} of its {len(listed)} files of weights are missing, such as {missing[0]}")
     return [main, *(folder / each for each in listed)]
@@ -234,7 +234,7 @@ def _snapshot(model: str, revision: str, needs: Sequence[str], ask_hub: bool) ->
     except FileNotFoundError:
         folder, lacking = None, f"commit {revision} is not in the local cache"
     except ValueError as error:
-        raise _fault(model, f"there is no such folder, and it is no hub id: {error}") from error
+        raise _fault(model, f"there is no such folder, and it is not a hub id: {error}") from error
     if lacking is None and folder is not None:
         return folder
     if not ask_hub or constants.HF_HUB_OFFLINE:
@@ -247,7 +247,7 @@ def _snapshot(model: str, revision: str, needs: Sequence[str], ask_hub: bool) ->
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
     except Exception as error:  # The hub's client raises what its library for HTTP raises, and that changes.
         reason = str(error).strip().partition("\n")[0]
-        raise _fault(model, f"{lacking}, and the hub does not give it: {type(error).__name__}: {reason}") from error
+        raise _fault(model, f"{lacking}, and could not be downloaded: {type(error).__name__}: {reason}") from error
     if lacking := _lacking(folder, needs):
         raise _fault(model, lacking)
     return folder

@@ -14,8 +14,6 @@ group-norm statistics are those of the whole clip.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass as plain_dataclass
-from functools import partial
-from itertools import islice
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -31,18 +29,18 @@ from emofuse.encoders.pretrained import (
     InFlight,
     Layers,
     PretrainedConfig,
+    Settling,
     describe,
     device,
     one_ahead,
     record,
     reduce,
-    settle,
 )
 from emofuse.encoders.sources import Source, load_extractor, load_network
 from emofuse.encoders.speech_networks import CONVOLUTIONAL, Convolutional, Network, Prepared, Whisper
 from emofuse.encoders.windows import Window, cut
 
-__all__ = ["Config", "SpeechEncoder", "batches", "load"]
+__all__ = ["Config", "SpeechEncoder", "batches"]
 
 _NEEDS = ("preprocessor_config.json",)
 """What the local cache must have beside weights and configuration."""
@@ -96,7 +94,8 @@ class SpeechEncoder:
         self._layers = Layers(config.layers, depth, self._network.width, self._name)
         self._depth, self._states = depth, record(self._network.blocks, self._layers.numbers)
         self._size, self._overlap = self._window_size()
-        self._device, self._settled = device(), False
+        self._device = device()
+        self._settle = Settling(config, self._name, self._network.transformer, self._network.cast, _SAMPLE)
         self.dim = self._layers.dim
         self.cost: float | None = None
         self.identity: dict[str, Any] = {
@@ -114,10 +113,7 @@ class SpeechEncoder:
             EncoderError: at the first clips, what the options ask for cannot be done on this machine
         """
         heard = (clip for clip in contents if self._network.n_frames(len(clip)))
-        if not self._settled and (sample := list(islice(heard, _SAMPLE))):
-            encode = partial(self._encode, sample)
-            self.cost = settle(self._config, self._name, self._network.transformer, self._network.cast, encode)
-            self._settled = True
+        self.cost = self._settle(heard, self._encode)
         yield from self._encode(contents)
 
     def _encode(self, contents: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -161,9 +157,13 @@ class SpeechEncoder:
         config, network, rate = self._config, self._network, SAMPLE_RATE / self._network.stride
         size, overlap = network.n_frames(int(config.max_seconds * SAMPLE_RATE)), int(config.overlap_seconds * rate)
         if overlap >= size:
-            raise EncoderError(f"overlap_seconds {config.overlap_seconds}: max_seconds is {config.max_seconds}")
+            raise EncoderError(
+                f"overlap_seconds {config.overlap_seconds}: must be below max_seconds, {config.max_seconds}"
+            )
         if network.longest is not None and size > network.longest:
-            raise EncoderError(f"max_seconds {config.max_seconds}: {self._name} reads {network.longest / rate:g} s")
+            raise EncoderError(
+                f"max_seconds {config.max_seconds}: {self._name} reads at most {network.longest / rate:g} s"
+            )
         return size, overlap
 
 
@@ -178,11 +178,6 @@ def batches(lengths: np.ndarray, rate: float, kind: str) -> list[np.ndarray]:
     return cheapest(lengths, _BATCH_SECONDS[kind] * rate, _CALL_SECONDS[kind] * rate)
 
 
-def load(config: Config) -> SpeechEncoder:
-    """Return the encoder."""
-    return SpeechEncoder(config)
-
-
 def _load_network(source: Source, config: Config) -> Network:
     network = load_network(source)
     extractor = load_extractor(source)
@@ -192,7 +187,7 @@ def _load_network(source: Source, config: Config) -> Network:
     if kind == "whisper":
         return Whisper(network.get_encoder().to(device()), extractor, config.padding == "full", config.compile)
     if config.padding == "full":
-        raise EncoderError(f"padding: full: {name} is of the type {kind!r}, which reads a clip of any length as it is")
+        raise EncoderError(f"padding: full: {name} is of type {kind!r}, which reads a clip of any length as it is")
     if kind in CONVOLUTIONAL:
         return Convolutional(network.to(device()), extractor, config.compile)
-    raise EncoderError(f"{name} is of the type {kind!r}; this family has {', '.join([*CONVOLUTIONAL, 'whisper'])}")
+    raise EncoderError(f"{name} is of type {kind!r}; this family reads {', '.join([*CONVOLUTIONAL, 'whisper'])}")

@@ -1,8 +1,6 @@
 """Frozen transformers text encoders (BERT, RoBERTa, DeBERTa, MiniLM, ModernBERT …): tokens without the special ones."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
-from itertools import islice
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -19,17 +17,17 @@ from emofuse.encoders.pretrained import (
     InFlight,
     Layers,
     PretrainedConfig,
+    Settling,
     bucketed,
     describe,
     device,
     one_ahead,
     reduce,
-    settle,
     to_device,
 )
 from emofuse.encoders.sources import Source, load_network
 
-__all__ = ["Config", "TextEncoder", "load"]
+__all__ = ["Config", "TextEncoder"]
 
 _NEEDS = (
     "tokenizer.json",
@@ -82,12 +80,12 @@ class TextEncoder:
         self._network = network.to(device())
         shape = self._network.config
         if shape.is_encoder_decoder or getattr(shape, "is_decoder", False):
-            raise EncoderError(f"{self._name} is of the type {shape.model_type!r}, which is no encoder of text")
+            raise EncoderError(f"{self._name} is of type {shape.model_type!r}, which is not a text encoder")
         self._layers = Layers(config.layers, shape.num_hidden_layers, shape.hidden_size, self._name)
         self._longest = _longest(self._tokenizer, self._network)
         if config.max_tokens > self._longest:
             raise EncoderError(f"max_tokens {config.max_tokens}: {self._name} reads at most {self._longest}")
-        self._settled = False
+        self._settle = Settling(config, self._name, self._network, self._network.to, _SAMPLE)
         self.dim = self._layers.dim
         self.cost: float | None = None
         self.identity: dict[str, Any] = {
@@ -103,10 +101,7 @@ class TextEncoder:
             EncoderError: at the first texts, what the options ask for cannot be done on this machine
         """
         written = (each for each in contents if each.strip())
-        if not self._settled and (sample := list(islice(written, _SAMPLE))):
-            encode = partial(self._encode, sample)
-            self.cost = settle(self._config, self._name, self._network, self._network.to, encode)
-            self._settled = True
+        self.cost = self._settle(written, self._encode)
         yield from self._encode(contents)
 
     def count_tokens(self, text: str) -> int:
@@ -140,11 +135,6 @@ class TextEncoder:
 
     def _padded(self, n_tokens: int) -> int:
         return min(bucketed(n_tokens), self._longest) if self._config.compile else n_tokens
-
-
-def load(config: Config) -> TextEncoder:
-    """Return the encoder."""
-    return TextEncoder(config)
 
 
 def _load_plain(source: Source) -> tuple[Words, Bert] | None:

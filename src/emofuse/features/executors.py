@@ -150,7 +150,7 @@ def on_ray(recipe: Recipe, storage: Storage) -> Iterator[Executor]:
                 raise ExecutorError(f"{shard.file}: {error}") from error
             data = storage.get(key)
             if data is None:
-                raise ExecutorError(f"{storage.url}: {shard.file} is not there; do all machines reach this place?")
+                raise ExecutorError(f"{storage.url}: {shard.file} is missing; can all machines reach this place?")
             return Encoded(data, cost)
 
         yield Executor(2 * slots + _AHEAD, encode, storage.get)
@@ -165,7 +165,7 @@ def _slots(nodes: Sequence[dict[str, Any]], threads: int) -> tuple[int, float]:
     gpus = sum(machine.get("GPU", 0) for machine in machines)
     slots = int(2 * gpus or sum(machine.get("CPU", 0) // threads for machine in machines))
     if slots == 0:
-        raise ExecutorError(f"extract.threads: {threads}: no machine of the cluster has as many processor cores")
+        raise ExecutorError(f"extract.threads: {threads}: no machine of the cluster has that many processor cores")
     return slots, 0.5 if gpus else 0
 
 

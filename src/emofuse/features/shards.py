@@ -216,7 +216,7 @@ class FeatureStore:
         shards = [_Shard(path) for path in paths]
         for shard, path in zip(shards, paths, strict=True):
             if shard.identity != shards[0].identity:
-                raise FeatureError(f"{path}: made by another encoder than {paths[0].name}; run the extract stage")
+                raise FeatureError(f"{path}: made by a different encoder than {paths[0].name}; run the extract stage")
         index = pa.concat_tables([shard.index for shard in shards])
         self.dim = _one(set(index["dim"].unique().to_pylist()), folder)
         self.n_layers: int = shards[0].identity.get("n_layers", 1)
@@ -224,7 +224,7 @@ class FeatureStore:
         self._rows = {each: row for row, each in enumerate(self.utterance_ids)}
         if len(self._rows) != len(self.utterance_ids):
             doubled = len(self.utterance_ids) - len(self._rows)
-            raise FeatureError(f"{folder}: {doubled} utterance ids stand more than once")
+            raise FeatureError(f"{folder}: {doubled} utterance ids appear more than once")
         self._lengths = index["n_frames"].to_numpy()
         self._masked = index["masked"].to_numpy()
         self._starts = np.concatenate([shard.starts for shard in shards])
@@ -317,14 +317,14 @@ class _Shard:
             with pq.ParquetFile(path) as file:
                 self._chunks = _chunks(file.metadata)
                 if _digest_of(self.bytes, self._chunks.others) != sums.get("others"):
-                    raise ValueError("ids or lengths are not those that were written")
+                    raise ValueError("ids or lengths differ from what was written")
                 self._sums = sums.get("frames", ())
                 if len(self._sums) != len(self._chunks.frames):
-                    raise ValueError("the checksums are not those that were written")
+                    raise ValueError("the checksums differ from what was written")
                 small = [name for name in file.schema_arrow.names if name != "frames"]
                 table, groups, described = file.read(columns=small), file.metadata, file.schema_arrow
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise FeatureError(f"{path}: not a whole feature shard: {error}; run the extract stage") from error
+            raise FeatureError(f"{path}: not a complete feature shard: {error}; run the extract stage") from error
         self.identity = _identity(described, path)
         self.index = schema.conform(table, _INDEX, str(path))
         sizes = 2 * self.index["n_frames"].to_numpy().astype(np.int64) * self.index["dim"].to_numpy()
@@ -348,7 +348,7 @@ class _Shard:
         if zlib.crc32(self.bytes[self._chunks.frames[group]].data) != self._sums[group]:
             rows = np.flatnonzero(self.groups == group)
             raise FeatureError(
-                f"{self._path}: the frames of rows {rows[0]} to {rows[-1]} are not those that were written: the shard "
+                f"{self._path}: the frames of rows {rows[0]} to {rows[-1]} differ from what was written: the shard "
                 "is damaged, run the extract stage"
             )
         self._checked[group] = True
@@ -399,11 +399,11 @@ def _checksums(data: np.ndarray) -> dict[str, Any]:
     start = _footer(data)
     end = start - len(_SEAL)
     if data[max(end, 0) : start].tobytes() != _SEAL:
-        raise ValueError("no checksums in it, as of an earlier version or another writer")
+        raise ValueError("it has no checksums; an earlier version or another program wrote it")
     length = int.from_bytes(data[end - _LENGTH : end].tobytes(), "little")
     sums = json.loads(data[max(end - _LENGTH - length, 0) : end - _LENGTH].tobytes())
     if not isinstance(sums, dict) or sums.get("footer") != sha256(data[start:].data).hexdigest():
-        raise ValueError("the footer is not the one that was written")
+        raise ValueError("the footer differs from what was written")
     return sums
 
 
@@ -411,7 +411,7 @@ def _footer(data: Any) -> int:
     """Where a Parquet file's footer starts."""
     start = len(data) - _TAIL - int.from_bytes(bytes(data[-_TAIL:-_LENGTH]), "little")
     if bytes(data[-_LENGTH:]) != b"PAR1" or start < 0:
-        raise ValueError("the end of a Parquet file is not there")
+        raise ValueError("the end of the Parquet file is missing")
     return start
 
 
@@ -436,8 +436,8 @@ def _starts(file: pq.FileMetaData, sizes: np.ndarray, path: Path) -> Iterator[np
         plain = column.path_in_schema == "frames" and column.compression == "UNCOMPRESSED"
         if not plain or column.has_dictionary_page or not 0 < header < _PREFIX * 64:
             raise FeatureError(
-                f"{path}: the frames of rows {first} to {first + group.num_rows - 1} do not have the sizes or the "
-                "layout that they should; run the extract stage"
+                f"{path}: the frames of rows {first} to {first + group.num_rows - 1} have the wrong sizes or the wrong "
+                "layout; run the extract stage"
             )
         yield column.data_page_offset + header + steps - sizes[first : first + group.num_rows]
         first += group.num_rows
@@ -498,7 +498,9 @@ def _identity(described: pa.Schema, path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise FeatureError(f"{path}: metadata {_METADATA!r}: {error}; run the extract stage") from error
     if not isinstance(identity, dict):
-        raise FeatureError(f"{path}: metadata {_METADATA!r}: expected what an encoder is; run the extract stage")
+        raise FeatureError(
+            f"{path}: metadata {_METADATA!r}: expected a description of an encoder; run the extract stage"
+        )
     return identity
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from emofuse.core.params import Params, ParamsError, validate
-from emofuse.core.schema import MODALITIES, SPLITS
+from emofuse.core.schema import SPLITS
 from emofuse.corpora.ingest import CorpusConfig, read, utterance_table
 from emofuse.encoders.catalogue import EncoderConfig
+from emofuse.models.registry import UNIMODAL
 from emofuse.plan import Plan, plans
 from emofuse.tasks import Task, TaskConfig
 
@@ -74,13 +75,11 @@ def report(plan: Plan, params: Params, utterances: pl.DataFrame, split_source: s
 
 
 def _check_models(plan: Plan, params: Params) -> None:
-    from emofuse.training.fuse import settings
-    from emofuse.training.pretrain import UnimodalConfig
+    from emofuse.training.settings import settings
 
-    for modality in MODALITIES:
-        params.get(f"models.{modality}", UnimodalConfig)
+    for each in UNIMODAL:
+        settings(params, each.name)
     for name in plan.fusion:
-        settings(params, name)
         for ablation in settings(params, name).ablations:
             settings(params, f"{name}/{ablation}")
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from emofuse.core.params import ParamsError, validate
 from emofuse.inference.bundle import BundleError, read_json, read_weights
 from emofuse.inference.stepping import stepping
-from emofuse.models.parts.base import Network
+from emofuse.models.parts.base import Network, build
 from emofuse.models.parts.mixture import combine
 from emofuse.models.registry import MODELS, Input, base_name, model, sources
 from emofuse.tasks import Fold
@@ -194,10 +194,4 @@ def _build(config: Mapping[str, Any], where: str) -> Network:
     if entry is None or entry.network is None:
         known = [each.name for each in MODELS.values() if each.network]
         raise BundleError(f"{where}: {name!r} is no network of this version; known are {known}")
-    # A network of one modality takes a size, one of several a size of each; without context, causality has no meaning.
-    size = config["dims"] if "dims" in config else config["dim"]
-    causal = [config["causal"]] if "causal" in config else []
-    weighed = {"n_layers": config["n_layers"]} if "n_layers" in config else {}
-    options_of = validate(options, entry.config_class(), where)
-    network: Network = entry.network_class()(options_of, size, classes, *causal, **weighed)
-    return network
+    return build(entry.network_class(), validate(options, entry.config_class(), where), classes, config)

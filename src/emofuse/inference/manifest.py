@@ -27,7 +27,7 @@ class Features:
         identity: the encoder's identity when the training features were made
     """
 
-    family: Literal[FAMILIES]  # type: ignore[valid-type]
+    family: Literal[tuple(FAMILIES)]  # type: ignore[valid-type]
     options: dict[str, Any]
     identity: dict[str, Any]
 

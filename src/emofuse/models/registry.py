@@ -19,6 +19,7 @@ __all__ = [
     "UNIMODAL",
     "Input",
     "Model",
+    "ablation_name",
     "base_name",
     "in_order",
     "is_ablation",
@@ -48,7 +49,7 @@ class Model:
         network: the network's class; its options are the class of that name, less ``Network``, with ``Config``
         inputs: what it can read; the first is the default
         modalities: whose features it reads
-        kind: how it is trained; see :mod:`emofuse.training.fuse`
+        kind: how it is trained; see :mod:`emofuse.training.trainer`
         seeded: whether seeds give different runs
         baseline: whether it is there to be compared with
         folder: of a unimodal network's runs in its encoder's folder; by default the name
@@ -158,6 +159,15 @@ def base_name(name: str) -> str:
     'hcam'
     """
     return name.partition("/")[0]
+
+
+def ablation_name(name: str) -> str:
+    """Return the part of an ablation's name behind that of its model.
+
+    >>> ablation_name("hcam/no-context")
+    'no-context'
+    """
+    return name.partition("/")[2]
 
 
 def is_ensemble(name: str) -> bool:

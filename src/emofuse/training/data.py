@@ -18,8 +18,10 @@ __all__ = [
     "Inputs",
     "MappedSequences",
     "Sequences",
+    "batches",
     "collate",
     "examples",
+    "longest",
     "pooled",
     "read_features",
     "shuffled_batches",
@@ -180,6 +182,18 @@ def examples(fold: Fold, unit: Unit, split: Split | None = None) -> list[np.ndar
     return [rows for rows in dialogues if chosen[rows].any()]
 
 
+def longest(inputs: Inputs) -> np.ndarray:
+    """Return the frames of each utterance, ``[n]``, in the modality that has most of it."""
+    lengths: np.ndarray = torch.stack([each.lengths for each in inputs.values()]).amax(dim=0).numpy()
+    return lengths
+
+
+def batches(items: Sequence[np.ndarray], inputs: Inputs, fold: Fold, size: int) -> Iterator[tuple[Tensor, Batch]]:
+    """Yield the batches of examples for evaluation, as :func:`collate` does; ``size`` is as in sorted_batches."""
+    for chosen in sorted_batches(items, longest(inputs), size):
+        yield collate(chosen, inputs, fold)
+
+
 def sorted_batches(items: Sequence[np.ndarray], lengths: np.ndarray, size: int) -> Iterator[list[np.ndarray]]:
     """Yield batches, longest examples first, for evaluation.
 
@@ -207,11 +221,11 @@ def shuffled_batches(
     order = generator.permutation(len(items))
     count = sum(map(len, items)) / size
     pool = math.ceil(len(items) / count * min(_POOL, max(1.0, count / _POOLS)))
-    batches = []
+    found = []
     for start in range(0, len(order), pool):
-        batches += list(sorted_batches([items[index] for index in order[start : start + pool]], lengths, size))
-    for index in generator.permutation(len(batches)):
-        yield batches[index]
+        found += list(sorted_batches([items[index] for index in order[start : start + pool]], lengths, size))
+    for index in generator.permutation(len(found)):
+        yield found[index]
 
 
 def collate(items: Sequence[np.ndarray], inputs: Inputs, fold: Fold) -> tuple[Tensor, Batch]:

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -19,15 +19,7 @@ from emofuse.models.parts.layers import Standardize
 from emofuse.models.parts.losses import cross_entropy
 from emofuse.scoring.metrics import SUMMARY, confusion_counts, measure_confusion, negative_log_likelihood
 from emofuse.tasks import Fold
-from emofuse.training.data import (
-    Inputs,
-    MappedSequences,
-    Sequences,
-    collate,
-    examples,
-    shuffled_batches,
-    sorted_batches,
-)
+from emofuse.training.data import Inputs, batches, collate, examples, longest, shuffled_batches
 
 __all__ = [
     "PURPOSES",
@@ -165,7 +157,7 @@ def fit(
     device = _device(seeds.seed)
     network.to(device)
     train, dev, test = (examples(fold, network.unit, split) for split in SPLITS)
-    lengths = _longest(inputs)
+    lengths = longest(inputs)
     learner = Learner(network, config, class_weights(fold, config.class_weight_power).to(device))
     budget, steps = _budget(train, config), 0
     best, best_epoch, best_state = (-1.0, -math.inf), 0, copy.deepcopy(network.state_dict())
@@ -202,10 +194,13 @@ def class_weights(fold: Fold, power: float) -> Tensor:
     return weights_C / weights_C.mean()
 
 
-def standardize(module: Standardize, sequences: Sequences | MappedSequences, fold: Fold) -> None:
-    """Fit a network's standardization to the frames of the training split."""
+def standardize(network: Network, inputs: Inputs, fold: Fold) -> None:
+    """Fit a network's standardization to the frames of the training split, for each modality that it reads."""
     rows = np.flatnonzero(fold.splits == SPLITS.index("train"))
-    module.fit(sequences.chunks(rows))
+    for name, sequences in inputs.items():
+        layers = cast("Standardize | nn.ModuleDict", network.standardize)  # one of each, where it reads several
+        layer = layers[name] if isinstance(layers, nn.ModuleDict) else layers
+        cast("Standardize", layer).fit(sequences.chunks(rows))
 
 
 @torch.inference_mode()
@@ -218,9 +213,7 @@ def infer(
     count = len(fold.utterance_ids)
     probabilities = torch.full((count, len(fold.classes)), torch.nan)
     vectors: dict[str, Tensor] = {}
-    lengths = _longest(inputs)
-    for chosen in sorted_batches(items, lengths, 4 * batch_size):
-        rows, batch = collate(chosen, inputs, fold)
+    for rows, batch in batches(items, inputs, fold, 4 * batch_size):
         output = network(_to(batch, device))
         probabilities[rows] = output.logits_UC.softmax(dim=1).cpu()
         for name, values_UH in output.vectors.items():
@@ -331,11 +324,6 @@ def _device(seed: int) -> torch.device:
     """The seeds of a task are spread over the GPUs of a machine."""
     count = torch.cuda.device_count()
     return torch.device("cuda", seed % count) if count else torch.device("cpu")
-
-
-def _longest(inputs: Inputs) -> np.ndarray:
-    result: np.ndarray = torch.stack([each.lengths for each in inputs.values()]).amax(dim=0).numpy()
-    return result
 
 
 def _to(batch: Any, device: torch.device) -> Any:

@@ -1,21 +1,22 @@
 """What the training stages share: a task's seeds and folds as jobs for a pool, and where they read and write."""
 
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
 
-from emofuse.core.files import file_digest, write_digests
+from emofuse.core.files import file_digest
 from emofuse.core.layout import Layout
 from emofuse.core.params import Params
-from emofuse.core.store import Entry, Store
+from emofuse.core.store import Store
+from emofuse.models.registry import model
 from emofuse.plan import Plan
 from emofuse.tasks import Fold, Task
-from emofuse.training.runs import run_all
+from emofuse.training.runs import Run, code_digest
+from emofuse.training.settings import settings
 
-__all__ = ["Job", "Work", "keep", "train_all"]
+__all__ = ["Job", "Work", "jobs_of"]
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,6 @@ class Work:
         """The task with its corpus."""
         return Task.load(self.task, self.params, self.layout)
 
-    def places(self, *, seeded: bool = True) -> list[tuple[int, int]]:
-        """Return the seeds and folds of a model; seed 0 alone for one that draws nothing at random."""
-        return list(product(range(self.opened.config.seeds if seeded else 1), range(self.opened.folds)))
-
     def features(self, encoder: str) -> Path:
         """Return the folder of an encoder's features."""
         return self.layout.features(self.opened.corpus, encoder)
@@ -100,40 +97,37 @@ class Job:
     out: Path
 
     @property
-    def place(self) -> tuple[int, int]:
-        """Seed and fold."""
-        return self.seed, self.number
+    def run(self) -> Run:
+        """The run that it comes to."""
+        return Run(self.work.task, self.model, self.encoders, self.work.stage, self.seed, self.number)
 
     @property
     def fold(self) -> Fold:
         """What training may see of the fold."""
         return self.work.opened.fold(self.number)
 
+    @property
+    def folder(self) -> Path:
+        """Where the finished run is shown."""
+        return self.out / self.run.folder
 
-def train_all(work: Work, out: Path, function: Callable[[Job], bool], jobs: Sequence[Job]) -> None:
-    """Train runs side by side.
+
+def jobs_of(work: Work, name: str, encoders: Mapping[str, str], out: Path) -> list[Job]:
+    """Return every seed and fold of a model, or the folds alone of one that draws nothing at random.
 
     Args:
         work: the stage's
-        out: the stage's folder, emptied first as DVC does, so that no run of earlier seeds stays
-        function: trains and keeps a run; returns whether the store had it already
-        jobs: one a run
+        name: of the model, or of an ablation
+        encoders: by modality; the model's own are taken
+        out: the model's folder
+
+    Raises:
+        ParamsError: a value of the model's section is not allowed
     """
-    shutil.rmtree(out, ignore_errors=True)
-    run_all(work.stage, function, jobs)
-
-
-def keep(store: Store, key: str, make: Callable[[Path], None]) -> Entry:
-    """Return a finished run, trained first if the store does not have it, with the digests of its files.
-
-    Args:
-        store: where it is kept
-        key: digest of all that it depends on
-        make: trains it and fills the folder that it is given
-    """
-
-    def whole(folder: Path) -> None:
-        make(folder)
-        write_digests(folder)
-
-    return store.ensure("runs", key, whole)
+    entry = model(name)
+    settings(work.params, name)
+    own = {each: encoders[each] for each in entry.modalities}
+    trainer = ["training.linear"] if entry.kind == "linear" else []
+    code = code_digest("training.trainer", f"models.{entry.module}", *trainer)
+    places = product(range(work.opened.config.seeds if entry.seeded else 1), range(work.opened.folds))
+    return [Job(work, name, own, *place, code, out) for place in places]

@@ -180,7 +180,7 @@ def code_digest(*modules: str) -> str:
     Take it before work begins: a file that is edited while a stage runs is not the code that runs.
 
     Args:
-        modules: dotted, below this package, such as ``training.fuse``
+        modules: dotted, below this package, such as ``training.trainer``
     """
     code = {name: code_of(name) for name in closure(*modules)}
     return digest([torch.__version__, schema.SCHEMA_VERSION, code])

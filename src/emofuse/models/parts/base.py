@@ -4,14 +4,14 @@ U utterances of a batch, B dialogues, L turns of the longest dialogue, T frames 
 H hidden size, C classes, M modalities.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Batch", "Network", "Output", "Unit", "from_dialogues", "to_dialogues"]
+__all__ = ["Batch", "Network", "Output", "Unit", "build", "from_dialogues", "to_dialogues"]
 
 Unit = Literal["utterance", "dialogue"]
 
@@ -68,6 +68,22 @@ class Network(nn.Module):
     def forward(self, batch: Batch) -> Output:
         """Return logits, vectors and auxiliary losses of a batch."""
         raise TypeError(f"{type(self).__name__} has no forward")
+
+
+def build(kind: Callable[..., Network], options: Any, classes: int, sizes: Mapping[str, Any]) -> Network:
+    """Build a network, in training and again from its ``config.json``.
+
+    Args:
+        kind: its class
+        options: of the network
+        classes: number C of classes
+        sizes: ``dim`` of a network of one modality, or ``dims`` of each; ``causal`` but for one that reads no context;
+            ``n_layers`` where frames have layers to weigh; other keys are left out
+    """
+    size = sizes["dims"] if "dims" in sizes else sizes["dim"]
+    causal = [sizes["causal"]] if "causal" in sizes else []
+    weighed = {"n_layers": sizes["n_layers"]} if "n_layers" in sizes else {}
+    return kind(options, size, classes, *causal, **weighed)
 
 
 def to_dialogues(x_UH: Tensor, places_BL: Tensor) -> Tensor:
