@@ -277,7 +277,7 @@ def test_turns_of_their_own_are_transcribed_on_request(server: str, project: Pro
 @pytest.mark.parametrize(
     ("rows", "params", "reason"),
     [
-        ([{"text": "a"}], {"chanels": True}, "unknown parameter 'chanels'; expected some of channels, transcribe"),
+        ([{"text": "a"}], {"canals": True}, "unknown parameter 'canals'; expected some of channels, transcribe"),
         ([{"text": "a"}], {"channels": True}, "turn 1: channels apply to a recording alone"),
         ([{"text": "a"}], {"channels": "yes"}, "channels"),
         ([{"text": "a"}], {"transcribe": "German"}, "expected one of ['recordings', 'all', 'none']"),
@@ -372,7 +372,7 @@ def test_a_turn_of_silence_has_no_emotion(server: str) -> None:
         (b'{"inputs": {"text": ["a"], "speakr": ["b"]}}', "unknown column 'speakr'"),
         (b'{"inputs": [{"text": "a"}, {"txt": "b"}]}', "unknown column 'txt'"),
         (b'{"instances": [{"text": "a", "speakr": "b"}]}', "unknown column 'speakr'"),
-        (b'{"dataframe_records": [{"text": "a"}], "chanels": true}', "unknown field 'chanels'; expected some of"),
+        (b'{"dataframe_records": [{"text": "a"}], "canals": true}', "unknown field 'canals'; expected some of"),
         (b'{"dataframe_records": [{"text": 5}]}', "turn 1: text: 5; expected a string"),
         (b'{"dataframe_records": [{"text": "a"}, {"text": ["b"]}]}', "turn 2: text: ['b']; expected a string"),
         (b'{"dataframe_records": [{"text": "a", "conversation": 1}]}', "turn 1: conversation: 1; expected a string"),

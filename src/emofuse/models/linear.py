@@ -92,10 +92,13 @@ def solutions(
         config: the strengths
     """
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     regression = LogisticRegression(max_iter=_ITERATIONS, warm_start=True)
     for strength in sorted(config.strengths):
-        regression.set_params(C=strength).fit(x_ND, targets_N)
+        # Limited here, since scikit-learn brings libraries of its own, which no limit before its import reaches.
+        with threadpool_limits(1):
+            regression.set_params(C=strength).fit(x_ND, targets_N)
         weights_CD, biases_C = regression.coef_, regression.intercept_
         if classes == 2:  # scikit-learn gives the second class's alone
             weights_CD, biases_C = (np.concatenate([-each / 2, each / 2]) for each in (weights_CD, biases_C))
