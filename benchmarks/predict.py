@@ -135,8 +135,8 @@ def live_row(name: str, session: Session, sound: np.ndarray) -> list[str]:
     ]
     factor = (time.process_time() - before) * SAMPLE_RATE / len(sound)
     waited, milliseconds = 1000 * np.array(latencies), 1000 * np.array(took)
-    figures = (np.median(waited), np.percentile(waited, 95))
-    figures += (np.median(milliseconds), np.percentile(milliseconds, 95), np.median(milliseconds[-10:]))
+    figures = [np.median(waited), np.percentile(waited, 95)]
+    figures += [np.median(milliseconds), np.percentile(milliseconds, 95), np.median(milliseconds[-10:])]
     counts = (f"{len(sound) / SAMPLE_RATE:.0f}", f"{len(latencies)}")
     return [name, *counts, *(f"{each:.0f}" for each in figures), f"{factor:.3f}"]
 
