@@ -123,7 +123,7 @@ def test_parameters_that_cannot_be_read_are_recognised(tmp_path: Path, write_par
     (found,) = doctor._encoders(tmp_path)
     assert (found.part, found.state, "git diff" in found.mend) == ("params", "broken", True)
     file = tmp_path / "params.yaml"
-    assert found.what.startswith(f"{file}: run.audio.0: 'toy audio': Value error, a name has letters, ")
+    assert found.what.startswith(f"{file}: run.audio.0: 'toy audio': Value error, a name consists of letters, ")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import soundfile
 
 from emofuse.cli import main
 from emofuse.inference.hearing import TRANSCRIBED
-from emofuse.inference.transcripts import PACKAGED
+from emofuse.inference.whisper import PACKAGED
 
 Project = Any
 TURNS = "a folder of turns"

@@ -21,7 +21,7 @@ from emofuse.inference.hearing import TRANSCRIBED
 from emofuse.inference.model import Model, Prediction
 from emofuse.inference.provenance import trained_on
 from emofuse.inference.sources import find
-from emofuse.inference.transcripts import PACKAGED
+from emofuse.inference.whisper import PACKAGED
 
 Project = Any
 """The class of the fixture, in ``tests/conftest.py``."""

@@ -13,8 +13,8 @@ from emofuse.corpora.demo.voice import Speech
 from emofuse.encoders import EncoderError
 from emofuse.encoders.sources import model_folder
 from emofuse.inference import whisper
-from emofuse.inference.transcripts import PACKAGED, recogniser
-from emofuse.inference.whisper import Whisper
+from emofuse.inference.transcripts import recogniser
+from emofuse.inference.whisper import PACKAGED, Whisper
 
 CLIPS = {
     "dia0_utt0": "coffee mugs have numbers on the bottom?",

@@ -9,8 +9,9 @@ import pytest
 from scipy.signal import resample_poly
 
 from emofuse.corpora.demo.voice import Speech
-from emofuse.inference.transcripts import PACKAGED, recogniser
+from emofuse.inference.transcripts import recogniser
 from emofuse.inference.voice_activity import Span
+from emofuse.inference.whisper import PACKAGED
 from emofuse.robustness.found_turns import Aligned, align, find, identity, join, word_error_rate, write_down
 from emofuse.robustness.listening import spread
 

