@@ -5,8 +5,8 @@ lies in ``../shared/data``, else of durations drawn from a like distribution. On
 its own clock counts, so that other programs disturb little; on a graphics card the wall clock counts. Every row is
 measured in a process of its own, whose peak memory it shows: on a processor all of it, Python and the weights too.
 
-The second table has a large architecture of the same kind, and Whisper tiny.en with its real weights: as transformers
-runs it, every clip padded to 30 s, and here, with that padding and without.
+The second table has a large architecture of the same kind, and Whisper tiny.en: as transformers runs it, every clip
+padded to 30 s, and here with its real weights, with that padding and without.
 
 The third is the whole stage ``extract`` on corpora that grow: FLAC is decoded, encoded, written and kept.
 
@@ -30,7 +30,14 @@ import pyarrow.parquet as pq
 import torch
 from machine import describe, table
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+from transformers import (
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Model,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperModel,
+)
 
 from emofuse.audio.flac import encode
 from emofuse.core import schema
@@ -143,14 +150,11 @@ def measure_other(variant: str, model: str, network: str, seconds: float) -> tup
     """Return a variant's seconds, the rate of a matrix product, and the peak of memory in MB."""
     torch.set_num_threads(1)
     clips, _ = made_of(seconds)
-    if network != LARGE:
-        model = WHISPER_MODEL
     if variant == ONE:
-        source = locate(model)
-        whole, extractor = load_network(source), load_extractor(source)
-        bare = (whole if network == LARGE else whole.get_encoder()).to(DEVICE)
-        run: Callable[[], object] = lambda: one_by_one(bare, extractor, clips)  # noqa: E731
+        bare, extractor = theirs(model if network == LARGE else None)
+        run: Callable[[], object] = lambda: one_by_one(bare.to(DEVICE), extractor, clips)  # noqa: E731
     else:
+        model = model if network == LARGE else WHISPER_MODEL
         padding = {"padding": "full"} if variant == OURS_FULL else {}
         encoder = SpeechEncoder(Config(model, labels_seen=False, **padding))  # type: ignore[arg-type]
         run = lambda: list(encoder.encode(clips))  # noqa: E731
@@ -158,6 +162,14 @@ def measure_other(variant: str, model: str, network: str, seconds: float) -> tup
     taken = clock(run)
     memory = peak()
     return taken, product_rate(torch.float32), memory
+
+
+def theirs(folder: str | None) -> tuple[Any, Any]:
+    """Return the network and the feature extractor of a folder as transformers loads them, or its own Whisper tiny."""
+    if folder is None:
+        return WhisperModel(WhisperConfig()).get_encoder().eval(), WhisperFeatureExtractor()
+    source = locate(folder)
+    return load_network(source), load_extractor(source)
 
 
 @torch.inference_mode()
