@@ -5,30 +5,35 @@ random: 384-dimensional text tokens, 768-dimensional audio frames at 50 a second
 a sample of the utterances, and their memory is that of the sample; those that read a vector an utterance on all. Frames
 that would be more than a run holds in memory are read from mapped shards, as in training. The reference of each is a
 GRU of the same size over padded sequences in the order of the corpus, all in memory, 16 in a batch, with Adam. Without
-a GPU, seconds are the processor's, of one thread: what the run would take alone. On a GPU they are the clock's.
+a GPU, seconds are the processor's, of one thread: what the run would take alone. On a GPU they are the clock's. The
+last table has recurrent layers beside torch's own on packed sequences, on the processor.
 
 Usage: python benchmarks/training.py
 """
 
 import math
 import resource
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from machine import describe, table
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from emofuse.core.params import Params
 from emofuse.core.pool import Pool
 from emofuse.features.shards import Row, write_shard
 from emofuse.models.parts.base import Network
+from emofuse.models.parts.recurrent import Recurrent
 from emofuse.models.registry import MODELS
 from emofuse.models.unimodal import ContextNetwork, UtteranceNetwork
 from emofuse.tasks import Fold
@@ -48,6 +53,10 @@ from emofuse.training.settings import settings
 
 PARAMS = Params.load(root=Path(__file__).parent.parent)
 SAMPLE, CLASSES = 256, 6
+CELLS: tuple[Literal["gru", "lstm"], ...] = ("gru", "lstm")
+SEQUENCES = ((32, 300, 768), (8, 2_000, 768), (32, 14, 384), (32, 30, 256))
+"""Sequences, frames of the longest, and size: clips of 6 s and of 40 s, texts, and dialogues of vectors."""
+
 FRAMES = {"audio": 768, "text": 384}
 VECTORS = {"audio": 64, "text": 128}
 POOLED = {"audio": 2 * 768, "text": 2 * 384}
@@ -266,6 +275,41 @@ def main() -> None:
     print("\nCost of an epoch as clips, corpus and dialogues grow:\n")
     named = {case.name: case for case in cases()}
     print(table(["", "1", "2", "4"], growth(named["audio, stage I"], named["text, stage II"])))
+    print("\nA step of one recurrent layer of 256 states, forward and backward, beside torch's on packed sequences:\n")
+    print(table(["cell", "sequences", "frames at most", "size", "ms", "packed, ms", "times"], beside_packed()))
+
+
+def beside_packed() -> list[list[str]]:
+    """Milliseconds of a recurrent layer, and of the same weights in torch's own layer over packed sequences."""
+    torch.set_num_threads(1)
+    rows = []
+    for cell, (count, frames, size) in product(CELLS, SEQUENCES):
+        torch.manual_seed(0)
+        layer = Recurrent(size, 256, cell=cell)
+        x_UTD, lengths_U = torch.randn(count, frames, size), torch.randint(frames // 3, frames + 1, (count,))
+        lengths_U[0] = frames
+        ours = milliseconds(partial(layer, x_UTD, lengths_U))
+        packed = milliseconds(partial(_packed, layer.layers, x_UTD, lengths_U))
+        rows.append(
+            [cell, f"{count}", f"{frames:,}", f"{size}", f"{ours:.1f}", f"{packed:,.1f}", f"{packed / ours:.1f}"]
+        )
+    return rows
+
+
+def _packed(layers: nn.Module, x_UTD: Tensor, lengths_U: Tensor) -> Tensor:
+    packed = pack_padded_sequence(x_UTD, lengths_U, batch_first=True, enforce_sorted=False)
+    states_UTH: Tensor = pad_packed_sequence(layers(packed)[0], batch_first=True)[0]
+    return states_UTH
+
+
+def milliseconds(forward: Callable[[], Tensor]) -> float:
+    """Return the median of seven steps, after two to warm up."""
+    taken = []
+    for _ in range(9):
+        before = time.thread_time()
+        forward().sum().backward()
+        taken.append(1000 * (time.thread_time() - before))
+    return statistics.median(taken[2:])
 
 
 def growth(case: Case, context: Case) -> list[list[str]]:
