@@ -231,8 +231,8 @@ def _add_heal(commands: Commands) -> None:
         "repair the files that a killed DVC left broken",
         "Remove a broken .dvc/tmp/rwlock, and restore a broken dvc.lock from git or remove it. DVC leaves such files "
         "when it is killed or the disk is full, and then fails in every later command. Files that DVC can read, or is "
-        "using, are not touched. `make repro` runs this first. It also lists encoders "
-        "whose local folder changed where DVC does not watch it.",
+        "using, are not touched. `make repro` runs this first. It also lists encoders whose local folder changed where "
+        "DVC does not watch it.",
         "emofuse heal",
     )
 

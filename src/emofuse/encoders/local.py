@@ -1,13 +1,13 @@
 """Encoders whose weights are in a local folder: a digest of its files, for DVC to compare.
 
-DVC cannot depend on a path that only some encoders have. So the stage ``weights`` depends on :data:`FOLDER` as a whole
-and writes a digest for each encoder, on which all that encodes with it depends.
+DVC cannot depend on a path that only some encoders have. So the stages ``weights-audio`` and ``weights-text`` depend on
+:data:`FOLDER` as a whole and write a digest for each encoder, on which all that encodes with it depends.
 """
 
 import json
 from pathlib import Path
 
-from emofuse.core.files import digest, file_digest, write_text
+from emofuse.core.files import digest, file_digest, write_json
 from emofuse.core.params import Params
 from emofuse.encoders.base import EncoderError
 from emofuse.encoders.catalogue import EncoderConfig
@@ -65,7 +65,7 @@ def folder_digest(folder: Path, before: str | None = None) -> str:
 
 def write_digest(path: Path, folder: str | None) -> None:
     """Write the digest of an encoder's folder; None if it has none."""
-    write_text(path, f"{json.dumps({'folder': folder})}\n")
+    write_json(path, {"folder": folder})
 
 
 def read_digest(path: Path) -> str | None:
