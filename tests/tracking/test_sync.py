@@ -31,7 +31,7 @@ from emofuse.tracking.address import TrackingConfig, TrackingError
 from emofuse.tracking.experiment import experiment_of
 from emofuse.tracking.process import shown, try_sync
 from emofuse.tracking.runs_in_tracker import RunsInTracker
-from emofuse.tracking.runs_on_disk import Card, RunsOnDisk, opened
+from emofuse.tracking.runs_on_disk import Card, RunsOnDisk, opened, read_models
 from emofuse.tracking.sync import Summary, sync, training_seconds
 from emofuse.training.progress import Progress
 from emofuse.training.runs import Run as TrainingRun
@@ -731,6 +731,22 @@ def test_of_two_machines_the_younger_run_goes_at_the_next_look(project: Path, li
     assert len(all_runs(project)) == 2 * RUNS
     assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
     assert {run.info.run_id for run in all_runs(project)} == before
+
+
+def test_a_run_that_two_machines_complete_at_once_has_each_value_once(project: Path) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.create_experiment("emofuse", (project / "mlartifacts").as_uri())
+    model = next(each for each in read_models(project) if each.parent.tags["model"] == "hcam")
+    card = model.runs[0]
+    one = RunsInTracker(client, experiment, project)
+    one.create(card, model.parent, card.times)
+    two = RunsInTracker(client, experiment, project)
+    for machine in (one, two):
+        time.sleep(0.01)  # Values have their times in milliseconds.
+        machine.show_run(card, model.parent)
+    (run,) = (each for each in all_runs(project) if "seed" in each.data.tags)
+    assert {name: len(history(project, run, name)) for name in card.metrics} == dict.fromkeys(card.metrics, 1)
+    assert len(history(project, run, "curves/loss")) == 8
 
 
 def test_a_stage_with_tracking_off_starts_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

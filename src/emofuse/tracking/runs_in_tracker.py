@@ -101,7 +101,9 @@ class RunsInTracker:
             return
         if _COMPLETE in tags:
             self._log_contents(run, card)
-        self.log(run, ((name, value, time(), 0) for name, value in metrics.items()))
+        # A first value has the time of the run's end: the same point for all that log it, of which MLflow keeps one.
+        end = _end_of(run, card.times) / 1000
+        self.log(run, ((name, value, time() if name in data.metrics else end, 0) for name, value in metrics.items()))
         self._end(run, card.times)
         self._client.log_batch(run.info.run_id, tags=[RunTag(*each) for each in tags.items()])
         self.done["updated" if found else "added"].append(card.name)
@@ -169,9 +171,8 @@ class RunsInTracker:
 
     def _end(self, run: "Run", times: tuple[float, float] | None) -> None:
         """Say that a run is finished, and when; without a time there is no duration, rather than that of logging."""
-        end = run.info.start_time + round(1000 * (times[1] - times[0])) if times else None  # A start cannot be moved.
-        if end and end != run.info.end_time:
-            self._client.set_terminated(run.info.run_id, end_time=end)
+        if times and _end_of(run, times) != run.info.end_time:
+            self._client.set_terminated(run.info.run_id, end_time=_end_of(run, times))
         elif run.info.status != "FINISHED":
             self._client.update_run(run.info.run_id, "FINISHED")
 
@@ -201,6 +202,12 @@ def _gone(card: Card, there: Mapping[str, float]) -> dict[str, float]:
     if not any(name.startswith(TEST) for name in card.metrics):
         return {}  # Nothing was scored here, so that nothing is known of scores.
     return {name: math.nan for name, value in there.items() if name.startswith(TEST) and not math.isnan(value)}
+
+
+def _end_of(run: "Run", times: tuple[float, float] | None) -> int:
+    """When a run ended that took so long, in milliseconds: its start, which cannot be moved, where that is not known."""
+    start: int = run.info.start_time
+    return start + round(1000 * (times[1] - times[0])) if times else start
 
 
 def _place(tags: Mapping[str, str]) -> tuple[str | None, ...]:
