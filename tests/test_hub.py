@@ -29,7 +29,7 @@ from transformers import (
 from emofuse.cli import main
 from emofuse.corpora.demo.voice import Speech
 from emofuse.corpora.meld import CLIPS
-from emofuse.encoders.sources import model_folder
+from emofuse.encoders.weights import model_folder
 from emofuse.features.shards import FeatureStore, metadata
 from emofuse.health import doctor
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from emofuse.audio.clips import Clip, prepare, prepare_recording
 from emofuse.audio.flac import decode
-from emofuse.audio.source import AudioBytes, AudioFile
+from emofuse.audio.sound import AudioBytes, AudioFile
 from emofuse.core.params import ParamsError, validate
 from emofuse.core.sharding import shard_name, shard_of
 from emofuse.corpora import READERS, Corpus, CorpusError, Utterance

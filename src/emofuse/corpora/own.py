@@ -48,7 +48,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from emofuse.audio.source import AudioBytes, AudioFile, AudioSource
+from emofuse.audio.sound import AudioBytes, AudioFile, AudioSource
 from emofuse.core.names import composed, natural, readable
 from emofuse.core.params import STRICT
 from emofuse.core.schema import SPLITS

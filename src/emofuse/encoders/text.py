@@ -25,7 +25,7 @@ from emofuse.encoders.pretrained import (
     reduce,
     to_device,
 )
-from emofuse.encoders.sources import Source, load_network
+from emofuse.encoders.weights import Source, load_network
 
 __all__ = ["Config", "TextEncoder"]
 

@@ -107,7 +107,7 @@ def _decoders() -> Finding:
         import numpy as np
         import soundfile
 
-        from emofuse.audio.source import AudioBytes
+        from emofuse.audio.sound import AudioBytes
 
         for form in ("WAV", "FLAC", "OGG", "MP3"):
             buffer = io.BytesIO()

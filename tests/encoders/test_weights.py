@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
 from emofuse.encoders import EncoderError, load
-from emofuse.encoders.sources import Source, load_network, locate
+from emofuse.encoders.weights import Source, load_network, locate
 
 COMMIT = "0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8"
 CLIP = (0.1 * np.random.default_rng(0).standard_normal(9_000)).astype(np.float32)
