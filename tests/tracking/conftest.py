@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from mlflow.tracking._tracking_service import utils
 
 ADDRESSES = {
     "experiments": ("artifact_location",),
@@ -36,5 +37,6 @@ def copy_tracker() -> Callable[[Path, Path], None]:
                 for each in columns:
                     moved = f"UPDATE {table} SET {each} = replace({each}, ?, ?)"  # noqa: S608 (the names are above)
                     database.execute(moved, (f"{source}/", f"{target}/"))
+        utils._artifact_repos_cache.clear()  # in which MLflow remembers where a run's files are
 
     return copy
