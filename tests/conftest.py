@@ -562,7 +562,7 @@ def _of_twelve_dialogues(tree: dict[str, Any]) -> dict[str, Any]:
     tree["run"]["models"]["ablations"] = ["hcam"]
     levels = [models[name][level] for name in ("audio", "text") for level in ("utterance", "context")]
     for each in [*levels, *(models[name] for name in FUSED if "fit" in (models[name] or {}))]:
-        each["fit"] = each["fit"] | {"epochs": 2}
+        each["fit"] = each["fit"] | {"epochs": 2, "min_steps": 0}
     for each, speaker in ((models["concat"], "role"), (models["text"]["context"], "same")):
         each["network"] = each["network"] | {"speaker": speaker}
     return tree
