@@ -287,7 +287,7 @@ def _audio_files(folder: Path) -> tuple[list[Path], list[str]]:
     there = [path for path in sorted(folder.rglob("*")) if not path.is_dir() and not is_hidden(path, folder)]
     sounds, left_out = [], defaultdict[str, list[Path]](list)
     for path in there:
-        reason = _unread(path, folder)
+        reason = _unread(path)
         if reason is None:
             sounds.append(path)
         elif path not in _tables(folder):
@@ -299,7 +299,7 @@ def _audio_files(folder: Path) -> tuple[list[Path], list[str]]:
     return sorted(sounds, key=lambda path: natural(composed(path.relative_to(folder).as_posix()))), notes
 
 
-def _unread(path: Path, folder: Path) -> str | None:
+def _unread(path: Path) -> str | None:
     """Why a file is none of a corpus's sound files, or None if it is one."""
     if not path.is_file():
         return "links that lead nowhere, pipes and the like, which are not read"
