@@ -341,7 +341,10 @@ def encoder(root: Path, options: dict[str, Any]) -> Finding:
 @pytest.mark.parametrize(
     ("options", "mend"),
     [
-        ({"model": "some/model", "revision": "0" * 40}, f"`hf download some/model --revision {'0' * 40}` brings it"),
+        (
+            {"model": "some/model", "revision": "0" * 40},
+            "`emofuse encoders fetch toy` brings it; `hf download some",
+        ),
         ({"model": "package:not_there/model"}, "run `make setup`"),
         ({"model": "./nowhere"}, "see encoders in params.yaml, which names the folder"),
     ],

@@ -238,9 +238,8 @@ def _snapshot(model: str, revision: str, needs: Sequence[str], ask_hub: bool) ->
     if lacking is None and folder is not None:
         return folder
     if not ask_hub or constants.HF_HUB_OFFLINE:
-        raise _fault(
-            model, f"{lacking}, and the hub is not asked, for local_files_only is true or HF_HUB_OFFLINE is set"
-        )
+        reason = ", since HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else ""
+        raise _fault(model, f"{lacking}, and the hub is not asked{reason}")
     try:
         listing = HfApi().model_info(model, revision=revision, timeout=_ASK_SECONDS).siblings or []
         wanted = _wanted([each.rfilename for each in listing])

