@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from emofuse.core.files import write_text
+from emofuse.core.schema import SPLITS
 from emofuse.corpora import own
 from emofuse.corpora.base import Corpus, CorpusError, Utterance
 from emofuse.corpora.naming import Scheme, guess
@@ -40,6 +41,7 @@ class Proposal:
         name: of the corpus
         source: its folder, from the project's root folder
         scheme: of its files' names; None where a table says what they are
+        ignored: columns of the table that are not read
         corpus: as its reader gives it with these options
         splits: the section ``splits`` of its task, or of the reader's options where groups are dialogues
         rare: labels that no class takes, since they stand too seldom, with their counts
@@ -49,6 +51,7 @@ class Proposal:
     name: str
     source: str
     scheme: Scheme | None
+    ignored: Sequence[str]
     corpus: Corpus
     splits: Mapping[str, Any] | str
     rare: Mapping[str, int]
@@ -75,26 +78,41 @@ def propose(name: str, folder: Path, *, names: str | None = None, folds: int | N
         scheme = guess(own.sound_names(folder))
         if scheme is None:
             raise CorpusError(
-                f"{folder}: no utterances.csv, and no known pattern fits the file names; give one with --names, see "
-                "docs/how-to/corpus.md, or write the table"
+                f"{folder}: no utterances.csv, and no known pattern fits the file names; give one with --names, "
+                "such as '(?P<label>[^/]+)/.*' for a folder per label, see docs/how-to/corpus.md, or write the table"
             )
     options: dict[str, Any] = {}
+    ignored: tuple[str, ...] = ()
     if scheme is not None:
         options = {"names": scheme.pattern, "values": {key: dict(each) for key, each in scheme.values.items()}}
+    elif ignored := _ignored(own.table_columns(folder)):
+        options = {"ignore": ignored}
     corpus = own.read(folder, own.Config(**options))
     counts = Counter(each.label for each in corpus.utterances if each.label)
     if len(counts) < 2:
         raise CorpusError(f"{folder}: {len(counts)} labels; expected at least two, in a column or group `label`")
     rare = {label: count for label, count in sorted(counts.items()) if count < _LEAST_PER_CLASS}
+    if len(counts) - len(rare) < 2:
+        listed = ", ".join(f"{label} {count}" for label, count in sorted(counts.items()))
+        raise CorpusError(f"{folder}: expected {_LEAST_PER_CLASS} utterances of two labels at least; found {listed}")
     kept = [each for each in corpus.utterances if each.label and each.label not in rare]
     splits, remark = _splits(kept, corpus.utterances, folds)
     remarks = [remark]
+    if ignored:
+        remarks.append(f"columns of other names are not read: {', '.join(ignored)}")
     if rare:
         listed = ", ".join(f"{label} {count}" for label, count in rare.items())
         remarks.append(f"labels with fewer than {_LEAST_PER_CLASS} utterances are left out: {listed}")
     if not any(each.text for each in corpus.utterances):
-        remarks.append("there is no text, so the text networks have nothing to read")
-    return Proposal(name, f"data/raw/{name}", scheme, corpus, splits, rare, tuple(remarks))
+        remarks.append("there is no text, so models that read text alone predict the same for every utterance")
+    return Proposal(name, f"data/raw/{name}", scheme, ignored, corpus, splits, rare, tuple(remarks))
+
+
+def _ignored(columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns of a table to skip; none where it lacks those that a corpus needs, whose names may be misspelt."""
+    if "label" not in columns or not {"utterance_id", "audio"} & set(columns):
+        return ()
+    return tuple(each for each in columns if each not in own.COLUMNS)
 
 
 def write_corpus(proposal: Proposal, folder: Path, root: Path = Path()) -> Path:
@@ -131,17 +149,36 @@ def _splits(
 ) -> tuple[Mapping[str, Any] | str, str]:
     if all(each.split for each in everything):
         return "official", "splits are those of the column split"
+    crossed = False
     for by in ("speaker", "session"):
         groups = sorted({str(getattr(each, by)) for each in everything if getattr(each, by)})
-        if len(groups) < 3 or not all(getattr(each, by) for each in everything) or _crossed(everything, by):
+        if len(groups) < 3 or not all(getattr(each, by) for each in everything):
+            continue
+        if _crossed(everything, by):
+            crossed = True
             continue
         number = folds or (_FOLDS if len(groups) < _FEW else 1)
         return _in_folds(kept, by, groups, number) if number > 1 else _once(kept, by, groups)
-    return (
-        {"by": "dialogue", "dev": _SHARE / 2, "test": _SHARE},
-        "dialogues share speakers and sessions, so whole dialogues are drawn for dev and test; a speaker may be in "
-        "several splits",
+    reason = "dialogues share speakers and sessions" if crossed else "no three speakers or sessions are known"
+    splits, whole = _by_dialogue(kept, everything)
+    return splits, (
+        f"{reason}, so whole dialogues are drawn for dev and test; a speaker may be in several splits{_lacking(whole)}"
     )
+
+
+def _by_dialogue(kept: Sequence[Utterance], everything: Sequence[Utterance]) -> tuple[Mapping[str, Any], bool]:
+    """Draw dialogues until every class is in every split, and say whether it is."""
+    dialogues = sorted({each.dialogue_id for each in everything})
+    wanted = {(split, each.label) for split in SPLITS for each in kept}
+    shares: dict[str, Any] = {"by": "dialogue", "dev": _SHARE / 2, "test": _SHARE}
+    if len(dialogues) < len(SPLITS):
+        return shares, False
+    for draw in range(_TRIES):
+        splits = shares | {"draw": draw}
+        chosen = own.assign(dialogues, own.Splits(**splits), "")
+        if wanted == {(chosen[each.dialogue_id], each.label) for each in kept}:
+            return splits, True
+    return shares, False
 
 
 def _crossed(utterances: Sequence[Utterance], by: str) -> bool:
@@ -228,9 +265,12 @@ def _lines(proposal: Proposal) -> Iterator[str]:
 
 def _options(proposal: Proposal) -> Iterator[str]:
     by_dialogue = not isinstance(proposal.splits, str) and proposal.splits["by"] == "dialogue"
-    if proposal.scheme is None and not by_dialogue:
+    if proposal.scheme is None and not by_dialogue and not proposal.ignored:
         return
     yield "  options:"
+    if proposal.ignored:
+        yield "    ignore:  # columns that are not read"
+        yield from (f"    - {_quoted(each)}" for each in proposal.ignored)
     if proposal.scheme is not None:
         yield f"    names: {_quoted(proposal.scheme.pattern)}  # {proposal.scheme.title}"
         if proposal.scheme.values:
@@ -239,7 +279,8 @@ def _options(proposal: Proposal) -> Iterator[str]:
             yield f"      {column}:"
             yield from (f"        {_key(code)}: {_value(meaning)}" for code, meaning in meanings.items())
     if by_dialogue:
-        yield from ("    splits:", *(f"      {key}: {value}" for key, value in dict(proposal.splits).items()))  # type: ignore[arg-type]
+        yield "    splits:  # shares of all dialogues; each number as `draw` draws others"
+        yield from (f"      {key}: {value}" for key, value in dict(proposal.splits).items())  # type: ignore[arg-type]
 
 
 def _task_splits(proposal: Proposal) -> Iterator[str]:
