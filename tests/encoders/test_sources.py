@@ -280,6 +280,11 @@ def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(cache: Path) ->
     fails(lambda: locate("./models/nowhere", COMMIT), fault)
 
 
+def test_a_copy_of_the_cache_is_recognised(published: Callable[..., Path], cache: Path) -> None:
+    repository = lay_out(published("group"), cache).parents[1]
+    fails(lambda: locate(str(repository)), "it has no weights; .* whose folders are those in snapshots/$")
+
+
 def test_an_index_cannot_name_a_file_elsewhere(published: Callable[..., Path]) -> None:
     folder = published("bert", "bins")
     (folder / "pytorch_model.bin.index.json").write_text('{"weight_map": {"x": "../other/pytorch_model.bin"}}')
