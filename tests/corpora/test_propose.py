@@ -125,9 +125,18 @@ def test_speakers_who_talk_with_each_other_are_not_torn_apart(project: Path, tmp
     }
     if sessions:
         columns["session"] = lambda _, speaker: f"day{speaker}"
-    task = begin("calls", write_table(tmp_path / "calls", 10, **columns))
+    folder = write_table(tmp_path / "calls", 10, **columns)
+    task = begin("calls", folder)
     assert task.config.speakers == "shared"
     assert task.folds == (5 if sessions else 1)
+    if not sessions:
+        with pytest.raises(CorpusError, match="no folds can be made, since dialogues share speakers and sessions"):
+            propose("calls", folder, folds=5)
+
+
+def test_a_single_dialogue_for_test_is_told(tmp_path: Path) -> None:
+    folder = write_table(tmp_path / "calls", 8, speaker=lambda *_: "ann")
+    assert "; with one test dialogue there are no intervals" in propose("calls", folder).remarks[0]
 
 
 def test_labels_that_are_rare_are_told_and_taken_by_no_class(

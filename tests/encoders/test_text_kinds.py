@@ -96,7 +96,7 @@ def test_a_tokenizer_without_a_vocabulary_is_refused(folders: Callable[[str], Pa
 
 
 def test_a_speech_network_is_no_text_encoder(folders: Callable[[str], Path]) -> None:
-    with pytest.raises(EncoderError, match="^folder:group cannot be loaded: it has no tokenizer; is it a text"):
+    with pytest.raises(EncoderError, match=r"^folder:group cannot be loaded: it has no tokenizer; is it a text"):
         build(folders("group"))
 
 

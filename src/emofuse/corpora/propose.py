@@ -97,6 +97,8 @@ def propose(name: str, folder: Path, *, names: str | None = None, folds: int | N
         raise CorpusError(f"{folder}: expected {_LEAST_PER_CLASS} utterances of two labels at least; found {listed}")
     kept = [each for each in corpus.utterances if each.label and each.label not in rare]
     splits, remark = _splits(kept, corpus.utterances, folds)
+    if folds not in (None, 1) and (isinstance(splits, str) or splits["test"] != "each"):
+        raise CorpusError(f"{folder}: no folds can be made, since {remark}; leave out --folds")
     remarks = [remark]
     if ignored:
         remarks.append(f"columns of other names are not read: {', '.join(ignored)}")
@@ -161,8 +163,11 @@ def _splits(
         return _in_folds(kept, by, groups, number) if number > 1 else _once(kept, by, groups)
     reason = "dialogues share speakers and sessions" if crossed else "no three speakers or sessions are known"
     splits, whole = _by_dialogue(kept, everything)
+    n_test = int(_SHARE * len({each.dialogue_id for each in everything}))
+    few = "; with one test dialogue there are no intervals" if n_test < 2 else ""
     return splits, (
-        f"{reason}, so whole dialogues are drawn for dev and test; a speaker may be in several splits{_lacking(whole)}"
+        f"{reason}, so whole dialogues are drawn for dev and test; a speaker may be in several splits"
+        f"{few}{_lacking(whole)}"
     )
 
 
