@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from emofuse.cli import main
-from emofuse.core.params import Params
+from emofuse.core.params import Params, ParamsError
 from emofuse.corpora import naming
 from emofuse.corpora.base import CorpusError
 from emofuse.corpora.ingest import CorpusConfig, read, utterance_table
@@ -117,6 +117,14 @@ def test_splits_of_the_corpus_are_kept(project: Path, tmp_path: Path) -> None:
     assert task.config.splits == "official"
 
 
+def test_other_words_for_splits_are_understood(project: Path, tmp_path: Path) -> None:
+    split = {"s0": "Train", "s1": "validation", "s2": "test"}
+    task = begin("calls", write_table(tmp_path / "calls", 3, split=lambda _, speaker: split[speaker]))
+    assert speakers(task, 0) == [{"s0"}, {"s1"}, {"s2"}]
+    with pytest.raises(CorpusError, match="split is 'half'; expected train, dev or test"):
+        propose("mine", write_table(tmp_path / "mine", 3, split=lambda *_: "half"))
+
+
 @pytest.mark.parametrize("sessions", [True, False])
 def test_speakers_who_talk_with_each_other_are_not_torn_apart(project: Path, tmp_path: Path, sessions: bool) -> None:
     """Two in each dialogue, one of them in all: only sessions or dialogues can be split."""
@@ -154,9 +162,13 @@ def test_labels_that_are_rare_are_told_and_taken_by_no_class(
 def test_columns_of_other_names_are_told_and_not_read(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    columns: dict[str, Callable[[int, str], str]] = {"age": lambda *_: "30", "über: #": lambda *_: ""}
+    columns: dict[str, Callable[[int, str], str]] = {
+        "age": lambda *_: "30",
+        "über: #": lambda *_: "",
+        "": lambda *_: "0",
+    }
     begin("calls", write_table(tmp_path / "calls", 6, **columns))
-    assert "decided   columns of other names are not read: age, über: #\n" in capsys.readouterr().out
+    assert "decided   columns of other names are not read: age, über: #, (no name)\n" in capsys.readouterr().out
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/utterances.csv").write_text("utterance_id,Label\na,x\n", encoding="utf-8")
     with pytest.raises(CorpusError, match=r"unknown columns \['Label'\]"):
@@ -244,6 +256,8 @@ def test_what_tells_nothing_is_refused(project: Path, tmp_path: Path, capsys: py
         propose("few", table)
     with pytest.raises(CorpusError, match="0 labels; expected at least two, in a column or group `label`"):
         propose("mine", tmp_path / "mine", names=r"(?P<speaker>\w+)")
+    with pytest.raises(ParamsError, match=r"--names: .*names is not a regular expression: missing"):
+        propose("mine", tmp_path / "mine", names="(?P<label")
     assert main(["corpus", "new", "demo", str(tmp_path / "mine")]) != 0
     assert main(["corpus", "new", "a/b", str(tmp_path / "mine")]) != 0
     assert not (project / "corpora").exists()

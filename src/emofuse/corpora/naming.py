@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from emofuse.corpora.base import shown
 
-__all__ = ["SCHEMES", "Scheme", "guess"]
+__all__ = ["SCHEMES", "Scheme", "guess", "split_values"]
 
 _EMOTIONS = (
     *("ang", "anger", "angry", "bor", "boredom", "bored", "cal", "calm", "dis", "disgust", "disgusted", "exc"),
@@ -154,7 +154,7 @@ def _by_parts(names: Sequence[str], marks: str) -> Scheme | None:
     ]
     pattern = parts[0] + "".join(re.escape(mark) + part for mark, part in zip(separators, parts[1:], strict=True))
     told = ", ".join(f"{column} {columns[place][0]}" for place, column in sorted(chosen.items()))
-    values = {column: _split_values(columns[place]) for place, column in chosen.items() if column == "split"}
+    values = {column: split_values(columns[place]) for place, column in chosen.items() if column == "split"}
     return Scheme(f"a guess: {shown(names[0], quoted=False)} is read as {told}", pattern, values)
 
 
@@ -170,10 +170,11 @@ def _is_label(values: Sequence[str]) -> bool:
 
 
 def _is_split(values: Sequence[str]) -> bool:
-    return len(set(values)) >= _FEWEST and None not in _split_values(values).values()
+    return len(set(values)) >= _FEWEST and None not in split_values(values).values()
 
 
-def _split_values(values: Sequence[str]) -> dict[str, str | None]:
+def split_values(values: Sequence[str]) -> dict[str, str | None]:
+    """Return which of train, dev and test each value means, such as dev for ``validation``; None for other words."""
     meanings = {word: split for split, words in _SPLITS.items() for word in words}
     return {value: meanings.get(value.lower()) for value in sorted(set(values))}
 

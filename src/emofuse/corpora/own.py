@@ -59,7 +59,7 @@ from emofuse.corpora.base import Corpus, CorpusError, Utterance, required, shown
 from emofuse.corpora.folder import Folder, inside, is_hidden, is_sound, refuse_strange_names
 from emofuse.corpora.rows import read_parquet, read_rows
 
-__all__ = ["COLUMNS", "Config", "Splits", "assign", "read", "sound_names", "table_columns"]
+__all__ = ["COLUMNS", "Config", "Splits", "assign", "read", "sound_names", "table"]
 
 COLUMNS = (
     *("utterance_id", "audio", "dialogue_id", "turn", "speaker", "session"),
@@ -215,17 +215,14 @@ def assign(groups: Sequence[str], splits: Splits, where: str) -> dict[str, str]:
     return dict.fromkeys(groups, "train") | chosen
 
 
-def table_columns(source: Path) -> list[str]:
-    """Return the names of the columns of a corpus's table.
+def table(source: Path) -> tuple[Path, pl.DataFrame]:
+    """Return a corpus's table as it is, and its file.
 
     Raises:
         CorpusError: there is none, or it cannot be read
     """
-    return _read_table(_table_path(source)).columns
-
-
-def _read_table(path: Path) -> pl.DataFrame:
-    return read_rows(path) if path.suffix == ".csv" else read_parquet(path)
+    path = _table_path(source)
+    return path, read_rows(path) if path.suffix == ".csv" else read_parquet(path)
 
 
 def _from_names(source: Path, config: Config) -> tuple[list[Utterance], list[str]]:
@@ -246,31 +243,30 @@ def _from_names(source: Path, config: Config) -> tuple[list[Utterance], list[str
 
 
 def _from_table(source: Path, config: Config) -> tuple[list[Utterance], list[str]]:
-    path = _table_path(source)
-    table = _read_table(path)
-    unknown = [name for name in table.columns if name not in COLUMNS and name not in config.ignore]
+    path, found = table(source)
+    unknown = [name for name in found.columns if name not in COLUMNS and name not in config.ignore]
     if unknown:
         allowed = f"known are {list(COLUMNS)}; list columns to skip in the option `ignore`"
         raise CorpusError(f"{path}: unknown columns {shown(unknown)}; {allowed}")
-    if not {"utterance_id", "audio"} & set(table.columns):
-        columns = shown(table.columns)
+    if not {"utterance_id", "audio"} & set(found.columns):
+        columns = shown(found.columns)
         raise CorpusError(f"{path}: neither a column utterance_id nor a column audio; columns are {columns}")
     rows = [
         (f"{path}: row {number}", _slashed(row, source))
-        for number, row in enumerate(table.iter_rows(named=True), start=1)
+        for number, row in enumerate(found.iter_rows(named=True), start=1)
     ]
     names = _names(row.get("audio") for _, row in rows)
     shared = frozenset(name for name, count in Counter(names).items() if count > 1)
-    if shared and "utterance_id" not in table.columns:
+    if shared and "utterance_id" not in found.columns:
         raise CorpusError(f"{path}: several rows name {min(shared)}; expected a column utterance_id to tell them apart")
     cut = bool(shared) if config.segments is None else config.segments
     if config.segments is None:
         _refuse_unclear(rows)
-    found, notes = _found(source / "audio", "audio" in table.columns)
-    utterances = list(_utterances(_Sounds(source, found, cut, _default_ids(names), shared), rows, config))
+    sounds, notes = _found(source / "audio", "audio" in found.columns)
+    utterances = list(_utterances(_Sounds(source, sounds, cut, _default_ids(names), shared), rows, config))
     if cut and shared:
         notes.append(f"sound files that several rows name, which each have their segment of it: {len(shared)}")
-    spare = sorted(set(found or ()) - {each.utterance_id for each in utterances})
+    spare = sorted(set(sounds or ()) - {each.utterance_id for each in utterances})
     if spare:
         notes.append(f"sound in audio/ that belongs to no utterance: {len(spare)} files, such as {spare[0]}")
     return utterances, notes

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import yaml
 
 from emofuse.core.files import write_text
+from emofuse.core.params import validate
 from emofuse.core.schema import SPLITS
 from emofuse.corpora import own
 from emofuse.corpora.base import Corpus, CorpusError, Utterance
-from emofuse.corpora.naming import Scheme, guess
+from emofuse.corpora.naming import Scheme, guess, split_values
 
 __all__ = ["Proposal", "propose", "write_corpus"]
 
@@ -41,7 +43,7 @@ class Proposal:
         name: of the corpus
         source: its folder, from the project's root folder
         scheme: of its files' names; None where a table says what they are
-        ignored: columns of the table that are not read
+        options: of its reader, without splits
         corpus: as its reader gives it with these options
         splits: the section ``splits`` of its task, or of the reader's options where groups are dialogues
         rare: labels that no class takes, since they stand too seldom, with their counts
@@ -51,7 +53,7 @@ class Proposal:
     name: str
     source: str
     scheme: Scheme | None
-    ignored: Sequence[str]
+    options: Mapping[str, Any]
     corpus: Corpus
     splits: Mapping[str, Any] | str
     rare: Mapping[str, int]
@@ -70,6 +72,7 @@ def propose(name: str, folder: Path, *, names: str | None = None, folds: int | N
 
     Raises:
         CorpusError: there is no table, and the files' names follow no pattern that is known or can be guessed
+        ParamsError: the given pattern is no regular expression, or names what is no column
     """
     scheme = None
     if names is not None:
@@ -81,13 +84,12 @@ def propose(name: str, folder: Path, *, names: str | None = None, folds: int | N
                 f"{folder}: no utterances.csv, and no known pattern fits the file names; give one with --names, "
                 "such as '(?P<label>[^/]+)/.*' for a folder per label, see docs/how-to/corpus.md, or write the table"
             )
-    options: dict[str, Any] = {}
-    ignored: tuple[str, ...] = ()
+    options: dict[str, Any]
     if scheme is not None:
         options = {"names": scheme.pattern, "values": {key: dict(each) for key, each in scheme.values.items()}}
-    elif ignored := _ignored(own.table_columns(folder)):
-        options = {"ignore": ignored}
-    corpus = own.read(folder, own.Config(**options))
+    else:
+        options = _options_of(own.table(folder)[1])
+    corpus = own.read(folder, validate(options, own.Config, "--names" if names else "corpus.options"))
     counts = Counter(each.label for each in corpus.utterances if each.label)
     if len(counts) < 2:
         raise CorpusError(f"{folder}: {len(counts)} labels; expected at least two, in a column or group `label`")
@@ -100,21 +102,28 @@ def propose(name: str, folder: Path, *, names: str | None = None, folds: int | N
     if folds not in (None, 1) and (isinstance(splits, str) or splits["test"] != "each"):
         raise CorpusError(f"{folder}: no folds can be made, since {remark}; leave out --folds")
     remarks = [remark]
-    if ignored:
-        remarks.append(f"columns of other names are not read: {', '.join(ignored)}")
+    if ignored := options.get("ignore"):
+        remarks.append(f"columns of other names are not read: {', '.join(each or '(no name)' for each in ignored)}")
     if rare:
         listed = ", ".join(f"{label} {count}" for label, count in rare.items())
         remarks.append(f"labels with fewer than {_LEAST_PER_CLASS} utterances are left out: {listed}")
     if not any(each.text for each in corpus.utterances):
         remarks.append("there is no text, so models that read text alone predict the same for every utterance")
-    return Proposal(name, f"data/raw/{name}", scheme, ignored, corpus, splits, rare, tuple(remarks))
+    return Proposal(name, f"data/raw/{name}", scheme, options, corpus, splits, rare, tuple(remarks))
 
 
-def _ignored(columns: Sequence[str]) -> tuple[str, ...]:
-    """The columns of a table to skip; none where it lacks those that a corpus needs, whose names may be misspelt."""
-    if "label" not in columns or not {"utterance_id", "audio"} & set(columns):
-        return ()
-    return tuple(each for each in columns if each not in own.COLUMNS)
+def _options_of(table: pl.DataFrame) -> dict[str, Any]:
+    """The options that a table is read with: columns to skip, and the meaning of other words for splits."""
+    options: dict[str, Any] = {}
+    other = [each for each in table.columns if each not in own.COLUMNS]
+    # Without the columns that a corpus needs, others may be these, misspelt.
+    if other and "label" in table.columns and {"utterance_id", "audio"} & set(table.columns):
+        options["ignore"] = other
+    if "split" in table.columns:
+        meanings = split_values([str(each or "") for each in table["split"]])
+        if not set(meanings) <= set(SPLITS) and None not in meanings.values():
+            options["values"] = {"split": meanings}
+    return options
 
 
 def write_corpus(proposal: Proposal, folder: Path, root: Path = Path()) -> Path:
@@ -270,17 +279,18 @@ def _lines(proposal: Proposal) -> Iterator[str]:
 
 def _options(proposal: Proposal) -> Iterator[str]:
     by_dialogue = not isinstance(proposal.splits, str) and proposal.splits["by"] == "dialogue"
-    if proposal.scheme is None and not by_dialogue and not proposal.ignored:
+    options = proposal.options
+    if not options and not by_dialogue:
         return
     yield "  options:"
-    if proposal.ignored:
+    if "ignore" in options:
         yield "    ignore:  # columns that are not read"
-        yield from (f"    - {_quoted(each)}" for each in proposal.ignored)
+        yield from (f"    - {_quoted(each)}" for each in options["ignore"])
     if proposal.scheme is not None:
-        yield f"    names: {_quoted(proposal.scheme.pattern)}  # {proposal.scheme.title}"
-        if proposal.scheme.values:
-            yield "    values:  # what the codes mean; null for unknown"
-        for column, meanings in proposal.scheme.values.items():
+        yield f"    names: {_quoted(options['names'])}  # {proposal.scheme.title}"
+    if options.get("values"):
+        yield "    values:  # what the codes mean; null for unknown"
+        for column, meanings in options["values"].items():
             yield f"      {column}:"
             yield from (f"        {_key(code)}: {_value(meaning)}" for code, meaning in meanings.items())
     if by_dialogue:
