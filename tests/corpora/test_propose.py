@@ -144,7 +144,9 @@ def test_speakers_who_talk_with_each_other_are_not_torn_apart(project: Path, tmp
 
 def test_a_single_dialogue_for_test_is_told(tmp_path: Path) -> None:
     folder = write_table(tmp_path / "calls", 8, speaker=lambda *_: "ann")
-    assert "; with one test dialogue there are no intervals" in propose("calls", folder).remarks[0]
+    remarks = propose("calls", folder).remarks
+    assert "; with one test dialogue there are no intervals" in remarks[0]
+    assert remarks[1] == "there is no sound yet, without which features cannot be extracted; it belongs in audio/"
 
 
 def test_labels_that_are_rare_are_told_and_taken_by_no_class(

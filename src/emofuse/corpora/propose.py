@@ -107,6 +107,8 @@ def propose(name: str, folder: Path, *, names: str | None = None, folds: int | N
     if rare:
         listed = ", ".join(f"{label} {count}" for label, count in rare.items())
         remarks.append(f"labels with fewer than {_LEAST_PER_CLASS} utterances are left out: {listed}")
+    if not any(each.audio for each in corpus.utterances):
+        remarks.append("there is no sound yet, without which features cannot be extracted; it belongs in audio/")
     if not any(each.text for each in corpus.utterances):
         remarks.append("there is no text, so models that read text alone predict the same for every utterance")
     return Proposal(name, f"data/raw/{name}", scheme, options, corpus, splits, rare, tuple(remarks))
