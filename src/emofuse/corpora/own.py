@@ -13,7 +13,7 @@ Columns, all optional but one of the first two; an empty cell is an unknown valu
 ================  ==================================================================================================
 ``utterance_id``  unique; by default the name of the audio file, without its ending, or its path where several
                   folders have a file of that name
-``audio``         the sound file, its path below the source folder, with `/` or, as Windows writes it, `\` between
+``audio``         the sound file, its path below the source folder, with ``/`` or, as on Windows, ``\`` between
                   folders; in a Parquet file also the sound itself, as the struct of `bytes` and `path` of Hugging
                   Face datasets
 ``dialogue_id``   which utterances belong together; by default each is a dialogue of its own
