@@ -253,6 +253,14 @@ def test_what_tells_nothing_is_refused(project: Path, tmp_path: Path, capsys: py
     (tmp_path / "mine/recording.wav").touch()
     with pytest.raises(CorpusError, match="no known pattern fits the file names; give one with --names"):
         propose("mine", tmp_path / "mine")
+    for place, fault in (
+        ("mine/recording.wav", "no such folder"),
+        ("none", "no such folder"),
+        ("empty", "neither utt"),
+    ):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(CorpusError, match=f"{place}: {fault}"):
+            propose("mine", tmp_path / place)
     table = write_table(tmp_path / "few", 1, label=lambda turn, _: ("joy", "rage", "fear")[turn % 3])
     with pytest.raises(CorpusError, match="10 utterances of two labels at least; found fear 3, joy 4, rage 3"):
         propose("few", table)

@@ -71,14 +71,19 @@ def propose(name: str, folder: Path, *, names: str | None = None, folds: int | N
             and five for few
 
     Raises:
-        CorpusError: there is no table, and the files' names follow no pattern that is known or can be guessed
+        CorpusError: there is no folder, no sound, or no table and no pattern that is known or can be guessed
         ParamsError: the given pattern is no regular expression, or names what is no column
     """
+    if not folder.is_dir():
+        raise CorpusError(f"{folder}: no such folder; expected one with utterances.csv or sound files")
     scheme = None
     if names is not None:
         scheme = Scheme("as given", names)
     elif not any((folder / table).exists() for table in ("utterances.csv", "utterances.parquet")):
-        scheme = guess(own.sound_names(folder))
+        sounds = own.sound_names(folder)
+        if not sounds:
+            raise CorpusError(f"{folder}: neither utterances.csv nor sound files in it")
+        scheme = guess(sounds)
         if scheme is None:
             raise CorpusError(
                 f"{folder}: no utterances.csv, and no known pattern fits the file names; give one with --names, "
