@@ -256,7 +256,7 @@ def test_what_tells_nothing_is_refused(project: Path, tmp_path: Path, capsys: py
     for place, fault in (
         ("mine/recording.wav", "no such folder"),
         ("none", "no such folder"),
-        ("empty", "neither utt"),
+        ("empty", "no utterances.csv, utt"),
     ):
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(CorpusError, match=f"{place}: {fault}"):

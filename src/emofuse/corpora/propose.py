@@ -82,7 +82,7 @@ def propose(name: str, folder: Path, *, names: str | None = None, folds: int | N
     elif not any((folder / table).exists() for table in ("utterances.csv", "utterances.parquet")):
         sounds = own.sound_names(folder)
         if not sounds:
-            raise CorpusError(f"{folder}: neither utterances.csv nor sound files in it")
+            raise CorpusError(f"{folder}: no utterances.csv, utterances.parquet or sound files in it")
         scheme = guess(sounds)
         if scheme is None:
             raise CorpusError(
