@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from emofuse.audio.source import AudioFile
+from emofuse.audio.sound import AudioFile
 from emofuse.core.params import Params, ParamsError, validate
 from emofuse.core.schema import SPLITS
 from emofuse.corpora.ingest import CorpusConfig, read, utterance_table
