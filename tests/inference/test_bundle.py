@@ -148,7 +148,8 @@ def test_the_card_says_what_answers_where_something_is_missing(
     card = model_card(replace(manifest, features=features))
     assert says in card
     for each in published:
-        assert f"Its {each} features are values that others published" in card
+        source = manifest.features[each].identity["revision"]
+        assert f"Its {each} features are values that {source} published" in card
 
 
 def test_the_card_names_the_terms_of_the_corpus(bundle: Bundle) -> None:

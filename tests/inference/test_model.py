@@ -109,6 +109,15 @@ def test_features_that_others_published_cannot_be_computed(project: Project, bun
     assert "values that some group published" in str(prediction.remark)
 
 
+def test_a_model_of_a_corpus_without_text_is_given_no_words(project: Project, bundle: Bundle) -> None:
+    protocol = {**(bundle.manifest.protocol or {}), "modalities_absent": ["text"]}
+    model = Model(replace(bundle, manifest=replace(bundle.manifest, protocol=protocol)))
+    prediction = model.predict(next(iter(project.conversations.values())))
+    assert prediction.model == "audio-context"
+    assert str(prediction.remark).startswith("it was trained on a corpus without text: the audio network alone")
+    assert not model.reads("text"), "so nothing is transcribed unless that is asked for"
+
+
 def test_a_turn_that_lacks_one_of_both_is_answered_with_a_note(project: Project, model: Model, tmp_path: Path) -> None:
     turns = list(read_conversation(next(iter(project.conversations.values()))).turns[:3])
     (tmp_path / "noise.wav").write_bytes(b"not a sound")

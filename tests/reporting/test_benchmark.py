@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from emofuse.core.files import DamagedError, write_digests, write_json
 from emofuse.core.layout import Layout, Pair
 from emofuse.core.schema import SPLITS
-from emofuse.features.shards import FeatureError, Row, write_shard
+from emofuse.features.shards import FeatureError, Row, metadata, write_shard
 from emofuse.models.registry import in_order
 from emofuse.models.registry import model as find_model
 from emofuse.plan import External, Models, Plan, Selection
@@ -227,6 +227,14 @@ def test_a_cross_entropy_that_is_not_the_plain_one_stands_in_the_table_and_on_th
     write_json(folder_of(root, "concat") / "seed-0-fold-0/config.json", fit)
     assert "- Cross-entropy of concat: focal loss with gamma 2\n" in run(root)
     assert "Cross-entropy of concat" in (metrics_of(root) / "report.html").read_text()
+
+
+def test_a_modality_that_the_corpus_does_not_have_is_told(root: Path) -> None:
+    folder = Layout(root).features("toy", PAIR.encoder("text"))
+    rows = [Row(name, None, np.zeros((0, 2))) for name in ("d0_0", "d0_1")]
+    write_shard(folder / "shard-00000-of-00001.parquet", rows, 2, metadata(folder))
+    assert "- Not in the corpus: text\n" in run(root)
+    assert json.loads((metrics_of(root) / "scores.json").read_text())["protocol"]["modalities_absent"] == ["text"]
 
 
 def test_the_protocol_tells_what_the_numbers_rest_on(scored: Path) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "as_stored",
     "cut",
     "defects",
+    "is_empty",
     "metadata",
     "pack",
     "write_cut",
@@ -171,6 +172,11 @@ def defects(folder: Path) -> dict[str, list[str]]:
             kind = "too_short" if row["content_sha256"] else "nothing_to_encode"
             found.setdefault(kind, []).append(row["utterance_id"])
     return found
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether the encoder read nothing of any utterance; errors are those of :func:`defects`."""
+    return all(masked for path in _paths(folder) for masked in _Shard(path).index["masked"].to_pylist())
 
 
 def write_cut(folder: Path, utterance_ids: Sequence[str]) -> None:

@@ -212,12 +212,9 @@ def _citation(model: str) -> str:
 def _fallbacks(manifest: Manifest) -> str:
     """What answers where something is missing, as :class:`emofuse.inference.model.Model` has it."""
     reads = find_model(manifest.model).modalities
-    computed = [each for each in reads if manifest.features[each].family != "published"]  # type: ignore[index]
-    sentences = [
-        f"Its {each} features are values that others published, which cannot be computed from a recording."
-        for each in reads
-        if each not in computed
-    ]
+    unread = {each: reason for each in reads if (reason := manifest.unread(each))}
+    computed = [each for each in reads if each not in unread]
+    sentences = [f"{reason[0].upper()}{reason[1:]}." for reason in unread.values()]
     if len(computed) == 2:
         sentences.append(
             "Where no turn has a transcript, the audio network answers alone, and says so; where none has sound, the "

@@ -87,6 +87,18 @@ class Manifest:
                 if missing or score["mean"] is None or score["n_runs"] is None:
                     raise ValueError(f"{where}.{metric}: expected mean, sd, low, high and n_runs")
 
+    def unread(self, modality: str) -> str | None:
+        """Return why the model does not answer from a modality of a new conversation; None if it does."""
+        features = self.features[modality]  # type: ignore[index]
+        if features.family == "published":
+            source = features.identity.get("revision")
+            return (
+                f"its {modality} features are values that {source} published, which cannot be computed from a recording"
+            )
+        if modality in (self.protocol or {}).get("modalities_absent", ()):
+            return f"it was trained on a corpus without {modality}"
+        return None
+
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, extra="ignore"))
 class Network:

@@ -188,7 +188,7 @@ class Model:
 
     def reads(self, modality: str) -> bool:
         """Whether the model answers from this modality of a new conversation."""
-        return modality in find_model(self.manifest.model).modalities and self._encodes(modality)
+        return modality in find_model(self.manifest.model).modalities and not self.manifest.unread(modality)
 
     def usable_network(self, there: set[str]) -> str:
         """Return the name of the model that can predict: the whole one, or the network of the modality that is there.
@@ -200,7 +200,7 @@ class Model:
             ConversationError: none can
         """
         reads = find_model(self.manifest.model).modalities
-        found = tuple(each for each in reads if self._encodes(each) and each in there)
+        found = tuple(each for each in reads if self.reads(each) and each in there)
         if found == reads:
             return self.manifest.model
         alone = unimodal(found[0], "context").name if found else ""
@@ -283,13 +283,7 @@ class Model:
         )
 
     def _missing(self, modality: str) -> str:
-        if self._encodes(modality):
-            return f"no {_NOTHING[modality]}"
-        source = self.manifest.features[modality].identity.get("revision")  # type: ignore[index]
-        return f"its {modality} features are values that {source} published, which cannot be computed from a recording"
-
-    def _encodes(self, modality: str) -> bool:
-        return self.manifest.features[modality].family != "published"  # type: ignore[index]
+        return self.manifest.unread(modality) or f"no {_NOTHING[modality]}"
 
     def _probabilities(self, name: str, conversations: Sequence[Sequence[Heard]]) -> Iterator[np.ndarray]:
         """Probabilities of each conversation's turns."""

@@ -10,7 +10,7 @@ import polars as pl
 from emofuse.core.files import checked, write_text
 from emofuse.core.layout import Layout, Pair
 from emofuse.core.schema import MODALITIES
-from emofuse.features.shards import cut, defects, metadata
+from emofuse.features.shards import cut, defects, is_empty, metadata
 from emofuse.models.registry import FUSION, MODELS, base_name, in_order, is_ablation, unimodal
 from emofuse.plan import Plan
 from emofuse.reporting.dialogues import read_dialogues, words
@@ -135,6 +135,7 @@ def protocol(
         "cut_off": cut_off(records),
         "labels_no_class_takes": task.untaken(),
         "utterances_cut": cuts,
+        "modalities_absent": [name for name, folder in folders.items() if is_empty(folder)],
         "external": dict(others or {}),
     }
     return {

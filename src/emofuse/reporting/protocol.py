@@ -176,6 +176,8 @@ def protocol_lines(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if over := protocol.get("intervals_over"):
         lines.append(("Intervals and p over", f"{over['units']:,} {over['unit']}s of test, and runs"))
+    if absent := protocol.get("modalities_absent"):
+        lines.append(("Not in the corpus", " and ".join(absent)))
     for name, kinds in protocol.get("utterances_without_features", {}).items():
         lines += [(f"Utterances without features, {name}", _kinds(kinds))] if kinds else []
     for name, n in protocol.get("utterances_cut", {}).items():
