@@ -48,18 +48,21 @@ def as_html(
     hues = emotion_colours(names)
     loader = PackageLoader("emofuse.inference", "")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)  # every text is somebody's
-    talks = []
+    talks, trained_on = [], predictions[0].trained_on
     for place, prediction in enumerate(predictions):
         sound = sounds[place] if sounds else None
         link = links[place] if links else None
-        talks.append(_talk(prediction, sound, link, hues))
+        talks.append(_talk(prediction, trained_on, sound, link, hues))
     return environment.get_template("page.html.jinja").render(
-        model=model, trained_on=predictions[0].trained_on, hues=hues, talks=talks
+        model=model, trained_on=trained_on, hues=hues, talks=talks
     )
 
 
-def _talk(prediction: Prediction, sound: Sound | None, link: Path | None, hues: Mapping[str, str]) -> dict[str, Any]:
-    remarks = [each for each in remarks_on(prediction) if each != prediction.trained_on]
+def _talk(
+    prediction: Prediction, trained_on: str, sound: Sound | None, link: Path | None, hues: Mapping[str, str]
+) -> dict[str, Any]:
+    """A conversation; what the model was trained on is there already if it is this line."""
+    remarks = [each for each in remarks_on(prediction) if each != trained_on]
     apart = from_several(prediction.turns)
     turns = [_turn(each, hues) | {"source": each.source if apart else None} for each in prediction.turns]
     talk = {"name": prediction.name or "a conversation", "remarks": remarks, "turns": turns, "source": None}
