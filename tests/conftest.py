@@ -24,6 +24,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -43,8 +44,14 @@ CLASSES = ("angry", "happy", "sad")
 
 TESTS = Path(__file__).parent
 
-PIPELINE = ("test_pipeline.py", "test_graph.py", "test_dvc_views.py", "test_sweep.py", "test_team.py")
-"""Tests of the pipeline as a whole, which begin with the project ``finished``."""
+LONG = (
+    *("test_pipeline.py", "test_hub.py", "test_graph.py", "test_sweep.py", "test_team.py", "test_new_model.py"),
+    *("tracking", "training", "inference"),
+)
+"""Files and folders whose tests take longest, in the order in which they begin."""
+
+TRACKED = ("enabled: false", "enabled: true")
+"""What to replace in the parameters of a small project so that its stages log to a tracker."""
 
 SMALL = {"dialogues": 24, "shards": 12, "seeds": 2}
 """Size of the embedded corpus and its task where a test runs the pipeline as a whole."""
@@ -52,21 +59,43 @@ SMALL = {"dialogues": 24, "shards": 12, "seeds": 2}
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest; the rest is in a random order, whose seed pytest-randomly prints."""
-    items.sort(key=lambda item: item.path.name not in PIPELINE)
+    items.sort(key=lambda item: LONG.index(unit) if (unit := _unit(item.path)) in LONG else len(LONG))
+
+
+def _unit(path: Path) -> str:
+    """What one worker runs as a whole: the tests of a folder, or of a file beside this one."""
+    return path.name if path.parent == TESTS else path.relative_to(TESTS).parts[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where several workers run, give tests to one that share what takes long to set up: a folder's, or a file's."""
+    """Where several workers run, give tests to one that share what takes long to set up."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduler(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            path = Path(nodeid.partition("::")[0])
-            folder = path.parent.name
-            return "pipeline" if path.name in PIPELINE else path.name if folder == TESTS.name else folder
+            return _unit(TESTS.parent / nodeid.partition("::")[0])
 
     config.option.loadscopereorder = False
     return Scheduler(config, log)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Folder that is filled once for all workers: ``once(name, fill)``; do not write into it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def get(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        with FileLock(base / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # half of what another worker failed to make
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return get
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +108,12 @@ def root() -> Path:
 def small() -> dict[str, int]:
     """Dialogues, shards and seeds of what ``make_project`` makes."""
     return SMALL
+
+
+@pytest.fixture(scope="session")
+def tracked() -> tuple[str, str]:
+    """What to replace in the parameters of what ``make_project`` makes so that its stages log to a tracker."""
+    return TRACKED
 
 
 @pytest.fixture(scope="session")
@@ -136,12 +171,18 @@ def make_project(root: Path) -> Callable[[Path], Path]:
 def finished(
     make_project: Callable[[Path], Path],
     dvc: Callable[..., subprocess.CompletedProcess[str]],
-    tmp_path_factory: pytest.TempPathFactory,
+    once: Callable[[str, Callable[[Path], object]], Path],
 ) -> Path:
-    """A project after one plain `dvc repro`, to look at and to copy."""
-    project = make_project(tmp_path_factory.mktemp("finished"))
-    dvc(project, "repro")
-    return project
+    """A project after one plain `dvc repro`, to look at and to copy; copies log to no tracker until they say so."""
+
+    def fill(folder: Path) -> None:
+        params = make_project(folder) / "params.yaml"
+        untracked = params.read_text(encoding="utf-8")
+        params.write_text(untracked.replace(*TRACKED), encoding="utf-8")
+        dvc(folder, "repro")
+        params.write_text(untracked, encoding="utf-8")
+
+    return once("finished", fill)
 
 
 _SHRUNK = (
@@ -154,6 +195,7 @@ _SHRUNK = (
     (r"    text:\n    - words-42\n", "    text: []\n"),
     (r"    both:[^\n]*\n    - found\n", "    both: []\n"),
     (r"(?<=own models and tables\n)  - whisper-tiny\n", "  - logmel\n"),
+    (r"enabled: true", "enabled: false"),
 )
 
 
@@ -489,26 +531,25 @@ class _Here(Executor):
 
 
 @pytest.fixture(scope="session")
-def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def project(root: Path, once: Callable[[str, Callable[[Path], object]], Path]) -> Project:
     """A small project, made once by the real stages: twelve dialogues, every model, two seeds; do not write into it."""
-    import torch
-    import yaml
 
-    from emofuse.audio import parallel
-    from emofuse.training import trainer
+    def fill(folder: Path) -> None:
+        from emofuse.audio import parallel
+        from emofuse.core.process import computing_alone
+        from emofuse.training import trainer
 
-    folder = tmp_path_factory.mktemp("project")
-    tree = yaml.safe_load((root / "params.yaml").read_text())
-    (folder / "params.yaml").write_text(yaml.safe_dump(_of_twelve_dialogues(tree), sort_keys=False))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)  # where the corpus's source is
-        patch.setattr(parallel, "Pool", _Here)
-        patch.setattr(trainer, "run_all", lambda _, function, each: sum(map(function, each)))
-        _run_stages(folder)
-    yield Project(folder, dict(_conversations(folder)))
-    torch.set_num_threads(threads)
+        tree = yaml.safe_load((root / "params.yaml").read_text())
+        (folder / "params.yaml").write_text(yaml.safe_dump(_of_twelve_dialogues(tree), sort_keys=False))
+        with pytest.MonkeyPatch.context() as patch, computing_alone():
+            patch.chdir(root)  # where the corpus's source is
+            patch.setattr(parallel, "Pool", _Here)
+            patch.setattr(trainer, "run_all", lambda _, function, each: sum(map(function, each)))
+            _run_stages(folder)
+        _lay_out_conversations(folder)
+
+    folder = once("project", fill)
+    return Project(folder, {path.name: path for path in sorted((folder / "conversations").iterdir())})
 
 
 def _of_twelve_dialogues(tree: dict[str, Any]) -> dict[str, Any]:
@@ -521,7 +562,7 @@ def _of_twelve_dialogues(tree: dict[str, Any]) -> dict[str, Any]:
     tree["run"]["models"]["ablations"] = ["hcam"]
     levels = [models[name][level] for name in ("audio", "text") for level in ("utterance", "context")]
     for each in [*levels, *(models[name] for name in FUSED if "fit" in (models[name] or {}))]:
-        each["fit"] = each["fit"] | {"epochs": 2}
+        each["fit"] = each["fit"] | {"epochs": 2, "min_steps": 0}
     for each, speaker in ((models["concat"], "role"), (models["text"]["context"], "same")):
         each["network"] = each["network"] | {"speaker": speaker}
     return tree
@@ -569,7 +610,7 @@ def _run_stages(folder: Path) -> None:
     write_scores(layout.metrics("demo", pair), scores, scores_on_dev(records), facts, "the table")
 
 
-def _conversations(folder: Path) -> Iterator[tuple[str, Path]]:
+def _lay_out_conversations(folder: Path) -> None:
     """Lay the dialogues of dev and test out as a person would have them; the sound is what the corpus has."""
     import polars as pl
     import pyarrow.parquet as pq
@@ -589,7 +630,6 @@ def _conversations(folder: Path) -> Iterator[tuple[str, Path]]:
             (out / f"{row['turn']}.flac").write_bytes(sound[row["utterance_id"]])
             turns.append({"speaker": row["speaker"], "text": row["text"], "audio": f"{row['turn']}.flac"})
         (out / "turns.json").write_text(json.dumps(turns))
-        yield str(dialogue), out
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,7 @@ def project(
     dvc: Dvc,
     environment: dict[str, str],
     save_wav2vec2: Callable[..., None],
+    tracked: tuple[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Path]:
     """A project with the unimodal networks and the majority alone, one seed, committed, and two experiments run."""
@@ -52,7 +53,7 @@ def project(
         shutil.rmtree(project / folder)
     (project / "mlflow.db").unlink()
     path = project / "params.yaml"
-    text = path.read_text().replace("seeds: 2", "seeds: 1")
+    text = path.read_text().replace("seeds: 2", "seeds: 1").replace(*tracked)
     for model in ("linear", "concat", "cma", "late", "hcam", "hbaf"):
         text = text.replace(f"    - {model}\n", "", 1)
     path.write_text(text.replace("    networks:  #", "    networks: []  #"))

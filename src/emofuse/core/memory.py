@@ -1,12 +1,13 @@
 """What Python and the C library do with memory, where it costs time or room."""
 
+import atexit
 import ctypes
 import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["collector_paused", "give_memory_back"]
+__all__ = ["collector_paused", "end_quickly", "give_memory_back"]
 
 
 @contextmanager
@@ -24,6 +25,11 @@ def collector_paused() -> Iterator[None]:
         if was_on:
             gc.freeze()
             gc.enable()
+
+
+def end_quickly() -> None:
+    """Have Python look for no garbage when this process ends; with torch imported that takes 0.3 s."""
+    atexit.register(gc.freeze)
 
 
 def give_memory_back() -> None:

@@ -19,6 +19,7 @@ from threading import Thread
 from types import TracebackType
 from typing import Any, TypeVar
 
+from emofuse.core.memory import end_quickly
 from emofuse.core.process import follow_parent
 
 __all__ = ["Pool", "WorkerError", "call_all"]
@@ -190,6 +191,7 @@ def _epitaph(status: int | None) -> str:
 def _serve(pipe: Connection, parent: int, start: Callable[..., object] | None, arguments: tuple[Any, ...]) -> None:
     """Do what comes through a pipe until its other end is closed."""
     follow_parent(parent)
+    end_quickly()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # An interrupt at the keyboard is reported by whoever owns the pool.
     if start is not None:
         start(*arguments)

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from emofuse.core.dvc_cache import Damaged, take_away_damaged
 from emofuse.core.dvc_state import OUTSIDE, heal, outside
 from emofuse.core.files import DiskFullError, is_disk_full
+from emofuse.core.memory import collector_paused, end_quickly
 from emofuse.core.names import print_all_names
 from emofuse.core.store import DEFAULT_ROOT
 
@@ -51,6 +52,7 @@ def stage(name: str) -> Iterator[str]:
         the name
     """
     die_with_parent()
+    end_quickly()
     print_all_names()
     try:
         _refuse_foreign_code()
@@ -130,12 +132,13 @@ def start_worker() -> None:
     depend on their number.
     """
     # Imported here, since a stage without a pool need not wait for it.
-    import torch
+    with collector_paused():
+        import torch
     from threadpoolctl import threadpool_limits
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Without it torch refuses to be deterministic on CUDA.
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # `use_deterministic_algorithms` imports the compiler: 0.7 s.
     threadpool_limits(1)
 
 

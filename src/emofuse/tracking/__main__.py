@@ -9,6 +9,7 @@ prints what was done, as one line. An error is one line on standard error.
 import sys
 from pathlib import Path
 
+from emofuse.core.memory import end_quickly
 from emofuse.core.process import die_with_parent
 from emofuse.tracking.address import TrackingConfig, TrackingError
 
@@ -16,6 +17,7 @@ from emofuse.tracking.address import TrackingConfig, TrackingError
 def main(root: str, experiment: str, folder: str | None = None) -> None:
     """Follow or synchronize."""
     die_with_parent()
+    end_quickly()
     config = TrackingConfig(experiment=experiment)
     try:
         if folder:

@@ -205,7 +205,7 @@ def _gone(card: Card, there: Mapping[str, float]) -> dict[str, float]:
 
 
 def _end_of(run: "Run", times: tuple[float, float] | None) -> int:
-    """When a run ended that took so long, in milliseconds: its start, which cannot be moved, where that is not known."""
+    """When a run ended that took so long, in milliseconds: its start, which cannot be moved, if unknown."""
     start: int = run.info.start_time
     return start + round(1000 * (times[1] - times[0])) if times else start
 
