@@ -12,7 +12,7 @@ _UNBOUNDED = 0x7FFF0000
 """Writers to a pipe, which cannot come back to fill in a WAV file's length, leave one from here up."""
 
 _LEFT_OUT = 65_536
-"""More bytes than these, behind the samples and no chunk, are samples that an old length leaves out; fewer are padding."""
+"""More bytes than these behind the samples, and no chunk, are sound that an old length leaves out."""
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 """How the small file begins that Git LFS leaves in a file's place until it is fetched."""
