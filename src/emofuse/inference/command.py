@@ -12,7 +12,7 @@ import numpy as np
 
 from emofuse.audio.source import AudioFile, Sound
 from emofuse.core.memory import collector_paused
-from emofuse.inference.conversation import STANDARD_INPUT, ConversationError, read_conversation
+from emofuse.inference.conversation import STANDARD_INPUT, ConversationError, place, read_conversation
 from emofuse.inference.hearing import TRANSCRIBED, transcribed_by
 from emofuse.inference.model import Model, Prediction
 from emofuse.inference.outputs import as_csv, as_json, as_line, as_object, as_srt, as_text, remarks_on
@@ -171,8 +171,7 @@ def _live(model: Model, recogniser: "_Recogniser", arguments: Namespace) -> None
     header = _hinted(header, arguments)
     if not arguments.json:
         print("\n".join([str(model), *remarks_on(header), ""]), flush=True)
-    where = "standard input" if path == STANDARD_INPUT else str(path)
-    for number, turn in enumerate(follow(blocks, session, path.name, where), start=1):
+    for number, turn in enumerate(follow(blocks, session, path.name, place(path)), start=1):
         print(as_object(number, turn, header) if arguments.json else as_line(number, turn), flush=True)
 
 
