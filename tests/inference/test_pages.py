@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import tracemalloc
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -103,6 +104,18 @@ def test_a_page_carries_the_sound_to_the_sample_or_links_it(sound: Sound) -> Non
     linked = as_html([timed()], "demo/hcam", [sound], [Path("talks/my talk #1.wav")])
     assert 'src="talks/my%20talk%20%231.wav"' in linked
     assert "base64" not in linked
+
+
+def test_a_long_recording_is_put_into_a_page_piece_by_piece(sound: Sound) -> None:
+    long = Sound("talk.wav", np.zeros((1, 300 * 16_000), np.float32), 16_000)
+    as_html([timed()], "demo/hcam", [sound])  # what is loaded once does not count
+    tracemalloc.start()
+    try:
+        as_html([timed()], "demo/hcam", [long])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1.5 * long.samples.nbytes
 
 
 def test_a_timeline_has_a_lane_a_speaker_and_the_turns_where_they_are(sound: Sound) -> None:
