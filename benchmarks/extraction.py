@@ -45,8 +45,8 @@ from emofuse.core.pool import Pool
 from emofuse.core.sharding import shard_name, shard_of
 from emofuse.core.store import Store
 from emofuse.encoders.catalogue import EncoderConfig
-from emofuse.encoders.sources import load_extractor, load_network, locate
 from emofuse.encoders.speech import Config, SpeechEncoder, batches
+from emofuse.encoders.weights import load_extractor, load_network, locate
 from emofuse.features.extract import ExtractConfig, extract
 
 MELD = Path(__file__).parents[2] / "shared" / "data" / "meld"

@@ -39,7 +39,7 @@ from machine import describe, table
 
 from emofuse.audio.clips import prepare
 from emofuse.audio.recordings import NoSoundError, decode_recording
-from emofuse.audio.source import AudioFile, read_sound
+from emofuse.audio.sound import AudioFile, read_sound
 from emofuse.core.params import Params, ParamsError, corpus_files, validate
 from emofuse.corpora import CorpusError
 from emofuse.corpora.folder import is_sound

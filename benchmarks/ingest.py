@@ -23,7 +23,7 @@ from machine import describe, table
 from scipy.signal import resample_poly
 
 from emofuse.audio.clips import prepare
-from emofuse.audio.source import AudioFile
+from emofuse.audio.sound import AudioFile
 from emofuse.core.process import cores
 from emofuse.corpora.demo.voice import Speech
 from emofuse.corpora.ingest import CorpusConfig, ingest

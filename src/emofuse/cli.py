@@ -526,7 +526,8 @@ def _corpus_new(arguments: argparse.Namespace) -> None:
 def _corpus_check(arguments: argparse.Namespace) -> None:
     from emofuse.health.check import check_corpus
 
-    print(check_corpus(arguments.name))
+    for line in check_corpus(arguments.name):
+        print(line)
 
 
 def _add_corpora(commands: Commands) -> None:

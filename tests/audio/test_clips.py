@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from emofuse.audio.clips import prepare
 from emofuse.audio.flac import decode, encode
 from emofuse.audio.resample import downmix, resample
-from emofuse.audio.source import AudioFile
+from emofuse.audio.sound import AudioFile
 
 RATES = (8_000, 16_000, 22_050, 44_100, 48_000)
 

@@ -11,7 +11,7 @@ from emofuse.audio import resample as resampling
 from emofuse.audio.clips import prepare
 from emofuse.audio.flac import decode
 from emofuse.audio.resample import resample
-from emofuse.audio.source import AudioFile
+from emofuse.audio.sound import AudioFile
 
 RATE = 16_000
 

@@ -15,7 +15,7 @@ import soundfile
 from emofuse.audio import decode as decoding
 from emofuse.audio.clips import prepare
 from emofuse.audio.flac import decode
-from emofuse.audio.source import AudioFile, Sound, read_sound
+from emofuse.audio.sound import AudioFile, Sound, read_sound
 
 RATE = 16_000
 

@@ -13,7 +13,7 @@ import pytest
 from emofuse.audio import parallel as decoding
 from emofuse.audio.clips import prepare
 from emofuse.audio.parallel import prepare_all
-from emofuse.audio.source import Sound
+from emofuse.audio.sound import Sound
 
 
 @dataclass(frozen=True)

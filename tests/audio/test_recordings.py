@@ -13,7 +13,7 @@ from emofuse.audio.clips import prepare
 from emofuse.audio.decode import Ending
 from emofuse.audio.recordings import NoSoundError, decode_recording
 from emofuse.audio.resample import Resampler, downmix, resample
-from emofuse.audio.source import AudioBytes, AudioFile, Sound, read_sound
+from emofuse.audio.sound import AudioBytes, AudioFile, Sound, read_sound
 
 
 @pytest.fixture(autouse=True)

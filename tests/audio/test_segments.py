@@ -14,7 +14,7 @@ from emofuse.audio import decode as decoding
 from emofuse.audio.clips import Clip, prepare, prepare_recording
 from emofuse.audio.flac import decode
 from emofuse.audio.parallel import prepare_all
-from emofuse.audio.source import AudioFile
+from emofuse.audio.sound import AudioFile
 
 RATE = 16_000
 

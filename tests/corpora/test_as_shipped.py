@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,25 @@ def test_sound_is_heard_unless_what_others_published_is_asked_for(root: Path) ->
         entry = params.get(f"encoders.{table}", EncoderConfig)
         published = encoders.load(entry.family, entry.options, "here")
         assert (published.modality, published.reads) == ("audio", f"table:{table.removeprefix(f'{corpus}-')}")
+
+
+def test_recordings_without_words_are_read_all_the_same(root: Path, tmp_path: Path, save_clip: Any) -> None:
+    for label in ("joy", "rage"):
+        (tmp_path / "data/raw/mine" / label).mkdir(parents=True)
+        save_clip(tmp_path / "data/raw/mine" / label / "a.wav", 0.4)
+    (tmp_path / "corpora/mine").mkdir(parents=True)
+    shutil.copy(root / "params.yaml", tmp_path)
+    text = (root / "corpora/mosi/params.yaml").read_text(encoding="utf-8").replace("bert-base", "minilm")
+    text = text.replace("mosi", "mine").replace("reader: mine", "reader: own")
+    (tmp_path / "corpora/mine/params.yaml").write_text(text, encoding="utf-8")
+    config = Params.load("corpora/mine/params.yaml", tmp_path).get("corpus", CorpusConfig)
+    config = replace(config, source=str(tmp_path / "data/raw/mine"), options={"names": "(?P<label>.*)/.*"})
+    ingest(config, tmp_path / "data/corpora/mine", tmp_path / "mine.json")
+    command = [sys.executable, root / "stages/extract.py", "corpora/mine/params.yaml", "minilm"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "mine has no text: networks that read text alone predict the same for every utterance" in done.stdout
+    assert pl.read_parquet(tmp_path / "data/features/mine/minilm/*.parquet")["masked"].to_list() == [True, True]
 
 
 def test_without_sound_it_is_said_what_to_do(root: Path, tmp_path: Path, meld: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from emofuse.audio.source import AudioFile
+from emofuse.audio.sound import AudioFile
 from emofuse.corpora import Corpus, CorpusError, read
 from emofuse.corpora.iemocap import Config
 from emofuse.corpora.iemocap import read as read_iemocap

@@ -15,7 +15,7 @@ import soundfile
 
 from emofuse import corpora
 from emofuse.audio.flac import decode
-from emofuse.audio.source import AudioFile
+from emofuse.audio.sound import AudioFile
 from emofuse.core import schema
 from emofuse.core.params import ParamsError, validate
 from emofuse.core.sharding import shard_name, shard_of

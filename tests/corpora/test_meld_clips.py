@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from emofuse.audio.source import AudioFile
+from emofuse.audio.sound import AudioFile
 from emofuse.core.store import Store
 from emofuse.corpora import Corpus, CorpusError
 from emofuse.corpora.archives import unpack

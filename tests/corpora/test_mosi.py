@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from emofuse.audio.source import AudioFile
+from emofuse.audio.sound import AudioFile
 from emofuse.corpora import Corpus, CorpusError, Utterance, read
 from emofuse.corpora.ingest import CorpusConfig, check, ingest
 from emofuse.corpora.mosi import Config

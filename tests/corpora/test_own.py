@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from emofuse.audio.clips import Clip, prepare, prepare_recording
 from emofuse.audio.flac import decode
-from emofuse.audio.source import AudioBytes, AudioFile
+from emofuse.audio.sound import AudioBytes, AudioFile
 from emofuse.core.params import ParamsError, validate
 from emofuse.core.sharding import shard_name, shard_of
 from emofuse.corpora import READERS, Corpus, CorpusError, Utterance
@@ -155,9 +155,14 @@ def test_codes_get_their_meaning(tmp_path: Path) -> None:
         ("utterance_id,split\na,\n", "row 1: split is None; expected train, dev or test"),
         (
             "utterance_id,audio\na,../../etc/passwd.wav\n",
-            "row 1: audio is '../../etc/passwd.wav'; expected a file below",
+            "row 1: audio is '../../etc/passwd.wav'; expected the path of a file below",
         ),
-        ("utterance_id,audio\na,/etc/x.wav\n", "row 1: audio is '/etc/x.wav'; expected a file below"),
+        ("utterance_id,audio\na,/etc/x.wav\n", "row 1: audio is '/etc/x.wav'; expected the path of a file below"),
+        (
+            "utterance_id;label\na;x\n",
+            "header is 'utterance_id;label', one cell; expected commas .* not semi",
+        ),
+        ("audio,start_s,end_s\na.wav,0,1\na.wav,1,2\n", "several rows name a.wav; expected a column utterance_id"),
         ("utterance_id,label\na,x,y\n", "row 1: 3 cells; expected 2, as the header has"),
         ("", "empty; expected a table in CSV, with a header"),
         ("utterance_id\n", "no utterances in it"),
@@ -220,7 +225,21 @@ def test_names_carry_the_facts(tmp_path: Path) -> None:
 def test_a_group_may_take_no_part(tmp_path: Path) -> None:
     found = corpus(tmp_path, None, "a.wav", "b_x.wav", names=r"(?P<speaker>\w)(?:_(?P<label>\w))?").utterances
     assert [(each.speaker, each.label) for each in found] == [("a", None), ("b", "x")]
-    fails(tmp_path, None, "1 utterance ids occur more than once", "more/a.wav", names=".*")
+    fails(tmp_path, None, "1 utterance ids occur more than once", "a.flac", names=".*")
+
+
+def test_ids_have_the_folder_where_files_have_one_name(tmp_path: Path) -> None:
+    found = corpus(tmp_path, None, "joy/1.wav", "anger/1.wav", "anger/2.wav", names="(?P<label>.*)/.*").utterances
+    assert [each.utterance_id for each in found] == ["anger/1", "2", "joy/1"]
+    named = corpus(tmp_path, "audio,label\njoy/1.wav,joy\nanger/1.wav,anger\n./anger/2.wav,anger\n").utterances
+    assert [each.utterance_id for each in named] == ["joy/1", "anger/1", "2"]
+
+
+def test_paths_of_windows_are_read(tmp_path: Path) -> None:
+    found = corpus(tmp_path, "audio,label\nclips\\a.wav,joy\nodd\\b.wav,joy\n", "clips/a.wav", "odd\\b.wav")
+    assert [sound(each) for each in found.utterances] == [tmp_path / "clips/a.wav", tmp_path / "odd\\b.wav"]
+    assert [each.utterance_id for each in found.utterances] == ["a", "odd\\b"]
+    fails(tmp_path, "audio\n..\\a.wav\n", "row 1: audio is '../a.wav'; expected the path of a file below")
 
 
 @pytest.mark.parametrize(

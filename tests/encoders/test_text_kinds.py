@@ -95,6 +95,11 @@ def test_a_tokenizer_without_a_vocabulary_is_refused(folders: Callable[[str], Pa
         build(tmp_path)
 
 
+def test_a_speech_network_is_no_text_encoder(folders: Callable[[str], Path]) -> None:
+    with pytest.raises(EncoderError, match=r"^folder:group cannot be loaded: it has no tokenizer; is it a text"):
+        build(folders("group"))
+
+
 @pytest.mark.parametrize(
     ("options", "fault"),
     [

@@ -1,5 +1,6 @@
 """What would stop a corpus's stages is reported before anything is decoded, with what its tasks make of it."""
 
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 import yaml
 
+from emofuse.core import process
 from emofuse.core.params import Params, ParamsError
 from emofuse.core.schema import SPLITS
 from emofuse.corpora import ingest as ingest_module
@@ -202,8 +204,8 @@ def test_nothing_is_decoded_and_nothing_written_where_something_is_wrong(
 TASK = {"seeds": 1, "context": "full", "unlabelled": "keep", "speakers": "shared", "transcript": "typed"}
 
 
-def ingest_stage(tree: dict[str, Any], root: Path, folder: Path, labels: dict[str, list[str]]) -> tuple[int, str, str]:
-    """Run the stage on a corpus of texts with these labels in each split; return its status and what it says."""
+def write_corpus(tree: dict[str, Any], folder: Path, labels: dict[str, list[str]]) -> None:
+    """Leave a project with a corpus of texts with these labels in each split."""
     lines = [
         f"{split}{turn},{split},{turn},ann,Well.,{label},{split}"
         for split, own in labels.items()
@@ -218,26 +220,28 @@ def ingest_stage(tree: dict[str, Any], root: Path, folder: Path, labels: dict[st
     tree["tasks"] = {"toy-2": TASK | {"classes": {"joy": ["happy"], "woe": ["sad"]}}}
     tree["run"]["tasks"] = ["toy-2"]
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-    command = [sys.executable, str(root / "stages/ingest.py"), "params.yaml"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stdout, done.stderr
 
 
 def test_the_stage_tells_misspelt_labels_and_goes_on(tree: dict[str, Any], root: Path, tmp_path: Path) -> None:
     labels = ["happy", "sad", "Happy", "sadness", "Happy"]
-    status, output, fault = ingest_stage(tree, root, tmp_path, dict.fromkeys(SPLITS, labels))
-    assert status == 0, fault
-    assert "  labels that belong to no class and count as unlabelled: Happy 6, sadness 3\n" in output
+    write_corpus(tree, tmp_path, dict.fromkeys(SPLITS, labels))
+    command = [sys.executable, str(root / "stages/ingest.py"), "params.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "  labels that belong to no class and count as unlabelled: Happy 6, sadness 3\n" in done.stdout
     assert (tmp_path / "data/corpora/toy/utterances.parquet").exists()
 
 
 @pytest.mark.parametrize("split", ["train", "dev"])
 def test_the_stage_refuses_a_class_that_a_split_lacks(
-    tree: dict[str, Any], root: Path, tmp_path: Path, split: str
+    tree: dict[str, Any], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
 ) -> None:
-    labels = {each: ["happy", "Sad" if each == split else "sad"] for each in SPLITS}
-    status, _, fault = ingest_stage(tree, root, tmp_path, labels)
-    assert status == 1
+    write_corpus(tree, tmp_path, {each: ["happy", "Sad" if each == split else "sad"] for each in SPLITS})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(process, "die_with_parent", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(root / "stages/ingest.py"))["main"]("params.yaml")
+    fault = str(ended.value)  # which Python prints, with exit status 1
     assert f"task toy-2: class 'woe' has no utterance in {split}" in fault
     assert len(fault.splitlines()) == 1
     assert not (tmp_path / "data/corpora").exists()

@@ -170,6 +170,23 @@ def test_encoders_are_asked_once_for_all_corpora_that_name_them(own: Path) -> No
     assert [what.partition(":")[0] for what in whats] == ["toy-audio of demo, own", "toy-text of demo, own"]
 
 
+@pytest.mark.parametrize(("there", "state"), [(True, "broken"), (False, "absent")])
+def test_an_encoder_that_is_not_downloaded_is_missed_where_there_is_a_corpus(
+    tmp_path: Path, write_params: Callable[..., None], monkeypatch: pytest.MonkeyPatch, there: bool, state: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    hub = {"family": "text", "options": {"model": "some/model", "revision": "0" * 40, "labels_seen": False}}
+    write_params(tmp_path, "demo", "toy-audio", "hub", encoders=ENCODERS | {"hub": hub}, conditions={})
+    file = tmp_path / "params.yaml"
+    tree = yaml.safe_load(file.read_text())
+    tree["corpus"]["source"] = "raw"
+    file.write_text(yaml.safe_dump(tree))
+    if there:
+        (tmp_path / "raw").mkdir()
+    _, found = doctor._encoders(tmp_path)
+    assert (found.state, "`emofuse encoders fetch hub`" in found.mend) == (state, True)
+
+
 def test_a_decoder_that_fails_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise soundfile.LibsndfileError(1)
@@ -341,7 +358,10 @@ def encoder(root: Path, options: dict[str, Any]) -> Finding:
 @pytest.mark.parametrize(
     ("options", "mend"),
     [
-        ({"model": "some/model", "revision": "0" * 40}, f"`hf download some/model --revision {'0' * 40}` brings it"),
+        (
+            {"model": "some/model", "revision": "0" * 40},
+            "`emofuse encoders fetch toy` brings it; `hf download some",
+        ),
         ({"model": "package:not_there/model"}, "run `make setup`"),
         ({"model": "./nowhere"}, "see encoders in params.yaml, which names the folder"),
     ],

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from emofuse.inference.bundle import Bundle
-from emofuse.inference.sources import find
+from emofuse.inference.models_on_disk import find
 
 Project = Any
 """The class of the fixture, in ``tests/conftest.py``."""

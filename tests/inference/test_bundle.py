@@ -18,8 +18,8 @@ from emofuse import load
 from emofuse.core.files import digest, file_digest, write_digests
 from emofuse.inference.bundle import Bundle, BundleError, read_bundle, write_bundle
 from emofuse.inference.card import model_card
+from emofuse.inference.models_on_disk import find
 from emofuse.inference.provenance import trained_on
-from emofuse.inference.sources import find
 
 Project = Any
 

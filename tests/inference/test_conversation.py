@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from emofuse.audio.source import AudioFile
+from emofuse.audio.sound import AudioFile
 from emofuse.corpora.own import sound_names
 from emofuse.inference import conversation as conversation_module
 from emofuse.inference import hearing

@@ -12,15 +12,15 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
-from emofuse.audio.source import AudioFile
+from emofuse.audio.sound import AudioFile
 from emofuse.cli import main
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.inference import graph as graph_module
 from emofuse.inference.bundle import Bundle, read_json
 from emofuse.inference.live import BLOCK, Session, as_spoken, follow, from_pipe
 from emofuse.inference.model import Model, TurnPrediction
+from emofuse.inference.models_on_disk import find
 from emofuse.inference.recording import ONE_SPEAKER, ConversationError
-from emofuse.inference.sources import find
 from emofuse.inference.turn_frames import TurnFrames
 
 Project = Any

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from emofuse import load
-from emofuse.audio.source import AudioFile, Sound
+from emofuse.audio.sound import AudioFile, Sound
 from emofuse.encoders import EncoderError
 from emofuse.inference import model as module
 from emofuse.inference.bundle import Bundle, BundleError, write_bundle
 from emofuse.inference.conversation import ConversationError, Turn, read_conversation
 from emofuse.inference.hearing import TRANSCRIBED
 from emofuse.inference.model import Model, Prediction
+from emofuse.inference.models_on_disk import find
 from emofuse.inference.provenance import trained_on
-from emofuse.inference.sources import find
 from emofuse.inference.whisper import PACKAGED
 
 Project = Any

@@ -17,7 +17,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emofuse.audio.source import Sound
+from emofuse.audio.sound import Sound
 from emofuse.inference.conversation import ConversationError
 from emofuse.inference.model import Prediction, TurnPrediction
 from emofuse.inference.outputs import as_csv, as_srt, as_text, clock

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from emofuse.audio.resample import downmix, resample
-from emofuse.audio.source import AudioFile, Sound
+from emofuse.audio.sound import AudioFile, Sound
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders import EncoderError
 from emofuse.inference.bundle import Bundle

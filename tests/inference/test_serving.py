@@ -29,7 +29,7 @@ from mlflow.pyfunc import PyFuncModel, scoring_server
 from mlflow.pyfunc.model import PythonModelContext
 from starlette.testclient import TestClient
 
-from emofuse.audio.source import Sound, read_sound
+from emofuse.audio.sound import Sound, read_sound
 from emofuse.encoders import EncoderError
 from emofuse.inference import requests, serving, voice_activity
 from emofuse.inference import scoring_server as bounded

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emofuse.audio.source import AudioFile
+from emofuse.audio.sound import AudioFile
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders import EncoderError
 from emofuse.inference import voice_activity

@@ -8,10 +8,10 @@ import pytest
 from scipy.signal import resample_poly
 
 from emofuse.audio.resample import downmix, resample
-from emofuse.audio.source import AudioFile
+from emofuse.audio.sound import AudioFile
 from emofuse.corpora.demo.voice import Speech
 from emofuse.encoders import EncoderError
-from emofuse.encoders.sources import model_folder
+from emofuse.encoders.weights import model_folder
 from emofuse.inference import whisper
 from emofuse.inference.transcripts import recogniser
 from emofuse.inference.whisper import PACKAGED, Whisper

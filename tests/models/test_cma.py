@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from emofuse.core.params import ParamsError, validate
 from emofuse.models.cma import CMA, CMAConfig, statistics_pooling
 from emofuse.models.parts.base import Batch
+from networks import config_of
 
-CONFIG = CMAConfig(channels=4, kernel=3, hidden=4, heads=2, dropout=0.0, attention=True, pooling="statistics")
+CONFIG = config_of("cma", channels=4, kernel=3, hidden=4)
 
 
 @settings(max_examples=60, deadline=None)

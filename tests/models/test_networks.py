@@ -14,39 +14,28 @@ from torch import Tensor
 
 from emofuse.core.params import ParamsError, validate
 from emofuse.core.schema import IGNORE
-from emofuse.models.cma import CMA, CMAConfig
-from emofuse.models.concat import Concat, ConcatConfig
-from emofuse.models.hbaf import HBAF, HBAFConfig
+from emofuse.models.cma import CMA
+from emofuse.models.concat import Concat
+from emofuse.models.hbaf import HBAF
 from emofuse.models.hcam import HCAM, HCAMConfig
 from emofuse.models.parts.base import Batch, Network
 from emofuse.models.parts.layers import Standardize
 from emofuse.models.parts.losses import supervised_contrastive
-from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
+from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceNetwork
+from networks import config_of
 
 DIMS = {"audio": 5, "text": 3}
 LAYERS = {"audio": 5, "text": 3}
 CLASSES = 4
 
-UTTERANCE = UtteranceConfig(input_projection=6, hidden=8, layers=2, dropout=0.3, input_dropout=0.2)
-CONTEXT = ContextConfig(hidden=8, layers=2, heads=4, dropout=0.3, contrastive=0.5, temperature=0.1)
-FUSION = HCAMConfig(hidden=8, co_attention=True, blocks=2, heads=4, dropout=0.3, contrastive=0.5, temperature=0.1)
-CONCAT = ConcatConfig(hidden=8, layers=2, dropout=0.3)
-CROSS = CMAConfig(channels=6, kernel=3, hidden=8, heads=4, dropout=0.3, attention=True, pooling="statistics")
-BIMODAL = HBAFConfig(
-    hidden=8,
-    audio_hidden=4,
-    heads=4,
-    dropout=0.3,
-    context=True,
-    gate=True,
-    self_attention=True,
-    cross_attention=True,
-    text_loss=0.5,
-    audio_loss=0.2,
-    absolute=0.1,
-    relative=0.1,
-    temperature=0.2,
-)
+_DEEP = {"layers": 2, "dropout": 0.3}
+UTTERANCE = config_of("utterance", input_projection=6, input_dropout=0.2, **_DEEP)
+CONTEXT = config_of("context", heads=4, contrastive=0.5, **_DEEP)
+FUSION = config_of("hcam", blocks=2, heads=4, dropout=0.3, contrastive=0.5)
+CONCAT = config_of("concat", **_DEEP)
+CROSS = config_of("cma", channels=6, kernel=3, heads=4, dropout=0.3)
+_LOSSES = {"text_loss": 0.5, "audio_loss": 0.2, "absolute": 0.1, "relative": 0.1}
+BIMODAL = config_of("hbaf", audio_hidden=4, heads=4, dropout=0.3, **_LOSSES)
 
 
 def _hcam(**changes: Any) -> HCAM:
@@ -181,7 +170,7 @@ SEEDS = st.integers(0, 2**16)
 
 
 @every_network
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(sizes=SIZES, seed=SEEDS)
 def test_order_and_company_in_a_batch_do_not_change_a_logit(name: str, sizes: list[int], seed: int) -> None:
     network, dialogues = network_of(name, seed), dialogues_of(name, sizes, seed)
@@ -301,7 +290,7 @@ def test_missing_values_give_finite_logits(name: str, missing: tuple[str, ...]) 
 
 
 @causal_network
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(size=st.integers(2, 6), turn=st.integers(1, 5), seed=SEEDS)
 def test_causal_context_never_sees_the_future(name: str, size: int, turn: int, seed: int) -> None:
     turn = min(turn, size - 1)

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from emofuse.models.cma import CMA, CMAConfig
-from emofuse.models.concat import Concat, ConcatConfig
+from emofuse.models.cma import CMA
+from emofuse.models.concat import Concat
 from emofuse.models.parts.layers import LayerWeights
-from emofuse.models.unimodal import UtteranceConfig, UtteranceNetwork
+from emofuse.models.unimodal import UtteranceNetwork
 from emofuse.reporting.layers import read_layer_shares
+from networks import config_of
 
 BOTH = {"audio": "ears", "text": "eyes"}
 DIMS = {"audio": 12, "text": 4}
@@ -25,16 +26,14 @@ def learnt(layer_weights: torch.nn.Module, *shares: float) -> None:
 
 
 def hearing(*shares: float) -> UtteranceNetwork:
-    config = UtteranceConfig(input_projection=0, hidden=4, layers=1, dropout=0.0, input_dropout=0.0)
-    network = UtteranceNetwork(config, DIMS["audio"], 2, len(shares) or 1)
+    network = UtteranceNetwork(config_of("utterance"), DIMS["audio"], 2, len(shares) or 1)
     if shares:
         learnt(network.layer_weights, *shares)
     return network
 
 
 def crossing(audio: tuple[float, ...], text: tuple[float, ...]) -> CMA:
-    config = CMAConfig(channels=4, kernel=1, hidden=4, heads=2, dropout=0.0, attention=False, pooling="mean")
-    network = CMA(config, DIMS, 2, False, {"audio": len(audio), "text": len(text)})
+    network = CMA(config_of("cma"), DIMS, 2, False, {"audio": len(audio), "text": len(text)})
     learnt(network.layer_weights["audio"], *audio)
     learnt(network.layer_weights["text"], *text)
     return network
@@ -60,7 +59,7 @@ def test_shares_are_means_over_runs_by_model_and_modality(tmp_path: Path, leave_
 
 
 def test_networks_that_take_frames_as_they_are_weigh_nothing(tmp_path: Path, leave_run: Callable[..., Path]) -> None:
-    concat = Concat(ConcatConfig(hidden=4, layers=1, dropout=0.0), DIMS, 2, False)
+    concat = Concat(config_of("concat"), DIMS, 2, False)
     folders = [
         leave_run(tmp_path / "a", "audio-utterance", network=hearing(), encoders={"audio": "ears"}),
         leave_run(tmp_path / "b", "concat", network=concat, encoders=BOTH),

@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from emofuse.tracking.address import TrackingConfig, TrackingError
 from emofuse.tracking.fetch import find, load
 from emofuse.tracking.registry import best_on_dev
 from emofuse.tracking.runs_on_disk import Model, read_models
-from emofuse.tracking.sync import sync
+from emofuse.tracking.sync import Summary, sync
 
 Project = Any
 CONFIG = TrackingConfig()
@@ -43,14 +44,37 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def trained(project: Project, empty: Path, tmp_path: Path) -> Path:
     """A project with HCAM, its ablation, what it reads from, and the majority, to write into."""
+    copy_models(project, tmp_path)
+    shutil.copy2(empty, tmp_path / "mlflow.db")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def first(project: Project, empty: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
+    """Such a project that is in the tracker, to look at only, and what was done to bring it there."""
+    root = tmp_path_factory.mktemp("first")
+    copy_models(project, root)
+    shutil.copy2(empty, root / "mlflow.db")
+    return root, sync(root, CONFIG)
+
+
+@pytest.fixture
+def registered(
+    project: Project, first: tuple[Path, Summary], copy_tracker: Callable[[Path, Path], None], tmp_path: Path
+) -> Path:
+    """The same, to write into."""
+    copy_models(project, tmp_path)
+    copy_tracker(first[0], tmp_path)
+    return tmp_path
+
+
+def copy_models(project: Project, root: Path) -> None:
     fused = (f"logmel+minilm/{name}" for name in ("ablations", "hcam", "majority"))
     models = (f"data/models/demo/{name}" for name in ("logmel", "minilm", *fused))
     for name in ("params.yaml", "metrics", *models):
         copy = shutil.copy2 if (project.root / name).is_file() else shutil.copytree
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        copy(project.root / name, tmp_path / name)
-    shutil.copy2(empty, tmp_path / "mlflow.db")
-    return tmp_path
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        copy(project.root / name, root / name)
 
 
 def client(root: Path) -> MlflowClient:
@@ -78,9 +102,9 @@ def set_dev(root: Path, seed: int, weighted_f1: float) -> None:
 
 
 def test_every_network_is_registered_and_predicts(
-    trained: Path, project: Project, monkeypatch: pytest.MonkeyPatch
+    first: tuple[Path, Summary], project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    summary = sync(trained, CONFIG)
+    trained, summary = first
     assert set(summary.registered) == NAMES
     assert summary.refused == ()
     assert str(summary).startswith("tracking: 24 runs added, 0 updated, 0 unchanged, 8 models registered in sqlite:")
@@ -108,22 +132,20 @@ def test_a_version_says_which_run_it_is(trained: Path) -> None:
     assert (version.tags["run"], version.tags["dev/weighted_f1"]) == ("demo/logmel+minilm/hcam/seed-1-fold-0", "0.7000")
 
 
-def test_nothing_is_registered_twice(trained: Path) -> None:
-    sync(trained, CONFIG)
-    written = best(trained).last_updated_timestamp
-    summary = sync(trained, CONFIG)
+def test_nothing_is_registered_twice(registered: Path) -> None:
+    written = best(registered).last_updated_timestamp
+    summary = sync(registered, CONFIG)
     assert (summary.added, summary.updated, summary.registered) == ((), (), ())
-    assert list(versions(trained)) == [1]
-    assert best(trained).last_updated_timestamp == written
+    assert list(versions(registered)) == [1]
+    assert best(registered).last_updated_timestamp == written
 
 
-def test_of_two_machines_the_second_version_goes_at_the_next_look(trained: Path) -> None:
-    sync(trained, CONFIG)
-    first = best(trained)
-    double = client(trained).create_model_version(HCAM, first.source, first.run_id, tags=first.tags)
-    client(trained).set_registered_model_alias(HCAM, "best-on-dev", double.version)
-    assert sync(trained, CONFIG).registered == (HCAM,)
-    assert (best(trained).version, list(versions(trained))) == (first.version, [int(first.version)])
+def test_of_two_machines_the_second_version_goes_at_the_next_look(registered: Path) -> None:
+    first = best(registered)
+    double = client(registered).create_model_version(HCAM, first.source, first.run_id, tags=first.tags)
+    client(registered).set_registered_model_alias(HCAM, "best-on-dev", double.version)
+    assert sync(registered, CONFIG).registered == (HCAM,)
+    assert (best(registered).version, list(versions(registered))) == (first.version, [int(first.version)])
 
 
 def test_a_new_seed_that_is_better_on_dev_gets_the_alias(trained: Path) -> None:
@@ -162,14 +184,13 @@ def test_other_scores_change_the_card_and_not_the_version(trained: Path, monkeyp
     assert list(versions(trained)) == [1]
 
 
-def test_a_version_whose_run_was_deleted_returns_with_it(trained: Path) -> None:
-    sync(trained, CONFIG)
-    deleted = best(trained).run_id
-    client(trained).delete_run(deleted)
-    assert sync(trained, CONFIG).registered == (HCAM,)
-    (version,) = versions(trained).values()
+def test_a_version_whose_run_was_deleted_returns_with_it(registered: Path) -> None:
+    deleted = best(registered).run_id
+    client(registered).delete_run(deleted)
+    assert sync(registered, CONFIG).registered == (HCAM,)
+    (version,) = versions(registered).values()
     assert version.run_id != deleted
-    assert best(trained).version == version.version
+    assert best(registered).version == version.version
 
 
 def test_what_lacks_a_network_that_it_reads_from_is_said_and_the_rest_is_registered(trained: Path) -> None:

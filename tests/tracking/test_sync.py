@@ -187,13 +187,6 @@ def two_writers(tmp_path_factory: pytest.TempPathFactory, write_project: Write) 
     return root, [out for out, _ in output]
 
 
-@pytest.fixture
-def project(tmp_path: Path, two_writers: tuple[Path, list[str]], write_project: Write) -> Path:
-    """A project with trained models and a database, which takes MLflow seconds to make, without its experiment."""
-    shutil.copy(two_writers[0] / "mlflow.db", tmp_path / "mlflow.db")
-    return write_project(tmp_path)
-
-
 @pytest.fixture(scope="session")
 def logged(two_writers: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory, write_project: Write) -> Path:
     """A project whose runs are in the tracker, to look at only."""
@@ -201,6 +194,21 @@ def logged(two_writers: tuple[Path, list[str]], tmp_path_factory: pytest.TempPat
     shutil.copy(two_writers[0] / "mlflow.db", root / "mlflow.db")
     assert counts(sync(write_project(root), CONFIG)) == (RUNS, 0, 0)
     return root
+
+
+@pytest.fixture
+def project(tmp_path: Path, two_writers: tuple[Path, list[str]], logged: Path) -> Path:
+    """A project with trained models and a database, which takes MLflow seconds to make, without its experiment."""
+    shutil.copytree(logged, tmp_path, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"), dirs_exist_ok=True)
+    shutil.copy(two_writers[0] / "mlflow.db", tmp_path / "mlflow.db")
+    return tmp_path
+
+
+@pytest.fixture
+def synced(project: Path, logged: Path, copy_tracker: Callable[[Path, Path], None]) -> Path:
+    """The same project, whose runs are in the tracker."""
+    copy_tracker(logged, project)
+    return project
 
 
 def all_runs(root: Path, experiment: str = "emofuse") -> list[Run]:
@@ -295,13 +303,12 @@ def test_what_went_in_is_named_without_a_copy_of_it(logged: Path, monkeypatch: p
     }
 
 
-def test_other_data_with_an_equal_result_are_a_further_input(project: Path) -> None:
-    sync(project, CONFIG)
-    write_lock(project, corpus="77ff")
-    assert counts(sync(project, CONFIG)) == (0, RUNS, 0)
-    run = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"]
+def test_other_data_with_an_equal_result_are_a_further_input(synced: Path) -> None:
+    write_lock(synced, corpus="77ff")
+    assert counts(sync(synced, CONFIG)) == (0, RUNS, 0)
+    run = by_name(synced)["demo/logmel+minilm/hcam/seed-0-fold-0"]
     assert {digest for name, digest in inputs(run) if name == "small/utterances"} == {"68ca", "77ff"}
-    assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
+    assert counts(sync(synced, CONFIG)) == (0, 0, RUNS)
 
 
 def test_an_ablation_is_a_model_of_its_own(project: Path, write_project: Write) -> None:
@@ -321,26 +328,24 @@ def test_the_parent_has_the_means_and_the_pictures(logged: Path) -> None:
     assert artifacts(logged, parent) == {"report.html", "table.md", "plots/scores.svg", "plots/confusion-hcam.svg"}
 
 
-def test_nothing_is_logged_twice(project: Path) -> None:
-    sync(project, CONFIG)
-    assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
-    assert len(all_runs(project)) == RUNS
+def test_nothing_is_logged_twice(synced: Path) -> None:
+    assert counts(sync(synced, CONFIG)) == (0, 0, RUNS)
+    assert len(all_runs(synced)) == RUNS
 
 
-def test_a_changed_score_updates_the_same_run(project: Path) -> None:
-    sync(project, CONFIG)
-    before = by_name(project)
-    table = project / "mlartifacts" / before["demo/logmel+minilm/hcam"].info.run_id / "artifacts/table.md"
+def test_a_changed_score_updates_the_same_run(synced: Path) -> None:
+    before = by_name(synced)
+    table = synced / "mlartifacts" / before["demo/logmel+minilm/hcam"].info.run_id / "artifacts/table.md"
     shown = table.read_text()
-    write_scores(project, "demo", SEEDS, MODELS, better=-0.1)
-    assert counts(sync(project, CONFIG)) == (0, RUNS, 0)
-    after = by_name(project)
+    write_scores(synced, "demo", SEEDS, MODELS, better=-0.1)
+    assert counts(sync(synced, CONFIG)) == (0, RUNS, 0)
+    after = by_name(synced)
     assert {name: run.info.run_id for name, run in after.items()} == {n: r.info.run_id for n, r in before.items()}
     assert after["demo/logmel+minilm/hcam/seed-0-fold-0"].data.metrics["test/weighted_f1"] == pytest.approx(0.55)
     assert after["demo/logmel+minilm/hcam"].data.metrics["test/weighted_f1"] == pytest.approx(0.55)
     assert table.read_text() != shown
-    assert len(history(project, after["demo/logmel+minilm/hcam/seed-0-fold-0"], "curves/loss")) == 8
-    assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
+    assert len(history(synced, after["demo/logmel+minilm/hcam/seed-0-fold-0"], "curves/loss")) == 8
+    assert counts(sync(synced, CONFIG)) == (0, 0, RUNS)
 
 
 def test_a_column_that_was_switched_off_is_no_number_any_more(project: Path) -> None:
@@ -371,23 +376,22 @@ def test_a_column_that_was_switched_off_is_no_number_any_more(project: Path) -> 
     assert by_name(project)["demo/logmel+minilm/hcam"].data.metrics[column] == pytest.approx(0.65)
 
 
-def test_a_model_trained_again_is_a_new_run_and_the_old_one_stays(project: Path, write_run: Write) -> None:
-    sync(project, CONFIG)
-    old = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"]
-    write_run(project, "demo", "hcam", 0, right=84)
-    summary = sync(project, CONFIG)
+def test_a_model_trained_again_is_a_new_run_and_the_old_one_stays(synced: Path, write_run: Write) -> None:
+    old = by_name(synced)["demo/logmel+minilm/hcam/seed-0-fold-0"]
+    write_run(synced, "demo", "hcam", 0, right=84)
+    summary = sync(synced, CONFIG)
     assert summary.added == ("demo/logmel+minilm/hcam/seed-0-fold-0",)
     assert summary.updated == ("demo/logmel+minilm/hcam",)  # its mean on dev
-    means = by_name(project)["demo/logmel+minilm/hcam"].data.metrics
+    means = by_name(synced)["demo/logmel+minilm/hcam"].data.metrics
     assert (means["dev/accuracy"], means["dev/accuracy_sd"]) == pytest.approx((0.76, 0.16 / 2**0.5))
-    new = by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"]
+    new = by_name(synced)["demo/logmel+minilm/hcam/seed-0-fold-0"]
     assert new.info.run_id != old.info.run_id
-    retired = [run for run in all_runs(project) if run.data.tags["emofuse.current"] == "false"]
+    retired = [run for run in all_runs(synced) if run.data.tags["emofuse.current"] == "false"]
     assert [run.info.run_id for run in retired] == [old.info.run_id]
 
-    write_run(project, "demo", "hcam", 0)
-    assert counts(sync(project, CONFIG))[0] == 0
-    assert by_name(project)["demo/logmel+minilm/hcam/seed-0-fold-0"].info.run_id == old.info.run_id
+    write_run(synced, "demo", "hcam", 0)
+    assert counts(sync(synced, CONFIG))[0] == 0
+    assert by_name(synced)["demo/logmel+minilm/hcam/seed-0-fold-0"].info.run_id == old.info.run_id
 
 
 def test_times_are_those_of_training_where_the_work_store_has_them_and_stay(project: Path) -> None:
@@ -412,14 +416,13 @@ def test_times_are_those_of_training_where_the_work_store_has_them_and_stay(proj
     assert training_seconds(project, CONFIG) == first
 
 
-def test_a_new_seed_adds_its_own_runs_alone(project: Path, write_project: Write) -> None:
-    sync(project, CONFIG)
-    write_project(project, seeds=SEEDS + 1)
-    assert set(sync(project, CONFIG).added) == {
+def test_a_new_seed_adds_its_own_runs_alone(synced: Path, write_project: Write) -> None:
+    write_project(synced, seeds=SEEDS + 1)
+    assert set(sync(synced, CONFIG).added) == {
         "demo/logmel/audio-context/seed-2-fold-0",
         "demo/logmel+minilm/hcam/seed-2-fold-0",
     }
-    assert len(all_runs(project)) == RUNS + len(MODELS)
+    assert len(all_runs(synced)) == RUNS + len(MODELS)
 
 
 @contextmanager
@@ -432,21 +435,20 @@ def experiment(project: Path, name: str = "wide") -> Iterator[pytest.MonkeyPatch
 
 
 def test_an_experiment_of_dvc_logs_what_differs_beside_the_project_in_the_project_s_tracker(
-    project: Path, tmp_path: Path, write_project: Write, write_run: Write
+    synced: Path, tmp_path: Path, write_project: Write, write_run: Write
 ) -> None:
-    sync(project, CONFIG)
     copy = write_project(tmp_path / "copy")
     for seed in range(SEEDS):
         write_run(copy, "demo", "hcam", seed, right=84)
     write_scores(copy, "demo", SEEDS, MODELS, better=0.1)
-    with experiment(project) as environment:
+    with experiment(synced) as environment:
         assert counts(sync(copy, CONFIG)) == (1 + SEEDS, 0, 0)
         environment.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
         environment.chdir(copy)
         assert counts(sync(Path(), CONFIG)) == (0, 0, 1 + SEEDS)
     assert not (copy / "mlflow.db").exists()
-    assert counts(sync(project, CONFIG)) == (0, 0, RUNS)
-    runs = by_name(project)
+    assert counts(sync(synced, CONFIG)) == (0, 0, RUNS)
+    runs = by_name(synced)
     assert len(runs) == RUNS + 1 + SEEDS
     assert runs["demo/logmel+minilm/hcam"].data.metrics["test/weighted_f1"] == pytest.approx(0.65)
     metrics = runs["wide: demo/logmel+minilm/hcam"].data.metrics
@@ -457,17 +459,16 @@ def test_an_experiment_of_dvc_logs_what_differs_beside_the_project_in_the_projec
 
 
 def test_a_seed_that_an_experiment_adds_is_logged_alone_under_the_mean_of_all(
-    project: Path, tmp_path: Path, write_project: Write, write_run: Write
+    synced: Path, tmp_path: Path, write_project: Write, write_run: Write
 ) -> None:
-    sync(project, CONFIG)
     copy = write_project(tmp_path / "copy")
     write_run(copy, "demo", "hcam", SEEDS, right=86)
-    with experiment(project):
+    with experiment(synced):
         assert sync(copy, CONFIG).added == (
             "wide: demo/logmel+minilm/hcam",
             f"wide: demo/logmel+minilm/hcam/seed-{SEEDS}-fold-0",
         )
-    means = by_name(project)["wide: demo/logmel+minilm/hcam"].data.metrics
+    means = by_name(synced)["wide: demo/logmel+minilm/hcam"].data.metrics
     assert means["dev/weighted_f1"] == pytest.approx((2 * 0.68 + 0.86) / 3)
 
 
@@ -582,12 +583,11 @@ def test_what_a_killed_process_left_is_completed(project: Path) -> None:
         assert artifacts(project, each)
 
 
-def test_a_deleted_parent_returns_with_its_children_under_it(project: Path) -> None:
-    sync(project, CONFIG)
-    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
-    client.delete_run(by_name(project)["demo/logmel+minilm/hcam"].info.run_id)
-    assert counts(sync(project, CONFIG)) == (1, SEEDS, RUNS - 1 - SEEDS)
-    runs = by_name(project)
+def test_a_deleted_parent_returns_with_its_children_under_it(synced: Path) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{synced / 'mlflow.db'}")
+    client.delete_run(by_name(synced)["demo/logmel+minilm/hcam"].info.run_id)
+    assert counts(sync(synced, CONFIG)) == (1, SEEDS, RUNS - 1 - SEEDS)
+    runs = by_name(synced)
     assert (
         runs["demo/logmel+minilm/hcam/seed-0-fold-0"].data.tags["mlflow.parentRunId"]
         == runs["demo/logmel+minilm/hcam"].info.run_id
@@ -624,12 +624,11 @@ def test_nothing_trained_makes_no_database(tmp_path: Path) -> None:
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_deleted_experiment_is_said_to_be_deleted(project: Path) -> None:
-    sync(project, CONFIG)
-    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+def test_a_deleted_experiment_is_said_to_be_deleted(synced: Path) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{synced / 'mlflow.db'}")
     client.delete_experiment(client.get_experiment_by_name("emofuse").experiment_id)
     with pytest.raises(TrackingError, match="'emofuse' was deleted; restore it with `mlflow experiments restore"):
-        sync(project, CONFIG)
+        sync(synced, CONFIG)
 
 
 def test_a_damaged_record_is_named(project: Path) -> None:
@@ -697,11 +696,10 @@ def test_a_run_is_shown_while_it_trains(project: Path, tmp_path: Path, monkeypat
 
 
 @pytest.fixture
-def live(project: Path) -> RunsInTracker:
+def live(synced: Path) -> RunsInTracker:
     """The tracker as the process sees it that shows runs while they train."""
-    sync(project, CONFIG)
-    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
-    return RunsInTracker(client, client.get_experiment_by_name("emofuse").experiment_id, project)
+    client = mlflow.MlflowClient(f"sqlite:///{synced / 'mlflow.db'}")
+    return RunsInTracker(client, client.get_experiment_by_name("emofuse").experiment_id, synced)
 
 
 def in_training(live: RunsInTracker, project: Path) -> tuple[Card, Run]:

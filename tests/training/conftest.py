@@ -22,7 +22,7 @@ from emofuse.tasks import Fold, Task
 from emofuse.training import trainer
 from emofuse.training.fuse import ablate, fuse
 from emofuse.training.jobs import Work
-from emofuse.training.pretrain import pretrain
+from emofuse.training.pretrain import pretrain, pretrain_linear
 
 PAIR = Pair("ears", "eyes")
 """The encoders of the project."""
@@ -123,6 +123,15 @@ class Project:
         with self._run_all():
             pretrain(self.work(stage or f"pretrain-{modality}"), modality, PAIR.encoder(modality))
         return self.counts
+
+    def stage_of(self, modality: str) -> "Project":
+        """Run what the stage of a modality's encoder runs, under its name."""
+        encoder = PAIR.encoder(modality)
+        work = self.work(f"pretrain tiny {encoder}")
+        with self._run_all():
+            pretrain(work, modality, encoder)
+            pretrain_linear(work, modality, encoder)
+        return self
 
     def fuse(self, model: str) -> tuple[int, int]:
         """Run the stage; return how many runs were trained and how many reused."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from emofuse.core.schema import IGNORE, SPLITS
 from emofuse.models.parts.base import Batch, Network, Output, Unit
-from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
+from emofuse.models.unimodal import ContextNetwork, UtteranceNetwork
 from emofuse.tasks import Fold
 from emofuse.training.data import Sequences, collate, examples, single_frames
 from emofuse.training.fit import (
@@ -33,6 +33,7 @@ from emofuse.training.fit import (
     learning_rate_factor,
     standardize,
 )
+from networks import config_of
 
 MakeFold = Callable[..., Fold]
 NUMBERS = [3331289292249281567, 4372149708339362832, 7506238365132170657]
@@ -151,8 +152,8 @@ def test_good_on_dev_and_bad_on_test_wins_over_its_opposite(make_fold: MakeFold)
         assert said_right(fitted, fold, targets, "test") == 0
 
 
-UTTERANCE = UtteranceConfig(input_projection=3, hidden=4, layers=2, dropout=0.3, input_dropout=0.2)
-CONTEXT = ContextConfig(hidden=4, layers=1, heads=2, dropout=0.3, contrastive=0.1, temperature=0.1)
+UTTERANCE = config_of("utterance", input_projection=3, hidden=4, layers=2, dropout=0.3, input_dropout=0.2)
+CONTEXT = config_of("context", hidden=4, dropout=0.3, contrastive=0.1)
 
 
 def noisy(make_fold: MakeFold, seed: int = 0) -> tuple[Fold, dict[str, Sequences]]:

@@ -13,19 +13,20 @@ from safetensors.torch import load_file
 
 from emofuse.core.files import write_digests
 from emofuse.core.schema import IGNORE, SPLITS
-from emofuse.models.cma import CMA, CMAConfig
+from emofuse.models.cma import CMA
 from emofuse.models.concat import Concat, ConcatConfig
 from emofuse.models.hbaf import HBAF, HBAFConfig
 from emofuse.models.hcam import HCAM, HCAMConfig
 from emofuse.models.parts.base import Batch, Network, Output, Unit
 from emofuse.models.parts.layers import AttentionPooling, Standardize
 from emofuse.models.parts.mixture import choose_weights, combine
-from emofuse.models.unimodal import ContextConfig, ContextNetwork, UtteranceConfig, UtteranceNetwork
+from emofuse.models.unimodal import ContextNetwork, UtteranceNetwork
 from emofuse.tasks import Fold
 from emofuse.training.attention import save_attention
 from emofuse.training.data import Sequences, pooled, single_frames
 from emofuse.training.fit import FitConfig, Fitted, Seeds, dev_scores, fit, standardize
 from emofuse.training.runs import Run, read_vectors, save_run
+from networks import config_of
 
 MakeFold = Callable[..., Fold]
 Project = Any
@@ -38,27 +39,9 @@ ADDED = 0.87
 """Accuracy over which answers do more than add up: a sum gets three of the four cases of an XOR right at most, and this
 is three standard deviations over 120 utterances above."""
 
-UTTERANCE = UtteranceConfig(input_projection=0, hidden=16, layers=1, dropout=0.0, input_dropout=0.0)
-CONTEXT = ContextConfig(hidden=16, layers=1, heads=2, dropout=0.0, contrastive=0.0, temperature=0.1)
-CONCAT = ConcatConfig(hidden=16, layers=1, dropout=0.0)
-FUSION = HCAMConfig(hidden=16, co_attention=True, blocks=1, heads=2, dropout=0.0, contrastive=0.0, temperature=0.1)
-
-CROSS = CMAConfig(channels=16, kernel=1, hidden=16, heads=2, dropout=0.0, attention=True, pooling="statistics")
-BIMODAL = HBAFConfig(
-    hidden=16,
-    audio_hidden=16,
-    heads=2,
-    dropout=0.0,
-    context=True,
-    gate=True,
-    self_attention=True,
-    cross_attention=True,
-    text_loss=0.1,
-    audio_loss=0.1,
-    absolute=0.0,
-    relative=0.0,
-    temperature=0.2,
-)
+UTTERANCE, CONTEXT, CONCAT, FUSION = (config_of(each, hidden=16) for each in ("utterance", "context", "concat", "hcam"))
+CROSS = config_of("cma", channels=16, hidden=16)
+BIMODAL = config_of("hbaf", hidden=16, audio_hidden=16)
 
 
 def accuracy(

@@ -13,23 +13,23 @@ from safetensors.torch import load_file
 
 from emofuse.features.shards import FeatureStore, Frames, Row, metadata, write_shard
 from emofuse.inference.graph import Graph
-from emofuse.models.cma import CMA, CMAConfig
-from emofuse.models.concat import Concat, ConcatConfig
-from emofuse.models.unimodal import UtteranceConfig, UtteranceNetwork
+from emofuse.models.cma import CMA
+from emofuse.models.concat import Concat
+from emofuse.models.unimodal import UtteranceNetwork
 from emofuse.tasks import Fold
 from emofuse.training.data import MappedSequences, Sequences, pooled, read_features
 from emofuse.training.fit import FitConfig, Seeds, fit, standardize
 from emofuse.training.runs import read_probabilities
+from networks import config_of
 
 Project = Any
 LAYERS, WIDTH = 3, 4
 DIMS = {"audio": LAYERS * WIDTH, "text": 2}
-UTTERANCE = UtteranceConfig(input_projection=0, hidden=8, layers=1, dropout=0.0, input_dropout=0.0)
-CROSS = CMAConfig(channels=8, kernel=1, hidden=8, heads=2, dropout=0.0, attention=False, pooling="mean")
+CROSS = config_of("cma", attention=False, pooling="mean")
 NETWORKS: dict[str, Callable[[], Any]] = {
-    "utterance": lambda: UtteranceNetwork(UTTERANCE, DIMS["audio"], 2, LAYERS),
+    "utterance": lambda: UtteranceNetwork(config_of("utterance"), DIMS["audio"], 2, LAYERS),
     "cma": lambda: CMA(CROSS, DIMS, 2, False, {"audio": LAYERS}),
-    "concat": lambda: Concat(ConcatConfig(hidden=8, layers=1, dropout=0.0), DIMS, 2, False, {"audio": LAYERS}),
+    "concat": lambda: Concat(config_of("concat"), DIMS, 2, False, {"audio": LAYERS}),
 }
 FIT = FitConfig(epochs=12, patience=12, batch_size=16, learning_rate=0.02, weight_decay=0.0, max_grad_norm=1.0)
 

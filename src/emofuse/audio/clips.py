@@ -10,7 +10,7 @@ import numpy as np
 from emofuse.audio.decode import Ending, decode_spans
 from emofuse.audio.flac import encode
 from emofuse.audio.resample import downmix, into_range, resample
-from emofuse.audio.source import AudioBytes, AudioFile, AudioSource, Sound
+from emofuse.audio.sound import AudioBytes, AudioFile, AudioSource, Sound
 from emofuse.core.schema import SAMPLE_RATE
 
 __all__ = ["Clip", "prepare", "prepare_recording", "same_recording"]

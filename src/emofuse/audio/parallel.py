@@ -12,7 +12,7 @@ from emofuse.core.pool import Pool, WorkerError
 from emofuse.core.process import cores
 
 if TYPE_CHECKING:
-    from emofuse.audio.source import AudioSource
+    from emofuse.audio.sound import AudioSource
 
 __all__ = ["prepare_all"]
 

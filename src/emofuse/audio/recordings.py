@@ -6,7 +6,7 @@ import numpy as np
 
 from emofuse.audio.decode import Ending, decode_spans
 from emofuse.audio.resample import Channels, Levels, Resampler
-from emofuse.audio.source import AudioBytes, AudioFile, AudioSource, Sound
+from emofuse.audio.sound import AudioBytes, AudioFile, AudioSource, Sound
 from emofuse.core.schema import SAMPLE_RATE
 
 __all__ = ["MOST_HOURS", "MOST_SAMPLES", "NoSoundError", "decode_recording"]

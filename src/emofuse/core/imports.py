@@ -50,7 +50,12 @@ def source_of(module: str) -> Path:
 
 def code_of(module: str) -> str:
     """Return what a module of this package does, without comments and docstrings: editing prose recomputes nothing."""
-    tree = ast.parse(source_of(module).read_text(encoding="utf-8"))
+    return _without_prose(source_of(module).read_text(encoding="utf-8"))
+
+
+@cache
+def _without_prose(source: str) -> str:
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             node.body = [statement for statement in node.body if not _is_prose(statement)]

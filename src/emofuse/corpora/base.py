@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 if TYPE_CHECKING:
-    from emofuse.audio.source import AudioSource
+    from emofuse.audio.sound import AudioSource
 
 __all__ = ["Corpus", "CorpusError", "Utterance", "regular", "required", "shown"]
 

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from emofuse.audio.source import AudioFile
+from emofuse.audio.sound import AudioFile
 from emofuse.core.names import composed, is_utf8, readable
 from emofuse.corpora.base import CorpusError, shown
 

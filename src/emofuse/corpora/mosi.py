@@ -33,7 +33,7 @@ from pathlib import Path
 
 import polars as pl
 
-from emofuse.audio.source import AudioFile
+from emofuse.audio.sound import AudioFile
 from emofuse.corpora.base import Corpus, CorpusError, Utterance, required, shown
 from emofuse.corpora.folder import inside
 from emofuse.corpora.options import NoOptions as Config

@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["SCHEMES", "Scheme", "guess"]
+from emofuse.corpora.base import shown
+
+__all__ = ["SCHEMES", "Scheme", "guess", "split_values"]
 
 _EMOTIONS = (
     *("ang", "anger", "angry", "bor", "boredom", "bored", "cal", "calm", "dis", "disgust", "disgusted", "exc"),
@@ -13,6 +15,13 @@ _EMOTIONS = (
     *("sad", "sadness", "sur", "surprise", "surprised"),
 )
 """Words by which a part of a name is taken for a label."""
+
+_SPLITS = {
+    "train": ("train", "training"),
+    "dev": ("dev", "devel", "development", "val", "valid", "validation"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+"""Words by which a part of a name is taken for the split."""
 
 _FEWEST, _MOST = 2, 20
 """Distinct values that a label may have."""
@@ -104,8 +113,9 @@ SCHEMES = (
 def guess(names: Sequence[str]) -> Scheme | None:
     """Return the scheme of files' paths: a known corpus's, or one guessed from parts that repeat; None where none fits.
 
-    A guess splits paths at ``/``, ``_``, ``-`` and ``.``. The part whose values are mostly words for emotions is the
-    label; of the others, the one in front of which most paths agree, with several values, is the speaker.
+    A guess splits paths at ``/``, ``_``, ``-`` and ``.``, or at ``/`` alone where file names have different parts. The
+    part whose values are mostly words for emotions is the label, one that says train, dev and test is the split; of the
+    others, the first one with several values, each of several files, is the speaker.
 
     Args:
         names: paths below the corpus's folder, without endings, ``/`` between folders
@@ -117,11 +127,11 @@ def guess(names: Sequence[str]) -> Scheme | None:
             folders = {name.rpartition("/")[0] for name in names}
             prefix = "(?:.*/)?" if len(folders) > 1 else re.escape(f"{folder}/") if (folder := folders.pop()) else ""
             return Scheme(scheme.title, prefix + scheme.pattern, scheme.values, scheme.language)
-    return _by_parts(names)
+    return _by_parts(names, "/_.-") or _by_parts(names, "/")
 
 
-def _by_parts(names: Sequence[str]) -> Scheme | None:
-    split = [re.split(r"([/_.-])", name) for name in names]
+def _by_parts(names: Sequence[str], marks: str) -> Scheme | None:
+    split = [re.split(f"([{marks}])", name) for name in names]
     shapes = {(len(parts), tuple(parts[1::2])) for parts in split}
     if len(shapes) != 1:
         return None
@@ -130,21 +140,26 @@ def _by_parts(names: Sequence[str]) -> Scheme | None:
     label = next((place for place, values in enumerate(columns) if _is_label(values)), None)
     if label is None:
         return None
-    others = [place for place, values in enumerate(columns) if place != label and _is_group(values, len(names))]
+    chosen = {label: "label"}
+    others = [place for place in range(len(columns)) if place != label]
+    if (split_at := next((place for place in others if _is_split(columns[place])), None)) is not None:
+        chosen[split_at] = "split"
+    known = list(zip(*(columns[place] for place in chosen), strict=True))
+    groups = (place for place in others if place not in chosen and _is_group(columns[place], known))
+    if (speaker := next(groups, None)) is not None:
+        chosen[speaker] = "speaker"
     parts = [
-        _group("label", columns[place])
-        if place == label
-        else _group("speaker", columns[place])
-        if others and place == others[0]
-        else "[^/_.-]*"
-        for place in range(len(columns))
+        _group(chosen[place], values, marks) if place in chosen else f"[^{marks}]*"
+        for place, values in enumerate(columns)
     ]
     pattern = parts[0] + "".join(re.escape(mark) + part for mark, part in zip(separators, parts[1:], strict=True))
-    return Scheme("a guess: parts of the names that repeat", pattern)
+    told = ", ".join(f"{column} {columns[place][0]}" for place, column in sorted(chosen.items()))
+    values = {column: split_values(columns[place]) for place, column in chosen.items() if column == "split"}
+    return Scheme(f"a guess: {shown(names[0], quoted=False)} is read as {told}", pattern, values)
 
 
-def _group(name: str, values: Sequence[str]) -> str:
-    inside = r"\d+" if all(each.isdigit() for each in values) else "[^/_.-]+"
+def _group(name: str, values: Sequence[str], marks: str) -> str:
+    inside = r"\d+" if all(each.isdigit() for each in values) else f"[^{marks}]+"
     return f"(?P<{name}>{inside})"
 
 
@@ -154,7 +169,23 @@ def _is_label(values: Sequence[str]) -> bool:
     return _FEWEST <= len(counts) <= _MOST and 2 * known > len(values)
 
 
-def _is_group(values: Sequence[str], total: int) -> bool:
-    """Whether a part could name speakers: several values, each of several files."""
+def _is_split(values: Sequence[str]) -> bool:
+    return len(set(values)) >= _FEWEST and None not in split_values(values).values()
+
+
+def split_values(values: Sequence[str]) -> dict[str, str | None]:
+    """Return which of train, dev and test each value means, such as dev for ``validation``; None for other words."""
+    meanings = {word: split for split, words in _SPLITS.items() for word in words}
+    return {value: meanings.get(value.lower()) for value in sorted(set(values))}
+
+
+def _is_group(values: Sequence[str], known: Sequence[tuple[str, ...]]) -> bool:
+    """Whether a part could name speakers: several values, each of several files, and no mere count within a folder.
+
+    Args:
+        values: of the part
+        known: what else is known of each file: its label, and its split if it has one
+    """
     counts = Counter(values)
-    return len(counts) >= _FEWEST and 3 * len(counts) <= total
+    counted = all(each.isdigit() for each in values) and len(set(zip(values, known, strict=True))) == len(values)
+    return not counted and len(counts) >= _FEWEST and 3 * len(counts) <= len(values)

@@ -11,9 +11,11 @@ Links to single files are read, links to folders are refused, since DVC does not
 Columns, all optional but one of the first two; an empty cell is an unknown value:
 
 ================  ==================================================================================================
-``utterance_id``  unique; by default the name of the audio file, without its ending
-``audio``         the sound file, its path below the source folder; in a Parquet file also the sound itself, as the
-                  struct of `bytes` and `path` of Hugging Face datasets
+``utterance_id``  unique; by default the name of the audio file, without its ending, or its path where several
+                  folders have a file of that name
+``audio``         the sound file, its path below the source folder, with ``/`` or, as on Windows, ``\`` between
+                  folders; in a Parquet file also the sound itself, as the struct of `bytes` and `path` of Hugging
+                  Face datasets
 ``dialogue_id``   which utterances belong together; by default each is a dialogue of its own
 ``turn``          whole number, the order within the dialogue, gaps allowed; by default the order of the rows
 ``speaker``       who speaks
@@ -45,10 +47,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import polars as pl
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from emofuse.audio.source import AudioBytes, AudioFile, AudioSource
+from emofuse.audio.sound import AudioBytes, AudioFile, AudioSource
 from emofuse.core.names import composed, natural, readable
 from emofuse.core.params import STRICT
 from emofuse.core.schema import SPLITS
@@ -56,7 +59,7 @@ from emofuse.corpora.base import Corpus, CorpusError, Utterance, required, shown
 from emofuse.corpora.folder import Folder, inside, is_hidden, is_sound, refuse_strange_names
 from emofuse.corpora.rows import read_parquet, read_rows
 
-__all__ = ["COLUMNS", "Config", "Splits", "read", "sound_names"]
+__all__ = ["COLUMNS", "Config", "Splits", "assign", "read", "sound_names", "table"]
 
 COLUMNS = (
     *("utterance_id", "audio", "dialogue_id", "turn", "speaker", "session"),
@@ -73,11 +76,13 @@ class Splits:
         by: the kind of group
         dev: the groups of dev; or a share of all groups (at least one), drawn by a hash of their names
         test: the same for test; all other groups are train
+        draw: each number draws other groups
     """
 
     by: Literal["speaker", "session", "dialogue"]
     dev: Share | tuple[str, ...]
     test: Share | tuple[str, ...]
+    draw: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -143,7 +148,8 @@ def _split_source(utterances: Sequence[Utterance], config: Config) -> str:
             f"{name} {each:.0%} of them, drawn" if isinstance(each, float) else f"{name} {' '.join(each)}"
             for name, each in parts
         ]
-        return f"made here by {config.splits.by}: {', '.join(chosen)}"
+        draw = f", draw {config.splits.draw}" if config.splits.draw else ""
+        return f"made here by {config.splits.by}: {', '.join(chosen)}{draw}"
     if all(each.split is None for each in utterances):
         return ""
     where = "names of the sound files" if config.names is not None else "column `split` of the corpus's table"
@@ -164,7 +170,7 @@ def split(utterances: Sequence[Utterance], splits: Splits, where: str) -> list[U
         if group is None:
             raise CorpusError(f"{where}: {each.utterance_id} has no {splits.by}, by which the corpus is split")
         groups[each.utterance_id] = group
-    chosen = _assign(sorted(set(groups.values())), splits, where)
+    chosen = assign(sorted(set(groups.values())), splits, where)
     result = [replace(each, split=chosen[groups[each.utterance_id]]) for each in utterances]
     first: dict[str, Utterance] = {}
     for each in result:
@@ -175,7 +181,17 @@ def split(utterances: Sequence[Utterance], splits: Splits, where: str) -> list[U
     return result
 
 
-def _assign(groups: Sequence[str], splits: Splits, where: str) -> dict[str, str]:
+def assign(groups: Sequence[str], splits: Splits, where: str) -> dict[str, str]:
+    """Return the split of each group.
+
+    Args:
+        groups: the names of all, sorted
+        splits: how they are split
+        where: the corpus's folder, for messages
+
+    Raises:
+        CorpusError: a group is unknown or named twice, or a split would be empty
+    """
     chosen: dict[str, str] = {}
     wanted = {"test": splits.test, "dev": splits.dev}
     for name, names in wanted.items():
@@ -186,7 +202,8 @@ def _assign(groups: Sequence[str], splits: Splits, where: str) -> dict[str, str]
                 raise CorpusError(f"{where}: {fault}; there are {groups[:20]}")
             chosen |= dict.fromkeys(names, name)
     # An order that no machine and no naming scheme bends: speakers are often numbered by sex.
-    order = sorted(groups, key=lambda group: hashlib.sha256(group.encode()).digest())
+    salt = f"{splits.draw} " if splits.draw else ""
+    order = sorted(groups, key=lambda group: hashlib.sha256(f"{salt}{group}".encode()).digest())
     for name, share in wanted.items():
         if isinstance(share, float):
             free = [group for group in order if group not in chosen]
@@ -196,6 +213,16 @@ def _assign(groups: Sequence[str], splits: Splits, where: str) -> dict[str, str]
         counted = f"{len(groups)} {splits.by}s give {sizes['dev']} to dev and {sizes['test']} to test"
         raise CorpusError(f"{where}: {counted}; expected at least one in each and one for train")
     return dict.fromkeys(groups, "train") | chosen
+
+
+def table(source: Path) -> tuple[Path, pl.DataFrame]:
+    """Return a corpus's table as it is, and its file.
+
+    Raises:
+        CorpusError: there is none, or it cannot be read
+    """
+    path = _table_path(source)
+    return path, read_rows(path) if path.suffix == ".csv" else read_parquet(path)
 
 
 def _from_names(source: Path, config: Config) -> tuple[list[Utterance], list[str]]:
@@ -211,39 +238,59 @@ def _from_names(source: Path, config: Config) -> tuple[list[Utterance], list[str
         if match is None:
             raise CorpusError(f"{path}: {name!r} does not match the option names, {config.names!r}")
         rows.append((str(path), {**match.groupdict(), "audio": path.relative_to(source).as_posix()}))
-    return list(_utterances(_Sounds(source, None, cut=False), rows, config)), notes
+    ids = _default_ids(row["audio"] for _, row in rows)
+    return list(_utterances(_Sounds(source, None, False, ids), rows, config)), notes
 
 
 def _from_table(source: Path, config: Config) -> tuple[list[Utterance], list[str]]:
-    path = _table_path(source)
-    table = read_rows(path) if path.suffix == ".csv" else read_parquet(path)
-    unknown = [name for name in table.columns if name not in COLUMNS and name not in config.ignore]
+    path, found = table(source)
+    unknown = [name for name in found.columns if name not in COLUMNS and name not in config.ignore]
     if unknown:
         allowed = f"known are {list(COLUMNS)}; list columns to skip in the option `ignore`"
         raise CorpusError(f"{path}: unknown columns {shown(unknown)}; {allowed}")
-    if not {"utterance_id", "audio"} & set(table.columns):
-        columns = shown(table.columns)
+    if not {"utterance_id", "audio"} & set(found.columns):
+        columns = shown(found.columns)
         raise CorpusError(f"{path}: neither a column utterance_id nor a column audio; columns are {columns}")
-    rows = [(f"{path}: row {number}", row) for number, row in enumerate(table.iter_rows(named=True), start=1)]
-    shared = _shared(row.get("audio") for _, row in rows)
+    rows = [
+        (f"{path}: row {number}", _slashed(row, source))
+        for number, row in enumerate(found.iter_rows(named=True), start=1)
+    ]
+    names = _names(row.get("audio") for _, row in rows)
+    shared = frozenset(name for name, count in Counter(names).items() if count > 1)
+    if shared and "utterance_id" not in found.columns:
+        raise CorpusError(f"{path}: several rows name {min(shared)}; expected a column utterance_id to tell them apart")
     cut = bool(shared) if config.segments is None else config.segments
     if config.segments is None:
         _refuse_unclear(rows)
-    found, notes = _found(source / "audio", "audio" in table.columns)
-    utterances = list(_utterances(_Sounds(source, found, cut, shared), rows, config))
+    sounds, notes = _found(source / "audio", "audio" in found.columns)
+    utterances = list(_utterances(_Sounds(source, sounds, cut, _default_ids(names), shared), rows, config))
     if cut and shared:
         notes.append(f"sound files that several rows name, which each have their segment of it: {len(shared)}")
-    spare = sorted(set(found or ()) - {each.utterance_id for each in utterances})
+    spare = sorted(set(sounds or ()) - {each.utterance_id for each in utterances})
     if spare:
         notes.append(f"sound in audio/ that belongs to no utterance: {len(spare)} files, such as {spare[0]}")
     return utterances, notes
 
 
-def _shared(cells: Iterable[Any]) -> frozenset[str]:
-    """Return the sound files that more than one row names, however they spell them."""
+def _slashed(row: Mapping[str, Any], source: Path) -> Mapping[str, Any]:
+    """The row, whose path of a sound file may be one of Windows."""
+    name = row.get("audio")
+    if not isinstance(name, str) or "\\" not in name or (source / name).exists():
+        return row
+    return {**row, "audio": name.replace("\\", "/")}
+
+
+def _names(cells: Iterable[Any]) -> list[str]:
+    """The sound files that rows name, in one spelling."""
     names = (each.get("path") if isinstance(each, Mapping) and not each.get("bytes") else each for each in cells)
-    counts = Counter(_normalised(each) for each in names if isinstance(each, str) and each.strip())
-    return frozenset(name for name, count in counts.items() if count > 1)
+    return [_normalised(each) for each in names if isinstance(each, str) and each.strip()]
+
+
+def _default_ids(names: Iterable[str]) -> dict[str, str]:
+    """Ids by the names of sound files: those without folder and ending, with the folder where they are not unique."""
+    paths = {name: posixpath.splitext(name)[0] for name in map(_normalised, names)}
+    counts = Counter(map(posixpath.basename, paths.values()))
+    return {name: base if counts[base := posixpath.basename(path)] == 1 else path for name, path in paths.items()}
 
 
 def _normalised(name: str) -> str:
@@ -287,7 +334,7 @@ def _audio_files(folder: Path) -> tuple[list[Path], list[str]]:
     there = [path for path in sorted(folder.rglob("*")) if not path.is_dir() and not is_hidden(path, folder)]
     sounds, left_out = [], defaultdict[str, list[Path]](list)
     for path in there:
-        reason = _unread(path, folder)
+        reason = _unread(path)
         if reason is None:
             sounds.append(path)
         elif path not in _tables(folder):
@@ -299,7 +346,7 @@ def _audio_files(folder: Path) -> tuple[list[Path], list[str]]:
     return sorted(sounds, key=lambda path: natural(composed(path.relative_to(folder).as_posix()))), notes
 
 
-def _unread(path: Path, folder: Path) -> str | None:
+def _unread(path: Path) -> str | None:
     """Why a file is none of a corpus's sound files, or None if it is one."""
     if not path.is_file():
         return "links that lead nowhere, pipes and the like, which are not read"
@@ -360,7 +407,7 @@ def _utterances(
 
 
 def _utterance(sounds: "_Sounds", row: "_Row") -> Utterance:
-    utterance_id = row.text("utterance_id") or sounds.name(row)
+    utterance_id = row.text("utterance_id") or sounds.default_id(row)
     if utterance_id is None:
         raise row.fault("utterance_id", "an id, or a file in the column audio")
     dialogue_id = row.text("dialogue_id") if row.has("dialogue_id") else utterance_id
@@ -399,20 +446,26 @@ class _Sounds:
         source: the corpus's folder
         found: sound files by utterance id, or None if they are not found by it
         cut: whether a row's sound is a segment of its file
+        ids: default ids by the files' names
         shared: the files that several rows name
     """
 
     def __init__(
-        self, source: Path, found: Mapping[str, Path] | None, cut: bool, shared: frozenset[str] = frozenset()
+        self,
+        source: Path,
+        found: Mapping[str, Path] | None,
+        cut: bool,
+        ids: Mapping[str, str],
+        shared: frozenset[str] = frozenset(),
     ) -> None:
-        self._source, self._found, self._cut, self._shared = source, found, cut, shared
+        self._source, self._found, self._cut, self._ids, self._shared = source, found, cut, ids, shared
         self._folder = Folder()
         self._sounds: dict[bytes, bytes] = {}
 
-    def name(self, row: "_Row") -> str | None:
-        """The name of a row's sound file, without its ending."""
+    def default_id(self, row: "_Row") -> str | None:
+        """The id of a row that gives none; None if it has no sound file either."""
         name, _ = row.sound()
-        return Path(name).stem if name else None
+        return self._ids.get(_normalised(name), Path(name).stem) if name else None
 
     def of(self, row: "_Row", utterance_id: str) -> tuple[float | None, float | None, AudioSource | None]:
         """Return the start and the end of a row, and its sound."""
@@ -461,7 +514,7 @@ class _Sounds:
         try:
             return self._folder.find(inside(self._source, name), self._source)
         except ValueError:
-            raise row.fault("audio", f"a file below {self._source}") from None
+            raise row.fault("audio", f"the path of a file below {self._source}, relative to it") from None
 
     def _by_id(self, row: "_Row", utterance_id: str) -> Path | None:
         if self._found is None:

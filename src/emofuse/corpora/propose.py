@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import yaml
 
 from emofuse.core.files import write_text
+from emofuse.core.params import validate
+from emofuse.core.schema import SPLITS
 from emofuse.corpora import own
 from emofuse.corpora.base import Corpus, CorpusError, Utterance
-from emofuse.corpora.naming import Scheme, guess
+from emofuse.corpora.naming import Scheme, guess, split_values
 
 __all__ = ["Proposal", "propose", "write_corpus"]
 
@@ -40,6 +43,7 @@ class Proposal:
         name: of the corpus
         source: its folder, from the project's root folder
         scheme: of its files' names; None where a table says what they are
+        options: of its reader, without splits
         corpus: as its reader gives it with these options
         splits: the section ``splits`` of its task, or of the reader's options where groups are dialogues
         rare: labels that no class takes, since they stand too seldom, with their counts
@@ -49,6 +53,7 @@ class Proposal:
     name: str
     source: str
     scheme: Scheme | None
+    options: Mapping[str, Any]
     corpus: Corpus
     splits: Mapping[str, Any] | str
     rare: Mapping[str, int]
@@ -66,35 +71,66 @@ def propose(name: str, folder: Path, *, names: str | None = None, folds: int | N
             and five for few
 
     Raises:
-        CorpusError: there is no table, and the files' names follow no pattern that is known or can be guessed
+        CorpusError: there is no folder, no sound, or no table and no pattern that is known or can be guessed
+        ParamsError: the given pattern is no regular expression, or names what is no column
     """
+    if not folder.is_dir():
+        raise CorpusError(f"{folder}: no such folder; expected one with utterances.csv or sound files")
     scheme = None
     if names is not None:
         scheme = Scheme("as given", names)
     elif not any((folder / table).exists() for table in ("utterances.csv", "utterances.parquet")):
-        scheme = guess(own.sound_names(folder))
+        sounds = own.sound_names(folder)
+        if not sounds:
+            raise CorpusError(f"{folder}: no utterances.csv, utterances.parquet or sound files in it")
+        scheme = guess(sounds)
         if scheme is None:
             raise CorpusError(
-                f"{folder}: no utterances.csv, and no known pattern fits the file names; give one with --names, see "
-                "docs/how-to/corpus.md, or write the table"
+                f"{folder}: no utterances.csv, and no known pattern fits the file names; give one with --names, "
+                "such as '(?P<label>[^/]+)/.*' for a folder per label, see docs/how-to/corpus.md, or write the table"
             )
-    options: dict[str, Any] = {}
+    options: dict[str, Any]
     if scheme is not None:
         options = {"names": scheme.pattern, "values": {key: dict(each) for key, each in scheme.values.items()}}
-    corpus = own.read(folder, own.Config(**options))
+    else:
+        options = _options_of(own.table(folder)[1])
+    corpus = own.read(folder, validate(options, own.Config, "--names" if names else "corpus.options"))
     counts = Counter(each.label for each in corpus.utterances if each.label)
     if len(counts) < 2:
         raise CorpusError(f"{folder}: {len(counts)} labels; expected at least two, in a column or group `label`")
     rare = {label: count for label, count in sorted(counts.items()) if count < _LEAST_PER_CLASS}
+    if len(counts) - len(rare) < 2:
+        listed = ", ".join(f"{label} {count}" for label, count in sorted(counts.items()))
+        raise CorpusError(f"{folder}: expected {_LEAST_PER_CLASS} utterances of two labels at least; found {listed}")
     kept = [each for each in corpus.utterances if each.label and each.label not in rare]
     splits, remark = _splits(kept, corpus.utterances, folds)
+    if folds not in (None, 1) and (isinstance(splits, str) or splits["test"] != "each"):
+        raise CorpusError(f"{folder}: no folds can be made, since {remark}; leave out --folds")
     remarks = [remark]
+    if ignored := options.get("ignore"):
+        remarks.append(f"columns of other names are not read: {', '.join(each or '(no name)' for each in ignored)}")
     if rare:
         listed = ", ".join(f"{label} {count}" for label, count in rare.items())
         remarks.append(f"labels with fewer than {_LEAST_PER_CLASS} utterances are left out: {listed}")
+    if not any(each.audio for each in corpus.utterances):
+        remarks.append("there is no sound yet, without which features cannot be extracted; it belongs in audio/")
     if not any(each.text for each in corpus.utterances):
-        remarks.append("there is no text, so the text networks have nothing to read")
-    return Proposal(name, f"data/raw/{name}", scheme, corpus, splits, rare, tuple(remarks))
+        remarks.append("there is no text, so models that read text alone predict the same for every utterance")
+    return Proposal(name, f"data/raw/{name}", scheme, options, corpus, splits, rare, tuple(remarks))
+
+
+def _options_of(table: pl.DataFrame) -> dict[str, Any]:
+    """The options that a table is read with: columns to skip, and the meaning of other words for splits."""
+    options: dict[str, Any] = {}
+    other = [each for each in table.columns if each not in own.COLUMNS]
+    # Without the columns that a corpus needs, others may be these, misspelt.
+    if other and "label" in table.columns and {"utterance_id", "audio"} & set(table.columns):
+        options["ignore"] = other
+    if "split" in table.columns:
+        meanings = split_values([str(each or "") for each in table["split"]])
+        if not set(meanings) <= set(SPLITS) and None not in meanings.values():
+            options["values"] = {"split": meanings}
+    return options
 
 
 def write_corpus(proposal: Proposal, folder: Path, root: Path = Path()) -> Path:
@@ -131,17 +167,39 @@ def _splits(
 ) -> tuple[Mapping[str, Any] | str, str]:
     if all(each.split for each in everything):
         return "official", "splits are those of the column split"
+    crossed = False
     for by in ("speaker", "session"):
         groups = sorted({str(getattr(each, by)) for each in everything if getattr(each, by)})
-        if len(groups) < 3 or not all(getattr(each, by) for each in everything) or _crossed(everything, by):
+        if len(groups) < 3 or not all(getattr(each, by) for each in everything):
+            continue
+        if _crossed(everything, by):
+            crossed = True
             continue
         number = folds or (_FOLDS if len(groups) < _FEW else 1)
         return _in_folds(kept, by, groups, number) if number > 1 else _once(kept, by, groups)
-    return (
-        {"by": "dialogue", "dev": _SHARE / 2, "test": _SHARE},
-        "dialogues share speakers and sessions, so whole dialogues are drawn for dev and test; a speaker may be in "
-        "several splits",
+    reason = "dialogues share speakers and sessions" if crossed else "no three speakers or sessions are known"
+    splits, whole = _by_dialogue(kept, everything)
+    n_test = int(_SHARE * len({each.dialogue_id for each in everything}))
+    few = "; with one test dialogue there are no intervals" if n_test < 2 else ""
+    return splits, (
+        f"{reason}, so whole dialogues are drawn for dev and test; a speaker may be in several splits"
+        f"{few}{_lacking(whole)}"
     )
+
+
+def _by_dialogue(kept: Sequence[Utterance], everything: Sequence[Utterance]) -> tuple[Mapping[str, Any], bool]:
+    """Draw dialogues until every class is in every split, and say whether it is."""
+    dialogues = sorted({each.dialogue_id for each in everything})
+    wanted = {(split, each.label) for split in SPLITS for each in kept}
+    shares: dict[str, Any] = {"by": "dialogue", "dev": _SHARE / 2, "test": _SHARE}
+    if len(dialogues) < len(SPLITS):
+        return shares, False
+    for draw in range(_TRIES):
+        splits = shares | {"draw": draw}
+        chosen = own.assign(dialogues, own.Splits(**splits), "")
+        if wanted == {(chosen[each.dialogue_id], each.label) for each in kept}:
+            return splits, True
+    return shares, False
 
 
 def _crossed(utterances: Sequence[Utterance], by: str) -> bool:
@@ -228,18 +286,23 @@ def _lines(proposal: Proposal) -> Iterator[str]:
 
 def _options(proposal: Proposal) -> Iterator[str]:
     by_dialogue = not isinstance(proposal.splits, str) and proposal.splits["by"] == "dialogue"
-    if proposal.scheme is None and not by_dialogue:
+    options = proposal.options
+    if not options and not by_dialogue:
         return
     yield "  options:"
+    if "ignore" in options:
+        yield "    ignore:  # columns that are not read"
+        yield from (f"    - {_quoted(each)}" for each in options["ignore"])
     if proposal.scheme is not None:
-        yield f"    names: {_quoted(proposal.scheme.pattern)}  # {proposal.scheme.title}"
-        if proposal.scheme.values:
-            yield "    values:  # what the codes mean; null for unknown"
-        for column, meanings in proposal.scheme.values.items():
+        yield f"    names: {_quoted(options['names'])}  # {proposal.scheme.title}"
+    if options.get("values"):
+        yield "    values:  # what the codes mean; null for unknown"
+        for column, meanings in options["values"].items():
             yield f"      {column}:"
             yield from (f"        {_key(code)}: {_value(meaning)}" for code, meaning in meanings.items())
     if by_dialogue:
-        yield from ("    splits:", *(f"      {key}: {value}" for key, value in dict(proposal.splits).items()))  # type: ignore[arg-type]
+        yield "    splits:  # shares of all dialogues; each number as `draw` draws others"
+        yield from (f"      {key}: {value}" for key, value in dict(proposal.splits).items())  # type: ignore[arg-type]
 
 
 def _task_splits(proposal: Proposal) -> Iterator[str]:

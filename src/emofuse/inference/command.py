@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emofuse.audio.source import AudioFile, Sound
+from emofuse.audio.sound import AudioFile, Sound
 from emofuse.core.memory import collector_paused
 from emofuse.inference.conversation import STANDARD_INPUT, ConversationError, place, read_conversation
 from emofuse.inference.hearing import TRANSCRIBED, transcribed_by
 from emofuse.inference.model import Model, Prediction
+from emofuse.inference.models_on_disk import best_of_project
 from emofuse.inference.outputs import as_csv, as_json, as_line, as_object, as_srt, as_text, remarks_on
 from emofuse.inference.recording import ONE_SPEAKER
 from emofuse.inference.segments import SegmentError, one_each
-from emofuse.inference.sources import best_of_project
 
 if TYPE_CHECKING:
     from emofuse.inference.diarization import Diarizer

@@ -26,7 +26,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from emofuse.audio.recordings import MOST_HOURS, MOST_SAMPLES
-from emofuse.audio.source import AudioFile, AudioSource, Sound
+from emofuse.audio.sound import AudioFile, AudioSource, Sound
 from emofuse.core.names import composed, natural, readable
 from emofuse.core.params import STRICT, ParamsError, validate
 from emofuse.corpora import CorpusError

@@ -11,7 +11,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from emofuse.audio.source import Sound
+from emofuse.audio.sound import Sound
 from emofuse.encoders.base import EncoderError
 from emofuse.inference.segments import Segment
 

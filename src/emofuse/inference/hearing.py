@@ -9,7 +9,7 @@ import numpy as np
 from emofuse.audio.clips import prepare
 from emofuse.audio.flac import decode
 from emofuse.audio.recordings import MOST_HOURS, MOST_SAMPLES
-from emofuse.audio.source import AudioSource, Sound
+from emofuse.audio.sound import AudioSource, Sound
 from emofuse.inference.recording import ConversationError, Turn
 
 __all__ = ["TRANSCRIBED", "Heard", "Transcriber", "hear", "remarks_on", "transcribed_by"]

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from emofuse.audio.source import Sound
+from emofuse.audio.sound import Sound
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.inference.graph import Kept
 from emofuse.inference.hearing import Transcriber, hear

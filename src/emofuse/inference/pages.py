@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from emofuse.audio.flac import encode
-from emofuse.audio.source import Sound
+from emofuse.audio.sound import Sound
 from emofuse.inference.model import Prediction, TurnPrediction
 from emofuse.inference.outputs import between, clock, falling, from_several, remarks_on
 from emofuse.reporting.palette import emotion_colours

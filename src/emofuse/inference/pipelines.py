@@ -24,7 +24,7 @@ from transformers.utils import logging
 
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.encoders import EncoderError
-from emofuse.encoders.sources import model_folder
+from emofuse.encoders.weights import model_folder
 
 __all__ = ["Recogniser"]
 

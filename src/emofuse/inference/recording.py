@@ -9,7 +9,7 @@ import numpy as np
 
 from emofuse.audio.recordings import NoSoundError, decode_recording
 from emofuse.audio.resample import downmix
-from emofuse.audio.source import AudioSource, Sound
+from emofuse.audio.sound import AudioSource, Sound
 from emofuse.core.schema import SAMPLE_RATE
 from emofuse.inference.segments import Segment, SegmentError, name_beside, one_each, read_segments
 
@@ -55,7 +55,7 @@ class Turn:
     """One turn of a conversation.
 
     Attributes:
-        audio: its sound, such as :class:`emofuse.audio.source.AudioFile`
+        audio: its sound, such as :class:`emofuse.audio.sound.AudioFile`
         text: the words
         speaker: who speaks
         start_s: where it begins in a recording, in seconds

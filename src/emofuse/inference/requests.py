@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from emofuse.audio.source import Sound, read_sound
+from emofuse.audio.sound import Sound, read_sound
 from emofuse.corpora.base import shown
 from emofuse.inference.conversation import Conversation, ConversationError, Turn
 from emofuse.inference.recording import fit, read_recording

@@ -65,10 +65,10 @@ from emofuse.corpora.base import shown
 from emofuse.inference.bundle import Bundle, BundleError, write_bundle
 from emofuse.inference.conversation import Conversation, ConversationError
 from emofuse.inference.model import Model, Prediction, TurnPrediction, in_parts
+from emofuse.inference.models_on_disk import find
 from emofuse.inference.requests import COLUMNS, TIMES, read_request
 from emofuse.inference.scoring_server import bound_bodies, explain_errors, refuse_unknown
 from emofuse.inference.segments import SegmentError
-from emofuse.inference.sources import find
 from emofuse.inference.transcripts import recogniser
 from emofuse.inference.voice_activity import WINDOW, find_turns
 from emofuse.inference.whisper import PACKAGED

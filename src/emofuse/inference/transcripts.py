@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from emofuse.encoders.sources import model_folder
+from emofuse.encoders.weights import model_folder
 from emofuse.inference import whisper
 
 if TYPE_CHECKING:

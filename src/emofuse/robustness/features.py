@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from torchaudio.functional import edit_distance
 
 from emofuse.audio.clips import Clip, prepare
-from emofuse.audio.source import Sound
+from emofuse.audio.sound import Sound
 from emofuse.core import schema
 from emofuse.core.files import write_json, write_table
 from emofuse.core.layout import Layout

@@ -24,7 +24,7 @@ from emofuse.core.files import digest, file_digest
 from emofuse.core.imports import closure, code_of
 from emofuse.core.process import computing_alone
 from emofuse.core.schema import SAMPLE_RATE
-from emofuse.encoders.sources import model_folder
+from emofuse.encoders.weights import model_folder
 from emofuse.inference.voice_activity import Span, find_turns
 
 __all__ = ["Aligned", "Dialogue", "align", "find", "identity", "join", "word_error_rate", "write_down"]

@@ -5,10 +5,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from emofuse.inference import sources
+from emofuse.inference import models_on_disk
 from emofuse.inference.bundle import Bundle, BundleError, read_bundle
 from emofuse.inference.model import Model
-from emofuse.tracking.address import TrackingError, database, tracker, tracker_uri
+from emofuse.tracking.address import TrackingError, database, errors_of, tracker_uri
 
 __all__ = ["find", "load"]
 
@@ -31,18 +31,19 @@ def find(where: str | Path) -> Bundle:
     """Return the bundle of a trained model.
 
     Args:
-        where: a folder, as in :func:`emofuse.inference.sources.find`, or an address that MLflow resolves, such as
-            ``models:/emofuse-demo-logmel-minilm-hcam@best-on-dev``, at the tracker that MLFLOW_TRACKING_URI names, by
-            default ``mlflow.db`` in this folder
+        where: a folder, as in :func:`emofuse.inference.models_on_disk.find`, or an address that MLflow resolves, such
+            as ``models:/emofuse-demo-logmel-minilm-hcam@best-on-dev``, at the tracker that MLFLOW_TRACKING_URI names,
+            by default ``mlflow.db`` in this folder
 
     Raises:
         BundleError: there is no trained model, or no tracker
     """
-    return _of_mlflow(str(where)) if str(where).startswith(_SCHEMES) else sources.find(where)
+    return _of_mlflow(str(where)) if str(where).startswith(_SCHEMES) else models_on_disk.find(where)
 
 
 def _of_mlflow(address: str) -> Bundle:
-    file = database(tracker_uri(Path()))
+    uri = tracker_uri(Path())
+    file = database(uri)
     if file and not file.exists():
         raise BundleError(f"{address}: {file} is not there; run `emofuse track`, or set MLFLOW_TRACKING_URI")
     from mlflow.artifacts import download_artifacts
@@ -50,8 +51,8 @@ def _of_mlflow(address: str) -> Bundle:
     folder = tempfile.mkdtemp(prefix="emofuse-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
-        with tracker(Path()) as (_, uri):
+        with errors_of(uri):
             downloaded = download_artifacts(address, dst_path=folder, tracking_uri=uri, registry_uri=uri)
     except TrackingError as error:
         raise BundleError(f"{address}: {error}") from error
-    return read_bundle(Path(downloaded) / sources.BUNDLE)
+    return read_bundle(Path(downloaded) / models_on_disk.BUNDLE)

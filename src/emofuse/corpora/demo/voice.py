@@ -31,7 +31,7 @@ class SpeechError(ValueError):
 
 @dataclass(frozen=True)
 class Speech:
-    """Instructions to speak one text; an :class:`emofuse.audio.source.AudioSource`.
+    """Instructions to speak one text; an :class:`emofuse.audio.sound.AudioSource`.
 
     Attributes:
         text: the words, in English

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
 from emofuse.encoders import EncoderError, load
-from emofuse.encoders.sources import Source, load_network, locate
+from emofuse.encoders.weights import Source, load_network, locate
 
 COMMIT = "0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8"
 CLIP = (0.1 * np.random.default_rng(0).standard_normal(9_000)).astype(np.float32)
@@ -253,9 +253,13 @@ def test_what_the_cache_lacks_is_named(published: Callable[..., Path], cache: Pa
     def find(**others: Any) -> Source:
         return locate("facebook/wav2vec2-base", COMMIT, needs=("preprocessor_config.json",), **others)
 
-    asked = "and the hub is not asked, for local_files_only is true or HF_HUB_OFFLINE is set$"
-    fails(find, f"^facebook/wav2vec2-base cannot be loaded: commit {COMMIT} is not in the local cache, {asked}")
-    fails(lambda: find(ask_hub=True), asked)
+    absent = f"^facebook/wav2vec2-base cannot be loaded: commit {COMMIT} is not in the local cache, and the hub is not"
+    asked = "asked, since HF_HUB_OFFLINE is set$"
+    fails(find, f"{absent} {asked}")
+    fails(lambda: find(ask_hub=True), f"{absent} {asked}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        fails(find, f"{absent} asked$")
     snapshot = lay_out(published("group", "bins"), cache, "1" * 40)
     fails(find, f"commit {COMMIT} is not in the local cache")
     snapshot.rename(snapshot.parent / COMMIT)
@@ -268,12 +272,17 @@ def test_what_the_cache_lacks_is_named(published: Callable[..., Path], cache: Pa
     }
     for name, fault in removed.items():
         (snapshot.parent / COMMIT / name).unlink()
-        fails(find, f"{fault}.*, {asked}")
+        fails(find, f"{fault}.*, and the hub is not {asked}")
 
 
 def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(cache: Path) -> None:
     fault = r"^\./models/nowhere cannot be loaded: there is no such folder, and it is not a hub id: "
     fails(lambda: locate("./models/nowhere", COMMIT), fault)
+
+
+def test_a_copy_of_the_cache_is_recognised(published: Callable[..., Path], cache: Path) -> None:
+    repository = lay_out(published("group"), cache).parents[1]
+    fails(lambda: locate(str(repository)), "it has no weights; .* whose folders are those in snapshots/$")
 
 
 def test_an_index_cannot_name_a_file_elsewhere(published: Callable[..., Path]) -> None:

@@ -187,7 +187,13 @@ def load_extractor(source: Source) -> Any:
         return ctranslate2.load_extractor(source.folder)
     from transformers import AutoFeatureExtractor
 
-    return source.load(AutoFeatureExtractor)
+    try:
+        return source.load(AutoFeatureExtractor)
+    except EncoderError as error:
+        if (source.folder / "preprocessor_config.json").exists():
+            raise
+        reason = "preprocessor_config.json is not among its files; is it a speech encoder?"
+        raise _fault(source.name, reason) from error
 
 
 def _fault(name: str, reason: str) -> EncoderError:
@@ -210,7 +216,10 @@ def _weights(folder: Path) -> list[Path]:
     """
     main = next((folder / each for each in _WEIGHTS if (folder / each).is_file()), None)
     if main is None:
-        raise ValueError(f"it has no weights; expected {_WEIGHTS[0]} or {_WEIGHTS[2]}")
+        hint = (
+            "; it is a hub's cache of a model, whose folders are those in snapshots/" * (folder / "snapshots").is_dir()
+        )
+        raise ValueError(f"it has no weights; expected {_WEIGHTS[0]} or {_WEIGHTS[2]}{hint}")
     if main.suffix != ".json":
         return [main]
     try:
@@ -238,9 +247,8 @@ def _snapshot(model: str, revision: str, needs: Sequence[str], ask_hub: bool) ->
     if lacking is None and folder is not None:
         return folder
     if not ask_hub or constants.HF_HUB_OFFLINE:
-        raise _fault(
-            model, f"{lacking}, and the hub is not asked, for local_files_only is true or HF_HUB_OFFLINE is set"
-        )
+        reason = ", since HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else ""
+        raise _fault(model, f"{lacking}, and the hub is not asked{reason}")
     try:
         listing = HfApi().model_info(model, revision=revision, timeout=_ASK_SECONDS).siblings or []
         wanted = _wanted([each.rfilename for each in listing])
