@@ -95,12 +95,18 @@ def overstated(data: bytes) -> bytes:
     return data[:40] + (int.from_bytes(data[40:44], "little") + 6).to_bytes(4, "little") + data[44:]
 
 
+def outdated(data: bytes) -> bytes:
+    """As a recorder leaves a file that writes the length from time to time, or cannot write one over 4 GB."""
+    return data[:40] + (40_000).to_bytes(4, "little") + data[44:]
+
+
 def halved(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
 
 DAMAGES = [
     ("a.wav", crashed, "audio_header_wrong", 60_000),
+    ("a.wav", outdated, "audio_header_wrong", 20_000),
     ("a.wav", overstated, "audio_cut_off", 60_000),
     ("a.wav", halved, "audio_cut_off", 29_989),
     ("a.flac", halved, "audio_damaged", 28_672),

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import soundfile
 
 from emofuse.cli import main
+from emofuse.inference.conversation import read_conversation
 from emofuse.inference.hearing import TRANSCRIBED
 from emofuse.inference.whisper import PACKAGED
 
@@ -177,6 +179,56 @@ def test_the_words_of_a_recording_are_written_down_and_that_is_said(
     assert TRANSCRIBED in capsys.readouterr().err.splitlines()
 
 
+def test_one_of_several_that_cannot_be_read_leaves_the_others(
+    talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a day's calls, in one of which nobody speaks."""
+    turns = tmp_path / "turns.json"
+    turns.write_text('[{"text": "You are late."}]')
+    soundfile.write(tmp_path / "silence.wav", np.zeros(16_000), 16_000)
+    (tmp_path / "notes.wav").write_text("Hello.")
+    named = [str(tmp_path / name) for name in ("silence.wav", "turns.json", "notes.wav")]
+    command = ["predict", *named, "--model", str(talk.parents[1] / "data/models/demo/logmel+minilm/hcam")]
+    for form in ("--json", "--csv", "--html"):
+        assert main([*command, form]) == 1
+        out, error = capsys.readouterr()
+        assert "You are late." in out
+        lines = [line for line in error.splitlines() if line.startswith("emofuse: ")]
+        assert len(lines) == 3
+        assert "silence.wav: no speech was found in its 1.0 s" in lines[0]
+        assert "notes.wav: not a sound file" in lines[1]
+        assert lines[2] == "emofuse: 2 of 3 could not be predicted; see above"
+        if form == "--json":
+            assert [each["name"] for each in json.loads(out)] == ["turns.json"]
+    assert main([command[0], named[0], named[2], *command[4:]]) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_one_recording_after_the_other_is_in_memory(
+    talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sounds: list[weakref.ref[Any]] = []
+
+    def read(*arguments: Any) -> Any:
+        assert not any(each() for each in sounds)
+        conversation = read_conversation(*arguments)
+        sounds.append(weakref.ref(conversation.sound))
+        return conversation
+
+    monkeypatch.setattr("emofuse.inference.command.read_conversation", read)
+    (clip, *_) = talk.glob("*.flac")
+    (tmp_path / "talk.txt").write_text("0\t0.5\tHello.\n")
+    recordings = [tmp_path / name / f"{name}.flac" for name in "abc"]
+    for each in recordings:
+        each.parent.mkdir()
+        shutil.copy(clip, each)
+        shutil.copy(tmp_path / "talk.txt", tmp_path / f"{each.stem}.txt")
+    model = talk.parents[1] / "data/models/demo/logmel+minilm/hcam"
+    assert main(["predict", *map(str, recordings), "--segments", str(tmp_path), "--model", str(model)]) == 0
+    assert len(sounds) == 3
+    assert capsys.readouterr().out.count("Hello.") == 3
+
+
 def test_sound_alone_is_answered_without_what_is_for_text_or_training(talk: Path, tmp_path: Path) -> None:
     """What is slow to import, and is not needed, would be half of the time until the answer."""
     (sound, *_) = talk.glob("*.flac")
@@ -200,6 +252,7 @@ def test_sound_alone_is_answered_without_what_is_for_text_or_training(talk: Path
         (["predict", "data", "--model", "nowhere"], "nowhere: no such folder; expected a bundle"),
         (["predict", "data", "--transcribe", "some/recogniser"], "of a hub model name the revision"),
         (["predict", "data", "--link"], "--link only goes with --html"),
+        (["predict", "a.wav", "b.wav", "--srt"], "captions are for a single recording; there are 2"),
         (["predict", TURNS, "--html", "--link"], "turns is none: its turns are cut"),
         (["export", "data/models/demo/logmel+minilm/majority", "x"], "majority predicts the same for every utterance"),
     ],

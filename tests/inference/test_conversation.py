@@ -64,9 +64,16 @@ def test_a_turn_with_times_has_its_part_of_a_recording_to_the_sample(
 def test_standard_input_is_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'[{"text": "Gr\xc3\xbc\xc3\x9fe"}]'), "ascii"))
     assert read_conversation(Path("-")).turns == (Turn(None, "Grüße"),)
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"[{"), "ascii"))
-    with pytest.raises(ConversationError, match="standard input: not valid JSON"):
-        read_conversation(Path("-"))
+    faults = {
+        b"[{": "not valid JSON",
+        b"{}": "expected a list",
+        b"[{}]": "turn 1: neither audio nor text",
+        b"[]": "no turns",
+    }
+    for given, fault in faults.items():
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given), "ascii"))
+        with pytest.raises(ConversationError, match=f"^standard input: {fault}"):
+            read_conversation(Path("-"))
 
 
 def test_a_table_in_a_folder_goes_before_its_files(write_turns: Callable[..., Path], tone: np.ndarray) -> None:

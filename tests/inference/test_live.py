@@ -20,7 +20,7 @@ from emofuse.inference.bundle import Bundle, read_json
 from emofuse.inference.live import BLOCK, Session, as_spoken, follow, from_pipe
 from emofuse.inference.model import Model, TurnPrediction
 from emofuse.inference.models_on_disk import find
-from emofuse.inference.recording import ONE_SPEAKER
+from emofuse.inference.recording import ONE_SPEAKER, ConversationError
 from emofuse.inference.turn_frames import TurnFrames
 
 Project = Any
@@ -230,6 +230,12 @@ def test_bytes_of_a_pipe_may_come_in_any_portions() -> None:
 
     found = np.concatenate([*from_pipe(Pipe())])  # type: ignore[arg-type]
     np.testing.assert_array_equal(found, np.array([0.5, -0.5, 0.25], np.float32))
+
+
+def test_a_pipe_with_a_wav_file_is_refused(talk: Path) -> None:
+    """Its samples would be read at a rate that may be another."""
+    with pytest.raises(ConversationError, match="standard input: a WAV file; expected samples alone"):
+        next(from_pipe(io.BytesIO(talk.read_bytes())))
 
 
 def test_a_file_comes_at_the_speed_of_speech(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from emofuse.audio.sound import AudioFile, Sound
 from emofuse.encoders import EncoderError
 from emofuse.inference import model as module
 from emofuse.inference.bundle import Bundle, BundleError, write_bundle
-from emofuse.inference.conversation import Conversation, ConversationError, Turn, read_conversation
+from emofuse.inference.conversation import ConversationError, Turn, read_conversation
 from emofuse.inference.hearing import TRANSCRIBED
 from emofuse.inference.model import Model, Prediction
 from emofuse.inference.models_on_disk import find
@@ -230,8 +230,6 @@ def test_words_that_were_written_down_are_told_with_the_recogniser_s_name(model:
     )
     Recogniser.name = PACKAGED
     assert model.predict([NOISE], Recogniser()).remarks == (TRANSCRIBED,)
-    known = Conversation("talk", (NOISE,), (TRANSCRIBED,))
-    assert model.predict(known, lambda clips: ["Hello."]).remarks == (TRANSCRIBED,)
     # Where nothing lacks words, or no words are heard, nothing is told.
     for turns, words in (([Turn(text="Hello.")], "x"), ([NOISE], "")):
         prediction = model.predict(turns, lambda clips, words=words: [words] * len(clips))  # type: ignore[misc]

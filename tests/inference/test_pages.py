@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import tracemalloc
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -105,6 +106,18 @@ def test_a_page_carries_the_sound_to_the_sample_or_links_it(sound: Sound) -> Non
     assert "base64" not in linked
 
 
+def test_a_long_recording_is_put_into_a_page_piece_by_piece(sound: Sound) -> None:
+    long = Sound("talk.wav", np.zeros((1, 300 * 16_000), np.float32), 16_000)
+    as_html([timed()], "demo/hcam", [sound])  # what is loaded once does not count
+    tracemalloc.start()
+    try:
+        as_html([timed()], "demo/hcam", [long])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1.5 * long.samples.nbytes
+
+
 def test_a_timeline_has_a_lane_a_speaker_and_the_turns_where_they_are(sound: Sound) -> None:
     page = as_html([timed()], "demo/hcam", [sound])
     assert re.findall(r'<div class="lane"><span>(\w+)</span>', page) == ["Ann", "Ben"]
@@ -123,11 +136,25 @@ def test_lines_have_the_probabilities(text: str | None) -> None:
 
 
 def test_lines_of_a_recording_have_times_and_those_of_several_its_name() -> None:
-    lines = as_text([timed(), timed()], "demo/hcam").splitlines()
-    assert lines[:5] == ["demo/hcam", TRAINED, "one speaker", "", "talk.wav:"]
-    assert lines[5].split()[:5] == ["1", "0:01.0-0:02.5", "Ann", "happy", "0.50"]
-    assert lines[6].split(maxsplit=4) == ["2", "0:05.2-0:07.0", "Ben", "–", "(nothing to hear)"]
-    assert lines[7:10] == ["one speaker", "", "talk.wav:"]
+    lines = as_text([timed()], "demo/hcam").splitlines()
+    assert lines[:4] == ["demo/hcam", TRAINED, "one speaker", ""]
+    assert lines[4].split()[:5] == ["1", "0:01.0-0:02.5", "Ann", "happy", "0.50"]
+    assert lines[5].split(maxsplit=4) == ["2", "0:05.2-0:07.0", "Ben", "–", "(nothing to hear)"]
+    first = ["demo/hcam", "", "talk.wav:", TRAINED, "one speaker", "", *lines[4:]]
+    assert as_text([timed()], "demo/hcam", several=True).splitlines() == first
+    both = as_text([timed(), timed()], "demo/hcam", several=True).splitlines()
+    assert both == [*first, "", "talk.wav:", "one speaker", "", *lines[4:]]
+
+
+def test_each_of_several_has_the_score_of_the_network_that_answered() -> None:
+    other = replace(timed(), model="text-context", trained_on="trained on demo, text alone")
+    lines = as_text([timed(), timed(), other], "demo/hcam", several=True).splitlines()
+    told = [line for line in lines if line.startswith("trained on")]
+    assert told == [TRAINED, other.trained_on]
+    assert lines[lines.index(other.trained_on) - 1] == "talk.wav:"
+    page = Tags(as_html([timed(), timed(), other], "demo/hcam")).text
+    assert page.count(TRAINED) == 2
+    assert page.count(other.trained_on) == 1
 
 
 def test_turns_of_different_files_name_them() -> None:
@@ -187,9 +214,9 @@ def page(sound: Sound, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return tmp_path / "talk.html"
 
 
-LISTEN = """const audio = document.querySelector("audio");
-audio.addEventListener("seeked", () => { audio.dataset.seeked ??= audio.currentTime; });
-"""
+LISTEN = """for (const audio of document.querySelectorAll("audio")) {
+  audio.addEventListener("seeking", () => { audio.dataset.sought ??= audio.currentTime; });
+}"""
 """Write down where the player goes first."""
 
 PLAYED = """new Promise(done => {
@@ -201,7 +228,7 @@ PLAYED = """new Promise(done => {
 """Where the player is, once it has moved, and whether it stands still."""
 
 
-SEEKED = "document.querySelector('audio').dataset.seeked"
+SOUGHT = "document.querySelector('audio').dataset.sought"
 
 
 def click(browser: Browser, selector: str) -> None:
@@ -224,7 +251,7 @@ def test_a_click_plays_from_the_turn_s_start(browser: Browser, page: Path, selec
     click(browser, selector)
     now, paused = browser.run(PLAYED)
     assert not paused
-    assert float(browser.run(SEEKED)) == pytest.approx(5.25, abs=0.1)
+    assert float(browser.run(SOUGHT)) == pytest.approx(5.25, abs=0.1)
     assert 5.25 <= now < 7
     assert browser.run("document.querySelector('.turn.now p').textContent.trim()[0]") == "2"
 
@@ -234,8 +261,22 @@ def test_a_click_on_the_waveform_plays_from_there(browser: Browser, page: Path) 
     click(browser, ".wave")
     now, paused = browser.run(PLAYED)
     assert not paused
-    assert float(browser.run(SEEKED)) == pytest.approx(SECONDS / 2, abs=0.1)
+    assert float(browser.run(SOUGHT)) == pytest.approx(SECONDS / 2, abs=0.1)
     assert now < SECONDS / 2 + 2
+
+
+def test_one_recording_of_a_page_plays_at_a_time(browser: Browser, sound: Sound, tmp_path: Path) -> None:
+    (tmp_path / "both.html").write_text(as_html([timed(), timed()], "demo/hcam", [sound, sound]))
+    browser.show(tmp_path / "both.html", 1200)
+    for number in (1, 2):
+        click(browser, f"section:nth-of-type({number}) .turn:nth-child(2) button")
+        playing = f"""new Promise(done => {{
+          const all = [...document.querySelectorAll("audio")];
+          const ready = () => done(all.map(each => !each.paused));
+          all[{number - 1}].ontimeupdate = () => all[{number - 1}].currentTime > 5.25 && ready();
+          setTimeout(ready, 20000);
+        }})"""
+        assert browser.run(playing) == [number == 1, number == 2]
 
 
 def test_a_page_fits_and_is_read_by_day_and_night(browser: Browser, page: Path) -> None:

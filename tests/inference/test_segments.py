@@ -114,6 +114,47 @@ Object class = "TextGrid"
 "Sorry!"
 """
 
+YOUTUBE = """WEBVTT
+Kind: captions
+Language: en
+
+00:00:00.160 --> 00:00:02.389 align:start position:0%
+\x20
+you<00:00:00.480><c> are</c><00:00:00.640><c> late</c>
+
+00:00:02.389 --> 00:00:02.399 align:start position:0%
+you are late
+\x20
+
+00:00:02.399 --> 00:00:04.789 align:start position:0%
+you are late
+sorry<00:00:02.880><c> the</c>
+
+00:00:04.789 --> 00:00:04.799 align:start position:0%
+sorry the
+\x20
+
+00:00:04.799 --> 00:00:06.000 align:start position:0%
+sorry the
+[Music]
+"""
+"""As it writes what it has heard itself: each line is shown three times, and a line above or below has a blank."""
+
+CLOSE_SRT = """1
+00:00:00,500 --> 00:00:01,750
+You are late.
+2
+00:00:01,500 --> 00:00:03,500
+It is
+
+5
+
+3
+00:00:04,000 --> 00:00:04,000
+
+"""
+"""Without a blank line between captions, with one inside of words, and with a moment as Whisper writes it."""
+
 
 def whisperx(*segments: object) -> str:
     return json.dumps({"segments": segments, "language": "en"})
@@ -128,6 +169,21 @@ ANN = {"start": 0.5, "end": 1.75, "speaker": "SPEAKER_00", "text": " You are lat
         ("talk.rttm", RTTM, [Segment(0.5, 1.75, "ann"), Segment(1.5, 3.5, "ben")]),
         ("talk.srt", SRT, [Segment(0.5, 1.75, "Ann", "You are late."), Segment(1.5, 3603.5, None, "Sorry! The bus.")]),
         ("talk.vtt", VTT, [Segment(0.5, 1.75, "Ann", "You are <late>."), Segment(1.5, 3.5, None, "Sorry!")]),
+        (
+            "talk.vtt",
+            YOUTUBE,
+            [
+                Segment(0.16, 2.389, None, "you are late"),
+                Segment(2.399, 4.789, None, "sorry the"),
+                Segment(4.799, 6, None, "[Music]"),
+            ],
+        ),
+        (
+            "talk.vtt",
+            "WEBVTT\n\n00:01.000 --> 00:02.000\n42\n\n00:02.000 --> 00:03.000\n",
+            [Segment(1, 2, None, "42"), Segment(2, 3)],
+        ),
+        ("talk.srt", CLOSE_SRT, [Segment(0.5, 1.75, None, "You are late."), Segment(1.5, 3.5, None, "It is 5")]),
         ("talk.txt", LABELS, [Segment(0.5, 1.75, "Ann", "You are late."), Segment(1.5, 3.5, None, "Sorry!")]),
         (
             "talk.TextGrid",
@@ -140,8 +196,13 @@ ANN = {"start": 0.5, "end": 1.75, "speaker": "SPEAKER_00", "text": " You are lat
             [Segment(0.5, 1.75, "Ann", "You are late."), Segment(1.5, 3.5, "Ben", "Sorry!")],
         ),
         (
+            "talk.TextGrid",
+            'File type = "ooTextFile short"\n"TextGrid"\n' + SHORT_GRID.partition('"TextGrid"\n')[2],
+            [Segment(0.5, 1.75, "Ann", "You are late."), Segment(1.5, 3.5, "Ben", "Sorry!")],
+        ),
+        (
             "talk.json",
-            whisperx({"start": 1.5, "end": 3.5, "text": ""}, ANN),
+            whisperx({"start": 1.5, "end": 3.5, "text": ""}, ANN, {"start": 3.0, "end": 3.0, "text": " "}),
             [Segment(0.5, 1.75, "SPEAKER_00", "You are late."), Segment(1.5, 3.5)],
         ),
     ],
@@ -191,7 +252,12 @@ def test_each_of_several_recordings_has_its_own_segments(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "content", "fault"),
     [
-        ("talk.rttm", "SPEAKER talk 1 0.5\n", "line 1: 4 fields; expected at least 8"),
+        ("talk.rttm", "SPEAKER talk 1 0.5\n", "line 1: 4 fields; RTTM has 8 to 10"),
+        (
+            "talk.rttm",
+            "SPEAKER my talk 1 0.5 1 <NA> <NA> ann <NA> <NA>\n",
+            "line 1: 11 fields; RTTM has 8 to 10, without",
+        ),
         ("talk.rttm", "SPEAKER talk 1 0.5 x <NA> <NA> ann\n", "from '0.5', for 'x'; expected seconds"),
         ("talk.rttm", "SPEAKER talk 1 0.5 0 <NA> <NA> ann\n", "from 0.5 s to 0.5 s; expected an end after a start"),
         ("talk.rttm", "SPEAKER talk 1 nan 1 <NA> <NA> ann\n", "from nan s to nan s"),
@@ -201,6 +267,9 @@ def test_each_of_several_recordings_has_its_own_segments(tmp_path: Path) -> None
         ("talk.TextGrid", "hello", "not a TextGrid"),
         ("talk.TextGrid", SHORT_GRID.rpartition('"Sorry!"')[0], "cut off"),
         ("talk.TextGrid", SHORT_GRID.replace("<exists>", "<absent>"), "not a TextGrid"),
+        ("talk.srt", "1\n00:00:01,000 --> 00:00:01,000\nHello\n", "from 1 s to 1 s; expected an end after a start"),
+        ("talk.json", whisperx(ANN | {"end": 0.5}), "from 0.5 s to 0.5 s; expected an end after a start"),
+        ("talk.json", whisperx({"text": ""}), "from None to None; expected seconds"),
         ("talk.json", "[", "not valid JSON"),
         ("talk.json", "{}", "expected segments, a list"),
         ("talk.json", whisperx({"start": 0.5, "text": "a"}), "segment 1: from 0.5 to None; expected seconds"),

@@ -689,6 +689,21 @@ def test_parts_of_all_requests_are_transcribed_in_the_order_in_which_they_come(m
     assert heard == [5, 1, 5, 5, 5, 5]
 
 
+def test_words_are_said_to_be_transcribed_only_where_some_were(
+    served: Callable[..., TestClient], project: Project, bundle: Bundle
+) -> None:
+    """Not where there is nothing to hear, nor in a conversation that has all its words."""
+    (given, *_) = rows(next(iter(project.conversations.values())))
+    heard, known = {"audio": given["audio"], "conversation": "a"}, {"text": "You are late.", "conversation": "b"}
+    body = {"dataframe_records": [heard, known], "params": {"transcribe": "all"}}
+    for words in ("Hello.", ""):
+        client = served(Model(bundle), lambda clips, words=words: [words] * len(clips))
+        first, second = client.post("/invocations", json=body).json()["predictions"]
+        assert first["text"] == (words or None)
+        assert (TRANSCRIBED in (first["remark"] or "")) == bool(words)
+        assert TRANSCRIBED not in second["remark"]
+
+
 @pytest.mark.parametrize("transcribe", ["recordings", "all"])
 def test_a_model_that_reads_no_text_says_that_nothing_is_transcribed(
     served: Callable[..., TestClient], project: Project, talk: bytes, transcribe: str, tmp_path: Path

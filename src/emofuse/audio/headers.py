@@ -11,6 +11,9 @@ __all__ = ["Header", "read_header"]
 _UNBOUNDED = 0x7FFF0000
 """Writers to a pipe, which cannot come back to fill in a WAV file's length, leave one from here up."""
 
+_LEFT_OUT = 65_536
+"""More bytes than these behind the samples, and no chunk, are sound that an old length leaves out."""
+
 _POINTER = b"version https://git-lfs.github.com/spec/"
 """How the small file begins that Git LFS leaves in a file's place until it is fetched."""
 
@@ -51,6 +54,9 @@ def read_header(stream: BinaryIO, size: int) -> Header:
         if any(kind == b"data" and length == 0 for kind, length, _ in chunks):
             return _without_length(stream, size, chunks)
         ends = [end for kind, _, end in chunks if kind == b"data"]
+        if ends and size - ends[0] > _LEFT_OUT and not _is_chunk(stream, ends[0] + ends[0] % 2):
+            fault = f"its samples should end at byte {ends[0]}, but {size - ends[0]} bytes follow, which are not heard"
+            return Header({"audio_header_wrong": fault})
     elif head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         parts = islice(_chunks(stream, size, 12, ">"), _MOST_PARTS)
         ends = [end for kind, _, end in parts if kind == b"SSND"]
@@ -74,6 +80,11 @@ def _without_length(stream: BinaryIO, size: int, chunks: list[tuple[bytes, int, 
         return Header({}, silent=True)
     fault = f"its header says that it has no samples, but {size - place} bytes follow, which are read as sound"
     return Header({"audio_header_wrong": fault})
+
+
+def _is_chunk(stream: BinaryIO, place: int) -> bool:
+    stream.seek(place)
+    return all(0x20 <= each < 0x7F for each in stream.read(4))
 
 
 def _chunks(stream: BinaryIO, size: int, place: int, order: str = "<") -> Iterator[tuple[bytes, int, int]]:

@@ -3,25 +3,28 @@
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emofuse.audio.sound import AudioFile
+from emofuse.audio.sound import AudioFile, Sound
 from emofuse.core.memory import collector_paused
-from emofuse.inference.conversation import STANDARD_INPUT, Conversation, ConversationError, read_conversation
+from emofuse.inference.conversation import STANDARD_INPUT, ConversationError, place, read_conversation
 from emofuse.inference.hearing import TRANSCRIBED, transcribed_by
 from emofuse.inference.model import Model, Prediction
 from emofuse.inference.models_on_disk import best_of_project
 from emofuse.inference.outputs import as_csv, as_json, as_line, as_object, as_srt, as_text, remarks_on
 from emofuse.inference.recording import ONE_SPEAKER
-from emofuse.inference.segments import one_each
+from emofuse.inference.segments import SegmentError, one_each
 
 if TYPE_CHECKING:
     from emofuse.inference.diarization import Diarizer
     from emofuse.inference.hearing import Transcriber
+
+    _Recogniser = Callable[[str | None], Transcriber]
 
 __all__ = ["predict"]
 
@@ -44,25 +47,59 @@ def predict(arguments: Namespace, load: Callable[[str | Path], Model]) -> None:
         arguments: of the command, as :mod:`emofuse.cli` has them
         load: what loads a model by its folder or address
     """
+    paths: list[Path] = arguments.conversation
+    several = len(paths) > 1
     if arguments.link and not arguments.html:
         raise ConversationError("--link only goes with --html")
+    if arguments.srt and several:
+        raise ConversationError(f"captions are for a single recording; there are {len(paths)}")
     model = load(arguments.model or best_of_project())
-    named = arguments.transcribe not in (None, _NONE)
-    transcribe = _transcriber(arguments.transcribe) if named else None
-    by_default = arguments.transcribe is None and model.reads("text")
+    recogniser = cache(_transcriber)
+    if arguments.transcribe not in (None, _NONE):
+        recogniser(arguments.transcribe)
     if arguments.live:
-        _live(model, transcribe, by_default, arguments)
+        _live(model, recogniser, arguments)
         return
-    conversations = [
-        read_conversation(path, segments, arguments.channels)
-        for path, segments in zip(arguments.conversation, _segments(arguments), strict=True)
-    ]
-    for path, each in zip(arguments.conversation, conversations, strict=True):
-        if arguments.link and each.sound is None:
-            raise ConversationError(f"--link refers to the sound of a recording, but {path} is none: its turns are cut")
-    predictions = _predictions(model, conversations, transcribe, by_default)
+    answers: list[_Answer] = []
+    for path, segments in zip(paths, _segments(arguments), strict=True):
+        try:
+            answers.append(_answer(model, path, segments, recogniser, arguments))
+        except (ConversationError, SegmentError, OSError) as error:
+            if not several:
+                raise
+            print(f"emofuse: {' '.join(str(error).split())}", file=sys.stderr)
+    if answers:
+        _print(answers, model, several, arguments)
+    if len(answers) < len(paths):
+        raise ConversationError(f"{len(paths) - len(answers)} of {len(paths)} could not be predicted; see above")
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A prediction and, for a page, the recording's sound and the link to it."""
+
+    prediction: Prediction
+    sound: Sound | None
+    link: Path | None
+
+
+def _answer(
+    model: Model, path: Path, segments: "Path | Diarizer | None", recogniser: "_Recogniser", arguments: Namespace
+) -> _Answer:
+    conversation = read_conversation(path, segments, arguments.channels)
+    if arguments.link and conversation.sound is None:
+        raise ConversationError(f"--link refers to the sound of a recording, but {path} is none: its turns are cut")
+    lacks_words = conversation.sound is not None and not all(turn.text for turn in conversation.turns)
+    transcribe = _chosen(model, recogniser, arguments) if lacks_words or arguments.transcribe else None
+    prediction = _hinted(model.predict(conversation, transcribe), arguments)
+    # An hour of sound is a quarter of a gigabyte.
+    return _Answer(prediction, conversation.sound if arguments.html else None, path if arguments.link else None)
+
+
+def _print(answers: Sequence[_Answer], model: Model, several: bool, arguments: Namespace) -> None:
+    predictions = [each.prediction for each in answers]
     if arguments.json:
-        print(as_json(predictions, model.manifest))
+        print(as_json(predictions, model.manifest, several))
     elif arguments.csv:
         print(as_csv(predictions, model.manifest.classes))
         _print_remarks(str(model), predictions)
@@ -72,28 +109,22 @@ def predict(arguments: Namespace, load: Callable[[str | Path], Model]) -> None:
     elif arguments.html:
         from emofuse.inference.pages import as_html
 
-        links = [path if arguments.link else None for path in arguments.conversation]
-        print(as_html(predictions, str(model), [each.sound for each in conversations], links, model.manifest.classes))
+        sounds, links = [each.sound for each in answers], [each.link for each in answers]
+        print(as_html(predictions, str(model), sounds, links, model.manifest.classes))
     else:
-        print(as_text(predictions, str(model)))
+        print(as_text(predictions, str(model), several))
 
 
-def _predictions(
-    model: Model, conversations: Sequence[Conversation], transcribe: "Transcriber | None", by_default: bool
-) -> list[Prediction]:
-    """Predict all; turns of recordings that lack words get them from the packaged recogniser if that is the default."""
-    wordless = [each.sound is not None and not all(turn.text for turn in each.turns) for each in conversations]
-    if not (by_default and any(wordless)):
-        return model.predict_all(conversations, transcribe)
-    packaged = _transcriber(None)
-    return [
-        _hinted(model.predict(each, packaged if lacks_words else None))
-        for each, lacks_words in zip(conversations, wordless, strict=True)
-    ]
+def _chosen(model: Model, recogniser: "_Recogniser", arguments: Namespace) -> "Transcriber | None":
+    """The recogniser that is named, or else the packaged one for a model that reads text."""
+    name = arguments.transcribe
+    return recogniser(name) if name != _NONE and (name or model.reads("text")) else None
 
 
-def _hinted(prediction: Prediction) -> Prediction:
+def _hinted(prediction: Prediction, arguments: Namespace) -> Prediction:
     """With what to do where the recogniser that nobody has named does not fit."""
+    if arguments.transcribe:
+        return prediction
     hinted = (f"{each}; {_ANOTHER}" if each == TRANSCRIBED else each for each in prediction.remarks)
     return replace(prediction, remarks=tuple(hinted))
 
@@ -121,7 +152,7 @@ def _segments(arguments: Namespace) -> "Sequence[Path | Diarizer | None]":
     return one_each(arguments.segments, paths) if arguments.segments else [None] * len(paths)
 
 
-def _live(model: Model, transcribe: "Transcriber | None", by_default: bool, arguments: Namespace) -> None:
+def _live(model: Model, recogniser: "_Recogniser", arguments: Namespace) -> None:
     from emofuse.inference.live import Session, follow
 
     if len(arguments.conversation) != 1 or arguments.segments or arguments.channels or arguments.diarize:
@@ -129,19 +160,18 @@ def _live(model: Model, transcribe: "Transcriber | None", by_default: bool, argu
     if arguments.csv or arguments.srt or arguments.html:
         raise ConversationError("--live prints one line per turn, or with --json one object per line")
     (path,) = arguments.conversation
-    if by_default:
-        transcribe = _transcriber(None)
+    transcribe = _chosen(model, recogniser, arguments)
     session = Session(model, transcribe)
     model.load_encoders()
     blocks, remarks = _blocks(path)
     remarks += (ONE_SPEAKER, *([transcribed_by(transcribe)] if transcribe else []))
     remarks += () if model.is_causal else (_LIVE,)
     origin = model.trained_on(session.name, True, transcribe is not None)
-    header = _hinted(Prediction(session.name, model.remark(session.name), (), path.name, remarks, origin))
+    header = Prediction(session.name, model.remark(session.name), (), path.name, remarks, origin)
+    header = _hinted(header, arguments)
     if not arguments.json:
         print("\n".join([str(model), *remarks_on(header), ""]), flush=True)
-    where = "standard input" if path == STANDARD_INPUT else str(path)
-    for number, turn in enumerate(follow(blocks, session, path.name, where), start=1):
+    for number, turn in enumerate(follow(blocks, session, path.name, place(path)), start=1):
         print(as_object(number, turn, header) if arguments.json else as_line(number, turn), flush=True)
 
 

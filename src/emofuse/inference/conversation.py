@@ -38,7 +38,7 @@ from emofuse.inference.segments import MOST_BYTES, clean, read_text
 if TYPE_CHECKING:
     from emofuse.inference.recording import Segments
 
-__all__ = ["Conversation", "ConversationError", "Turn", "read_conversation"]
+__all__ = ["Conversation", "ConversationError", "Turn", "place", "read_conversation"]
 
 STANDARD_INPUT = Path("-")
 
@@ -85,11 +85,16 @@ def read_conversation(path: Path, segments: "Segments | None" = None, channels: 
     if path != STANDARD_INPUT and not path.is_dir() and path.suffix.lower() not in _TABLES:
         return read_recording(AudioFile(path), str(path), segments, channels)
     if segments or channels:
-        raise ConversationError(f"{path}: its turns are given; segments and channels apply to a recording alone")
+        raise ConversationError(f"{place(path)}: its turns are given; segments and channels apply to a recording alone")
     conversation = _of_folder(path) if path.is_dir() else _of_table(path, readable(path.name))
     if not conversation.turns:
-        raise ConversationError(f"{path}: no turns in it; expected sound files, {TABLES[0]} or {TABLES[1]}")
+        raise ConversationError(f"{place(path)}: no turns in it; expected sound files, {TABLES[0]} or {TABLES[1]}")
     return conversation
+
+
+def place(path: Path) -> str:
+    """Return what messages call a conversation: its path, or ``standard input``."""
+    return "standard input" if path == STANDARD_INPUT else str(path)
 
 
 def _refuse_many(count: int, where: str) -> None:
@@ -169,13 +174,15 @@ def _left_out(paths: Sequence[Path]) -> str:
 
 
 def _of_table(path: Path, name: str) -> Conversation:
+    where = place(path)
     entries = _stdin() if path == STANDARD_INPUT else _TABLES[path.suffix.lower()](path)
     if not isinstance(entries, list):
-        raise ConversationError(f"{path}: expected a list of turns")
-    _refuse_many(len(entries), str(path))
+        raise ConversationError(f"{where}: expected a list of turns")
+    _refuse_many(len(entries), where)
     recordings: dict[Path, tuple[Sound, tuple[str, ...]]] = {}
     turns = [
-        _turn(path.parent, entry, f"{path}: turn {number}", recordings) for number, entry in enumerate(entries, start=1)
+        _turn(path.parent, entry, f"{where}: turn {number}", recordings)
+        for number, entry in enumerate(entries, start=1)
     ]
     return Conversation(name, tuple(turns), tuple(each for _, remarks in recordings.values() for each in remarks))
 
@@ -207,8 +214,8 @@ def _turn(folder: Path, given: Any, where: str, recordings: dict[Path, tuple[Sou
 def _stdin() -> Any:
     data = sys.stdin.buffer.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
-        raise ConversationError(f"standard input: over {MOST_BYTES:,} bytes; a table may have these")
-    return _parsed(data, "standard input")
+        raise ConversationError(f"{place(STANDARD_INPUT)}: over {MOST_BYTES:,} bytes; a table may have these")
+    return _parsed(data, place(STANDARD_INPUT))
 
 
 def _json(path: Path) -> Any:

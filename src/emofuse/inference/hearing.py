@@ -87,14 +87,13 @@ def remarks_on(given: Sequence[str], heard: Sequence[Heard], transcribe: Transcr
     """Return a conversation's remarks, with the one on the words that a recogniser wrote, if it wrote any.
 
     Args:
-        given: remarks on the conversation; the one on the words may be among them
+        given: remarks on the conversation
         heard: its turns
         transcribe: the recogniser
     """
-    written = transcribe is not None and any(each.is_transcribed for each in heard)
-    if not written or any(each.startswith(_BY) for each in given):
+    if transcribe is None or not any(each.is_transcribed for each in heard):
         return tuple(given)
-    return (*given, transcribed_by(transcribe))  # type: ignore[arg-type]
+    return (*given, transcribed_by(transcribe))
 
 
 def transcribed_by(transcribe: Transcriber) -> str:

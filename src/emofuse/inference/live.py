@@ -108,10 +108,18 @@ def as_spoken(samples: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def from_pipe(stream: BinaryIO) -> Iterator[np.ndarray]:
-    """Yield the sound of a pipe, 16-bit little-endian samples, mono at 16 kHz, in blocks as they come."""
-    left = b""
+    """Yield the sound of a pipe, 16-bit little-endian samples, mono at 16 kHz, in blocks as they come.
+
+    Raises:
+        ConversationError: it is a WAV file, whose rate and channels may be others
+    """
+    left, is_first = b"", True
     while data := stream.read1(2 * BLOCK) if hasattr(stream, "read1") else stream.read(2 * BLOCK):
-        left += data
+        if is_first and data.startswith(b"RIFF"):
+            raise ConversationError(
+                "standard input: a WAV file; expected samples alone, as of `ffmpeg -i FILE -f s16le -ar 16000 -ac 1 -`"
+            )
+        left, is_first = left + data, False
         whole = len(left) // 2 * 2
         yield np.frombuffer(left[:whole], "<i2").astype(np.float32) / 32_768
         left = left[whole:]

@@ -44,7 +44,7 @@ def remarks_on(prediction: Prediction) -> list[str]:
     return [each for each in (prediction.trained_on, prediction.remark, *prediction.remarks) if each]
 
 
-def as_text(predictions: Sequence[Prediction], model: str) -> str:
+def as_text(predictions: Sequence[Prediction], model: str, several: bool = False) -> str:
     """Return a line a turn: number, file, times, speaker, emotion, its probability, those of the others, and the words.
 
     Files are named where the turns of a conversation are from different ones.
@@ -52,26 +52,22 @@ def as_text(predictions: Sequence[Prediction], model: str) -> str:
     Args:
         predictions: of each conversation
         model: which model it is, in a line
+        several: whether to name each conversation
     """
-    parts = []
+    lines, trained_on = [model], None
     for prediction in predictions:
         apart = from_several(prediction.turns)
         rows = [_cells(number, each, apart) for number, each in enumerate(prediction.turns, start=1)]
         widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
         shown = [place for place, width in enumerate(widths) if width]
-        lines = ["  ".join([*(row[place].ljust(widths[place]) for place in shown), row[-1]]).rstrip() for row in rows]
-        name = [f"{prediction.name}:"] if len(predictions) > 1 else []
-        parts.append(
-            "\n".join(
-                [
-                    *(remarks_on(prediction) if prediction is predictions[0] else remarks_on(prediction)[1:]),
-                    "",
-                    *name,
-                    *lines,
-                ]
-            )
-        )
-    return "\n".join([model, *parts])
+        lines += ["", f"{prediction.name}:"] if several else []
+        lines += [each for each in remarks_on(prediction) if each != trained_on]
+        lines += [
+            "",
+            *("  ".join([*(row[place].ljust(widths[place]) for place in shown), row[-1]]).rstrip() for row in rows),
+        ]
+        trained_on = prediction.trained_on
+    return "\n".join(lines)
 
 
 def as_line(number: int, turn: TurnPrediction) -> str:
@@ -92,19 +88,20 @@ def as_object(number: int, turn: TurnPrediction, prediction: Prediction) -> str:
     return json.dumps({"turn": number, **asdict(turn), **origin}, ensure_ascii=False)
 
 
-def as_json(predictions: Sequence[Prediction], manifest: Manifest) -> str:
+def as_json(predictions: Sequence[Prediction], manifest: Manifest, several: bool = False) -> str:
     """Return the predictions and what they came from: an object of one conversation, a list of several.
 
     Args:
         predictions: of each conversation
         manifest: of the model that was requested
+        several: whether to return a list
     """
     requested: dict[str, Any] = {name: getattr(manifest, name) for name in ("task", "model", "seed", "fold", "dev")}
     corpus = corpus_of(manifest)
     requested |= {"corpus": corpus, "language": manifest.language, "synthetic_speech": corpus in SYNTHETIC}
     requested["test"] = (manifest.scores or {}).get("weighted_f1")
     objects = [{"requested": requested, **asdict(each)} for each in predictions]
-    return json.dumps(objects[0] if len(objects) == 1 else objects, indent=2, ensure_ascii=False)
+    return json.dumps(objects if several else objects[0], indent=2, ensure_ascii=False)
 
 
 def as_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:

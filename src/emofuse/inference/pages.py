@@ -22,6 +22,9 @@ _COLUMNS_A_SECOND = 6
 
 _FEWEST_COLUMNS = 800
 
+_AT_ONCE = 2**20
+"""Samples that are brought to 16 bits at once."""
+
 _NOBODY = "no speaker"
 
 
@@ -48,18 +51,21 @@ def as_html(
     hues = emotion_colours(names)
     loader = PackageLoader("emofuse.inference", "")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)  # every text is somebody's
-    talks = []
+    talks, trained_on = [], predictions[0].trained_on
     for place, prediction in enumerate(predictions):
         sound = sounds[place] if sounds else None
         link = links[place] if links else None
-        talks.append(_talk(prediction, sound, link, hues))
+        talks.append(_talk(prediction, trained_on, sound, link, hues))
     return environment.get_template("page.html.jinja").render(
-        model=model, trained_on=predictions[0].trained_on, hues=hues, talks=talks
+        model=model, trained_on=trained_on, hues=hues, talks=talks
     )
 
 
-def _talk(prediction: Prediction, sound: Sound | None, link: Path | None, hues: Mapping[str, str]) -> dict[str, Any]:
-    remarks = [each for each in remarks_on(prediction) if each != prediction.trained_on]
+def _talk(
+    prediction: Prediction, trained_on: str, sound: Sound | None, link: Path | None, hues: Mapping[str, str]
+) -> dict[str, Any]:
+    """A conversation; what the model was trained on is there already if it is this line."""
+    remarks = [each for each in remarks_on(prediction) if each != trained_on]
     apart = from_several(prediction.turns)
     turns = [_turn(each, hues) | {"source": each.source if apart else None} for each in prediction.turns]
     talk = {"name": prediction.name or "a conversation", "remarks": remarks, "turns": turns, "source": None}
@@ -78,14 +84,18 @@ def _talk(prediction: Prediction, sound: Sound | None, link: Path | None, hues: 
 
 def _embedded(sound: Sound) -> str:
     # FLAC, since a browser finds a place in it to the sample.
-    pcm = np.clip(np.rint(sound.samples[0] * 32_768), -32_768, 32_767).astype("<i2")
+    pcm = np.empty(sound.samples.shape[1], "<i2")
+    for start in range(0, len(pcm), _AT_ONCE):  # an hour at once would take half a gigabyte
+        part = slice(start, start + _AT_ONCE)
+        pcm[part] = np.clip(np.rint(sound.samples[0, part] * 32_768), -32_768, 32_767)
     return f"data:audio/flac;base64,{base64.b64encode(encode(pcm)).decode('ascii')}"
 
 
 def _wave(samples: np.ndarray, columns: int) -> str:
     """The outline of a recording as an SVG path in a box of ``columns`` by 100, the loudest sample at its edge."""
     edges = np.linspace(0, len(samples), columns + 1).astype(int)[:-1]
-    peaks = np.maximum.reduceat(np.abs(samples), np.minimum(edges, len(samples) - 1))
+    starts = np.minimum(edges, len(samples) - 1)
+    peaks = np.maximum(np.maximum.reduceat(samples, starts), -np.minimum.reduceat(samples, starts))
     heights = np.rint(49 * peaks / max(float(peaks.max()), 1e-9) + 0.5).astype(int)
     return "".join(f"M{place} {50 - height}h1v{2 * height}h-1z" for place, height in enumerate(heights.tolist()))
 

@@ -39,8 +39,8 @@ __all__ = [
 MOST_BYTES = 2**25
 """Bytes of a text file; a day of speech has a hundredth of it."""
 
-_FIELDS = 8
-"""Of a line of RTTM, at the least."""
+_FIELDS = (8, 10)
+"""Of a line of RTTM, at the least and at the most; a blank in a name would move those behind it."""
 
 _SHOWN = 3
 """Names of recordings in a message."""
@@ -192,8 +192,10 @@ def _speakers(path: Path) -> list[tuple[str, list[str]]]:
     """The lines of an RTTM file that say who speaks, each with its place."""
     rows = [(where, line.split()) for where, line in _lines(path) if line.split()[0] == "SPEAKER"]
     for where, row in rows:
-        if len(row) < _FIELDS:
-            raise SegmentError(f"{where}: {len(row)} fields; expected at least {_FIELDS}, as RTTM has them")
+        if not _FIELDS[0] <= len(row) <= _FIELDS[1]:
+            raise SegmentError(
+                f"{where}: {len(row)} fields; RTTM has {_FIELDS[0]} to {_FIELDS[1]}, without blanks in names"
+            )
     return rows
 
 
@@ -238,27 +240,43 @@ def _sum(where: str, start: str, duration: str) -> float:
 
 
 _CUE = re.compile(r"\s*((?:\d+:)?\d+:\d+[.,]\d+)\s*-->\s*((?:\d+:)?\d+:\d+[.,]\d+)")
+_TIMES = re.compile(r"^(.*-->.*)$", re.MULTILINE)
+_COMMENT = re.compile(r"(?<=\n\n)NOTE\b.*(?:\n.+)*")
+_SPOKEN_AT = re.compile(r"<(?:\d+:)?\d+:\d+\.\d+>")
+"""The time of a word, as in captions that YouTube has made itself."""
+
 _VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]+)>")
 _NAMED = re.compile(r"\[([^\]]+)\]:\s*(.*)", re.DOTALL)
 
 
 def _captions(path: Path, recording: str) -> Iterable[Segment]:
-    """SRT and WebVTT: blocks with a line of times and, below it, words."""
+    """SRT and WebVTT: a line of times and, below it, words up to the next one."""
     del recording
-    for block in re.split(r"\n\s*\n", re.sub(r"\r\n?", "\n", read_text(path))):
-        lines = block.strip().split("\n")
-        place = next((index for index, line in enumerate(lines) if "-->" in line), None)
-        if place is None or lines[0].startswith("NOTE"):
-            continue
-        where = f"{path}: {lines[place].strip()}"
-        times = _CUE.match(lines[place])
+    content = _COMMENT.sub("", re.sub(r"\r\n?", "\n", read_text(path)))
+    rolling, last = _SPOKEN_AT.search(content) is not None, ""
+    _, *parts = _TIMES.split(f"{content}\n\n-->")
+    for cue, below in zip(parts[:-2:2], parts[1::2], strict=False):
+        where = f"{path}: {cue.strip()}"
+        times = _CUE.match(cue)
         if times is None:
             raise SegmentError(f"{where}: expected times as 00:00:01.500 --> 00:00:02.750")
-        caption = "\n".join(lines[place + 1 :])
+        caption = _without_next_name(below)
         voice = _VOICE.search(caption)
-        speaker, text = _named(html.unescape(re.sub(r"<[^>]*>|\{\\[^}]*\}", "", caption)))
+        lines = re.sub(r"<[^>]*>|\{\\[^}]*\}", "", caption).strip().split("\n")
+        if rolling:  # a line is shown once more above the next one
+            again, last = lines[0] == last, lines[-1]
+            lines = lines[again:]
+        speaker, text = _named(html.unescape("\n".join(lines)))
         start, end = (_seconds(each) for each in times.groups())
-        yield segment(where, start, end, html.unescape(voice[1]) if voice else speaker, text)
+        if clean(text) or not (rolling or start == end):  # Whisper writes moments without words
+            yield segment(where, start, end, html.unescape(voice[1]) if voice else speaker, text)
+
+
+def _without_next_name(below: str) -> str:
+    """What is below a line of times, without the next caption's number or name, which is the line above its times."""
+    *before, name = below.split("\n")[1:-1] or [""]
+    is_name = name.strip().isdigit() or (before and not before[-1].strip())
+    return "\n".join(before if is_name else [*before, name])
 
 
 def _seconds(clock: str) -> float:
@@ -286,10 +304,14 @@ _TOKEN = re.compile(r'(?<!\S)("(?:[^"]|"")*"|<[a-z]+>|[-+]?\d+(?:\.\d+)?(?:[eE][
 """What counts in a TextGrid: strings, flags and numbers that stand free; all other words of the long form do not."""
 
 
+_TEXT_FILES = (['"ooTextFile"'], ['"ooTextFile short"'])
+"""What a TextGrid begins with; the second one is the short form of older versions."""
+
+
 def _text_grid(path: Path, recording: str) -> Iterable[Segment]:
     del recording
     tokens = _TOKEN.findall(read_text(path))
-    if tokens[:2] + tokens[4:5] != ['"ooTextFile"', '"TextGrid"', "<exists>"]:
+    if tokens[:1] not in _TEXT_FILES or tokens[1:2] + tokens[4:5] != ['"TextGrid"', "<exists>"]:
         raise SegmentError(f"{path}: not a TextGrid that Praat has written as text")
     try:
         return [segment(*each) for each in _intervals(path, iter(tokens[5:])) if each[-1].strip()]
@@ -337,7 +359,9 @@ def _whisper_json(path: Path, recording: str) -> Iterable[Segment]:
         for key in ("speaker", "text"):
             if not isinstance(row.get(key), str | None):
                 raise SegmentError(f"{where}: {key}: {shown(row[key])}; expected a string")
-        yield segment(where, row.get("start"), row.get("end"), row.get("speaker"), row.get("text"))
+        start, end, text = row.get("start"), row.get("end"), row.get("text")
+        if start is None or start != end or clean(text):  # Whisper writes moments without words
+            yield segment(where, start, end, row.get("speaker"), text)
 
 
 _READERS: dict[str, Callable[[Path, str], Iterable[Segment]]] = {

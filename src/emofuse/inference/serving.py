@@ -64,7 +64,6 @@ from emofuse.core.schema import SAMPLE_RATE
 from emofuse.corpora.base import shown
 from emofuse.inference.bundle import Bundle, BundleError, write_bundle
 from emofuse.inference.conversation import Conversation, ConversationError
-from emofuse.inference.hearing import TRANSCRIBED
 from emofuse.inference.model import Model, Prediction, TurnPrediction, in_parts
 from emofuse.inference.models_on_disk import find
 from emofuse.inference.requests import COLUMNS, TIMES, read_request
@@ -72,6 +71,7 @@ from emofuse.inference.scoring_server import bound_bodies, explain_errors, refus
 from emofuse.inference.segments import SegmentError
 from emofuse.inference.transcripts import recogniser
 from emofuse.inference.voice_activity import WINDOW, find_turns
+from emofuse.inference.whisper import PACKAGED
 
 if TYPE_CHECKING:
     from emofuse.inference.hearing import Transcriber
@@ -188,9 +188,8 @@ class Served(PythonModel):
         request = read_request(table, channels, _refuse_when_late)
         conversations: Sequence[Conversation] = request.conversations
         wanted = transcribe == "all" or (transcribe == "recordings" and all(each.sound for each in conversations))
-        if wanted:
-            remark = TRANSCRIBED if self._recogniser else _NOT_TRANSCRIBED
-            conversations = [_remarked(each, remark) for each in conversations]
+        if wanted and self._recogniser is None:
+            conversations = [_not_transcribed(each) for each in conversations]
         transcriber = self._transcribe if wanted and self._recogniser else None
         rows: dict[int, dict[str, Any]] = {}
         for places, prediction in zip(request.places, self._model.predict_all(conversations, transcriber), strict=True):
@@ -207,6 +206,8 @@ class Served(PythonModel):
         for part in in_parts(range(len(clips)), [len(each) for each in clips], _TRANSCRIBED_AT_ONCE):
             texts += self._transcribing.submit(transcribe, part).result()
         return texts
+
+    _transcribe.name = PACKAGED  # type: ignore[attr-defined]
 
 
 _limit = threading.local()
@@ -226,11 +227,11 @@ def _refuse_after(end: float) -> None:
         raise MlflowException("the request takes too long; send less at once", error_code=DEADLINE_EXCEEDED)
 
 
-def _remarked(conversation: Conversation, remark: str) -> Conversation:
-    """The conversation, with this remark where words are missing."""
+def _not_transcribed(conversation: Conversation) -> Conversation:
+    """The conversation, with a remark where words are missing."""
     if all(each.text or each.audio is None for each in conversation.turns):
         return conversation
-    return replace(conversation, remarks=(*conversation.remarks, remark))
+    return replace(conversation, remarks=(*conversation.remarks, _NOT_TRANSCRIBED))
 
 
 def _row(prediction: Prediction, turn: TurnPrediction) -> dict[str, Any]:
