@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import os
 import re
 import subprocess
@@ -746,6 +747,12 @@ def test_a_request_has_a_time_after_which_no_more_of_it_is_transcribed(monkeypat
     with pytest.raises(MlflowException, match="takes too long; send less at once"):
         served._transcribe(clips)
     assert parts[2:] in ([1], [1, 1])
+
+
+def test_the_limit_ends_with_the_request() -> None:
+    with pytest.raises(MlflowException, match="transcribe"):
+        Served().predict(None, pd.DataFrame(), {"transcribe": "some"})  # type: ignore[arg-type]
+    assert serving._end() == math.inf
 
 
 def test_decoding_ends_in_time_too(monkeypatch: pytest.MonkeyPatch) -> None:

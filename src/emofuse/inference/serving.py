@@ -179,6 +179,8 @@ class Served(PythonModel):
             _logger.exception("a request could not be answered")
             message = f"the server cannot answer: {type(error).__name__}; its log says why"
             raise MlflowException(message, error_code=INTERNAL_ERROR) from error
+        finally:
+            del _limit.end  # The thread has no limit between two requests.
 
     def _answer(
         self, table: pd.DataFrame, channels: bool = False, transcribe: str = _TRANSCRIBE[0]
