@@ -9,7 +9,6 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 PORT ?= 5000
 TRACKER = http://127.0.0.1:$(PORT)/\#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=models
-COVERAGE ?= --cov --cov-report=term
 # Of what DVC prints, stages say themselves what they did; errors and progress bars go to standard error.
 QUIET := -E -e '/^(Running stage|> |Updating lock|Generating lock|Use `dvc push`|$$)/d' -e "/^Stage '.*skipping$$/d" \
 	-e '/^To track the changes with git/,/core.autostage/d'
@@ -48,7 +47,7 @@ repro: setup  ## rebuild what changed of the pipeline and print the results
 	@for page in data/scores/*/*/report.html; do echo "report   file://$(CURDIR)/$$page"; done
 	@echo "tracker  $(TRACKER), once \`make ui\` runs"
 
-test: setup  ## run the whole test suite and measure its coverage (COVERAGE= leaves that out)
+test: setup  ## run the whole test suite (COVERAGE=--cov: with its coverage)
 	python -m pytest --numprocesses logical --maxprocesses 4 $(COVERAGE)
 
 lint: setup  ## check style and spelling
