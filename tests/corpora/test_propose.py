@@ -216,6 +216,9 @@ SOUNDS = {
         f"{label}/{label[0]}{take}{'_b' * (take % 2)}": (None, label)
         for take, label in product(range(9), ("Anger", "Joy"))
     },
+    "a guess: angry/angry_00 is read as label angry": {
+        f"{label}/{label}_{take:02d}": (None, label) for take, label in product(range(9), ("angry", "sad"))
+    },
 }
 
 

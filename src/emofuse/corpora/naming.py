@@ -180,7 +180,10 @@ def split_values(values: Sequence[str]) -> dict[str, str | None]:
 
 
 def _is_group(values: Sequence[str], known: Sequence[tuple[str, ...]]) -> bool:
-    """Whether a part could name speakers: several values, each of several files, and no mere count within a folder.
+    """Whether a part could name speakers: several values, each of several files.
+
+    One that only counts the files of a folder does not, nor one whose values each go with a single label, such as the
+    label once more.
 
     Args:
         values: of the part
@@ -188,4 +191,5 @@ def _is_group(values: Sequence[str], known: Sequence[tuple[str, ...]]) -> bool:
     """
     counts = Counter(values)
     counted = all(each.isdigit() for each in values) and len(set(zip(values, known, strict=True))) == len(values)
-    return not counted and len(counts) >= _FEWEST and 3 * len(counts) <= len(values)
+    of_a_label = len({(value, label) for value, (label, *_) in zip(values, known, strict=True)}) == len(counts)
+    return not (counted or of_a_label) and len(counts) >= _FEWEST and 3 * len(counts) <= len(values)
