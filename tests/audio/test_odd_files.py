@@ -147,7 +147,9 @@ def test_what_stands_behind_no_sound_is_not_heard(tmp_path: Path) -> None:
     assert prepare(save(tmp_path, data), 40.0).defects == ("audio_empty",)
 
 
-@pytest.mark.parametrize("behind", [bytes(4_096), b"_PMX" + (100_000).to_bytes(4, "little") + bytes(100_000)])
+@pytest.mark.parametrize(
+    "behind", [bytes(4_096), b"ID3\x03\0" + bytes(100_000), b"_PMX" + (100_000).to_bytes(4, "little") + bytes(100_000)]
+)
 def test_padding_and_chunks_behind_the_sound_are_no_fault(tmp_path: Path, behind: bytes) -> None:
     clip = prepare(save(tmp_path, wav(tone()) + behind), 40.0)
     assert (clip.defects, clip.n_samples) == ((), RATE)

@@ -390,11 +390,11 @@ def test_sound_inside_a_parquet_file_is_read(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     pcm = np.arange(1_600, dtype=np.int16)
     soundfile.write(buffer, pcm, 16_000, format="FLAC")
-    sounds = [{"bytes": buffer.getvalue(), "path": "x/one.flac"}, {"bytes": None, "path": "two.wav"}, None]
+    sounds = [{"bytes": buffer.getvalue(), "path": "x/one.flac"}, {"bytes": None, "path": "x\\two.wav"}, None]
     pl.DataFrame({"utterance_id": ["a", None, "c"], "audio": sounds}).write_parquet(tmp_path / "utterances.parquet")
     found = corpus(tmp_path).utterances
     assert [each.utterance_id for each in found] == ["a", "two", "c"]
-    assert [each.audio for each in found[1:]] == [AudioFile(tmp_path / "two.wav"), None]
+    assert [each.audio for each in found[1:]] == [AudioFile(tmp_path / "x/two.wav"), None]
     assert isinstance(found[0].audio, AudioBytes)
     clip = prepare(found[0].audio, 4.0)
     assert (clip.defects, found[0].audio.name) == ((), "x/one.flac")

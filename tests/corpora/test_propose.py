@@ -236,6 +236,16 @@ def test_a_folder_per_split_is_no_speaker_and_neither_is_a_count(tmp_path: Path)
     assert proposal.scheme.title == "a guess: test/angry/0 is read as split test, label angry"
 
 
+def test_splits_that_lack_one_are_told_before_the_corpus_is_written(tmp_path: Path) -> None:
+    for split, label, take in product(("train", "test"), ("angry", "sad"), range(9)):
+        path = tmp_path / split / label / f"{take}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with pytest.raises(CorpusError, match="no utterance's split is dev; move some there"):
+        propose("mine", tmp_path)
+    assert propose("mine", tmp_path, names="[^/]+/(?P<label>[^/]+)/.*").splits != "official"
+
+
 @pytest.mark.parametrize("scheme", SOUNDS)
 def test_names_of_files_tell_speaker_and_label(tmp_path: Path, scheme: str) -> None:
     for name in SOUNDS[scheme]:

@@ -183,6 +183,11 @@ ANN = {"start": 0.5, "end": 1.75, "speaker": "SPEAKER_00", "text": " You are lat
             "WEBVTT\n\n00:01.000 --> 00:02.000\n42\n\n00:02.000 --> 00:03.000\n",
             [Segment(1, 2, None, "42"), Segment(2, 3)],
         ),
+        (
+            "talk.vtt",
+            "WEBVTT\n\n00:01.000 --> 00:02.000\nFrom A --> B\n \nNOTE a comment\ntwice\n\n00:02.000 --> 00:03.000\nC\n",
+            [Segment(1, 2, None, "From A --> B"), Segment(2, 3, None, "C")],
+        ),
         ("talk.srt", CLOSE_SRT, [Segment(0.5, 1.75, None, "You are late."), Segment(1.5, 3.5, None, "It is 5")]),
         ("talk.txt", LABELS, [Segment(0.5, 1.75, "Ann", "You are late."), Segment(1.5, 3.5, None, "Sorry!")]),
         (

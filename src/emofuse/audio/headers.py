@@ -83,8 +83,10 @@ def _without_length(stream: BinaryIO, size: int, chunks: list[tuple[bytes, int, 
 
 
 def _is_chunk(stream: BinaryIO, place: int) -> bool:
+    """Whether a chunk begins there, or a tag of the kind that MP3 files have."""
     stream.seek(place)
-    return all(0x20 <= each < 0x7F for each in stream.read(4))
+    name = stream.read(4)
+    return name[:3] == b"ID3" or all(0x20 <= each < 0x7F for each in name)
 
 
 def _chunks(stream: BinaryIO, size: int, place: int, order: str = "<") -> Iterator[tuple[bytes, int, int]]:

@@ -274,10 +274,12 @@ def _from_table(source: Path, config: Config) -> tuple[list[Utterance], list[str
 
 def _slashed(row: Mapping[str, Any], source: Path) -> Mapping[str, Any]:
     """The row, whose path of a sound file may be one of Windows."""
-    name = row.get("audio")
+    sound = row.get("audio")
+    name = sound.get("path") if isinstance(sound, Mapping) else sound
     if not isinstance(name, str) or "\\" not in name or (source / name).exists():
         return row
-    return {**row, "audio": name.replace("\\", "/")}
+    name = name.replace("\\", "/")
+    return {**row, "audio": {**sound, "path": name} if isinstance(sound, Mapping) else name}
 
 
 def _names(cells: Iterable[Any]) -> list[str]:

@@ -166,18 +166,27 @@ def _splits(
     kept: Sequence[Utterance], everything: Sequence[Utterance], folds: int | None
 ) -> tuple[Mapping[str, Any] | str, str]:
     if all(each.split for each in everything):
-        return "official", "splits are those of the column split"
-    crossed = False
+        found = {each.split for each in everything}
+        if missing := [name for name in SPLITS if name not in found]:
+            raise CorpusError(
+                f"no utterance's split is {' or '.join(missing)}; move some there, whole speakers or dialogues if they "
+                "are known; without splits in the table or the pattern (--names) they are drawn"
+            )
+        return "official", "splits are the corpus's own"
+    reason = "no three speakers or sessions are known"
     for by in ("speaker", "session"):
         groups = sorted({str(getattr(each, by)) for each in everything if getattr(each, by)})
-        if len(groups) < 3 or not all(getattr(each, by) for each in everything):
+        lacking = sum(not getattr(each, by) for each in everything)
+        if len(groups) < 3:
+            continue
+        if lacking:
+            reason = f"{lacking} of {len(everything)} utterances have no {by}"
             continue
         if _crossed(everything, by):
-            crossed = True
+            reason = "dialogues share speakers and sessions"
             continue
         number = folds or (_FOLDS if len(groups) < _FEW else 1)
         return _in_folds(kept, by, groups, number) if number > 1 else _once(kept, by, groups)
-    reason = "dialogues share speakers and sessions" if crossed else "no three speakers or sessions are known"
     splits, whole = _by_dialogue(kept, everything)
     n_test = int(_SHARE * len({each.dialogue_id for each in everything}))
     few = "; with one test dialogue there are no intervals" if n_test < 2 else ""

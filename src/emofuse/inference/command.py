@@ -88,7 +88,9 @@ def _answer(
 ) -> _Answer:
     conversation = read_conversation(path, segments, arguments.channels)
     if arguments.link and conversation.sound is None:
-        raise ConversationError(f"--link refers to the sound of a recording, but {path} is none: its turns are cut")
+        raise ConversationError(
+            f"--link refers to the sound of a recording, but {place(path)} is none: its turns are cut"
+        )
     lacks_words = conversation.sound is not None and not all(turn.text for turn in conversation.turns)
     transcribe = _chosen(model, recogniser, arguments) if lacks_words or arguments.transcribe else None
     prediction = _hinted(model.predict(conversation, transcribe), arguments)

@@ -240,8 +240,10 @@ def _sum(where: str, start: str, duration: str) -> float:
 
 
 _CUE = re.compile(r"\s*((?:\d+:)?\d+:\d+[.,]\d+)\s*-->\s*((?:\d+:)?\d+:\d+[.,]\d+)")
-_TIMES = re.compile(r"^(.*-->.*)$", re.MULTILINE)
-_COMMENT = re.compile(r"(?<=\n\n)NOTE\b.*(?:\n.+)*")
+_TIMES = re.compile(r"^([ \t]*\d.*-->.*)$", re.MULTILINE)
+"""Of a line with an arrow that begins otherwise, the arrow is one of the words."""
+
+_COMMENT = re.compile(r"^[ \t]*\nNOTE\b.*(?:\n.*\S.*)*", re.MULTILINE)
 _SPOKEN_AT = re.compile(r"<(?:\d+:)?\d+:\d+\.\d+>")
 """The time of a word, as in captions that YouTube has made itself."""
 
@@ -252,9 +254,9 @@ _NAMED = re.compile(r"\[([^\]]+)\]:\s*(.*)", re.DOTALL)
 def _captions(path: Path, recording: str) -> Iterable[Segment]:
     """SRT and WebVTT: a line of times and, below it, words up to the next one."""
     del recording
-    content = _COMMENT.sub("", re.sub(r"\r\n?", "\n", read_text(path)))
+    content = _COMMENT.sub("\n", re.sub(r"\r\n?", "\n", read_text(path)))
     rolling, last = _SPOKEN_AT.search(content) is not None, ""
-    _, *parts = _TIMES.split(f"{content}\n\n-->")
+    _, *parts = _TIMES.split(f"{content}\n\n0 -->")
     for cue, below in zip(parts[:-2:2], parts[1::2], strict=False):
         where = f"{path}: {cue.strip()}"
         times = _CUE.match(cue)

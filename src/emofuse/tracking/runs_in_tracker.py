@@ -101,7 +101,8 @@ class RunsInTracker:
             return
         if _COMPLETE in tags:
             self._log_contents(run, card)
-        # A first value has the time of the run's end: the same point for all that log it, of which MLflow keeps one.
+        # A first value has the time of the run's end, so that two machines with the same outputs log the same point,
+        # of which MLflow keeps one.
         end = _end_of(run, card.times) / 1000
         self.log(run, ((name, value, time() if name in data.metrics else end, 0) for name, value in metrics.items()))
         self._end(run, card.times)
