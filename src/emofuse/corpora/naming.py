@@ -131,19 +131,21 @@ def guess(names: Sequence[str]) -> Scheme | None:
 
 
 def _by_parts(names: Sequence[str], marks: str) -> Scheme | None:
-    split = [re.split(f"([{marks}])", name) for name in names]
-    shapes = {(len(parts), tuple(parts[1::2])) for parts in split}
+    paths = [re.split(f"([{marks}])", name) for name in names]
+    shapes = {(len(parts), tuple(parts[1::2])) for parts in paths}
     if len(shapes) != 1:
         return None
-    columns = list(zip(*split, strict=True))[::2]
-    separators = split[0][1::2]
+    columns = list(zip(*paths, strict=True))[::2]
+    separators = paths[0][1::2]
     label = next((place for place, values in enumerate(columns) if _is_label(values)), None)
     if label is None:
         return None
     chosen = {label: "label"}
     others = [place for place in range(len(columns)) if place != label]
-    if (split_at := next((place for place in others if _is_split(columns[place])), None)) is not None:
-        chosen[split_at] = "split"
+    values: dict[str, dict[str, str | None]] = {}
+    if (split := next((place for place in others if _is_split(columns[place])), None)) is not None:
+        chosen[split] = "split"
+        values["split"] = split_values(columns[split])
     known = list(zip(*(columns[place] for place in chosen), strict=True))
     groups = (place for place in others if place not in chosen and _is_group(columns[place], known))
     if (speaker := next(groups, None)) is not None:
@@ -154,7 +156,6 @@ def _by_parts(names: Sequence[str], marks: str) -> Scheme | None:
     ]
     pattern = parts[0] + "".join(re.escape(mark) + part for mark, part in zip(separators, parts[1:], strict=True))
     told = ", ".join(f"{column} {columns[place][0]}" for place, column in sorted(chosen.items()))
-    values = {column: split_values(columns[place]) for place, column in chosen.items() if column == "split"}
     return Scheme(f"a guess: {shown(names[0], quoted=False)} is read as {told}", pattern, values)
 
 
